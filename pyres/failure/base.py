@@ -1,0 +1,91 @@
+"""What a failure knows before anyone stores it."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pyres import payload as payloads
+
+if TYPE_CHECKING:
+    from pyres.client import ResQ
+
+logger = logging.getLogger(__name__)
+
+#: Frames between the worker and the job's own code say nothing about the job.
+OWN_FILES = ("pyres/job.py", "pyres/performer.py", "pyres\\job.py", "pyres\\performer.py")
+
+
+class BaseBackend:
+    """One failure of one job. Subclasses give `save`, and the class methods count, all and clear.
+
+    `payload` is the job's dict; `worker` anything whose str() is a worker's id.
+    """
+
+    def __init__(self, exp: BaseException | str, queue: str, payload: Any, worker: Any = None) -> None:
+        self._exception = exp if isinstance(exp, BaseException) else Exception(exp)
+        self._traceback = self._exception.__traceback__
+        self._worker = worker
+        self._queue = queue
+        self._payload = payload
+
+    def _parse_traceback(self, trace: Any) -> list[str]:
+        """The backtrace as lines, innermost last; the worker's own frames at the top are left out."""
+        try:
+            frames = traceback.extract_tb(trace)
+        except Exception:  # noqa: BLE001 - a broken __loader__ must not cost the record
+            return []
+        while frames and frames[0].filename.endswith(OWN_FILES):
+            del frames[0]
+        return [line for frame in traceback.format_list(frames) for line in frame.rstrip().split("\n")]
+
+    def _parse_message(self, exc: BaseException) -> str:
+        """`Name: text`."""
+        return f"{exception_name(exc)}: {exception_text(exc)}"
+
+    def record(self, failed_at: datetime) -> dict[str, Any]:
+        """Resque's failure record, in Resque's order. `failed_at` is local time."""
+        return {
+            "failed_at": failed_at.astimezone().strftime("%Y/%m/%d %H:%M:%S %Z"),
+            "payload": payloads.recordable(self._payload, None),
+            "exception": exception_name(self._exception),
+            "error": exception_text(self._exception),
+            "backtrace": self._parse_traceback(self._traceback),
+            "worker": "" if self._worker is None else str(self._worker),
+            "queue": self._queue,
+        }
+
+    def save(self, resq: ResQ | None = None) -> None:
+        """Keep this failure; whatever a subclass makes of that."""
+        raise NotImplementedError(f"{type(self).__name__} must say how a failure is saved")
+
+    @classmethod
+    def count(cls, resq: ResQ) -> int:
+        """How many failures are kept."""
+        return 0
+
+    @classmethod
+    def all(cls, resq: ResQ, start: int = 0, count: int = 1) -> list[dict[str, Any]]:
+        """`count` failures from index `start`."""
+        return []
+
+    @classmethod
+    def clear(cls, resq: ResQ) -> int:
+        """Forget every failure; how many there were."""
+        return 0
+
+
+def exception_name(error: BaseException) -> str:
+    """The class of an exception, as a failure record names it."""
+    return type(error).__name__
+
+
+def exception_text(error: BaseException) -> str:
+    """str(error), or a sentence where that itself fails; always something that JSON can hold."""
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - __str__ is the job author's code and may do anything
+        text = f"<{type(error).__name__}, whose str() raised {type(second).__name__}>"
+    return text.encode("utf-8", "replace").decode()

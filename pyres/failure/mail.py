@@ -1,0 +1,82 @@
+"""Failures as mail."""
+
+from __future__ import annotations
+
+import smtplib
+from email.message import EmailMessage
+from typing import TYPE_CHECKING, Any
+
+from pyres import json_parser
+from pyres import payload as payloads
+from pyres.failure.base import BaseBackend, exception_name
+
+if TYPE_CHECKING:
+    from pyres.client import ResQ
+
+
+class MailBackend(BaseBackend):
+    """A mail for each failure; subclass it and set the attributes.
+
+    A mail is not a record: put it behind RedisBackend in a MultipleBackend, so that a dead mail host
+    costs a mail and not the failure. `subject` may hold {queue}, {worker} and {exception}.
+    """
+
+    subject = "[Pyres Failure] on {queue}"
+    recipients: list[str] = []
+    from_user: str | None = None
+    smtp_host: str | None = None
+    smtp_port = 25
+    smtp_tls = False
+    smtp_user: str | None = None
+    smtp_password: str | None = None
+    #: Seconds after which a mail host that does not answer is given up.
+    smtp_timeout: float = 10
+
+    def save(self, resq: ResQ | None = None) -> None:
+        """Send the mail, if there is a host and a recipient. Raises OSError or smtplib.SMTPException."""
+        if not self.recipients or not self.from_user or not self.smtp_host:
+            return
+        self.send_message(self.create_message())
+
+    def format_subject(self) -> str:
+        """The subject with its tokens filled in, on one line."""
+        tokens = {
+            "queue": self._queue,
+            "worker": "" if self._worker is None else str(self._worker),
+            "exception": exception_name(self._exception),
+        }
+        subject = self.subject
+        for token, value in tokens.items():
+            subject = subject.replace("{%s}" % token, value)
+        return " ".join(subject.split())
+
+    def create_message(self) -> EmailMessage:
+        """The whole mail: what failed, with which arguments, and the backtrace."""
+        message = EmailMessage()
+        message["Subject"] = self.format_subject()
+        message["From"] = self.from_user
+        message["To"] = ", ".join(self.recipients)
+        message.set_content(self._body())
+        return message
+
+    def _body(self) -> str:
+        shown: Any = payloads.recordable(self._payload, None)
+        lines = [
+            f"Queue: {self._queue}",
+            f"Worker: {self._worker}",
+            f"Job: {json_parser.dumps(shown)}",
+            "",
+            *self._parse_traceback(self._traceback),
+            self._parse_message(self._exception),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def send_message(self, message: EmailMessage) -> None:
+        """Hand the mail to the SMTP host."""
+        assert self.smtp_host is not None
+        with smtplib.SMTP(self.smtp_host, self.smtp_port, timeout=self.smtp_timeout) as smtp:
+            if self.smtp_tls:
+                smtp.starttls()
+            if self.smtp_user:
+                smtp.login(self.smtp_user, self.smtp_password or "")
+            smtp.send_message(message)

@@ -1,0 +1,1 @@
+"""All that pyres knows of the kernel: signals, children, titles, pidfiles."""

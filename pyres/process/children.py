@@ -1,0 +1,247 @@
+"""Births, deaths and orderly ends of child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from pyres.process.signals import Signals
+
+#: What a child leaves with when an exception got out of it (EX_SOFTWARE of sysexits.h).
+EXIT_SOFTWARE = 70
+
+#: PR_SET_PDEATHSIG of linux/prctl.h.
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a child ended; `code` is negative for a signal, as in subprocess."""
+
+    pid: int
+    code: int
+
+    @property
+    def clean(self) -> bool:
+        return self.code == 0
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that killed it, or None."""
+        if self.code >= 0:
+            return None
+        try:
+            return signal.Signals(-self.code).name
+        except ValueError:
+            return f"signal {-self.code}"
+
+    def __str__(self) -> str:
+        if self.signal:
+            return f"was killed by {self.signal}"
+        return "ended cleanly" if self.clean else f"exited with status {self.code}"
+
+
+class Children:
+    """The children of one daemon, in order of birth.
+
+    A daemon with several children handles SIGCHLD in its Signals (with `wake`), so that a death ends
+    its wait. One that waits for a lone child needs no handler at all.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self.signals = signals
+        self.pids: list[int] = []
+        self._hurried = False
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    def __contains__(self, pid: int) -> bool:
+        return pid in self.pids
+
+    def fork(self, run: Callable[[], int | None]) -> int:
+        """Start a child that does `run` and leaves with what that returns; its pid.
+
+        What the parent has buffered for stdout is written before, or both would write it.
+        """
+        _flush()
+        # Held, so that no signal falls where the parent does not know its child yet, or the child
+        # still has the parent's handlers.
+        former = self.signals.hold()
+        pid = os.fork()
+        if pid == 0:
+            self._live(run, former)
+        self.pids.append(pid)
+        self.signals.release(former)
+        return pid
+
+    def _live(self, run: Callable[[], int | None], former: set[int]) -> NoReturn:
+        """The child's whole life. Whatever happens, nothing of the parent's code runs after it."""
+        code = EXIT_SOFTWARE
+        try:
+            self.pids = []
+            self.signals.reset_in_child()
+            self.signals.release(former)
+            code = run() or 0
+        except SystemExit as error:
+            code = _exit_code(error)
+        except BaseException:  # noqa: BLE001 - the end of a forked child (rule 8)
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(OSError, ValueError):  # stdout may be closed or its reader gone
+                _flush()
+            os._exit(code & 0xFF)
+
+    def wait(self, pid: int, timeout: float | None = None, fds: Sequence[int] = ()) -> Exit | None:
+        """The end of one child; None when `timeout` passed, a signal came or one of `fds` can be read."""
+        if timeout is None and not fds and not self.signals.installed:
+            return self._ended(pid, os.waitpid(pid, 0)[1])
+        watched = _pidfd(pid)
+        if watched is None:
+            return self._wait_polling(pid, timeout, fds)
+        try:
+            ready = self.signals.wait((watched, *fds), timeout)
+        finally:
+            os.close(watched)
+        return self._ended(pid, os.waitpid(pid, 0)[1]) if watched in ready else None
+
+    def _wait_polling(self, pid: int, timeout: float | None, fds: Sequence[int]) -> Exit | None:
+        """wait() where the kernel has no pidfd: looks again after growing pauses of at most 0.05 s."""
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = 0.0005
+        while True:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return self._ended(pid, status)
+            left = pause if end is None else min(pause, end - time.monotonic())
+            began = time.monotonic()
+            if left <= 0 or self.signals.wait(fds, left) or time.monotonic() - began < left / 2:
+                return None
+            pause = min(pause * 2, 0.05)
+
+    def _ended(self, pid: int, status: int) -> Exit:
+        self.pids.remove(pid)
+        return Exit(pid, os.waitstatus_to_exitcode(status))
+
+    def reap(self) -> list[Exit]:
+        """All of ours that have ended; never anybody else's children, which their owner waits for."""
+        exits = []
+        for pid in list(self.pids):
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                # Somebody in this process waited for it in our place, so how it ended is not known.
+                self.pids.remove(pid)
+                exits.append(Exit(pid, EXIT_SOFTWARE))
+                continue
+            if found:
+                exits.append(self._ended(pid, status))
+        return exits
+
+    def kill(self, signum: int, pid: int | None = None) -> None:
+        """Send a signal to one child or to all."""
+        for each in list(self.pids) if pid is None else [pid]:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself in the meantime
+                os.kill(each, signum)
+
+    def hurry(self) -> None:
+        """Cut the grace of stop() short; may be called from a handler."""
+        self._hurried = True
+
+    def stop(self, grace: float, signum: int = signal.SIGTERM) -> Iterator[Exit]:
+        """`signum` to all at once, `grace` seconds for all together, then SIGKILL; each end as it comes."""
+        self.kill(signum)
+        end = time.monotonic() + grace
+        while self.pids and not self._hurried and (left := end - time.monotonic()) > 0:
+            exits = self.reap()
+            yield from exits
+            if not exits:
+                self.signals.wait((), min(left, 0.5 if self.signals.installed else 0.02))
+        self.kill(signal.SIGKILL)
+        for pid in list(self.pids):
+            yield self._ended(pid, os.waitpid(pid, 0)[1])
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has this pid and is no zombie."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return _stat_field(pid, 0) != "Z"
+
+
+def send(pid: int, signum: int) -> bool:
+    """Send a signal to any process; whether there was one."""
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> bool:
+    """Ask the kernel for a signal when the parent dies; False where it cannot be asked.
+
+    `parent` is the pid that the parent had before the fork: if it is gone already, the signal is
+    sent here and now.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    asked = ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0) == 0
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+    return asked
+
+
+def resident_megabytes() -> float:
+    """This process's resident memory now, in MiB; 0.0 where that cannot be read."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _stat_field(pid: int, index: int) -> str:
+    """A field of /proc/<pid>/stat, counted from after the name; empty where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[index]
+    except (OSError, IndexError):
+        return ""
+
+
+def _pidfd(pid: int) -> int | None:
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # an old kernel, or a sandbox that forbids it
+        return None
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    print(error.code, file=sys.stderr)  # noqa: T201 - what Python itself does with sys.exit("text")
+    return 1
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

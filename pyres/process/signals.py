@@ -1,0 +1,117 @@
+"""Installs, restores and holds signal handlers; the one sleep that a signal cuts short."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+
+
+def wake(_signum: int, _frame: FrameType | None) -> None:
+    """A handler that does nothing but end a wait."""
+
+
+class Signals:
+    """The signals that a daemon handles, while it does.
+
+    The wake-up byte is written by the interpreter before any handler runs, so that a signal between
+    a look at a flag and the wait after it still ends that wait.
+    """
+
+    def __init__(self, handlers: Mapping[int, Handler]) -> None:
+        self.handlers = dict(handlers)
+        self._former: dict[int, Any] = {}
+        self._pipe: tuple[int, int] | None = None
+        self._former_wakeup = -1
+
+    @property
+    def installed(self) -> bool:
+        return self._pipe is not None
+
+    def install(self) -> None:
+        """Put the handlers in place; only in the main thread. ValueError elsewhere."""
+        if self._pipe:
+            return
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._former_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        except ValueError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        self._pipe = (reader, writer)
+        for signum, handler in self.handlers.items():
+            self._former[signum] = signal.signal(signum, handler)
+
+    def restore(self) -> None:
+        """Put back what stood there before install()."""
+        if not self._pipe:
+            return
+        self._put_back(self._former_wakeup)
+
+    def reset_in_child(self) -> None:
+        """In a forked child: the handlers that were there before ours, and none of our pipe."""
+        if self._pipe:
+            self._put_back(-1)
+
+    def _put_back(self, wakeup: int) -> None:
+        assert self._pipe
+        signal.set_wakeup_fd(wakeup)
+        for signum, handler in self._former.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+        self._former = {}
+        for end in self._pipe:
+            os.close(end)
+        self._pipe = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """No handled signal is delivered inside; what came meanwhile is delivered at the end."""
+        former = self.hold()
+        try:
+            yield
+        finally:
+            self.release(former)
+
+    def hold(self) -> set[int]:
+        """Hold the handled signals back; returns what release() wants."""
+        return set(signal.pthread_sigmask(signal.SIG_BLOCK, self.handlers))
+
+    def release(self, former: set[int]) -> None:
+        """Let the held signals come."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+    def wait(self, fds: Sequence[int] = (), timeout: float | None = None) -> list[int]:
+        """Block until one of `fds` can be read, a signal came, or `timeout` seconds passed.
+
+        The fds that can be read. A signal that came before the call ends it at once.
+        """
+        poller = select.poll()
+        for fd in fds:
+            poller.register(fd, select.POLLIN)
+        if self._pipe:
+            poller.register(self._pipe[0], select.POLLIN)
+        ready = [fd for fd, _ in poller.poll(None if timeout is None else max(0, timeout) * 1000)]
+        if self._pipe and self._pipe[0] in ready:
+            ready.remove(self._pipe[0])
+            self._drain()
+        return ready
+
+    def _drain(self) -> None:
+        assert self._pipe
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self._pipe[0], 4096)) == 4096:
+                pass
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait; whether a signal cut it short."""
+        end = time.monotonic() + seconds
+        self.wait((), seconds)
+        return time.monotonic() < end

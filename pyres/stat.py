@@ -1,0 +1,33 @@
+"""One named counter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyres.client import ResQ
+
+
+class Stat:
+    """A counter of Resque's, at `resque:stat:<name>`; from pyres 1.5."""
+
+    def __init__(self, name: str, resq: ResQ) -> None:
+        self.name = name
+        self.resq = resq
+        self.key = resq.store.keys.stat(name)
+
+    def get(self) -> int:
+        """Its value; 0 when it was never counted."""
+        return self.resq.store.stats.get(self.name)
+
+    def incr(self, n: int = 1) -> None:
+        """Count up."""
+        self.resq.store.stats.incr(self.name, int(n))
+
+    def decr(self, n: int = 1) -> None:
+        """Count down."""
+        self.resq.store.stats.decr(self.name, int(n))
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.resq.store.stats.clear(self.name)

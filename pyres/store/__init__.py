@@ -1,0 +1,124 @@
+"""All that pyres knows of Redis: a connection, and the tables below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError, WatchError
+
+from pyres.store.delayed import Delayed
+from pyres.store.errors import CannotWriteNow, ConnectionLost, RefusedError
+from pyres.store.failed import Failed
+from pyres.store.keys import Keys
+from pyres.store.queues import PAGE, Queues
+from pyres.store.stats import Stats
+from pyres.store.taker import Taken, Taker, hand_of, open_hand
+from pyres.store.text import text
+from pyres.store.workers import Workers
+
+__all__ = [
+    "PAGE",
+    "CannotWriteNow",
+    "ConnectionLost",
+    "Keys",
+    "Redis",
+    "RefusedError",
+    "ResponseError",
+    "Store",
+    "Taken",
+    "Taker",
+    "WatchError",
+    "hand_of",
+    "open_hand",
+    "text",
+]
+
+
+class Store:
+    """The tables of one namespace over one client."""
+
+    def __init__(self, client: Any, namespace: str = "resque") -> None:
+        self.client = client
+        self.keys = Keys(namespace)
+        self.queues = Queues(client, self.keys)
+        self.delayed = Delayed(client, self.keys)
+        self.workers = Workers(client, self.keys)
+        self.failed = Failed(client, self.keys)
+        self.stats = Stats(client, self.keys)
+
+    def taker(self, worker_id: str) -> Taker:
+        """A taker of jobs for this worker, with a connection of its own."""
+        return Taker(self.client, self.keys, worker_id)
+
+    def batch(self, atomic: bool = False) -> Batch:
+        """A store whose writes are collected and sent together by send()."""
+        return Batch(self.client, self.keys.namespace, atomic)
+
+    def scan(self, match: str = "*", count: int = 1000) -> Iterator[str]:
+        """Every key of the namespace, without the namespace; never blocks the server as KEYS does."""
+        for key in self.client.scan_iter(match=f"{self.keys.prefix}{match}", count=count):
+            yield self.keys.bare(text(key))
+
+    def close(self) -> None:
+        """Close every connection of the pool."""
+        self.client.connection_pool.disconnect()
+
+
+class Batch(Store):
+    """Writes that go out together; reads make no sense here.
+
+    `atomic`: all of them in one MULTI. A batch that watches a key is not carried out when the key has
+    changed since.
+    """
+
+    def __init__(self, client: Any, namespace: str, atomic: bool) -> None:
+        self._pipe = client.pipeline(transaction=atomic)
+        super().__init__(_Collecting(self._pipe), namespace)
+
+    def watch(self, key: str) -> bytes | None:
+        """The value of a string key that must not change before send()."""
+        self._pipe.watch(key)
+        value: bytes | None = self._pipe.get(key)
+        self._pipe.multi()
+        return value
+
+    def __len__(self) -> int:
+        return len(self._pipe.command_stack)
+
+    def send(self) -> bool:
+        """Carry out what was collected; False when a watched key had changed, and then nothing was."""
+        try:
+            self._pipe.execute()
+        except WatchError:
+            return False
+        return True
+
+    def discard(self) -> None:
+        """Drop what was collected."""
+        self._pipe.reset()
+
+
+class _Collecting:
+    """A pipeline in a client's place: a pipeline within it adds to it and sends nothing."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+    def pipeline(self, transaction: bool = True) -> _Collecting:
+        return self
+
+    def execute(self) -> list[Any]:
+        return []
+
+    def register_script(self, source: str) -> Any:
+        """The script as an EVAL: a pipeline cannot learn of an unknown EVALSHA before it is sent."""
+
+        def run(keys: list[Any], args: list[Any], client: Any = None) -> Any:
+            return self._pipe.eval(source, len(keys), *keys, *args)
+
+        return run

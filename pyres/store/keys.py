@@ -1,0 +1,113 @@
+"""Every key name in Redis, its type, and who else uses it.
+
+R: Resque reads or writes it. S: resque-scheduler does. P: pyres alone.
+"""
+
+from __future__ import annotations
+
+
+class Keys:
+    """The names below one namespace; attributes are single keys, methods are families."""
+
+    def __init__(self, namespace: str = "resque") -> None:
+        self.namespace = namespace
+        self.prefix = prefix = f"{namespace}:"
+        #: SET of queue names. R
+        self.queues = f"{prefix}queues"
+        #: SET of worker ids. R
+        self.workers = f"{prefix}workers"
+        #: HASH worker id -> ISO 8601 time of the last sign of life. R
+        self.heartbeats = f"{prefix}workers:heartbeat"
+        #: STRING id of who prunes now, with a TTL. R
+        self.prune_lock = f"{prefix}pruning_dead_workers_in_progress"
+        #: STRING; "true" in any case and between blanks: nobody takes a job. R
+        self.pause = f"{prefix}pause-all-workers"
+        #: LIST of failure records. R
+        self.failed = f"{prefix}failed"
+        #: SET of names of failure lists a queue. R
+        self.failed_queues = f"{prefix}failed_queues"
+        #: ZSET timestamp -> timestamp. S
+        self.delayed_schedule = f"{prefix}delayed_queue_schedule"
+        #: HASH name -> time of the last firing; looks like one of delayed(), is none. S
+        self.last_enqueued_at = f"{prefix}delayed:last_enqueued_at"
+        #: HASH name -> JSON of a schedule entry. S
+        self.persistent_schedules = f"{prefix}persistent_schedules"
+        #: SET of names of entries that changed. S
+        self.schedules_changed = f"{prefix}schedules_changed"
+        #: HASH name -> the latest moment fired (epoch seconds), so that none fires twice. P
+        self.schedule_fired = f"{prefix}pyres:schedule_fired"
+        #: SET of minion ids. P
+        self.minions = f"{prefix}minions"
+        #: SET of khan ids. P
+        self.khans = f"{prefix}khans"
+
+    def queue(self, queue: str) -> str:
+        """LIST of payloads, oldest first. R"""
+        return f"{self.prefix}queue:{queue}"
+
+    def worker(self, worker_id: str) -> str:
+        """STRING, the worker's hand: the job it performs now; no key when idle. R"""
+        return f"{self.prefix}worker:{worker_id}"
+
+    def started(self, worker_id: str) -> str:
+        """STRING, when the worker registered. R"""
+        return f"{self.prefix}worker:{worker_id}:started"
+
+    def stat(self, name: str) -> str:
+        """STRING, a counter: `processed`, `failed`, either with `:<worker id>`. R"""
+        return f"{self.prefix}stat:{name}"
+
+    def failed_of(self, queue: str) -> str:
+        """LIST of failure records of one queue (multi-queue backend). R"""
+        return f"{self.prefix}{self.failed_name(queue)}"
+
+    @staticmethod
+    def failed_name(queue: str) -> str:
+        """The member of `failed_queues` for a queue. R"""
+        return f"{queue}_failed"
+
+    def failure_list(self, name: str) -> str:
+        """LIST of failure records by the name that `failed_queues` has for it. R"""
+        return f"{self.prefix}{name}"
+
+    def delayed(self, timestamp: int) -> str:
+        """LIST of payloads due at an epoch second. S"""
+        return f"{self.prefix}{self.delayed_name(timestamp)}"
+
+    @staticmethod
+    def delayed_name(timestamp: int) -> str:
+        """The member of `timestamps()` for an epoch second; without the namespace. S"""
+        return f"delayed:{timestamp}"
+
+    def timestamps(self, payload: bytes) -> bytes:
+        """SET of delayed_name()s under which exactly this payload waits. S"""
+        return self.timestamps_prefix + payload
+
+    @property
+    def timestamps_prefix(self) -> bytes:
+        return f"{self.prefix}timestamps:".encode()
+
+    def scheduler_lock(self, prefix: str = "") -> str:
+        """STRING `host:pid` of the master scheduler, with a TTL. S
+
+        resque-scheduler puts the namespace into the name and redis-namespace puts it before that
+        once more: the key that stands in Redis has it twice.
+        """
+        middle = f"{prefix}:" if prefix else ""
+        return f"{self.prefix}{self.namespace}:{middle}resque_scheduler_master_lock"
+
+    def khan(self, khan_id: str) -> str:
+        """LIST of commands to a khan. P"""
+        return f"{self.prefix}khan:{khan_id}"
+
+    def unique(self, digest: str) -> str:
+        """STRING with a deadline: one job of this class and these arguments is enough. P"""
+        return f"{self.prefix}pyres:unique:{digest}"
+
+    def samples(self) -> str:
+        """LIST of the web page's samples of depths and rates, capped. P"""
+        return f"{self.prefix}pyres:samples"
+
+    def bare(self, key: str) -> str:
+        """A key without the namespace."""
+        return key.removeprefix(self.prefix)

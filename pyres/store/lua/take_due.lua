@@ -1,0 +1,19 @@
+-- take_due: removes and returns the oldest payload of a timestamp; the last one takes the timestamp with it.
+--
+-- KEYS[1]  LIST  Keys.delayed()
+-- KEYS[2]  ZSET  Keys.delayed_schedule
+-- ARGV[1]  the timestamp, epoch seconds
+-- ARGV[2]  Keys.timestamps_prefix: one SET a payload, named by the payload itself, so walked here
+-- ARGV[3]  Keys.delayed_name()
+-- returns  the payload, or nil when nothing waits there
+local payload = redis.call("LPOP", KEYS[1])
+if payload then
+    -- Equal payloads at one timestamp share one member: it goes with the last of them.
+    if not redis.call("LPOS", KEYS[1], payload) then
+        redis.call("SREM", ARGV[2] .. payload, ARGV[3])
+    end
+end
+if redis.call("LLEN", KEYS[1]) == 0 then
+    redis.call("ZREM", KEYS[2], ARGV[1])
+end
+return payload

@@ -1,0 +1,111 @@
+"""Payload bytes in and out of the queues. It moves bytes and knows no JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pyres.store import scripts
+from pyres.store.keys import Keys
+from pyres.store.text import text
+
+#: Elements read at a time where a whole list has to be walked.
+PAGE = 1000
+
+
+class Queues:
+    """The lists of waiting jobs and the set that names them."""
+
+    def __init__(self, client: Any, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def push(self, queue: str, payloads: Sequence[bytes]) -> None:
+        """Append payloads; the queue is announced each time, since another process may have removed it."""
+        pipe = self.client.pipeline(transaction=False)
+        self.push_into(pipe, queue, payloads)
+        pipe.execute()
+
+    def push_into(self, pipe: Any, queue: str, payloads: Sequence[bytes]) -> None:
+        """The commands of push, for a pipeline of the caller's."""
+        pipe.sadd(self.keys.queues, queue)
+        pipe.rpush(self.keys.queue(queue), *payloads)
+
+    def watch(self, queue: str) -> None:
+        """Announce a queue."""
+        self.client.sadd(self.keys.queues, queue)
+
+    def pop(self, queues: Sequence[str]) -> tuple[str, bytes] | None:
+        """Remove and return the oldest payload of the first queue that has one; into nobody's hand."""
+        for queue in queues:
+            payload = self.client.lpop(self.keys.queue(queue))
+            if payload is not None:
+                return queue, payload
+        return None
+
+    def pop_blocking(self, queues: Sequence[str], timeout: float) -> tuple[str, bytes] | None:
+        """The same, waiting for up to `timeout` seconds."""
+        reply = self.client.blpop([self.keys.queue(queue) for queue in queues], timeout)
+        if reply is None:
+            return None
+        return self.name_of(reply[0]), reply[1]
+
+    def name_of(self, key: bytes) -> str:
+        """The queue whose key this is."""
+        return text(key).removeprefix(self.keys.queue(""))
+
+    def put_back(self, worker_id: str, queue: str, payload: bytes, hand: bytes = b"") -> bool:
+        """Lay a payload at the head again; given the hand, only if the worker still holds it."""
+        script = scripts.load(self.client, "put_back")
+        keys = [self.keys.worker(worker_id), self.keys.queue(queue), self.keys.queues]
+        return bool(script(keys=keys, args=[payload, queue, hand]))
+
+    def names(self) -> list[str]:
+        """Every announced queue, sorted as Resque sorts: by bytes."""
+        return [text(name) for name in sorted(self.client.smembers(self.keys.queues))]
+
+    def size(self, queue: str) -> int:
+        return int(self.client.llen(self.keys.queue(queue)))
+
+    def sizes(self, names: Sequence[str] | None = None) -> dict[str, int]:
+        """Each queue's length, in one round trip after the names."""
+        names = self.names() if names is None else names
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.llen(self.keys.queue(name))
+        return dict(zip(names, pipe.execute(), strict=True))
+
+    def peek(self, queue: str, start: int, count: int) -> list[bytes]:
+        """`count` payloads from `start`, oldest first."""
+        return page(self.client, self.keys.queue(queue), start, count)
+
+    def walk(self, queue: str) -> Iterator[bytes]:
+        """Every payload, a page at a time; not a snapshot."""
+        for start in range(0, self.size(queue), PAGE):
+            yield from self.peek(queue, start, PAGE)
+
+    def delete(self, queue: str, payload: bytes, count: int = 0) -> int:
+        """Remove elements equal to the payload: `count` of them from the head, 0 for all."""
+        return int(self.client.lrem(self.keys.queue(queue), count, payload))
+
+    def delete_all(self, queue: str, payloads: Iterable[bytes]) -> int:
+        """Remove every element equal to any of the payloads; how many went."""
+        pipe = self.client.pipeline(transaction=False)
+        for payload in payloads:
+            pipe.lrem(self.keys.queue(queue), 0, payload)
+        return sum(pipe.execute())
+
+    def remove(self, queue: str) -> int:
+        """Forget a queue and all that waits in it; how much that was."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.llen(self.keys.queue(queue))
+        pipe.srem(self.keys.queues, queue)
+        pipe.delete(self.keys.queue(queue))
+        return int(pipe.execute()[0])
+
+
+def page(client: Any, key: str, start: int, count: int) -> list[bytes]:
+    """`count` elements of a list from index `start`; a negative count asks for the rest."""
+    if count == 0:
+        return []
+    return list(client.lrange(key, start, -1 if count < 0 else start + count - 1))

@@ -1,0 +1,260 @@
+"""The hot path: one connection, one script, one job in hand.
+
+Everything a worker or minion sends for a job that goes well is one EVALSHA that counts the job just
+done and takes the next into the hand `worker:<id>`. The reply may be lost with the connection, never
+the job: it stands in the hand, and `take` finds it there when it is called again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from pyres.store import scripts
+from pyres.store.errors import CannotWriteNow, ConnectionLost
+from pyres.store.keys import Keys
+
+#: Replies by which a server says that it is there and cannot write just now.
+CANNOT_WRITE = ("MISCONF", "NOREPLICAS", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A payload taken from a queue, and the bytes that stand in the hand for it."""
+
+    queue: str
+    payload: bytes
+    hand: bytes
+
+
+def queue_json(queue: str) -> bytes:
+    """A queue's name as Resque's JSON; bytes that were no UTF-8 stay as they were."""
+    return json.dumps(queue, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def hand_of(queue: str, run_at: str, payload: bytes) -> bytes:
+    """What stands in `worker:<id>` while this payload is performed."""
+    return b'{"queue":%b,"run_at":"%b","payload":%b}' % (queue_json(queue), run_at.encode(), payload)
+
+
+def open_hand(hand: bytes) -> Taken:
+    """The queue and the payload in a hand, byte for byte, even if the payload is no JSON."""
+    # No JSON string can hold this marker, since a quote inside one is escaped.
+    head, marker, rest = hand.partition(b',"payload":')
+    if not marker:
+        raise ValueError(f"{hand[:80]!r} is no job in a worker's hand")
+    name, _, _run_at = head.removeprefix(b'{"queue":').partition(b',"run_at":')
+    queue = json.loads(name.decode("utf-8", "surrogateescape"))
+    return Taken(queue, rest[:-1], hand)
+
+
+def _bulk(*words: str | bytes) -> bytes:
+    """Words as RESP bulk strings, ready for the socket."""
+    encoded = [w if isinstance(w, bytes) else w.encode("utf-8", "surrogateescape") for w in words]
+    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
+
+
+class Taker:
+    """Takes jobs for one worker id over a connection of its own.
+
+    Not to be shared: a forked child calls forget() and never uses its parent's.
+    """
+
+    def __init__(self, client: Any, keys: Keys, worker_id: str) -> None:
+        self.client = client
+        self.keys = keys
+        self.worker_id = worker_id
+        #: True when the last answer was that all workers are paused.
+        self.paused = False
+        self._connection: Any = None
+        self._client_id = 0
+        self._processed = 0
+        self._in_doubt = False
+        self._popped: tuple[str, bytes] | None = None
+        self.queues: tuple[str, ...] | None = None
+        self._last_finish = self._pack(())[1]
+        self.look_at(())
+
+    def look_at(self, queues: Sequence[str]) -> None:
+        """The queues to take from, the most important first."""
+        wanted = tuple(queues)
+        if wanted == self.queues:
+            return
+        self.queues = wanted
+        # Everything but two of the arguments is the same for each call, so it is packed once: that
+        # halves the cost of the call on this side (redis-py packs each argument anew each time).
+        self._head, self._head_finished, self._tail = self._pack(wanted)
+        self._queue_keys = [self.keys.queue(queue) for queue in wanted]
+
+    def _pack(self, queues: tuple[str, ...]) -> tuple[bytes, bytes, bytes]:
+        keys = [
+            self.keys.worker(self.worker_id),
+            self.keys.stat("processed"),
+            self.keys.stat(f"processed:{self.worker_id}"),
+            self.keys.pause,
+            *[self.keys.queue(queue) for queue in queues],
+        ]
+        names = [queue_json(queue) for queue in queues]
+        start = b"*%d\r\n" % (3 + len(keys) + 2 + len(names))
+        start += _bulk("EVALSHA", scripts.sha("take"), str(len(keys)), *keys)
+        return start + _bulk("0") + b"$20\r\n", start + _bulk("1") + b"$20\r\n", b"\r\n" + _bulk(*names)
+
+    def take(self, finished: bool, run_at: str) -> Taken | None:
+        """Count the job in hand if it is `finished`, and take the next one into the hand.
+
+        `run_at` is the time now as `2026-11-23T16:01:09Z`. None when all queues are empty or the
+        workers are paused. Raises one of ConnectionLost; call it again with the same `finished`,
+        and what the server did before the connection went is neither done again nor lost.
+        """
+        if self._popped:
+            return self._hold_popped(run_at)
+        if self._in_doubt:
+            done, held = self._resolve(finished)
+            if held:
+                return open_hand(held)
+            finished = finished and not done
+        head = self._head_finished if finished else self._head
+        return self._taken(self._script(b"%b%b%b" % (head, run_at.encode(), self._tail)), run_at)
+
+    def finish(self, run_at: str) -> None:
+        """Count the job in hand and empty the hand, taking nothing; to be called again like take."""
+        if self._in_doubt and self._resolve(True)[0]:
+            return
+        head, tail = self._last_finish, self._pack(())[2]
+        self._script(b"%b%b%b" % (head, run_at.encode(), tail))
+
+    def _taken(self, reply: list[Any], run_at: str) -> Taken | None:
+        self._processed = reply[0]
+        index = reply[1]
+        self.paused = index < 0
+        if index <= 0:
+            return None
+        assert self.queues is not None
+        queue, payload = self.queues[index - 1], reply[2]
+        return Taken(queue, payload, hand_of(queue, run_at, payload))
+
+    def _script(self, packed: bytes) -> Any:
+        """The script's reply; a connection that goes meanwhile leaves us in doubt, and says so."""
+        self.connect()
+        self._in_doubt = True
+        try:
+            reply = self._send(packed)
+        except NoScriptError:
+            # Nothing ran: a server that restarted has forgotten its scripts.
+            self._command("SCRIPT", "LOAD", scripts.source("take"))
+            reply = self._send(packed)
+        self._in_doubt = False
+        return reply
+
+    def _resolve(self, finished: bool) -> tuple[bool, bytes | None]:
+        """Whether the call whose reply was lost was carried out, and the new job that it took.
+
+        Only this taker counts up its own counter, so a counter that has moved on means that the
+        finish was done, and what the hand holds since then is the next job.
+        """
+        self.connect()
+        held = self._command("GET", self.keys.worker(self.worker_id))
+        count = int(self._command("GET", self.keys.stat(f"processed:{self.worker_id}")) or 0)
+        done = count > self._processed if finished else held is not None
+        self._in_doubt = False
+        if done:
+            self._processed = count
+        return done, held if done else None
+
+    def start_pop(self, timeout: float) -> None:
+        """Ask for the next payload of any queue, to be waited for on fileno() for `timeout` seconds."""
+        self.connect()
+        with self._translated():
+            self._connection.send_command("BLPOP", *self._queue_keys, timeout)
+
+    def fileno(self) -> int:
+        """The socket, to be waited on beside a signal's pipe."""
+        return int(self._connection._sock.fileno())
+
+    def answered(self) -> bool:
+        """Whether the reply to start_pop is there: a readable TLS socket need not hold one."""
+        with self._translated():
+            return bool(self._connection.can_read(0))
+
+    def unblock(self) -> None:
+        """End start_pop's wait from a second connection, so that whatever comes is still read."""
+        with contextlib.suppress(*ConnectionLost, ResponseError):
+            self.client.client_unblock(self._client_id)
+
+    def end_pop(self, run_at: str) -> Taken | None:
+        """The reply to start_pop; the payload is in the hand when this returns."""
+        with self._translated():
+            reply = self._connection.read_response()
+        if reply is None:
+            return None
+        assert self.queues is not None
+        index = [key.encode("utf-8", "surrogateescape") for key in self._queue_keys].index(reply[0])
+        self._popped = (self.queues[index], reply[1])
+        return self._hold_popped(run_at)
+
+    def _hold_popped(self, run_at: str) -> Taken:
+        """Set the hand for what BLPOP gave; kept until that has worked."""
+        assert self._popped is not None
+        queue, payload = self._popped
+        taken = Taken(queue, payload, hand_of(queue, run_at, payload))
+        self.connect()
+        self._command("SET", self.keys.worker(self.worker_id), taken.hand)
+        self._popped = None
+        return taken
+
+    def connect(self) -> None:
+        """Open the connection if there is none."""
+        if self._connection is None:
+            connection = self.client.connection_pool.get_connection()
+            self._connection = connection
+        if self._connection._sock is None:
+            with self._translated():
+                self._connection.connect()
+                self._client_id = self._command("CLIENT", "ID")
+
+    def _command(self, *words: Any) -> Any:
+        with self._translated():
+            self._connection.send_command(*words)
+            return self._connection.read_response()
+
+    def _send(self, packed: bytes) -> Any:
+        with self._translated():
+            self._connection.send_packed_command([packed], check_health=False)
+            return self._connection.read_response()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Any:
+        """A reply by which the server says that it cannot write now is a lost connection too."""
+        try:
+            yield
+        except ConnectionLost:
+            self.disconnect()
+            raise
+        except ResponseError as error:
+            if str(error).startswith(CANNOT_WRITE):
+                # Nothing was written, and a failover leaves this connection with a replica.
+                self.disconnect()
+                raise CannotWriteNow(str(error)) from error
+            raise
+
+    def disconnect(self) -> None:
+        """Close the connection; the next call opens it again, after a failover to the new primary."""
+        if self._connection is not None:
+            with contextlib.suppress(RedisError, OSError):
+                self._connection.disconnect()
+
+    def close(self) -> None:
+        """Give the connection back to its pool, closed."""
+        self.disconnect()
+        if self._connection is not None:
+            self.client.connection_pool.release(self._connection)
+            self._connection = None
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's connection without a word on it."""
+        self._connection = None

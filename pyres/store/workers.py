@@ -1,0 +1,162 @@
+"""Who is registered, what is in whose hand, and who was last heard of when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pyres.store import scripts
+from pyres.store.keys import Keys
+from pyres.store.text import text
+
+
+class Workers:
+    """The registry that Resque keeps of its workers; minions are workers that are also in `minions`."""
+
+    def __init__(self, client: Any, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def register(self, worker_id: str, started: str, minion: bool = False) -> None:
+        """Announce a worker with the text of its `started`; together, so that none is half known."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.sadd(self.keys.workers, worker_id)
+        if minion:
+            pipe.sadd(self.keys.minions, worker_id)
+        pipe.set(self.keys.started(worker_id), started)
+        pipe.execute()
+
+    def unregister(self, worker_id: str) -> None:
+        """Forget a worker: membership, hand, start, heartbeat and its own counters."""
+        pipe = self.client.pipeline(transaction=True)
+        self.unregister_into(pipe, worker_id)
+        pipe.execute()
+
+    def unregister_into(self, pipe: Any, worker_id: str) -> None:
+        """The commands of unregister, for a pipeline of the caller's."""
+        pipe.srem(self.keys.workers, worker_id)
+        pipe.srem(self.keys.minions, worker_id)
+        pipe.delete(
+            self.keys.worker(worker_id),
+            self.keys.started(worker_id),
+            self.keys.stat(f"processed:{worker_id}"),
+            self.keys.stat(f"failed:{worker_id}"),
+        )
+        pipe.hdel(self.keys.heartbeats, worker_id)
+
+    def ids(self) -> list[str]:
+        return [text(member) for member in sorted(self.client.smembers(self.keys.workers))]
+
+    def minion_ids(self) -> list[str]:
+        return [text(member) for member in sorted(self.client.smembers(self.keys.minions))]
+
+    def exists(self, worker_id: str) -> bool:
+        return bool(self.client.sismember(self.keys.workers, worker_id))
+
+    def hand(self, worker_id: str) -> bytes | None:
+        """The JSON of the job a worker holds, or None."""
+        held: bytes | None = self.client.get(self.keys.worker(worker_id))
+        return held
+
+    def hands(self, worker_ids: Sequence[str]) -> list[bytes | None]:
+        """The same for many, in one round trip."""
+        if not worker_ids:
+            return []
+        return list(self.client.mget([self.keys.worker(worker_id) for worker_id in worker_ids]))
+
+    def set_hand(self, worker_id: str, hand: bytes) -> None:
+        self.client.set(self.keys.worker(worker_id), hand)
+
+    def drop_hand(self, worker_id: str) -> None:
+        self.client.delete(self.keys.worker(worker_id))
+
+    def finish(self, worker_id: str) -> None:
+        """The job in hand is done: empty the hand and count it, in one transaction."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.delete(self.keys.worker(worker_id))
+        pipe.incrby(self.keys.stat("processed"), 1)
+        pipe.incrby(self.keys.stat(f"processed:{worker_id}"), 1)
+        pipe.execute()
+
+    def started(self, worker_id: str) -> str | None:
+        found = self.client.get(self.keys.started(worker_id))
+        return None if found is None else text(found)
+
+    def set_started(self, worker_id: str, started: str) -> None:
+        self.client.set(self.keys.started(worker_id), started)
+
+    def drop_started(self, worker_id: str) -> None:
+        self.client.delete(self.keys.started(worker_id))
+
+    def now(self) -> datetime:
+        """The server's clock, as an aware UTC time of whole seconds."""
+        seconds, _micros = self.client.time()
+        return datetime.fromtimestamp(seconds, UTC)
+
+    def beat(self, worker_ids: Sequence[str]) -> list[str]:
+        """Note for each worker that it is alive now; those among them that are not registered.
+
+        The time is the server's, shown in the local zone as Resque shows it.
+        """
+        now = self.now().astimezone().isoformat(timespec="seconds")
+        pipe = self.client.pipeline(transaction=False)
+        for worker_id in worker_ids:
+            pipe.hset(self.keys.heartbeats, worker_id, now)
+            pipe.sismember(self.keys.workers, worker_id)
+        known = pipe.execute()[1::2]
+        return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if not found]
+
+    def heartbeats(self) -> dict[str, str]:
+        """Each worker's last sign of life, as it was written."""
+        beats = self.client.hgetall(self.keys.heartbeats)
+        return {text(worker_id): text(beat) for worker_id, beat in beats.items()}
+
+    def prune_lock(self, worker_id: str, seconds: int, gone: str = "") -> bool:
+        """Take the prune lock, if free, ours, or held by `gone`."""
+        script = scripts.load(self.client, "prune_lock")
+        return bool(script(keys=[self.keys.prune_lock], args=[worker_id, seconds, gone]))
+
+    def prune_lock_holder(self) -> str:
+        """The id of who holds the prune lock, or an empty string."""
+        return text(self.client.get(self.keys.prune_lock) or b"")
+
+    def paused(self) -> bool:
+        """Whether all workers are to take no job."""
+        return text(self.client.get(self.keys.pause) or b"").strip().lower() == "true"
+
+    def pause(self) -> None:
+        self.client.set(self.keys.pause, "true")
+
+    def resume(self) -> None:
+        self.client.delete(self.keys.pause)
+
+    def register_khan(self, khan_id: str, former: str = "") -> None:
+        """Announce a khan, in the same step forgetting the name it had before."""
+        pipe = self.client.pipeline(transaction=True)
+        if former and former != khan_id:
+            pipe.srem(self.keys.khans, former)
+        pipe.sadd(self.keys.khans, khan_id)
+        pipe.execute()
+
+    def unregister_khan(self, *khan_ids: str) -> None:
+        """Forget khans and the commands that wait for them."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.srem(self.keys.khans, *khan_ids)
+        pipe.delete(*[self.keys.khan(khan_id) for khan_id in khan_ids])
+        pipe.execute()
+
+    def khan_ids(self) -> list[str]:
+        return [text(member) for member in sorted(self.client.smembers(self.keys.khans))]
+
+    def command(self, khan_id: str, word: str) -> None:
+        """Leave a command for a khan."""
+        self.client.rpush(self.keys.khan(khan_id), word)
+
+    def take_command(self, *khan_ids: str) -> str | None:
+        """The oldest command left under any of a khan's names."""
+        for khan_id in khan_ids:
+            word = self.client.lpop(self.keys.khan(khan_id))
+            if word is not None:
+                return text(word)
+        return None
