@@ -1,0 +1,224 @@
+"""Python values to the JSON that Ruby reads and back; dates as pyres 1.5 wrote them.
+
+A datetime travels as the string `@D:2026-11-23T16:01:08`. One with microseconds or a zone has these
+behind it, so that it comes back equal. A user's own string of that look is written with the prefix
+twice, and read with one prefix taken off: an old reader finds no date in it and keeps it a string.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import re
+from typing import Any
+
+import simplejson
+
+from pyres.exceptions import UndecodableError, UnencodableError
+
+DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
+DATE_PREFIX = "@D:"
+
+_DATE = re.compile(r"@D:(\d{1,4})(-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[+-]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)\Z")
+_ESCAPED = DATE_PREFIX + DATE_PREFIX
+
+#: Where Ruby's digits may differ from Python's: an exponent, or sixteen digits before the point.
+_RUBY_DIFFERS = re.compile(r"\de[-+]\d|\d{16}\.")
+
+#: Nesting to which the place at fault is looked for; what is deeper is itself the fault.
+DEEPEST = 200
+
+
+class CustomJSONEncoder(simplejson.JSONEncoder):
+    """simplejson's encoder, set to Resque's wire format; a public name of pyres 1.5."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+            encoding=None,
+            use_decimal=False,
+            namedtuple_as_object=False,
+            for_json=False,
+        )
+
+    def default(self, o: Any) -> Any:
+        """A datetime as its text."""
+        if isinstance(o, datetime.datetime):
+            return _date_text(o)
+        raise TypeError(f"{type(o).__name__} is not JSON")
+
+    def encode(self, o: Any) -> str:
+        """The JSON of a value. Raises UnencodableError naming the place of what JSON cannot hold."""
+        return dumps(o)
+
+
+class CustomJSONDecoder(simplejson.JSONDecoder):
+    """simplejson's decoder that also restores dates; a public name of pyres 1.5."""
+
+    def decode(self, s: str | bytes, *_args: Any, **_kwargs: Any) -> Any:
+        return loads(s)
+
+
+_encode = super(CustomJSONEncoder, CustomJSONEncoder()).encode
+_decode = simplejson.JSONDecoder().decode
+
+
+def dumps(values: Any) -> str:
+    """Values as compact JSON with raw UTF-8, as Ruby's json writes them.
+
+    Raises UnencodableError, which names the place, for NaN, bytes, sets, objects and the like.
+    """
+    try:
+        text: str = _encode(values)
+        # Almost no payload holds a date or a float that Ruby writes otherwise, and a look at the
+        # text is cheaper than a walk over the values.
+        if '"@D:' in text or _RUBY_DIFFERS.search(text):
+            text = _encode(_wire(values))
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise _complaint(values, error) from None
+    return text
+
+
+def encode(values: Any) -> bytes:
+    """dumps() as the bytes that go to Redis."""
+    try:
+        return dumps(values).encode()
+    except UnicodeEncodeError as error:
+        raise _complaint(values, error) from None
+
+
+def loads(string: str | bytes) -> Any:
+    """The value in some JSON, dates restored. Raises UndecodableError."""
+    try:
+        text = string.decode() if isinstance(string, bytes | bytearray) else string
+        values = _decode(text)
+        if '"@D:' in text:
+            values = _restored(values)
+    except (ValueError, RecursionError, TypeError) as error:
+        reason = "too deeply nested" if isinstance(error, RecursionError) else error
+        raise UndecodableError(f"{string[:80]!r} is not JSON: {reason}") from None
+    return values
+
+
+def ruby_float(value: float) -> str:
+    """A finite float with the digits that Ruby's json 2.6.1 gives it: 1.0e+20, 0.1, -0.0."""
+    sign = "-" if math.copysign(1, value) < 0 else ""
+    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).strip("0") if value else ""
+    if not digits:
+        return f"{sign}0.0"
+    stripped = len(whole + fraction) - len((whole + fraction).lstrip("0"))
+    point = len(whole) + int(exponent or 0) - stripped
+    if 0 < point <= 15 or (point == 16 and len(digits) == 17):
+        return f"{sign}{digits[:point].ljust(point, '0')}.{digits[point:] or '0'}"
+    if -4 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    return f"{sign}{digits[0]}.{digits[1:] or '0'}e{point - 1:+03d}"
+
+
+def _date_text(moment: datetime.datetime) -> str:
+    return DATE_PREFIX + moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds")
+
+
+def _wire(value: Any) -> Any:
+    """The same value with its floats as Ruby writes them and its look-alikes of dates marked."""
+    if isinstance(value, str):
+        marked = _DATE.match(value) or value.startswith(_ESCAPED)
+        return DATE_PREFIX + value if marked else value
+    if isinstance(value, float) and math.isfinite(value):
+        return simplejson.RawJSON(ruby_float(value))
+    if isinstance(value, dict):
+        return {key: _wire(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_wire(item) for item in value]
+    return value
+
+
+def _restored(value: Any) -> Any:
+    """The same value with its dates as datetimes."""
+    if isinstance(value, str):
+        return _date_or_text(value) if value.startswith(DATE_PREFIX) else value
+    if isinstance(value, dict):
+        return {key: _restored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    return value
+
+
+def _date_or_text(value: str) -> datetime.datetime | str:
+    if value.startswith(_ESCAPED):
+        return value.removeprefix(DATE_PREFIX)
+    if found := _DATE.match(value):
+        with contextlib.suppress(ValueError):  # the 30th of February is a text
+            return datetime.datetime.fromisoformat(found[1].zfill(4) + found[2])
+    return value
+
+
+def _complaint(values: Any, error: Exception) -> UnencodableError:
+    """The error that names the first place JSON cannot hold."""
+    found = _fault(values, "", 0)
+    return UnencodableError(found or f"{type(values).__name__} cannot be written as JSON: {error}")
+
+
+def _fault(value: Any, place: str, depth: int) -> str | None:
+    if depth > DEEPEST:
+        return f"{place[:60]}… is nested deeper than {DEEPEST} levels, or holds itself"
+    if isinstance(value, dict):
+        return _fault_in_dict(value, place, depth)
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            if found := _fault(item, f"{place}[{index}]", depth + 1):
+                return found
+        return None
+    return _fault_of_leaf(value, place or "the value")
+
+
+def _fault_in_dict(value: dict[Any, Any], place: str, depth: int) -> str | None:
+    for key, item in value.items():
+        if not (key is None or isinstance(key, str | int | float)):
+            kind = type(key).__name__
+            return f"{place or 'the value'} has the key {key!r} of type {kind}; a key is a str"
+        inner = f"{place}[{key!r}]" if place else str(key)
+        if found := _fault_of_leaf(key, f"a key of {place or 'the value'}") or _fault(item, inner, depth + 1):
+            return found
+    return None
+
+
+#: What to give in the place of a value that JSON does not know.
+_INSTEAD = {
+    "bytes": "decode it, or base64 it",
+    "Decimal": "str(value) keeps its digits",
+    "date": "give a datetime, or str(value)",
+    "time": "give a datetime, or str(value)",
+    "timedelta": "value.total_seconds() is a number",
+    "UUID": "str(value)",
+    "set": "list(value)",
+    "frozenset": "list(value)",
+}
+
+
+def _fault_of_leaf(value: Any, place: str) -> str | None:
+    if value is None or isinstance(value, bool | int | datetime.datetime):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}: JSON knows finite numbers only"
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            return f"{place} is text that is no Unicode (a lone surrogate at {error.start})"
+        return None
+    kind = type(value).__name__
+    instead = _INSTEAD.get(kind, "give str, int, float, bool, None, list, dict or datetime")
+    return f"{place} is {_safe_repr(value)} of type {kind}, which a queue cannot hold: {instead}"
+
+
+def _safe_repr(value: Any) -> str:
+    try:
+        return repr(value)[:60]
+    except Exception:  # noqa: BLE001 - __repr__ is anybody's code
+        return "something"

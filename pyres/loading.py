@@ -1,0 +1,112 @@
+"""From a dotted name in a payload to the class or function that it names, and back."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from pyres.exceptions import ClassNotFoundError, NotAllowedError
+
+#: What @job(name=...) gave a name of its own on the wire.
+_registered: dict[str, Any] = {}
+
+
+def register(name: str, target: Any) -> None:
+    """Let a name on the wire lead to this class or function; the last one given wins."""
+    _registered[name] = target
+
+
+def registered(name: str) -> Any:
+    """What register() was given for this name, or None."""
+    return _registered.get(name)
+
+
+def name_of(target: Any) -> str:
+    """The name on the wire: what @job says, else `module.Name`."""
+    found = vars(target).get("wire_name") if hasattr(target, "__dict__") else None
+    if found:
+        return str(found)
+    if not hasattr(target, "__qualname__"):
+        raise ClassNotFoundError(f"{target!r} is no class, no function and no dotted name of one")
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+def my_import(name: str) -> ModuleType:
+    """Import `a.b.c` and return the module `a.b.c`."""
+    return importlib.import_module(name)
+
+
+def str_to_class(s: str) -> Any:
+    """safe_str_to_class(), with None instead of an error."""
+    try:
+        return safe_str_to_class(s)
+    except ImportError:
+        return None
+
+
+def safe_str_to_class(s: str) -> Any:
+    """What `module.Name`, `module.Outer.Inner` or Ruby's `A::B` leads to.
+
+    A bare `Name` means the class `Name` in the module `Name`, for jobs that Ruby queued. Raises
+    ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while it
+    is imported comes through as it is.
+    """
+    if not isinstance(s, str) or not s.strip("."):
+        raise ClassNotFoundError(f"{s!r} names no class; a job's class is named 'module.Class'")
+    if s in _registered:
+        return _registered[s]
+    parts = s.replace("::", ".").split(".")
+    if len(parts) == 1:
+        parts = [*parts, *parts]
+    # The longest part that is a module; what follows are its attributes.
+    for length in range(len(parts) - 1, 0, -1):
+        module = _module(".".join(parts[:length]))
+        if module is not None:
+            return _registered.get(s) or _attribute(module, parts[length:], s)
+    raise ClassNotFoundError(f"{s!r} leads to no class: there is no module {parts[0]!r}")
+
+
+def _module(name: str) -> ModuleType | None:
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # Only when it is this very module (or one above it) that is missing; else the module is
+        # there and what it imports is not.
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise
+
+
+def _attribute(module: ModuleType, names: list[str], whole: str) -> Any:
+    found: Any = module
+    for name in names:
+        if not hasattr(found, name):
+            raise ClassNotFoundError(f"{whole!r} leads to no class: {found.__name__} has no {name!r}")
+        found = getattr(found, name)
+    return found
+
+
+class Allowed:
+    """The names that payloads may hold: everything under one of these dotted prefixes."""
+
+    def __init__(self, prefixes: Iterable[str]) -> None:
+        self.prefixes = [prefix.rstrip(".") for prefix in prefixes]
+
+    def load(self, name: str) -> Any:
+        """safe_str_to_class(), if the name is allowed; else NotAllowedError, before any import."""
+        self._check(name, name)
+        target = safe_str_to_class(name)
+        if target is not registered(name):
+            # `app.jobs.os.system` begins well and ends elsewhere.
+            self._check(f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', '')}", name)
+        return target
+
+    def _check(self, name: Any, shown: Any) -> None:
+        dotted = str(name).replace("::", ".")
+        if not any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in self.prefixes):
+            raise NotAllowedError(f"{shown!r} is not under any of the allowed {', '.join(self.prefixes)}")

@@ -1,0 +1,90 @@
+"""What `ps` shows of a daemon, and how to find daemons by it.
+
+Resque prunes every worker of its host whose process does not show `resque-<digit>`, so a worker's
+title is a contract and no decoration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+
+import setproctitle
+
+from pyres.process.children import alive
+from pyres.version import __version__
+
+#: What Ruby's prune looks for in the title of a live worker.
+RESQUE_MARK = f"resque-{__version__}"
+
+_OURS = re.compile(r"pyres_(worker-|minion:)")
+#: Resque's own pattern, which it applies to each line of `ps`.
+_RUBYS = re.compile(r"resque:work|resque:\sStarting|resque-[0-9]")
+
+
+def set_title(title: str) -> None:
+    """Show this title in `ps` for this process."""
+    setproctitle.setproctitle(title)
+
+
+def worker_title(queues: Iterable[str], state: str) -> str:
+    return f"pyres_worker-{__version__} [{','.join(queues)}]: {state} ({RESQUE_MARK})"
+
+
+def minion_title(parent: int, state: str) -> str:
+    return f"pyres_minion:{parent}: {state} ({RESQUE_MARK})"
+
+
+def manager_title(state: str) -> str:
+    return f"pyres_manager: {state}"
+
+
+def scheduler_title(state: str) -> str:
+    return f"pyres_scheduler-{__version__}: {state}"
+
+
+def web_title(state: str) -> str:
+    return f"pyres_web: {state}"
+
+
+def is_worker(pid: int) -> bool:
+    """Whether this pid is a live worker or minion, of Python or of Ruby, on this machine."""
+    return _is_workers(_title(pid)) and alive(pid)
+
+
+def worker_pids() -> list[int]:
+    """The pids of all live workers and minions on this machine, of Python or of Ruby."""
+    return [pid for pid, title in _processes() if _is_workers(title) and alive(pid)]
+
+
+def _is_workers(title: str) -> bool:
+    if _OURS.match(title):
+        return True
+    return bool(_RUBYS.search(title)) and "resque-web" not in title and "pyres_" not in title
+
+
+def _title(pid: int) -> str:
+    if not os.path.isdir("/proc/self"):
+        return dict(_processes()).get(pid, "")
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            raw = file.read()
+    except OSError:
+        return ""
+    return raw.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def _processes() -> Iterator[tuple[int, str]]:
+    if os.path.isdir("/proc/self"):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                yield int(name), _title(int(name))
+        return
+    shown = subprocess.run(["ps", "-A", "-o", "pid=,command="], capture_output=True, text=True, check=False)
+    for line in shown.stdout.splitlines():
+        pid, _, title = line.strip().partition(" ")
+        with contextlib.suppress(ValueError):  # a line that is no process
+            yield int(pid), title
