@@ -6,6 +6,14 @@ R: Resque reads or writes it. S: resque-scheduler does. P: pyres alone.
 from __future__ import annotations
 
 
+Key = str | bytes
+
+
+def _spelt(name: str) -> Key:
+    """A key that redis-py can send: a name that was no UTF-8 goes out with the bytes it came with."""
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape")
+
+
 class Keys:
     """The names below one namespace; attributes are single keys, methods are families."""
 
@@ -41,34 +49,34 @@ class Keys:
         #: SET of khan ids. P
         self.khans = f"{prefix}khans"
 
-    def queue(self, queue: str) -> str:
+    def queue(self, queue: str) -> Key:
         """LIST of payloads, oldest first. R"""
-        return f"{self.prefix}queue:{queue}"
+        return _spelt(f"{self.prefix}queue:{queue}")
 
-    def worker(self, worker_id: str) -> str:
+    def worker(self, worker_id: str) -> Key:
         """STRING, the worker's hand: the job it performs now; no key when idle. R"""
-        return f"{self.prefix}worker:{worker_id}"
+        return _spelt(f"{self.prefix}worker:{worker_id}")
 
-    def started(self, worker_id: str) -> str:
+    def started(self, worker_id: str) -> Key:
         """STRING, when the worker registered. R"""
-        return f"{self.prefix}worker:{worker_id}:started"
+        return _spelt(f"{self.prefix}worker:{worker_id}:started")
 
     def stat(self, name: str) -> str:
         """STRING, a counter: `processed`, `failed`, either with `:<worker id>`. R"""
         return f"{self.prefix}stat:{name}"
 
-    def failed_of(self, queue: str) -> str:
+    def failed_of(self, queue: str) -> Key:
         """LIST of failure records of one queue (multi-queue backend). R"""
-        return f"{self.prefix}{self.failed_name(queue)}"
+        return _spelt(f"{self.prefix}{self.failed_name(queue)}")
 
     @staticmethod
     def failed_name(queue: str) -> str:
         """The member of `failed_queues` for a queue. R"""
         return f"{queue}_failed"
 
-    def failure_list(self, name: str) -> str:
+    def failure_list(self, name: str) -> Key:
         """LIST of failure records by the name that `failed_queues` has for it. R"""
-        return f"{self.prefix}{name}"
+        return _spelt(f"{self.prefix}{name}")
 
     def delayed(self, timestamp: int) -> str:
         """LIST of payloads due at an epoch second. S"""

@@ -52,7 +52,7 @@ class Queues:
 
     def name_of(self, key: bytes) -> str:
         """The queue whose key this is."""
-        return text(key).removeprefix(self.keys.queue(""))
+        return text(key).removeprefix(f"{self.keys.prefix}queue:")
 
     def put_back(self, worker_id: str, queue: str, payload: bytes, hand: bytes = b"") -> bool:
         """Lay a payload at the head again; given the hand, only if the worker still holds it."""

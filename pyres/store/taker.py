@@ -55,8 +55,11 @@ def open_hand(hand: bytes) -> Taken:
 
 def _bulk(*words: str | bytes) -> bytes:
     """Words as RESP bulk strings, ready for the socket."""
-    encoded = [w if isinstance(w, bytes) else w.encode("utf-8", "surrogateescape") for w in words]
-    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
+    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_octets, words))
+
+
+def _octets(word: str | bytes) -> bytes:
+    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
 
 
 class Taker:
@@ -170,7 +173,8 @@ class Taker:
         """Ask for the next payload of any queue, to be waited for on fileno() for `timeout` seconds."""
         self.connect()
         with self._translated():
-            self._connection.send_command("BLPOP", *self._queue_keys, timeout)
+            words = ("BLPOP", *self._queue_keys, str(timeout))
+            self._connection.send_packed_command([b"*%d\r\n" % len(words) + _bulk(*words)], check_health=False)
 
     def fileno(self) -> int:
         """The socket, to be waited on beside a signal's pipe."""
@@ -193,7 +197,7 @@ class Taker:
         if reply is None:
             return None
         assert self.queues is not None
-        index = [key.encode("utf-8", "surrogateescape") for key in self._queue_keys].index(reply[0])
+        index = [_octets(key) for key in self._queue_keys].index(reply[0])
         self._popped = (self.queues[index], reply[1])
         return self._hold_popped(run_at)
 
