@@ -202,7 +202,8 @@ class ResQ:
         except BaseException:
             batch.store.discard()
             raise
-        batch.send()
+        if len(batch.store):
+            batch.send()
 
     # Taking jobs off queues
 

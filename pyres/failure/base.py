@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Frames between the worker and the job's own code say nothing about the job.
-OWN_FILES = ("pyres/job.py", "pyres/performer.py", "pyres\\job.py", "pyres\\performer.py")
+OWN_FILES = tuple(
+    f"pyres{sep}{name}.py" for name in ("job", "performer", "worker", "process/alarm") for sep in "/\\"
+)
 
 
 class BaseBackend:

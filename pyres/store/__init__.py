@@ -52,6 +52,12 @@ class Store:
         """A taker of jobs for this worker, with a connection of its own."""
         return Taker(self.client, self.keys, worker_id)
 
+    def hold(self, worker_id: str, queue: str, run_at: str, payload: bytes) -> bytes:
+        """Put a payload into a worker's hand; the bytes that then stand there."""
+        hand = hand_of(queue, run_at, payload)
+        self.workers.set_hand(worker_id, hand)
+        return hand
+
     def batch(self, atomic: bool = False) -> Batch:
         """A store whose writes are collected and sent together by send()."""
         return Batch(self.client, self.keys.namespace, atomic)

@@ -1,0 +1,36 @@
+"""pyres: the Resque-compatible job queue for Python. The public names, and nothing of its own."""
+
+from __future__ import annotations
+
+import os
+
+from pyres.client import ResQ
+from pyres.decorators import job
+from pyres.exceptions import PyresError
+from pyres.loading import my_import, safe_str_to_class, str_to_class
+from pyres.logs import get_logging_handler, setup_logging, special_log_file
+from pyres.process.pidfile import PidFile
+from pyres.stat import Stat
+from pyres.version import __version__
+
+__all__ = [
+    "PidFile",
+    "PyresError",
+    "ResQ",
+    "Stat",
+    "__version__",
+    "get_logging_handler",
+    "job",
+    "my_import",
+    "safe_str_to_class",
+    "setup_logging",
+    "setup_pidfile",
+    "special_log_file",
+    "str_to_class",
+]
+
+
+def setup_pidfile(path: str | os.PathLike[str] | None) -> None:
+    """Write this process's pid to a file, making missing folders; nothing for no path."""
+    if path:
+        PidFile(path).create()

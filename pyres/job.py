@@ -1,0 +1,273 @@
+"""Job: a payload and the class that it names; performed, failed, or tried again later."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pyres import failure, loading, payload, retrying
+from pyres.client import ResQ
+from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError
+from pyres.hooks import hooks
+
+logger = logging.getLogger(__name__)
+
+
+class Job:
+    """One job from a queue. From pyres 1.5.
+
+    `raw` are the payload's bytes as they stood on the queue, and `hand` what stands in the worker's
+    hand for it: what ends the job is written only while that still stands there.
+    """
+
+    #: Finds the class that a payload names; users may put another in its place.
+    safe_str_to_class: Callable[[str], Any] = staticmethod(loading.safe_str_to_class)
+
+    def __init__(
+        self,
+        queue: str,
+        payload: Any,
+        resq: ResQ,
+        worker: Any = None,
+        *,
+        raw: bytes | None = None,
+        hand: bytes | None = None,
+    ) -> None:
+        self._queue = queue
+        self._payload = payload
+        self.resq = resq
+        self._worker = worker
+        self.raw = raw
+        self.hand = hand
+        self.enqueue_timestamp = payload.get("enqueue_timestamp") if isinstance(payload, dict) else None
+        self._target: Any = None
+
+    @classmethod
+    def read(cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, hand: bytes | None = None) -> Job:
+        """The job in these bytes; what cannot be read becomes a job that fails when it is performed."""
+        return cls(queue, payload.show(raw), resq, worker, raw=raw, hand=hand)
+
+    @classmethod
+    def reserve(
+        cls, queues: str | Sequence[str], res: ResQ, worker: Any = None, timeout: float = 10
+    ) -> Job | None:
+        """Take the next job, waiting up to `timeout` seconds, or None."""
+        names = [queues] if isinstance(queues, str) else list(queues)
+        found = res._pop(names, timeout if res.blocking_pop else 0)
+        return cls.read(found[0], found[1], res, worker) if found else None
+
+    def __str__(self) -> str:
+        held = self._payload if isinstance(self._payload, dict) else {}
+        return f"(Job{{{self._queue}}} | {held.get('class')} | {held.get('args')!r})"
+
+    @property
+    def name(self) -> str:
+        """The class as the payload names it."""
+        named = self._payload.get("class") if isinstance(self._payload, dict) else None
+        return named if isinstance(named, str) else "<no class>"
+
+    @property
+    def args(self) -> list[Any]:
+        return self._payload.get("args", []) if isinstance(self._payload, dict) else []
+
+    def load(self) -> Any:
+        """The class or function that the payload names, imported now if it was not.
+
+        Raises UndecodableError for a payload that is no job, ClassNotFoundError when the name leads
+        nowhere, and what an import raises.
+        """
+        if self._target is None:
+            self._check()
+            self._target = self.safe_str_to_class(self._payload["class"])
+            if not callable(getattr(self._target, "perform", None)):
+                self._target, found = None, self._target
+                raise ClassNotFoundError(f"{self.name} is {found!r}, which has no perform()")
+        return self._target
+
+    def _check(self) -> None:
+        if not isinstance(self._payload, dict) or self._payload.get("class") == payload.UNDECODABLE:
+            if self.raw is not None:
+                payload.parse(self.raw)
+            raise UndecodableError(f"{self._payload!r} is no job")
+        if not isinstance(self._payload.get("class"), str):
+            raise UndecodableError(f"the payload's class is {self._payload.get('class')!r}, not a name")
+        if not isinstance(self.args, list):
+            raise UndecodableError(f"the payload's args are {self.args!r}, not a list")
+
+    def perform(self) -> Any:
+        """Run the job with its hooks; what perform() of its class returns, or None.
+
+        A failure that is retried later returns None; one that is not raises what the job raised.
+        """
+        target = self.load()
+        metadata: dict[str, Any] = {"args": self.args, "failed": False}
+        if self.enqueue_timestamp:
+            metadata["enqueue_timestamp"] = self.enqueue_timestamp
+        metadata["perform_timestamp"] = self.resq._current_time().timestamp()
+        with _lent(target, self.resq):
+            return self._perform(target, metadata)
+
+    def _perform(self, target: Any, metadata: dict[str, Any]) -> Any:
+        try:
+            value = self._run(target, metadata)
+        except DontPerform:
+            logger.info("%s was not performed: a hook said so", self)
+            return None
+        except Exception as error:
+            metadata.update(failed=True, exception=error, retried=self.retry(target, self.args, error))
+            self._after(target, metadata)
+            if not metadata["retried"]:
+                raise
+            logger.info("%s failed and will be tried again: %s", self, failure.base.exception_text(error))
+            return None
+        self._after(target, metadata)
+        return value
+
+    def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
+        before = getattr(target, "before_perform", None)
+        if before:
+            before(metadata)
+        for hook in hooks(target, "before_perform"):
+            hook(*self.args)
+        with contextlib.ExitStack() as around:
+            wraps = hooks(target, "around_perform")
+            if all(around.enter_context(_around(hook, self.args)) for hook in wraps):
+                value = target.perform(*self.args)
+            else:
+                value = None
+        for hook in hooks(target, "after_perform"):
+            hook(*self.args)
+        return value
+
+    def _after(self, target: Any, metadata: dict[str, Any]) -> None:
+        """pyres 1.5's after_perform: told how it went, and without a say in it."""
+        after = getattr(target, "after_perform", None)
+        if not after:
+            return
+        try:
+            after(metadata)
+        except Exception:  # noqa: BLE001 - the job is done or failed already; its hook changes neither
+            logger.exception("after_perform of %s raised; the job's outcome stands", self)
+
+    # How a job ends that did not go well
+
+    def fail(self, exception: BaseException | str, resq: ResQ | None = None) -> Any:
+        """Record a failure of this job with the backend in force; the failure."""
+        recorded = payload.recordable(self._payload, self.raw)
+        failed = failure.create(exception, self._queue, recorded, self._worker)
+        failed.save(resq or self.resq)
+        return failed
+
+    def failure_hooks(self, exception: BaseException) -> BaseException:
+        """Run the class's on_failure hooks; the exception to record, which tells of a hook that raised."""
+        for hook in hooks(self._target, "on_failure") if self._target is not None else ():
+            try:
+                hook(exception, *self.args)
+            except Exception as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
+                text = (
+                    f"Additional error ({type(second).__name__}: {failure.base.exception_text(second)}) "
+                    f"occurred in running failure hooks for job {self}\nOriginal error that caused job "
+                    f"failure was {type(exception).__name__}: {failure.base.exception_text(exception)}"
+                )
+                return RuntimeError(text).with_traceback(exception.__traceback__)
+        return exception
+
+    def retry(self, payload_class: Any, args: Sequence[Any], error: BaseException | None = None) -> bool:
+        """Put the job off as its class asks for; False when it does not, or the time for it is over."""
+        now = self.resq._current_time()
+        first = self._payload.get("first_attempt") or now.replace(microsecond=0)
+        attempt = retrying.Attempt(
+            error or Exception(),
+            int(self._payload.get("retry_attempt") or 0),
+            first.timestamp() if isinstance(first, datetime) else now.timestamp(),
+            now.timestamp(),
+        )
+        wait = retrying.delay(payload_class, attempt)
+        if wait is None:
+            return False
+        item = {**self._payload, "args": list(args), "queue": self._queue}
+        item = payload.build(self.name, item["args"], queue=self._queue) | item
+        item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
+        self.settle(lambda batch: self._put_off(batch, item, wait, now))
+        return True
+
+    def _put_off(self, batch: ResQ, item: dict[str, Any], wait: float, now: datetime) -> None:
+        if wait > 0:
+            batch.delayed_push(now + timedelta(seconds=wait), item)
+        else:
+            batch.push(self._queue, {field: value for field, value in item.items() if field != "queue"})
+
+    def settle(self, write: Callable[[ResQ], Any]) -> bool:
+        """Write what becomes of the job and empty the worker's hand, both or neither.
+
+        False, and nothing written, when the hand no longer holds this job: somebody else, a parent or
+        a pruner, has written already what became of it.
+        """
+        with self.resq.pipeline(atomic=True) as batch:
+            if self.hand is not None:
+                worker_id = str(self._worker)
+                if batch.store.watch(batch.store.keys.worker(worker_id)) != self.hand:
+                    batch.store.discard()
+                    return False
+                batch.store.workers.drop_hand(worker_id)
+            write(batch)
+            return batch.send()
+
+
+@contextlib.contextmanager
+def _lent(target: Any, resq: ResQ) -> Iterator[None]:
+    """While it performs, the class has `resq`; afterwards it has what it had before."""
+    own = vars(target).get("resq")
+    had = "resq" in vars(target)
+    target.resq = resq
+    try:
+        yield
+    finally:
+        if had:
+            target.resq = own
+        elif "resq" in vars(target):
+            del target.resq
+
+
+@contextlib.contextmanager
+def _around(hook: Callable[..., Any], args: Sequence[Any]) -> Iterator[bool]:
+    """An around_perform hook: a generator that yields where the job is to run, or a context manager.
+
+    Gives whether it yielded: as in Resque, a hook that does not, skips the job.
+    """
+    made = hook(*args)
+    if inspect.isgenerator(made):
+        manager = _from_generator(made)
+    elif hasattr(made, "__enter__"):
+        manager = made
+    else:
+        yield False
+        return
+    with manager as entered:
+        yield entered is not _SKIPPED
+
+
+_SKIPPED = object()
+
+
+@contextlib.contextmanager
+def _from_generator(made: Any) -> Iterator[Any]:
+    try:
+        next(made)
+    except StopIteration:
+        yield _SKIPPED
+        return
+    try:
+        yield None
+    except BaseException as error:
+        try:
+            made.throw(error)
+        except StopIteration:
+            # It caught the job's error and ended: as a rescue around a Ruby yield, that swallows it.
+            return
+        raise
+    next(made, None)

@@ -1,0 +1,33 @@
+"""An exception inside the running code when its time is over."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+
+@contextlib.contextmanager
+def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
+    """Raise `error` in the block when it takes longer; the process's SIGALRM is ours meanwhile.
+
+    For a process that performs a job and nothing else. Code that sits in C is not interrupted: that
+    is what the parent is for. No alarm without seconds, or outside the main thread.
+    """
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_signum: int, _frame: FrameType | None) -> NoReturn:
+        raise error
+
+    former = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if former is None else former)
