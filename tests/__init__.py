@@ -1,0 +1,1 @@
+"""The tests of pyres, in folders named for what they need."""

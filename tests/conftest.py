@@ -1,0 +1,86 @@
+"""One private server for the whole run, flushed before each test; daemons that never stay."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+from redis import Redis
+
+from tests.servers import Daemons, Server
+
+if TYPE_CHECKING:
+    from pyres import ResQ
+
+# How long an example takes says more of the machine than of pyres.
+settings.register_profile("pyres", deadline=None)
+settings.load_profile("pyres")
+
+# What pyres reads from the environment must come from the test.
+for name in ("REDIS_URL", "QUEUE", "QUEUES", "INTERVAL", "RESWEB_SETTINGS"):
+    os.environ.pop(name, None)
+
+
+def _keep_off_the_default_port(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and isinstance(args[1], tuple) and args[1][1] == 6379:
+        raise AssertionError("a test must not touch port 6379: someone's data may live there")
+
+
+sys.addaudithook(_keep_off_the_default_port)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server of the whole run; a test that ends or pauses its server takes `own_server`."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _session_client(server: Server) -> Redis:
+    return server.client()
+
+
+@pytest.fixture
+def redis(_session_client: Redis) -> Redis:
+    """A raw client (bytes) on an empty server."""
+    _session_client.flushall()
+    return _session_client
+
+
+@pytest.fixture
+def dsn(server: Server, redis: Redis) -> str:
+    """The DSN of an empty server: 127.0.0.1:PORT/0."""
+    return server.dsn
+
+
+@pytest.fixture
+def resq(dsn: str) -> Iterator[ResQ]:
+    """A ResQ on an empty server."""
+    from pyres import ResQ
+
+    resq = ResQ(dsn)
+    yield resq
+    resq.close()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server that this test alone uses and may kill, pause and restart."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def run_daemon(server: Server, redis: Redis, tmp_path: Path) -> Iterator[Daemons]:
+    """Starts daemons: `run_daemon("pyres_worker", "--queues", "a,b", env=..., cwd=...)`.
+
+    At the end all are killed; the test fails if one that ended by itself left a process behind.
+    """
+    with Daemons(tmp_path, server.url) as daemons:
+        yield daemons
