@@ -16,6 +16,7 @@ from pyres.job import Job
 from pyres.performer import Performer
 from pyres.process import title
 from pyres.process.children import Children, Exit
+from pyres.process.native import make_gevent_anew
 from pyres.process.reports import Reports
 from pyres.process.signals import Signals
 from pyres.registry import HEARTBEAT, held_job, split_id
@@ -34,7 +35,7 @@ class Worker(Performer):
 
     `queues` in order of priority, with wildcards and !negations; `timeout` seconds a job may take;
     `grace` seconds a job gets to finish after TERM or INT; `blocking_pop=False` takes with LPOP and
-    pauses when all queues are empty; `allow` are the dotted prefixes that payloads may name.
+    pauses when all queues are empty; `reinit_gevent` makes gevent's hub anew in each child; `allow` are the dotted prefixes that payloads may name.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Worker(Performer):
         blocking_pop: bool = True,
         *,
         grace: float = 10,
+        reinit_gevent: bool = False,
         allow: Sequence[str] = (),
     ) -> None:
         super().__init__(queues, server, password, timeout, blocking_pop=blocking_pop, allow=allow)
         self.grace = grace
+        self.reinit_gevent = reinit_gevent
         self.children = Children(self.signals)
         self._reports: Reports | None = None
         self._paused = False
@@ -264,6 +267,8 @@ class Worker(Performer):
         if self._taker is not None:
             self._taker.forget()
             self._taker = None
+        if self.reinit_gevent:
+            make_gevent_anew()
         self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
         self.after_fork(job)
         self.before_process(job)

@@ -13,7 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from pyres.process.native import native
 from pyres.process.signals import Signals
+
+_fork = native("os", "fork")
+_waitpid = native("os", "waitpid")
 
 #: What a child leaves with when an exception got out of it (EX_SOFTWARE of sysexits.h).
 EXIT_SOFTWARE = 70
@@ -76,7 +80,7 @@ class Children:
         # Held, so that no signal falls where the parent does not know its child yet, or the child
         # still has the parent's handlers.
         former = self.signals.hold()
-        pid = os.fork()
+        pid = _fork()
         if pid == 0:
             self._live(run, former)
         self.pids.append(pid)
@@ -103,7 +107,7 @@ class Children:
     def wait(self, pid: int, timeout: float | None = None, fds: Sequence[int] = ()) -> Exit | None:
         """The end of one child; None when `timeout` passed, a signal came or one of `fds` can be read."""
         if timeout is None and not fds and not self.signals.installed:
-            return self._ended(pid, os.waitpid(pid, 0)[1])
+            return self._ended(pid, _waitpid(pid, 0)[1])
         watched = _pidfd(pid)
         if watched is None:
             return self._wait_polling(pid, timeout, fds)
@@ -111,14 +115,14 @@ class Children:
             ready = self.signals.wait((watched, *fds), timeout)
         finally:
             os.close(watched)
-        return self._ended(pid, os.waitpid(pid, 0)[1]) if watched in ready else None
+        return self._ended(pid, _waitpid(pid, 0)[1]) if watched in ready else None
 
     def _wait_polling(self, pid: int, timeout: float | None, fds: Sequence[int]) -> Exit | None:
         """wait() where the kernel has no pidfd: looks again after growing pauses of at most 0.05 s."""
         end = None if timeout is None else time.monotonic() + timeout
         pause = 0.0005
         while True:
-            found, status = os.waitpid(pid, os.WNOHANG)
+            found, status = _waitpid(pid, os.WNOHANG)
             if found:
                 return self._ended(pid, status)
             left = pause if end is None else min(pause, end - time.monotonic())
@@ -136,7 +140,7 @@ class Children:
         exits = []
         for pid in list(self.pids):
             try:
-                found, status = os.waitpid(pid, os.WNOHANG)
+                found, status = _waitpid(pid, os.WNOHANG)
             except ChildProcessError:
                 # Somebody in this process waited for it in our place, so how it ended is not known.
                 self.pids.remove(pid)
@@ -167,7 +171,7 @@ class Children:
                 self.signals.wait((), min(left, 0.5 if self.signals.installed else 0.02))
         self.kill(signal.SIGKILL)
         for pid in list(self.pids):
-            yield self._ended(pid, os.waitpid(pid, 0)[1])
+            yield self._ended(pid, _waitpid(pid, 0)[1])
 
 
 def alive(pid: int) -> bool:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from select import POLLIN
 from types import FrameType
 from typing import Any
+
+from pyres.process.native import native
+
+_poll = native("select", "poll")
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
@@ -93,11 +97,11 @@ class Signals:
 
         The fds that can be read. A signal that came before the call ends it at once.
         """
-        poller = select.poll()
+        poller = _poll()
         for fd in fds:
-            poller.register(fd, select.POLLIN)
+            poller.register(fd, POLLIN)
         if self._pipe:
-            poller.register(self._pipe[0], select.POLLIN)
+            poller.register(self._pipe[0], POLLIN)
         ready = [fd for fd, _ in poller.poll(None if timeout is None else max(0, timeout) * 1000)]
         if self._pipe and self._pipe[0] in ready:
             ready.remove(self._pipe[0])

@@ -1,0 +1,270 @@
+"""The command lines: options and environment to arguments, and the exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from pyres import logs
+from pyres.client import ResQ
+from pyres.exceptions import BadOptionError, PyresError
+from pyres.process.pidfile import PidFile
+from pyres.process.title import set_title
+from pyres.store import ConnectionLost, RefusedError
+from pyres.version import __version__
+from pyres.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+EXIT_OK = 0
+#: Something that the user gave cannot be used; one line on stderr says what.
+EXIT_USAGE = 2
+
+DEFAULT_HOST = "localhost"
+DEFAULT_PORT = 6379
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with an error that is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
+
+
+def _number(text: str, least: float, kind: Callable[[str], Any], what: str) -> Any:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = None
+    if number is None or not number >= least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    return float(_number(text, 0, float, "a number of seconds, 0 or more"))
+
+
+def _positive_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds == 0:
+        raise argparse.ArgumentTypeError("'0' is not a number of seconds above 0")
+    return seconds
+
+
+def _port(text: str) -> int:
+    port = int(_number(text, 1, int, "a port, 1 to 65535"))
+    if port > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return port
+
+
+def _level(text: str) -> int:
+    try:
+        return logs.level_number(int(text) if text.isdigit() else text)
+    except BadOptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _parser(prog: str, description: str, epilog: str) -> _Parser:
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pyres {__version__}")
+    return parser
+
+
+def _add_server(parser: _Parser) -> None:
+    group = parser.add_argument_group("the Redis server")
+    group.add_argument(
+        "--dsn",
+        help="host:port[/db], redis://, rediss://, unix:// or redis+sentinel://h1:p1,h2:p2/service[/db], each "
+        "with user:password@ where needed (default: $REDIS_URL, else localhost:6379)",
+    )
+    group.add_argument("--host", help="in place of --dsn: the host (default: localhost)")
+    group.add_argument("--port", type=_port, help="in place of --dsn: the port (default: 6379)")
+    group.add_argument("--password", help="the password, where the DSN has none; it disappears from ps")
+    group.add_argument("--namespace", default="resque", help="what every key begins with (default: %(default)s)")
+
+
+def _add_logging(parser: _Parser) -> None:
+    group = parser.add_argument_group("log and pidfile")
+    group.add_argument(
+        "-l", "--log-level", type=_level, default="info", help="debug, info, warning, error (default: %(default)s)"
+    )
+    group.add_argument(
+        "-f",
+        "--logfile",
+        default="stderr",
+        help="stderr, stdout, syslog, syslog:<facility>, or a file, which is opened again when it was rotated "
+        "(default: %(default)s)",
+    )
+    group.add_argument("--json-logs", action="store_true", help="log one JSON object a line")
+    group.add_argument("-p", "--pidfile", help="write the pid to this file while running")
+
+
+def _add_queues(parser: _Parser) -> None:
+    parser.add_argument("queue_list", nargs="?", metavar="QUEUES", help="the same as --queues, as in pyres 1.5")
+    group = parser.add_argument_group("queues")
+    group.add_argument(
+        "--queues",
+        help="comma list, the most important first; * and ? are wildcards, !name leaves one out "
+        "(default: $QUEUES, $QUEUE, else *)",
+    )
+    group.add_argument(
+        "-n",
+        "--nonblocking-pop",
+        action="store_true",
+        help="take with LPOP, looking at every queue again after each job; when all are empty pause 1 s, then "
+        "2, 4, 8, 8, ... Loses no job, even when a host vanishes; the default (BLPOP) starts a job sooner",
+    )
+
+
+def _add_jobs(parser: _Parser) -> None:
+    group = parser.add_argument_group("jobs")
+    group.add_argument("--path", default=".", help="a folder to import jobs from (default: the current one)")
+    group.add_argument(
+        "--require", action="append", default=[], metavar="MODULE", help="import this before the first job; repeatable"
+    )
+    group.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="perform only jobs whose class is under this dotted prefix; repeatable (default: any that can be imported)",
+    )
+    group.add_argument(
+        "--grace", type=_seconds, default=10.0, help="seconds a job gets to finish after TERM or INT (default: 10)"
+    )
+    group.add_argument("-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork")
+    group.add_argument("-m", "--monkey-patch", action="store_true", help="gevent.monkey.patch_all() before all else")
+
+
+WORKER_EPILOG = """\
+signals:
+  TERM, INT   stop; the job in hand gets --grace seconds; a second one ends it at once
+  QUIT        finish the job in hand, however long it takes, and stop
+  USR1        kill the job in hand (it is recorded as a failure) and go on
+  USR2, CONT  pause, go on
+
+examples:
+  pyres_worker --queues critical,mail,low
+  pyres_worker --dsn redis://:secret@db1:6379/2 --queues '*,!low' --nonblocking-pop
+  pyres_worker --queues mail --burst        work until all is empty, then end
+"""
+
+
+def pyres_worker(argv: Sequence[str] | None = None) -> int:
+    """The command `pyres_worker`."""
+    parser = _parser("pyres_worker", "Take jobs from queues and fork a process for each.", WORKER_EPILOG)
+    _add_queues(parser)
+    group = parser.add_argument_group("working")
+    group.add_argument(
+        "-i", "--interval", type=_seconds, default=5.0, help="seconds of one wait for a job (default: 5)"
+    )
+    group.add_argument("-t", "--timeout", type=_positive_seconds, help="seconds a job may take (default: no limit)")
+    group.add_argument("--burst", action="store_true", help="stop as soon as all queues are empty")
+    _add_jobs(parser)
+    _add_server(parser)
+    _add_logging(parser)
+    return _main(parser, argv, _run_worker)
+
+
+def _run_worker(options: argparse.Namespace) -> None:
+    worker = Worker(
+        queues=_queues(options),
+        server=_resq(options),
+        timeout=options.timeout,
+        blocking_pop=not options.nonblocking_pop,
+        grace=options.grace,
+        reinit_gevent=options.reinit_gevent,
+        allow=options.allow,
+    )
+    worker.work(0 if options.burst else options.interval)
+
+
+def _main(parser: _Parser, argv: Sequence[str] | None, run: Callable[[argparse.Namespace], None]) -> int:
+    """Parse, prepare and run; what the user did wrong is one line and exit code 2."""
+    options = parser.parse_args(argv)
+    # Before anything else: this takes passwords on the command line out of `ps`.
+    set_title(f"{parser.prog}: Starting")
+    try:
+        if argv is None:
+            _monkey_patch(options)
+        logs.setup_logging(parser.prog, options.log_level, options.logfile, options.json_logs)
+        _import_jobs(options)
+        with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
+            run(options)
+    except RefusedError as error:
+        parser.error(f"the Redis server refuses us: {error}")
+    except (PyresError, ConnectionLost) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return EXIT_OK
+    return EXIT_OK
+
+
+def _monkey_patch(options: argparse.Namespace) -> None:
+    """Look for gevent where it is asked for; start again under gevent.monkey where patching is."""
+    patch = getattr(options, "monkey_patch", False)
+    if not (patch or getattr(options, "reinit_gevent", False)):
+        return
+    if importlib.util.find_spec("gevent") is None:
+        raise BadOptionError("gevent is not installed; it comes with: pip install 'pyres[gevent]'")
+    monkey = sys.modules.get("gevent.monkey")
+    if patch and not (monkey and monkey.is_module_patched("socket")):
+        # Only a new interpreter can patch before redis-py and ssl are imported.
+        os.execv(sys.executable, [sys.executable, "-m", "gevent.monkey", *sys.argv])
+
+
+def _import_jobs(options: argparse.Namespace) -> None:
+    path = getattr(options, "path", None)
+    if path is None:
+        return
+    if not os.path.isdir(path):
+        raise BadOptionError(f"--path {path!r} is no folder")
+    sys.path.insert(0, os.path.abspath(path))
+    for module in options.require:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise BadOptionError(
+                f"--require {module!r} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _queues(options: argparse.Namespace) -> str:
+    """The queues of the command line, of the environment, or all of them, which is said."""
+    if options.queues is not None and options.queue_list is not None:
+        raise BadOptionError("queues are given twice: as --queues and as an argument; give them once")
+    for given in (options.queues, options.queue_list, os.environ.get("QUEUES"), os.environ.get("QUEUE")):
+        if given is not None:
+            return str(given)
+    logger.warning("No queues were named, so this looks at all of them (*), in order of their names")
+    return "*"
+
+
+def _resq(options: argparse.Namespace) -> ResQ:
+    return ResQ(_dsn(options), options.password, namespace=options.namespace)
+
+
+def _dsn(options: argparse.Namespace) -> str:
+    """The DSN of the command line, else of $REDIS_URL, else localhost:6379."""
+    by_parts = options.host is not None or options.port is not None
+    if options.dsn is not None and by_parts:
+        raise BadOptionError("the server is given twice: as --dsn and as --host or --port; give it once")
+    if by_parts:
+        host = options.host or DEFAULT_HOST
+        return f"[{host}]:{options.port or DEFAULT_PORT}" if ":" in host else f"{host}:{options.port or DEFAULT_PORT}"
+    return options.dsn or os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"
