@@ -208,7 +208,7 @@ def _main(parser: _Parser, argv: Sequence[str] | None, run: Callable[[argparse.N
             run(options)
     except RefusedError as error:
         parser.error(f"the Redis server refuses us: {error}")
-    except (PyresError, ConnectionLost) as error:
+    except (PyresError, *ConnectionLost) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         return EXIT_OK
