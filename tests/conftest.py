@@ -84,3 +84,9 @@ def run_daemon(server: Server, redis: Redis, tmp_path: Path) -> Iterator[Daemons
     """
     with Daemons(tmp_path, server.url) as daemons:
         yield daemons
+
+
+@pytest.fixture(scope="session")
+def chaos_rounds() -> int:
+    """How often a chaos test does its worst: a little in `make test`, long in `make chaos`."""
+    return int(os.environ.get("PYRES_CHAOS_ROUNDS", "5"))

@@ -218,7 +218,7 @@ class Server:
         with contextlib.suppress(ResponseError):  # the slots are its own since the last start
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         until(
-            lambda: b"cluster_state:ok" in _bytes(client.execute_command("CLUSTER INFO")),
+            lambda: client.cluster("INFO")["cluster_state"] == "ok",
             what="a cluster that is ok",
         )
 
@@ -285,10 +285,6 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _bytes(answer: Any) -> bytes:
-    return answer if isinstance(answer, bytes) else repr(answer).replace("': '", ":").encode()
 
 
 class Command(tuple[str, list[str]]):

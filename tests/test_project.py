@@ -1,0 +1,95 @@
+"""What the files of the project say of each other is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pyres.version import __version__
+from tests.servers import ROOT
+
+SCRIPTS = sorted((ROOT / "scripts").iterdir())
+LUA = sorted((ROOT / "pyres/store/lua").glob("*.lua"))
+
+#: The head of a script: its name and what it does, its KEYS and ARGV, and what it returns.
+HEAD = re.compile(
+    r"-- {name}: [^\n]+\.\n"
+    r"--\n"
+    r"(-- KEYS\[[^]]+\] +(STRING|LIST|SET|ZSET|HASH) +\S[^\n]*\n(--  +[^\n]+\n)*)+"
+    r"(-- ARGV\[[^]]+\] +\S[^\n]*\n(--  +[^\n]+\n)*)*"
+    r"-- returns +\S[^\n]*\n"
+)
+
+
+def metadata() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def test_the_top_entry_of_the_changelog_is_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+    entry = re.search(r"^## .*$", changelog, re.MULTILINE)
+
+    assert entry, "CHANGELOG.md has no entry ('## 1.2.3 ...')"
+    assert __version__ in re.findall(r"\d[\w.]*", entry[0])
+
+
+def test_a_script_stands_in_the_tree_for_each_command_that_is_installed():
+    assert [script.name for script in SCRIPTS] == sorted(metadata()["project"]["scripts"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_can_be_executed_and_calls_its_entry_point(script):
+    source = script.read_text("utf-8")
+
+    assert os.access(script, os.X_OK)
+    assert source.startswith("#!/usr/bin/env python3\n")
+    assert f"from pyres.scripts import {script.name}\n" in source
+
+
+@pytest.mark.parametrize("script", LUA, ids=lambda path: path.stem)
+def test_a_lua_script_opens_with_its_contract(script):
+    head = HEAD.pattern.replace("{name}", script.stem)
+
+    assert re.match(head, script.read_text("utf-8")), f"{script.name} has no head like {head}"
+
+
+@pytest.mark.parametrize("script", LUA, ids=lambda path: path.stem)
+def test_a_lua_script_uses_no_key_or_argument_that_its_contract_does_not_name(script):
+    lines = script.read_text("utf-8").splitlines()
+    head = "\n".join(line for line in lines if line.startswith("--"))
+    body = "\n".join(line for line in lines if not line.startswith("--"))
+
+    for used in set(re.findall(r"(KEYS|ARGV)\[(\d+)\]", body)):
+        assert is_named(*used, head), f"{script.name} uses {used[0]}[{used[1]}]"
+
+
+def is_named(kind: str, number: str, head: str) -> bool:
+    """Whether a head names it, by itself or within a range such as KEYS[2..n]."""
+    for first, last in re.findall(rf"{kind}\[(\d+)(?:\.\.(\w+))?\]", head):
+        if int(first) <= int(number) <= int(last if last.isdigit() else last and 9999 or first):
+            return True
+    return False
+
+
+def test_the_extra_named_all_holds_every_extra_of_a_user():
+    extras = metadata()["project"]["optional-dependencies"]
+
+    (everything,) = extras["all"]
+    assert set(re.findall(r"\w+", everything)) == {"pyres", *extras} - {"all", "bench", "dev"}
+
+
+def test_no_test_file_sleeps():
+    files = [*ROOT.glob("tests/**/test_*.py"), ROOT / "tests/conftest.py"]
+
+    sleepers = [file.name for file in files if calls_sleep(file)]
+
+    assert sleepers == []
+
+
+def calls_sleep(file: Path) -> bool:
+    return bool(re.search(r"^\s*(time\.)?sleep\(", file.read_text("utf-8"), re.MULTILINE))
