@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import time
@@ -15,9 +16,9 @@ from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
 from pyres.performer import Performer
 from pyres.process import title
-from pyres.process.children import Children, Exit
+from pyres.process.children import Children, Exit, flush
 from pyres.process.native import make_gevent_anew
-from pyres.process.reports import Reports
+from pyres.process.reports import DONE, Reports
 from pyres.process.signals import Signals
 from pyres.registry import HEARTBEAT, held_job, split_id
 
@@ -108,6 +109,9 @@ class Worker(Performer):
         self._patiently(self._announce)
         if self._reports is None:
             self._reports = Reports()
+        # What stands now will stand: a collection in a child would touch, and so copy, all of it.
+        gc.collect()
+        gc.freeze()
 
     def _announce(self) -> None:
         self.prune_dead_workers()
@@ -170,6 +174,7 @@ class Worker(Performer):
         if self._finished:
             self._patiently(self._finish_last)
         self._patiently(self.unregister_worker)
+        self.children.collect(block=True)
         logger.info("%s has stopped", self)
         if self._taker is not None:
             self._taker.close()
@@ -254,6 +259,8 @@ class Worker(Performer):
         """Fork, wait, and record how the child ended if it could not do so itself."""
         self.before_fork(job)
         logger.info("Got %s", job)
+        # Before the fork, as Resque does it, so that the child shows it and copies no page for it.
+        self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
         self.child = self.children.fork(lambda: self._be_child(job))
         self._title(f"Forked {self.child} at {int(time.time())}")
         exit, late = self._wait_for_child(self.child)
@@ -269,10 +276,12 @@ class Worker(Performer):
             self._taker = None
         if self.reinit_gevent:
             make_gevent_anew()
-        self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
         self.after_fork(job)
         self.before_process(job)
         self.process(job)
+        flush()
+        if self._reports:
+            self._reports.tell_done()
         return 0
 
     def _timeout_of(self, job: Job) -> float | None:
@@ -289,8 +298,10 @@ class Worker(Performer):
             exit = self.children.wait(pid, self._patience(began, timeout), fds)
             if exit is not None:
                 return exit, late if exit.signal else None
-            if fds and self._reports:
-                timeout = self._reports.hear().get(pid, timeout)
+            if self._reports and (told := self._reports.hear().get(pid)) is not None:
+                if told == DONE:
+                    return self.children.let_go(pid), None
+                timeout = told
             now = time.monotonic()
             if timeout and now >= began + timeout + ALARM_MARGIN:
                 late = timeout

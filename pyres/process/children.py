@@ -63,6 +63,7 @@ class Children:
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
         self.pids: list[int] = []
+        self._leaving: list[int] = []
         self._hurried = False
 
     def __len__(self) -> int:
@@ -76,7 +77,8 @@ class Children:
 
         What the parent has buffered for stdout is written before, or both would write it.
         """
-        _flush()
+        flush()
+        self.collect()
         # Held, so that no signal falls where the parent does not know its child yet, or the child
         # still has the parent's handlers.
         former = self.signals.hold()
@@ -91,7 +93,7 @@ class Children:
         """The child's whole life. Whatever happens, nothing of the parent's code runs after it."""
         code = EXIT_SOFTWARE
         try:
-            self.pids = []
+            self.pids, self._leaving = [], []
             self.signals.reset_in_child()
             self.signals.release(former)
             code = run() or 0
@@ -101,7 +103,7 @@ class Children:
             traceback.print_exc()
         finally:
             with contextlib.suppress(OSError, ValueError):  # stdout may be closed or its reader gone
-                _flush()
+                flush()
             os._exit(code & 0xFF)
 
     def wait(self, pid: int, timeout: float | None = None, fds: Sequence[int] = ()) -> Exit | None:
@@ -134,6 +136,22 @@ class Children:
     def _ended(self, pid: int, status: int) -> Exit:
         self.pids.remove(pid)
         return Exit(pid, os.waitstatus_to_exitcode(status))
+
+    def let_go(self, pid: int) -> Exit:
+        """Take a child's word that it is done: its exit goes on beside us, and is collected later.
+
+        Tearing down a process takes the kernel as long as making one, and the parent has the next job
+        to fetch meanwhile.
+        """
+        self.pids.remove(pid)
+        self._leaving.append(pid)
+        return Exit(pid, 0)
+
+    def collect(self, block: bool = False) -> None:
+        """Reap those that were let go; `block` until the last has gone."""
+        for pid in list(self._leaving):
+            if _waitpid(pid, 0 if block else os.WNOHANG)[0]:
+                self._leaving.remove(pid)
 
     def reap(self) -> list[Exit]:
         """All of ours that have ended; never anybody else's children, which their owner waits for."""
@@ -245,7 +263,8 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Write out what is buffered for stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -1,4 +1,4 @@
-"""A pipe on which children tell their parent how long they may take."""
+"""A pipe on which children tell their parent how long they may take, and that they are done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import struct
 
 _ONE = struct.Struct("<id")
+
+#: What a child says in place of seconds when its job is done and recorded.
+DONE = -1.0
 
 
 class Reports:
@@ -20,8 +23,12 @@ class Reports:
         with contextlib.suppress(OSError):  # the parent is gone: nobody is there to kill us either
             os.write(self._writer, _ONE.pack(os.getpid(), seconds))
 
+    def tell_done(self) -> None:
+        """In the child: what is left is to exit."""
+        self.tell(DONE)
+
     def hear(self) -> dict[int, float]:
-        """In the parent: pid and seconds of whoever has told something since."""
+        """In the parent: each pid that has said something since, and the last thing: seconds, or DONE."""
         raw = b""
         with contextlib.suppress(BlockingIOError):
             raw = os.read(self.reader, 1024 * _ONE.size)

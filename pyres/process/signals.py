@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import contextlib
 import os
 import signal
@@ -14,6 +15,12 @@ from typing import Any
 from pyres.process.native import native
 
 _poll = native("select", "poll")
+
+# The signal module makes enum members of what these return: three quarters of their cost, for what is
+# thrown away here, twice a job; and in a child each page that they touch has to be copied first.
+_sigmask = _signal.pthread_sigmask
+_set_handler = _signal.signal
+_RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal.SIG_IGN}
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
@@ -52,7 +59,7 @@ class Signals:
             raise
         self._pipe = (reader, writer)
         for signum, handler in self.handlers.items():
-            self._former[signum] = signal.signal(signum, handler)
+            self._former[signum] = _set_handler(signum, _RAW.get(handler, handler))
 
     def restore(self) -> None:
         """Put back what stood there before install()."""
@@ -69,7 +76,7 @@ class Signals:
         assert self._pipe
         signal.set_wakeup_fd(wakeup)
         for signum, handler in self._former.items():
-            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+            _set_handler(signum, _signal.SIG_DFL if handler is None else handler)
         self._former = {}
         for end in self._pipe:
             os.close(end)
@@ -86,11 +93,11 @@ class Signals:
 
     def hold(self) -> set[int]:
         """Hold the handled signals back; returns what release() wants."""
-        return set(signal.pthread_sigmask(signal.SIG_BLOCK, self.handlers))
+        return set(_sigmask(signal.SIG_BLOCK, self.handlers))
 
     def release(self, former: set[int]) -> None:
         """Let the held signals come."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        _sigmask(signal.SIG_SETMASK, former)
 
     def wait(self, fds: Sequence[int] = (), timeout: float | None = None) -> list[int]:
         """Block until one of `fds` can be read, a signal came, or `timeout` seconds passed.

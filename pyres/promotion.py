@@ -1,0 +1,44 @@
+"""A payload that was put off, as it goes onto its queue when its time has come."""
+
+from __future__ import annotations
+
+from pyres import json_parser
+from pyres.exceptions import UndecodableError
+from pyres.members import Member, members
+
+
+def promoted(raw: bytes, enqueued: float | None = None) -> tuple[str, bytes]:
+    """The queue that a delayed payload names, and the payload without that field.
+
+    What else it holds stays as it is, byte for byte; `enqueued` (epoch seconds) becomes its
+    enqueue_timestamp. Raises UndecodableError for what no worker could perform.
+    """
+    try:
+        text = raw.decode()
+        found = members(text)
+    except (ValueError, RecursionError) as error:
+        raise UndecodableError(f"{raw[:80]!r} is no delayed job: {error}") from None
+    queue = _queue_of({member.key: member.value for member in found}, raw)
+    kept = [_kept(text, member, enqueued) for member in found if member.key != "queue"]
+    if enqueued is not None and not any(member.key == "enqueue_timestamp" for member in found):
+        kept.append(_stamp(enqueued))
+    return queue, f"{{{','.join(kept)}}}".encode()
+
+
+def _queue_of(fields: dict[str, object], raw: bytes) -> str:
+    if not isinstance(fields.get("class"), str):
+        raise UndecodableError(f"{raw[:80]!r} is no delayed job: it names no class")
+    queue = fields.get("queue")
+    if not isinstance(queue, str) or not queue or not queue.isprintable():
+        raise UndecodableError(f"{raw[:80]!r} cannot be enqueued: {queue!r} is no queue")
+    return queue
+
+
+def _kept(text: str, member: Member, enqueued: float | None) -> str:
+    if member.key == "enqueue_timestamp" and enqueued is not None:
+        return _stamp(enqueued)
+    return text[member.start : member.end]
+
+
+def _stamp(enqueued: float) -> str:
+    return f'"enqueue_timestamp":{json_parser.dumps(enqueued)}'

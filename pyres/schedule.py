@@ -1,0 +1,200 @@
+"""What is to be enqueued again and again: entries from code, from a YAML or JSON file, from Redis.
+
+The entries are resque-scheduler's: `cron` or `every`, `class`, `queue`, `args`, `description`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyres import json_parser
+from pyres.exceptions import BadOptionError, BadScheduleError, UndecodableError
+from pyres.members import members
+from pyres.timing import Cron, Every
+
+#: What @job gave: the name of each entry to what it says.
+_registered: dict[str, dict[str, Any]] = {}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry. `queue` is None where the class is to say it."""
+
+    name: str
+    klass: str
+    queue: str | None
+    args: list[Any]
+    timing: Cron | Every
+    description: str = ""
+    environments: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, name: str, config: Any) -> Entry:
+        """The entry that such a mapping describes. Raises BadScheduleError, which names the entry."""
+        try:
+            return cls._read(name, config)
+        except BadScheduleError as error:
+            raise BadScheduleError(f"the schedule entry {name!r} is left out: {error}") from None
+
+    @classmethod
+    def _read(cls, name: str, config: Any) -> Entry:
+        if not isinstance(config, Mapping):
+            raise BadScheduleError(f"it is {config!r}, not a mapping with 'cron' or 'every'")
+        # Ruby's symbols stand in YAML with their colon.
+        config = {str(key).lstrip(":"): value for key, value in config.items()}
+        return cls(
+            name,
+            _text(config, "class", name),
+            _text(config, "queue", "") or None,
+            _args(config.get("args")),
+            _timing(config),
+            _text(config, "description", ""),
+            tuple(_text(config, "rails_env", _text(config, "env", "")).replace(",", " ").split()),
+        )
+
+    def is_for(self, environment: str | None) -> bool:
+        """Whether an entry for certain environments (`rails_env`) is for this one."""
+        return not self.environments or environment in self.environments
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Schedule:
+    """Entries by name, and what was wrong with those that are left out."""
+
+    entries: dict[str, Entry]
+    faults: list[BadScheduleError]
+
+
+def register(name: str, config: dict[str, Any]) -> None:
+    """Add an entry from code; the last one of a name wins."""
+    _registered[name] = config
+
+
+def from_code() -> Schedule:
+    """The entries that @job gave in the modules imported until now."""
+    return _schedule((name, config, "") for name, config in _registered.items())
+
+
+def from_redis(found: Mapping[str, bytes]) -> Schedule:
+    """The entries of `persistent_schedules`: name to JSON."""
+    return _schedule((name, _decoded(raw), "") for name, raw in found.items())
+
+
+def from_file(path: str | Path) -> Schedule:
+    """The entries of a YAML or JSON file; faults name the file and the line.
+
+    Raises BadOptionError when there is no such file, BadScheduleError when it is neither as a whole.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadOptionError(f"the schedule {path} cannot be read: {reason}") from None
+    read = _from_json if str(path).lower().endswith(".json") else _from_yaml
+    return _schedule((name, config, f"{path}:{line}: ") for name, config, line in read(text, path))
+
+
+def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
+    entries: dict[str, Entry] = {}
+    faults: list[BadScheduleError] = []
+    for name, config, where in found:
+        try:
+            if isinstance(config, BadScheduleError):
+                raise config
+            entries[name] = Entry.read(name, config)
+        except BadScheduleError as error:
+            faults.append(BadScheduleError(f"{where}{error}"))
+    return Schedule(entries, faults)
+
+
+def _from_json(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
+    try:
+        found = members(text)
+    except (ValueError, RecursionError) as error:
+        raise BadScheduleError(f"{path} is no JSON object of schedule entries: {error}") from None
+    for member in found:
+        yield member.key, member.value, text.count("\n", 0, member.start) + 1
+
+
+def _from_yaml(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
+    yaml = _yaml_library()
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return
+        if not isinstance(root, yaml.MappingNode):
+            raise BadScheduleError(f"{path} is no mapping of names to schedule entries")
+        loader.flatten_mapping(root)
+        for key, value in root.value:
+            yield str(key.value).lstrip(":"), _constructed(yaml, loader, value), key.start_mark.line + 1
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise BadScheduleError(f"{path}:{mark.line + 1 if mark else 1}: this is no YAML: {error.problem}") from None
+    finally:
+        loader.dispose()
+
+
+def _constructed(yaml: Any, loader: Any, node: Any) -> Any:
+    try:
+        return loader.construct_object(node, deep=True)
+    except yaml.YAMLError as error:
+        return BadScheduleError(f"the schedule entry is left out: {error.problem or error}")
+
+
+def _yaml_library() -> Any:
+    try:
+        return importlib.import_module("yaml")
+    except ModuleNotFoundError:
+        raise BadOptionError(
+            "a schedule in YAML needs PyYAML; it comes with: pip install 'pyres[cron]'; JSON needs nothing"
+        ) from None
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return json_parser.loads(raw)
+    except UndecodableError as error:
+        return BadScheduleError(str(error))
+
+
+def _text(config: Mapping[str, Any], key: str, default: str) -> str:
+    value = config.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, str) or not value.strip():
+        raise BadScheduleError(f"its {key} is {value!r}, not a name")
+    return value
+
+
+def _args(value: Any) -> list[Any]:
+    """The arguments as Ruby reads them: a list is all of them, anything else is the only one."""
+    args = [] if value is None else value if isinstance(value, list) else [value]
+    try:
+        json_parser.encode(args)
+    except TypeError as error:
+        raise BadScheduleError(f"its args cannot be enqueued: {error}") from None
+    return args
+
+
+def _timing(config: Mapping[str, Any]) -> Cron | Every:
+    """Its cron, which wins, or its every."""
+    cron, _options = _with_options(config.get("cron"))
+    if cron is not None:
+        return Cron(str(cron), _text(config, "timezone", "") or None)
+    every, options = _with_options(config.get("every"))
+    if every is None:
+        raise BadScheduleError(f"it has neither 'cron' nor 'every', only {', '.join(config) or 'nothing'}")
+    return Every.read(every, options.get("first_in"))
+
+
+def _with_options(value: Any) -> tuple[Any, dict[str, Any]]:
+    """Ruby's `"30s"` and `["30s", {first_in: "1s"}]`."""
+    if not isinstance(value, list):
+        return value, {}
+    options = value[1] if len(value) > 1 and isinstance(value[1], Mapping) else {}
+    return (value[0] if value else None), {str(key).lstrip(":"): option for key, option in options.items()}

@@ -1,0 +1,17 @@
+-- put_off_unique: lays a payload by, unless a job like it was enqueued and its claim still stands.
+--
+-- KEYS[1]  STRING  Keys.unique()
+-- KEYS[2]  LIST    Keys.delayed()
+-- KEYS[3]  SET     Keys.timestamps() of the payload
+-- KEYS[4]  ZSET    Keys.delayed_schedule
+-- ARGV[1]  the claim
+-- ARGV[2]  the claim's time to live, milliseconds
+-- ARGV[3]  the timestamp, epoch seconds
+-- ARGV[4]  Keys.delayed_name()
+-- ARGV[5]  the payload
+-- returns  1 when it was laid by, 0 when it was dropped
+if not redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2]) then return 0 end
+redis.call("RPUSH", KEYS[2], ARGV[5])
+redis.call("SADD", KEYS[3], ARGV[4])
+redis.call("ZADD", KEYS[4], ARGV[3], ARGV[3])
+return 1

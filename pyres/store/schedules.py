@@ -1,0 +1,114 @@
+"""The master scheduler's lock, and what recurs: its entries, and when each was fired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pyres.store import scripts
+from pyres.store.keys import Keys
+from pyres.store.text import text
+
+#: Names taken from `schedules_changed` at a time.
+CHANGES = 1000
+
+
+class Lock(NamedTuple):
+    """Whose the lock is, and for how many seconds still; None when it has no end."""
+
+    ours: bool
+    holder: str
+    seconds: float | None
+
+
+class Schedules:
+    """resque-scheduler's keys for schedules, and our own note of the moments fired."""
+
+    def __init__(self, client: Any, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def lock(self, holder: str, seconds: float, prefix: str = "") -> Lock:
+        """Take the master's lock for so many seconds, or renew it; it may be somebody else's."""
+        script = scripts.load(self.client, "scheduler_lock")
+        keys = [self.keys.scheduler_lock(prefix)]
+        ours, whose, left = script(keys=keys, args=[holder, round(seconds * 1000)])
+        return Lock(bool(ours), text(whose), None if left < 0 else left / 1000)
+
+    def unlock(self, holder: str, prefix: str = "") -> bool:
+        """Release the master's lock; False when it is not ours."""
+        script = scripts.load(self.client, "scheduler_unlock")
+        return bool(script(keys=[self.keys.scheduler_lock(prefix)], args=[holder]))
+
+    def put(self, name: str, config: bytes) -> None:
+        """Write an entry, and say that it changed."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hset(self.keys.persistent_schedules, name, config)
+        pipe.sadd(self.keys.schedules_changed, name)
+        pipe.execute()
+
+    def remove(self, name: str) -> None:
+        """Remove an entry, and say that it changed."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hdel(self.keys.persistent_schedules, name)
+        pipe.sadd(self.keys.schedules_changed, name)
+        pipe.execute()
+
+    def all(self) -> dict[str, bytes]:
+        """Every entry by name, as JSON."""
+        found = self.client.hgetall(self.keys.persistent_schedules)
+        return {text(name): config for name, config in found.items()}
+
+    def all_afresh(self) -> dict[str, bytes]:
+        """all(), and what had changed until now is no longer announced."""
+        # In this order: what changes in between is announced again, and read twice.
+        self.client.delete(self.keys.schedules_changed)
+        return self.all()
+
+    def take_changes(self) -> list[str]:
+        """The names of entries that changed since they were last taken."""
+        return [text(name) for name in self.client.spop(self.keys.schedules_changed, CHANGES)]
+
+    def last_enqueued_at(self) -> dict[str, str]:
+        """When each entry was last enqueued, as it was written: `2026-11-23 16:03:45 +0000`."""
+        found = self.client.hgetall(self.keys.last_enqueued_at)
+        return {text(name): text(when) for name, when in found.items()}
+
+    def fired(self) -> dict[str, int]:
+        """The last moment (epoch seconds) of each entry that was fired by pyres."""
+        found = self.client.hgetall(self.keys.schedule_fired)
+        return {text(name): int(moment) for name, moment in found.items() if moment.isdigit()}
+
+    def anchor(self, name: str, moment: int) -> int:
+        """Where an entry begins to count: the moment it was last fired, else this one from now on."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hsetnx(self.keys.schedule_fired, name, moment)
+        pipe.hget(self.keys.schedule_fired, name)
+        return int(pipe.execute()[1])
+
+    def fire(self, firing: Firing) -> int:
+        """Enqueue for a moment: 1; 0 when that was done already; 2 when a like job was enough."""
+        script = scripts.load(self.client, "fire")
+        keys: Iterable[Any] = [
+            self.keys.schedule_fired,
+            self.keys.last_enqueued_at,
+            self.keys.queues,
+            self.keys.queue(firing.queue),
+            self.keys.unique(firing.digest),
+        ]
+        args = [firing.name, firing.moment, firing.limit, firing.when, firing.queue, firing.payload]
+        return int(script(keys=keys, args=[*args, firing.claim, firing.claim_ms]))
+
+
+class Firing(NamedTuple):
+    """One entry and one moment, as fire.lua wants them."""
+
+    name: str
+    moment: int
+    limit: int
+    when: str
+    queue: str
+    payload: bytes
+    digest: str = ""
+    claim: str = ""
+    claim_ms: int = 0

@@ -1,0 +1,55 @@
+"""Jobs of which one is enough: `unique_for` seconds, and `unique_until` "start" or "done".
+
+A second enqueue of the same class and arguments is dropped while the claim of the first stands. The
+claim is a key with a deadline, so that nothing that dies can block a job for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from pyres import json_parser
+from pyres.exceptions import BadOptionError
+
+STAGES = ("", "start", "done")
+
+
+class Claim(NamedTuple):
+    """What unique_push and its like want: which job, the claim's text, and milliseconds."""
+
+    digest: str
+    text: str
+    ms: int
+
+
+def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float = 0) -> Claim | None:
+    """The claim for a job of this class that waits `wait` seconds first; None where any number may be.
+
+    Raises BadOptionError for a unique_for that is no number of seconds, and for another unique_until.
+    """
+    seconds = getattr(target, "unique_for", None)
+    if seconds is None:
+        return None
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise BadOptionError(f"unique_for of {name} is {seconds!r}; it is a number of seconds above 0")
+    ms = max(1, round((seconds + max(0.0, wait)) * 1000))
+    return Claim(digest(name, args), f"{stage_of(target, name)}:{now!r}", ms)
+
+
+def stage_of(target: Any, name: str) -> str:
+    """How far a job of the class must come for its claim to end before the deadline, or ""."""
+    stage = getattr(target, "unique_until", None) or ""
+    if stage not in STAGES:
+        raise BadOptionError(f"unique_until of {name} is {stage!r}; it is 'start' or 'done'")
+    return str(stage)
+
+
+def digest(name: str, args: Sequence[Any]) -> str:
+    """Which job it is: the same for the same class and arguments, in every process."""
+    encoded = json_parser.encode([name, list(args)])
+    return hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
