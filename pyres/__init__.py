@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
+# This is `job` here: pyres 1.5's module, which can be called as the decorator too. Imported now, so
+# that it does not become another thing with the first import of a worker.
+import pyres.job  # noqa: F401
 from pyres.client import ResQ
-from pyres.decorators import job
 from pyres.exceptions import PyresError
 from pyres.loading import my_import, safe_str_to_class, str_to_class
 from pyres.logs import get_logging_handler, setup_logging, special_log_file
 from pyres.process.pidfile import PidFile
 from pyres.stat import Stat
 from pyres.version import __version__
+
+if TYPE_CHECKING:
+    from pyres.decorators import job
 
 __all__ = [
     "PidFile",

@@ -8,13 +8,14 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pyres import hooks, json_parser, loading, payload
+from pyres import hooks, json_parser, loading, payload, promotion, unique
 from pyres.exceptions import BadServerError, NoQueueError, UndecodableError
+from pyres.schedule import Entry
 from pyres.stat import Stat
-from pyres.store import PAGE, Redis, Store, text
+from pyres.store import PAGE, Move, Redis, Store, text
 from pyres.store.dsn import DSN, connect, from_client
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ class ResQ:
     def enqueue(self, klass: Any, *args: Any) -> bool:
         """Queue a job of a class, decorated function or dotted name on the queue that it names.
 
-        False when a before_enqueue hook said no, or when there is no queue (with a warning, as in
-        pyres 1.5). Raises UnencodableError for an argument that JSON cannot hold.
+        False when a before_enqueue hook said no, when a job like it is enough (`unique_for`), or when
+        there is no queue (the last two with a warning, as in pyres 1.5). Raises UnencodableError for an argument that JSON cannot hold.
         """
         target, name, queue = _target(klass)
         if not queue:
@@ -136,7 +137,9 @@ class ResQ:
         target, name = _named(klass)
         return self._enqueue_target(_checked(queue), target, name, args)
 
-    def enqueue_from_string(self, klass_as_string: str, queue: str, *args: Any, **kwargs: Any) -> None:
+    def enqueue_from_string(
+        self, klass_as_string: str, queue: str, *args: Any, **kwargs: Any
+    ) -> None:
         """Queue a job of a class that need not exist here; `first_attempt=` goes into the payload."""
         self._append(_checked(queue), [self._payload(klass_as_string, args, **_attempt(kwargs))])
 
@@ -155,25 +158,38 @@ class ResQ:
 
     def _enqueue_batch(self, jobs: list[Sequence[Any]]) -> int:
         by_queue: dict[str, list[bytes]] = {}
-        sent = []
+        claimed: list[tuple[Any, str, str, Sequence[Any]]] = []
+        sent: list[tuple[Any, Sequence[Any]]] = []
         for klass, *args in jobs:
             target, name, queue = _target(klass)
             if not queue:
-                raise NoQueueError(f"{name} has no attribute 'queue'; nothing of this batch was sent")
-            if hooks.allow(target, "before_enqueue", args):
-                by_queue.setdefault(queue, []).append(self._payload(name, args))
-                sent.append((target, args))
+                raise NoQueueError(
+                    f"{name} has no attribute 'queue'; nothing of this batch was sent"
+                )
+            if not hooks.allow(target, "before_enqueue", args):
+                continue
+            if getattr(target, "unique_for", None) is not None:
+                claimed.append((target, name, queue, args))
+                continue
+            by_queue.setdefault(queue, []).append(self._payload(name, args))
+            sent.append((target, args))
         if by_queue:
-            pipe = self.store.client.pipeline(transaction=False)
-            for queue, payloads in by_queue.items():
-                self.store.queues.push_into(pipe, queue, payloads)
-            pipe.execute()
-            self._watched_queues.update(by_queue)
+            self._append_batch(by_queue)
         for target, args in sent:
             self._enqueued(target, args)
-        return len(sent)
+        return len(sent) + sum(self._claim_and_append(*job) for job in claimed)
+
+    def _append_batch(self, by_queue: dict[str, list[bytes]]) -> None:
+        pipe = self.store.client.pipeline(transaction=False)
+        for queue, payloads in by_queue.items():
+            self.store.queues.push_into(pipe, queue, payloads)
+        pipe.execute()
+        self._watched_queues.update(by_queue)
 
     def _enqueue_target(self, queue: str, target: Any, name: str, args: Sequence[Any]) -> bool:
+        if getattr(target, "unique_for", None) is not None:
+            allowed = hooks.allow(target, "before_enqueue", args)
+            return allowed and self._claim_and_append(target, name, queue, args)
         encoded = self._payload(name, args)
         if not hooks.allow(target, "before_enqueue", args):
             return False
@@ -181,13 +197,27 @@ class ResQ:
         self._enqueued(target, args)
         return True
 
+    def _claim_and_append(self, target: Any, name: str, queue: str, args: Sequence[Any]) -> bool:
+        """Queue a job of which one is enough; False when there is one."""
+        now = self._current_time().timestamp()
+        claim = unique.claim(target, name, args, now)
+        assert claim is not None
+        if not self.store.unique.push(*claim, queue, self._payload(name, args, now)):
+            _tell_dropped(name, args)
+            return False
+        self._watched_queues.add(queue)
+        self._enqueued(target, args)
+        return True
+
     def _enqueued(self, target: Any, args: Sequence[Any]) -> None:
         for hook in hooks.hooks(target, "after_enqueue"):
             hook(*args)
 
-    def _payload(self, name: str, args: Sequence[Any], **more: Any) -> bytes:
+    def _payload(
+        self, name: str, args: Sequence[Any], now: float | None = None, **more: Any
+    ) -> bytes:
         if self.enqueue_timestamp:
-            more = {"enqueue_timestamp": self._current_time().timestamp(), **more}
+            more = {"enqueue_timestamp": now or self._current_time().timestamp(), **more}
         return json_parser.encode(payload.build(name, args, **more))
 
     @contextlib.contextmanager
@@ -246,7 +276,9 @@ class ResQ:
         """
         target, name, queue = _target(klass)
         if not queue:
-            raise NoQueueError(f"{name} has no attribute 'queue'; name it: dequeue_from(queue, ...)")
+            raise NoQueueError(
+                f"{name} has no attribute 'queue'; name it: dequeue_from(queue, ...)"
+            )
         if not hooks.allow(target, "before_dequeue", args):
             return 0
         removed = self.dequeue_from(queue, name, *args)
@@ -263,7 +295,13 @@ class ResQ:
             for raw in self.store.queues.walk(queue)
             if _is_job(payload.show(raw), name, wanted if args else None)
         }
+        self._forget_claims(found)
         return self.store.queues.delete_all(queue, found)
+
+    def _forget_claims(self, payloads: Iterable[bytes]) -> None:
+        """What is taken out by hand may be enqueued again."""
+        found = {_digest_of(raw) for raw in payloads}
+        self.store.unique.forget(digest for digest in found if digest)
 
     def remove_queue(self, queue: str) -> None:
         """Forget a queue and every job on it."""
@@ -337,16 +375,30 @@ class ResQ:
 
     # Later
 
-    def enqueue_at(self, datetime: datetime, klass: Any, *args: Any, **kwargs: Any) -> None:
+    def enqueue_at(self, datetime: datetime, klass: Any, *args: Any, **kwargs: Any) -> bool:
         """Queue a job when its time has come; a naive `datetime` is local time.
 
-        It is `pyres_scheduler` (or resque-scheduler) that moves it then.
+        It is `pyres_scheduler` (or resque-scheduler) that moves it then, also where the time has
+        passed already. False when a job like it is enough (`unique_for`), or when there is no queue.
         """
-        _target_, name, queue = _target(klass)
+        target, name, queue = _target(klass)
         if not queue:
             logger.warning("unable to enqueue %s: it has no attribute 'queue'", name)
-            return
+            return False
+        if getattr(target, "unique_for", None) is not None:
+            item = payload.build(name, args, queue=queue, **_attempt(kwargs))
+            return self._claim_and_put_off(datetime, target, item)
         self.enqueue_at_from_string(datetime, name, queue, *args, **kwargs)
+        return True
+
+    def _claim_and_put_off(self, datetime: datetime, target: Any, item: dict[str, Any]) -> bool:
+        now, due = self._current_time().timestamp(), datetime.timestamp()
+        claim = unique.claim(target, item["class"], item["args"], now, due - now)
+        assert claim is not None
+        if self.store.unique.put_off(*claim, int(due), payload.encode(item)):
+            return True
+        _tell_dropped(item["class"], item["args"])
+        return False
 
     def enqueue_at_from_string(
         self, datetime: datetime, klass_as_string: str, queue: str, *args: Any, **kwargs: Any
@@ -355,10 +407,14 @@ class ResQ:
         item = payload.build(klass_as_string, args, queue=_checked(queue), **_attempt(kwargs))
         self.delayed_push(datetime, item)
 
-    def enqueue_in(self, delay: float | timedelta, klass: Any, *args: Any) -> None:
+    def enqueue_in(self, delay: float | timedelta, klass: Any, *args: Any) -> bool:
         """enqueue_at() so many seconds from now."""
+        return self.enqueue_at(self._in(delay), klass, *args)
+
+    def _in(self, delay: float | timedelta) -> datetime:
         wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        self.enqueue_at(self._current_time().astimezone() + wait, klass, *args)
+        # Aware and in UTC: that many seconds pass, also when the clocks change meanwhile.
+        return self._current_time().astimezone(UTC) + wait
 
     def delayed_push(self, datetime: datetime, item: Any) -> None:
         """Lay a payload (with its `queue`) by until `datetime`."""
@@ -392,6 +448,104 @@ class ResQ:
         """Remove and return the oldest item due then, or None; the last takes the timestamp with it."""
         raw = self.store.delayed.take_due(int(timestamp))
         return None if raw is None else _shown(raw)
+
+    def remove_delayed(self, klass: Any, *args: Any) -> int:
+        """Remove the delayed jobs of a class with exactly these arguments; how many there were.
+
+        Those for the class's own queue; for all queues where a dotted name leads to no class here.
+        """
+        return self._remove_delayed(*_whose(klass), args)
+
+    def remove_delayed_in_queue(self, klass: Any, queue: str, *args: Any) -> int:
+        """remove_delayed() of those for this queue."""
+        return self._remove_delayed(_named(klass)[1], _checked(queue), args)
+
+    def _remove_delayed(self, name: str, queue: str | None, args: Sequence[Any]) -> int:
+        found = {raw for _, raw in self._delayed(name, queue, args)}
+        self._forget_claims(found)
+        return sum(self.store.delayed.cancel(raw) for raw in found)
+
+    def delayed_at(self, klass: Any, *args: Any) -> list[int]:
+        """The timestamps (epoch seconds, sorted) at which remove_delayed() would find jobs."""
+        return sorted({timestamp for timestamp, _ in self._delayed(*_whose(klass), args)})
+
+    def delay_or_enqueue_in(self, delay: float | timedelta, klass: Any, *args: Any) -> int:
+        """Put off what waits for this class and these arguments anew, or put off one; how many.
+
+        As resque-scheduler has it: each call moves the job further away, and there is one job.
+        """
+        due, count = self._in(delay), max(1, self.remove_delayed(klass, *args))
+        return sum(self.enqueue_at(due, klass, *args) for _ in range(count))
+
+    def enqueue_delayed_now(self, klass: Any, *args: Any) -> int:
+        """Move the delayed jobs that remove_delayed() would find to their queues now; how many."""
+        return self._hasten(self._delayed(*_whose(klass), args))
+
+    def promote_delayed(self, timestamp: int) -> int:
+        """Move all that waits at a timestamp to its queues, due or not; how many.
+
+        What is no job stays, for the scheduler to make a failure of it when its time has come.
+        """
+        return self._hasten(
+            (timestamp, raw) for raw in self.store.delayed.peek(int(timestamp), 0, -1)
+        )
+
+    def _hasten(self, found: Iterable[tuple[int, bytes]]) -> int:
+        now = self._current_time().timestamp() if self.enqueue_timestamp else None
+        moved = 0
+        for timestamp, raw in dict.fromkeys(found):
+            with contextlib.suppress(UndecodableError):  # promote_delayed() says what becomes of it
+                moved += self.store.delayed.hasten(
+                    timestamp, Move(raw, *promotion.promoted(raw, now))
+                )
+        return moved
+
+    def reset_delayed_queue(self) -> int:
+        """Forget every delayed job; how many there were."""
+        forgotten = 0
+        while timestamps := self.store.delayed.timestamps(0, PAGE):
+            self._forget_claims(
+                raw for ts in timestamps for raw in self.store.delayed.peek(ts, 0, -1)
+            )
+            forgotten += sum(map(self.store.delayed.forget, timestamps))
+        return forgotten
+
+    def _delayed(
+        self, name: str, queue: str | None, args: Sequence[Any]
+    ) -> list[tuple[int, bytes]]:
+        """Where such jobs wait. Their values count, not their bytes: a retry has more fields."""
+        wanted = json_parser.loads(json_parser.dumps(list(args)))
+        # What cannot hold the name is not read; a name that JSON may escape is looked for in all.
+        part = name.encode() if name.isascii() and "/" not in name else b""
+        return [
+            (timestamp, raw)
+            for timestamp, raw in self.store.delayed.walk()
+            if part in raw and _is_delayed(payload.show(raw), name, queue, wanted)
+        ]
+
+    # Again and again
+
+    def set_schedule(self, name: str, config: dict[str, Any]) -> None:
+        """Write an entry of the dynamic schedule, which schedulers with --dynamic take up.
+
+        `config` is resque-scheduler's: cron or every, class, queue, args, description, timezone.
+        Raises BadScheduleError for what no scheduler could follow.
+        """
+        kept = {str(key): value for key, value in config.items() if key != "persist"}
+        Entry.read(name, kept)
+        self.store.schedules.put(name, json_parser.encode(kept))
+
+    def get_schedule(self, name: str) -> dict[str, Any] | None:
+        """An entry of the dynamic schedule, or None."""
+        return self.schedules().get(name)
+
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """The dynamic schedule: the entries that stand in Redis, by name."""
+        return {name: _shown(raw) for name, raw in sorted(self.store.schedules.all().items())}
+
+    def remove_schedule(self, name: str) -> None:
+        """Remove an entry from the dynamic schedule."""
+        self.store.schedules.remove(name)
 
 
 class _Pipeline(ResQ):
@@ -445,6 +599,12 @@ def _target(klass: Any) -> tuple[Any, str, str | None]:
     return target, name, getattr(target, "queue", None)
 
 
+def _whose(klass: Any) -> tuple[str, str | None]:
+    """The name on the wire, and the queue of the class where it can be had."""
+    target, name = _named(klass)
+    return name, getattr(loading.str_to_class(name) if target is None else target, "queue", None)
+
+
 def _checked(queue: Any) -> str:
     if isinstance(queue, str) and queue:
         return queue
@@ -457,6 +617,23 @@ def _attempt(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def _is_job(item: dict[str, Any], name: str, args: list[Any] | None) -> bool:
     return item.get("class") == name and (args is None or item.get("args") == args)
+
+
+def _is_delayed(item: dict[str, Any], name: str, queue: str | None, args: list[Any]) -> bool:
+    return _is_job(item, name, args) and queue in (None, item.get("queue"))
+
+
+def _digest_of(raw: bytes) -> str | None:
+    """Which unique job's payload this may be; None for what is no job."""
+    item = payload.show(raw)
+    name, args = item.get("class"), item.get("args")
+    return unique.digest(name, args) if isinstance(name, str) and isinstance(args, list) else None
+
+
+def _tell_dropped(name: str, args: Sequence[Any]) -> None:
+    logger.warning(
+        "dropped %s with %r: a job like it was enqueued, and one is enough", name, list(args)
+    )
 
 
 def _shown(raw: bytes) -> Any:

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyres.loading import register
+from pyres import schedule
+from pyres.loading import name_of, register
 
 
-def job(queue: str | None = None, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+def job(
+    queue: str | None = None,
+    name: str | None = None,
+    *,
+    cron: str | None = None,
+    timezone: str | None = None,
+    every: str | float | None = None,
+    **options: Any,
+) -> Callable[[Any], Any]:
     """Make a function a job on `queue`; it stays callable as it was.
 
     `name` is the word on the wire in place of `module.function`, so that a Ruby class `Archive` and a
     Python function can stand for each other. `options` become attributes, as a job class has them:
-    timeout, retry_every, retry_timeout and the like.
+    timeout, retry_every, retry_timeout and the like. `cron` (in `timezone`, else local time) or
+    `every` ("30s", "1h30m", seconds) enqueue it again and again, without arguments, wherever a
+    `pyres_scheduler --require` has imported its module.
     """
+    timing = {"cron": cron, "timezone": timezone, "every": every}
+    timing = {field: value for field, value in timing.items() if value is not None}
 
     def decorate(target: Any) -> Any:
         if queue is not None:
@@ -26,6 +39,10 @@ def job(queue: str | None = None, name: str | None = None, **options: Any) -> Ca
             register(name, target)
         for option, value in options.items():
             setattr(target, option, value)
+        if timing:
+            wire_name = name_of(target)
+            whose = {"class": wire_name, "queue": getattr(target, "queue", None)}
+            schedule.register(wire_name, {**timing, **whose})
         return target
 
     return decorate

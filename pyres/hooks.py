@@ -28,3 +28,13 @@ def hooks(target: Any, prefix: str) -> list[Callable[..., Any]]:
 def allow(target: Any, prefix: str, args: Any) -> bool:
     """Run every such hook; whether none of them returned exactly False (Resque's veto)."""
     return all([hook(*args) is not False for hook in hooks(target, prefix)])
+
+
+#: Every prefix that Job asks for.
+PREFIXES = ("before_perform", "around_perform", "after_perform", "on_failure")
+
+
+def learn(target: Any) -> None:
+    """Find the hooks of a class now; a parent that does it before it forks spares each child the search."""
+    for prefix in PREFIXES:
+        _names(target, prefix)

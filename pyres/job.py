@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from types import ModuleType
 from typing import Any
 
-from pyres import failure, loading, payload, retrying
+from pyres import decorators, failure, loading, payload, retrying, unique
 from pyres.client import ResQ
-from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError
+from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError, UnencodableError
 from pyres.hooks import hooks
 
 logger = logging.getLogger(__name__)
@@ -43,11 +45,15 @@ class Job:
         self._worker = worker
         self.raw = raw
         self.hand = hand
-        self.enqueue_timestamp = payload.get("enqueue_timestamp") if isinstance(payload, dict) else None
+        self.enqueue_timestamp = (
+            payload.get("enqueue_timestamp") if isinstance(payload, dict) else None
+        )
         self._target: Any = None
 
     @classmethod
-    def read(cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, hand: bytes | None = None) -> Job:
+    def read(
+        cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, hand: bytes | None = None
+    ) -> Job:
         """The job in these bytes; what cannot be read becomes a job that fails when it is performed."""
         return cls(queue, payload.show(raw), resq, worker, raw=raw, hand=hand)
 
@@ -94,7 +100,9 @@ class Job:
                 payload.parse(self.raw)
             raise UndecodableError(f"{self._payload!r} is no job")
         if not isinstance(self._payload.get("class"), str):
-            raise UndecodableError(f"the payload's class is {self._payload.get('class')!r}, not a name")
+            raise UndecodableError(
+                f"the payload's class is {self._payload.get('class')!r}, not a name"
+            )
         if not isinstance(self.args, list):
             raise UndecodableError(f"the payload's args are {self.args!r}, not a list")
 
@@ -108,6 +116,7 @@ class Job:
         if self.enqueue_timestamp:
             metadata["enqueue_timestamp"] = self.enqueue_timestamp
         metadata["perform_timestamp"] = self.resq._current_time().timestamp()
+        self._release(target, "start")
         with _lent(target, self.resq):
             return self._perform(target, metadata)
 
@@ -116,16 +125,30 @@ class Job:
             value = self._run(target, metadata)
         except DontPerform:
             logger.info("%s was not performed: a hook said so", self)
+            self._release(target, "done")
             return None
         except Exception as error:
-            metadata.update(failed=True, exception=error, retried=self.retry(target, self.args, error))
+            metadata.update(
+                failed=True, exception=error, retried=self.retry(target, self.args, error)
+            )
             self._after(target, metadata)
             if not metadata["retried"]:
                 raise
-            logger.info("%s failed and will be tried again: %s", self, failure.base.exception_text(error))
+            logger.info(
+                "%s failed and will be tried again: %s", self, failure.base.exception_text(error)
+            )
             return None
         self._after(target, metadata)
+        self._release(target, "done")
         return value
+
+    def _release(self, target: Any, stage: str) -> None:
+        """A job of which one is enough has come this far: from "start" or "done" on, another may be."""
+        if getattr(target, "unique_for", None) is None:
+            return
+        if unique.stage_of(target, self.name) == stage:
+            digest = unique.digest(self.name, self.args)
+            self.resq.store.unique.release(digest, stage, self._enqueued())
 
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
         before = getattr(target, "before_perform", None)
@@ -160,7 +183,20 @@ class Job:
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
         failed.save(resq or self.resq)
+        self._release_failed(resq or self.resq)
         return failed
+
+    def _release_failed(self, resq: ResQ) -> None:
+        """One that failed is done as well; if its class cannot be had, the claim itself knows."""
+        if self._target is not None and getattr(self._target, "unique_for", None) is None:
+            return
+        with contextlib.suppress(UnencodableError):  # of what no queue can hold there is no claim
+            digest = unique.digest(self.name, self.args)
+            resq.store.unique.release(digest, "done", self._enqueued())
+
+    def _enqueued(self) -> float | None:
+        stamp = self.enqueue_timestamp
+        return float(stamp) if isinstance(stamp, int | float) else None
 
     def failure_hooks(self, exception: BaseException) -> BaseException:
         """Run the class's on_failure hooks; the exception to record, which tells of a hook that raised."""
@@ -176,7 +212,9 @@ class Job:
                 return RuntimeError(text).with_traceback(exception.__traceback__)
         return exception
 
-    def retry(self, payload_class: Any, args: Sequence[Any], error: BaseException | None = None) -> bool:
+    def retry(
+        self, payload_class: Any, args: Sequence[Any], error: BaseException | None = None
+    ) -> bool:
         """Put the job off as its class asks for; False when it does not, or the time for it is over."""
         now = self.resq._current_time()
         first = self._payload.get("first_attempt") or now.replace(microsecond=0)
@@ -192,14 +230,36 @@ class Job:
         item = {**self._payload, "args": list(args), "queue": self._queue}
         item = payload.build(self.name, item["args"], queue=self._queue) | item
         item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
-        self.settle(lambda batch: self._put_off(batch, item, wait, now))
+        claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
+        self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
         return True
 
-    def _put_off(self, batch: ResQ, item: dict[str, Any], wait: float, now: datetime) -> None:
+    def retry_crash(self, error: BaseException) -> bool:
+        """retry() after the job's process ended early, where its class has `retry_dirty_exit`."""
+        try:
+            target = self.load()
+        except Exception:  # noqa: BLE001 - a class that cannot be had asks for nothing
+            return False
+        wants = getattr(target, "retry_dirty_exit", False)
+        return bool(wants) and self.retry(target, self.args, error)
+
+    def _put_off(
+        self,
+        batch: ResQ,
+        item: dict[str, Any],
+        wait: float,
+        now: datetime,
+        claim: unique.Claim | None,
+    ) -> None:
+        # Without unique_until it is the time alone that counts, and a retry does not add to it.
+        if claim and not claim.text.startswith(":"):
+            batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
         if wait > 0:
             batch.delayed_push(now + timedelta(seconds=wait), item)
         else:
-            batch.push(self._queue, {field: value for field, value in item.items() if field != "queue"})
+            batch.push(
+                self._queue, {field: value for field, value in item.items() if field != "queue"}
+            )
 
     def settle(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.
@@ -271,3 +331,13 @@ def _from_generator(made: Any) -> Iterator[Any]:
             return
         raise
     next(made, None)
+
+
+class _Decorator(ModuleType):
+    """This module, `pyres.job`, which is `@job` too: whoever imports one may mean the other."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return decorators.job(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Decorator

@@ -20,7 +20,9 @@ from pyres.exceptions import UndecodableError, UnencodableError
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
 DATE_PREFIX = "@D:"
 
-_DATE = re.compile(r"@D:(\d{1,4})(-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[+-]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)\Z")
+_DATE = re.compile(
+    r"@D:(\d{1,4})(-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[+-]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?)\Z"
+)
 _ESCAPED = DATE_PREFIX + DATE_PREFIX
 
 #: Where Ruby's digits may differ from Python's: an exponent, or sixteen digits before the point.
@@ -121,7 +123,9 @@ def ruby_float(value: float) -> str:
 
 
 def _date_text(moment: datetime.datetime) -> str:
-    return DATE_PREFIX + moment.isoformat(timespec="microseconds" if moment.microsecond else "seconds")
+    return DATE_PREFIX + moment.isoformat(
+        timespec="microseconds" if moment.microsecond else "seconds"
+    )
 
 
 def _wire(value: Any) -> Any:
@@ -183,7 +187,9 @@ def _fault_in_dict(value: dict[Any, Any], place: str, depth: int) -> str | None:
             kind = type(key).__name__
             return f"{place or 'the value'} has the key {key!r} of type {kind}; a key is a str"
         inner = f"{place}[{key!r}]" if place else str(key)
-        if found := _fault_of_leaf(key, f"a key of {place or 'the value'}") or _fault(item, inner, depth + 1):
+        if found := _fault_of_leaf(key, f"a key of {place or 'the value'}") or _fault(
+            item, inner, depth + 1
+        ):
             return found
     return None
 
@@ -205,7 +211,9 @@ def _fault_of_leaf(value: Any, place: str) -> str | None:
     if value is None or isinstance(value, bool | int | datetime.datetime):
         return None
     if isinstance(value, float):
-        return None if math.isfinite(value) else f"{place} is {value}: JSON knows finite numbers only"
+        return (
+            None if math.isfinite(value) else f"{place} is {value}: JSON knows finite numbers only"
+        )
     if isinstance(value, str):
         try:
             value.encode()

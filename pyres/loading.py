@@ -69,6 +69,14 @@ def safe_str_to_class(s: str) -> Any:
     raise ClassNotFoundError(f"{s!r} leads to no class: there is no module {parts[0]!r}")
 
 
+def loaded(name: str) -> Any:
+    """What a name leads to if no import is needed for that, else None."""
+    if name in _registered:
+        return _registered[name]
+    module = sys.modules.get(name.replace("::", ".").rpartition(".")[0])
+    return None if module is None else getattr(module, name.rpartition(".")[2], None)
+
+
 def _module(name: str) -> ModuleType | None:
     if name in sys.modules:
         return sys.modules[name]
@@ -86,7 +94,9 @@ def _attribute(module: ModuleType, names: list[str], whole: str) -> Any:
     found: Any = module
     for name in names:
         if not hasattr(found, name):
-            raise ClassNotFoundError(f"{whole!r} leads to no class: {found.__name__} has no {name!r}")
+            raise ClassNotFoundError(
+                f"{whole!r} leads to no class: {found.__name__} has no {name!r}"
+            )
         found = getattr(found, name)
     return found
 
@@ -103,10 +113,14 @@ class Allowed:
         target = safe_str_to_class(name)
         if target is not registered(name):
             # `app.jobs.os.system` begins well and ends elsewhere.
-            self._check(f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', '')}", name)
+            self._check(
+                f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', '')}", name
+            )
         return target
 
     def _check(self, name: Any, shown: Any) -> None:
         dotted = str(name).replace("::", ".")
         if not any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in self.prefixes):
-            raise NotAllowedError(f"{shown!r} is not under any of the allowed {', '.join(self.prefixes)}")
+            raise NotAllowedError(
+                f"{shown!r} is not under any of the allowed {', '.join(self.prefixes)}"
+            )

@@ -65,8 +65,14 @@ def _syslog(where: str) -> logging.Handler:
     facility = where.partition(":")[2] or "user"
     names = logging.handlers.SysLogHandler.facility_names
     if facility not in names:
-        raise BadOptionError(f"syslog has no facility {facility!r}; it is one of {', '.join(sorted(names))}")
-    address = "/dev/log" if os.path.exists("/dev/log") else ("localhost", logging.handlers.SYSLOG_UDP_PORT)
+        raise BadOptionError(
+            f"syslog has no facility {facility!r}; it is one of {', '.join(sorted(names))}"
+        )
+    address = (
+        "/dev/log"
+        if os.path.exists("/dev/log")
+        else ("localhost", logging.handlers.SYSLOG_UDP_PORT)
+    )
     return logging.handlers.SysLogHandler(address, names[facility])
 
 
@@ -83,12 +89,17 @@ def level_number(level: int | str) -> int:
         return level
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
-        raise BadOptionError(f"{level!r} is no log level; it is one of debug, info, warning, error, critical")
+        raise BadOptionError(
+            f"{level!r} is no log level; it is one of debug, info, warning, error, critical"
+        )
     return number
 
 
 def setup_logging(
-    procname: str, log_level: int | str = logging.INFO, filename: str | None = None, json_logs: bool = False
+    procname: str,
+    log_level: int | str = logging.INFO,
+    filename: str | None = None,
+    json_logs: bool = False,
 ) -> None:
     """Send the log of this process somewhere; a second call replaces what the first one set up."""
     level = level_number(log_level)

@@ -26,7 +26,9 @@ def parse(raw: bytes | str) -> dict[str, Any]:
     payload = json_parser.loads(raw)
     if not isinstance(payload, dict):
         kind = type(payload).__name__
-        raise UndecodableError(f"a job is a JSON object with class and args, not a {kind}: {_shown(raw)!r}")
+        raise UndecodableError(
+            f"a job is a JSON object with class and args, not a {kind}: {_shown(raw)!r}"
+        )
     return payload
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pyres import loading
-from pyres.client import ResQ, as_resq, now_text
+from pyres.client import as_resq, now_text
 from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
 from pyres.process.alarm import alarm
@@ -177,6 +177,8 @@ class Performer:
             return self._perform(job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
             logger.exception("%s failed", job)
+            if isinstance(error, CrashError) and job.retry_crash(error):
+                return None
             self.record_failure(job, error)
             if not isinstance(error, Exception):
                 raise
@@ -190,14 +192,18 @@ class Performer:
     def _perform(self, job: Job) -> Any:
         """The job's own code, with its timeout; a SystemExit of it is success or a CrashError."""
         seconds = self._timeout_of(job)
-        error = TimeoutError(f"{job.name} took longer than its timeout of {seconds:g} s" if seconds else None)
+        error = TimeoutError(
+            f"{job.name} took longer than its timeout of {seconds:g} s" if seconds else None
+        )
         try:
             with alarm(seconds, error):
                 return job.perform()
         except SystemExit as left:
             if left.code in (None, 0):
                 return None
-            raise CrashError(f"the job left with status {left.code}").with_traceback(left.__traceback__) from None
+            raise CrashError(f"the job left with status {left.code}").with_traceback(
+                left.__traceback__
+            ) from None
 
     def _timeout_of(self, job: Job) -> float | None:
         """Seconds the job may take: as its class says, else as the worker was told."""
@@ -207,7 +213,9 @@ class Performer:
     def record_failure(self, job: Job, error: BaseException) -> None:
         """Make the job a failure record and count it, once, however often the server goes away."""
         error = job.failure_hooks(error)
-        self._patiently(lambda: job.settle(lambda batch: save_failure(job, error, batch)), always=True)
+        self._patiently(
+            lambda: job.settle(lambda batch: save_failure(job, error, batch)), always=True
+        )
 
     # The hand, as pyres 1.5 has it
 
@@ -258,7 +266,10 @@ class Performer:
                 if isinstance(error, RefusedError) and self._next_beat == 0:
                     raise
                 if self._gives_up(always):
-                    logger.error("Redis is gone (%s) while stopping; what is in hand stays recorded there", error)
+                    logger.error(
+                        "Redis is gone (%s) while stopping; what is in hand stays recorded there",
+                        error,
+                    )
                     return None
                 logger.warning("Redis is gone (%s); trying again in %.1f s", error, pause)
                 self.signals.sleep(pause)

@@ -29,9 +29,13 @@ def _queue_of(fields: dict[str, object], raw: bytes) -> str:
     if not isinstance(fields.get("class"), str):
         raise UndecodableError(f"{raw[:80]!r} is no delayed job: it names no class")
     queue = fields.get("queue")
-    if not isinstance(queue, str) or not queue or not queue.isprintable():
+    if not isinstance(queue, str) or not queue or not _is_unicode(queue):
         raise UndecodableError(f"{raw[:80]!r} cannot be enqueued: {queue!r} is no queue")
     return queue
+
+
+def _is_unicode(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _kept(text: str, member: Member, enqueued: float | None) -> str:

@@ -26,7 +26,9 @@ class QueueList:
         self.names = [queue for queue in stripped if not queue.startswith("!")]
         self._skipped = [_pattern(queue[1:]) for queue in stripped if queue.startswith("!")]
         if not self.names:
-            raise NoQueueError(f"{','.join(given)!r} names no queue to look at. {NoQueueError.__doc__}")
+            raise NoQueueError(
+                f"{','.join(given)!r} names no queue to look at. {NoQueueError.__doc__}"
+            )
         #: Whether the queues depend on which ones are known.
         self.dynamic = bool(self._skipped) or any(_WILD.search(name) for name in self.names)
         self._patterns = [_pattern(name) for name in self.names]
@@ -64,6 +66,9 @@ def _next_part(rest: str) -> tuple[str, str]:
     if first == "\\" and len(rest) > 1:
         return re.escape(rest[1]), rest[2:]
     if first == "[" and (found := re.match(r"\[([!^]?)((?:[^\]\\]|\\.)+)\]", rest)):
-        negated, inside = found[1], found[2].replace("[", r"\[").replace("&&", r"\&&").replace("||", r"\||")
+        negated, inside = (
+            found[1],
+            found[2].replace("[", r"\[").replace("&&", r"\&&").replace("||", r"\||"),
+        )
         return f"[{'^' if negated else ''}{inside}]", rest[found.end() :]
     return re.escape(first), rest[1:]

@@ -67,7 +67,9 @@ class Registry:
     def beat(self) -> None:
         """Give a sign of life; whoever was pruned alive registers again."""
         if self.workers.beat([self.worker_id]):
-            logger.warning("%s was unregistered by somebody else; registering again", self.worker_id)
+            logger.warning(
+                "%s was unregistered by somebody else; registering again", self.worker_id
+            )
             self.workers.register(self.worker_id, self._started(), self.minion)
 
     def prune(self) -> list[str]:
@@ -78,7 +80,9 @@ class Registry:
         """
         buried = [worker_id for worker_id in self._gone_from_here() if self.bury(worker_id)]
         if self._lock():
-            buried += [worker_id for worker_id in self._silent() if self.bury(worker_id, silent=True)]
+            buried += [
+                worker_id for worker_id in self._silent() if self.bury(worker_id, silent=True)
+            ]
         return buried
 
     def _lock(self) -> bool:
@@ -155,7 +159,9 @@ def save_failure(job: Job, error: BaseException, resq: ResQ) -> None:
     try:
         job.fail(error, resq)
     except Exception:  # noqa: BLE001 - the border around a failure backend (rule 8)
-        logger.exception("The failure backend raised; keeping the failure of %s in Resque's list", job)
+        logger.exception(
+            "The failure backend raised; keeping the failure of %s in Resque's list", job
+        )
         recorded = payload.recordable(job._payload, job.raw)
         RedisBackend(error, job._queue, recorded, job._worker).save(resq)
     resq.store.stats.incr("failed")
@@ -168,4 +174,3 @@ def _is_before(beat: str, moment: datetime) -> bool:
         then = datetime.fromisoformat(beat)
         return (then if then.tzinfo else then.astimezone()) < moment
     return False
-

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Any of these on a class asks for resque-retry's way of retrying.
-RESQUE_RETRY = ("retry_limit", "retry_delay", "backoff_strategy", "retry_exceptions", "retry_jitter")
+RESQUE_RETRY = (
+    "retry_limit",
+    "retry_delay",
+    "backoff_strategy",
+    "retry_exceptions",
+    "retry_jitter",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,10 +131,16 @@ def _from_yaml(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
             raise BadScheduleError(f"{path} is no mapping of names to schedule entries")
         loader.flatten_mapping(root)
         for key, value in root.value:
-            yield str(key.value).lstrip(":"), _constructed(yaml, loader, value), key.start_mark.line + 1
+            yield (
+                str(key.value).lstrip(":"),
+                _constructed(yaml, loader, value),
+                key.start_mark.line + 1,
+            )
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise BadScheduleError(f"{path}:{mark.line + 1 if mark else 1}: this is no YAML: {error.problem}") from None
+        raise BadScheduleError(
+            f"{path}:{mark.line + 1 if mark else 1}: this is no YAML: {error.problem}"
+        ) from None
     finally:
         loader.dispose()
 
@@ -188,7 +194,9 @@ def _timing(config: Mapping[str, Any]) -> Cron | Every:
         return Cron(str(cron), _text(config, "timezone", "") or None)
     every, options = _with_options(config.get("every"))
     if every is None:
-        raise BadScheduleError(f"it has neither 'cron' nor 'every', only {', '.join(config) or 'nothing'}")
+        raise BadScheduleError(
+            f"it has neither 'cron' nor 'every', only {', '.join(config) or 'nothing'}"
+        )
     return Every.read(every, options.get("first_in"))
 
 
@@ -197,4 +205,6 @@ def _with_options(value: Any) -> tuple[Any, dict[str, Any]]:
     if not isinstance(value, list):
         return value, {}
     options = value[1] if len(value) > 1 and isinstance(value[1], Mapping) else {}
-    return (value[0] if value else None), {str(key).lstrip(":"): option for key, option in options.items()}
+    return (value[0] if value else None), {
+        str(key).lstrip(":"): option for key, option in options.items()
+    }

@@ -94,14 +94,22 @@ def _add_server(parser: _Parser) -> None:
     )
     group.add_argument("--host", help="in place of --dsn: the host (default: localhost)")
     group.add_argument("--port", type=_port, help="in place of --dsn: the port (default: 6379)")
-    group.add_argument("--password", help="the password, where the DSN has none; it disappears from ps")
-    group.add_argument("--namespace", default="resque", help="what every key begins with (default: %(default)s)")
+    group.add_argument(
+        "--password", help="the password, where the DSN has none; it disappears from ps"
+    )
+    group.add_argument(
+        "--namespace", default="resque", help="what every key begins with (default: %(default)s)"
+    )
 
 
 def _add_logging(parser: _Parser) -> None:
     group = parser.add_argument_group("log and pidfile")
     group.add_argument(
-        "-l", "--log-level", type=_level, default="info", help="debug, info, warning, error (default: %(default)s)"
+        "-l",
+        "--log-level",
+        type=_level,
+        default="info",
+        help="debug, info, warning, error (default: %(default)s)",
     )
     group.add_argument(
         "-f",
@@ -115,7 +123,9 @@ def _add_logging(parser: _Parser) -> None:
 
 
 def _add_queues(parser: _Parser) -> None:
-    parser.add_argument("queue_list", nargs="?", metavar="QUEUES", help="the same as --queues, as in pyres 1.5")
+    parser.add_argument(
+        "queue_list", nargs="?", metavar="QUEUES", help="the same as --queues, as in pyres 1.5"
+    )
     group = parser.add_argument_group("queues")
     group.add_argument(
         "--queues",
@@ -133,9 +143,15 @@ def _add_queues(parser: _Parser) -> None:
 
 def _add_jobs(parser: _Parser) -> None:
     group = parser.add_argument_group("jobs")
-    group.add_argument("--path", default=".", help="a folder to import jobs from (default: the current one)")
     group.add_argument(
-        "--require", action="append", default=[], metavar="MODULE", help="import this before the first job; repeatable"
+        "--path", default=".", help="a folder to import jobs from (default: the current one)"
+    )
+    group.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import this before the first job; repeatable",
     )
     group.add_argument(
         "--allow",
@@ -145,10 +161,20 @@ def _add_jobs(parser: _Parser) -> None:
         help="perform only jobs whose class is under this dotted prefix; repeatable (default: any that can be imported)",
     )
     group.add_argument(
-        "--grace", type=_seconds, default=10.0, help="seconds a job gets to finish after TERM or INT (default: 10)"
+        "--grace",
+        type=_seconds,
+        default=10.0,
+        help="seconds a job gets to finish after TERM or INT (default: 10)",
     )
-    group.add_argument("-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork")
-    group.add_argument("-m", "--monkey-patch", action="store_true", help="gevent.monkey.patch_all() before all else")
+    group.add_argument(
+        "-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork"
+    )
+    group.add_argument(
+        "-m",
+        "--monkey-patch",
+        action="store_true",
+        help="gevent.monkey.patch_all() before all else",
+    )
 
 
 WORKER_EPILOG = """\
@@ -167,13 +193,21 @@ examples:
 
 def pyres_worker(argv: Sequence[str] | None = None) -> int:
     """The command `pyres_worker`."""
-    parser = _parser("pyres_worker", "Take jobs from queues and fork a process for each.", WORKER_EPILOG)
+    parser = _parser(
+        "pyres_worker", "Take jobs from queues and fork a process for each.", WORKER_EPILOG
+    )
     _add_queues(parser)
     group = parser.add_argument_group("working")
     group.add_argument(
-        "-i", "--interval", type=_seconds, default=5.0, help="seconds of one wait for a job (default: 5)"
+        "-i",
+        "--interval",
+        type=_seconds,
+        default=5.0,
+        help="seconds of one wait for a job (default: 5)",
     )
-    group.add_argument("-t", "--timeout", type=_positive_seconds, help="seconds a job may take (default: no limit)")
+    group.add_argument(
+        "-t", "--timeout", type=_positive_seconds, help="seconds a job may take (default: no limit)"
+    )
     group.add_argument("--burst", action="store_true", help="stop as soon as all queues are empty")
     _add_jobs(parser)
     _add_server(parser)
@@ -194,7 +228,9 @@ def _run_worker(options: argparse.Namespace) -> None:
     worker.work(0 if options.burst else options.interval)
 
 
-def _main(parser: _Parser, argv: Sequence[str] | None, run: Callable[[argparse.Namespace], None]) -> int:
+def _main(
+    parser: _Parser, argv: Sequence[str] | None, run: Callable[[argparse.Namespace], None]
+) -> int:
     """Parse, prepare and run; what the user did wrong is one line and exit code 2."""
     options = parser.parse_args(argv)
     # Before anything else: this takes passwords on the command line out of `ps`.
@@ -247,11 +283,20 @@ def _import_jobs(options: argparse.Namespace) -> None:
 def _queues(options: argparse.Namespace) -> str:
     """The queues of the command line, of the environment, or all of them, which is said."""
     if options.queues is not None and options.queue_list is not None:
-        raise BadOptionError("queues are given twice: as --queues and as an argument; give them once")
-    for given in (options.queues, options.queue_list, os.environ.get("QUEUES"), os.environ.get("QUEUE")):
+        raise BadOptionError(
+            "queues are given twice: as --queues and as an argument; give them once"
+        )
+    for given in (
+        options.queues,
+        options.queue_list,
+        os.environ.get("QUEUES"),
+        os.environ.get("QUEUE"),
+    ):
         if given is not None:
             return str(given)
-    logger.warning("No queues were named, so this looks at all of them (*), in order of their names")
+    logger.warning(
+        "No queues were named, so this looks at all of them (*), in order of their names"
+    )
     return "*"
 
 
@@ -263,8 +308,14 @@ def _dsn(options: argparse.Namespace) -> str:
     """The DSN of the command line, else of $REDIS_URL, else localhost:6379."""
     by_parts = options.host is not None or options.port is not None
     if options.dsn is not None and by_parts:
-        raise BadOptionError("the server is given twice: as --dsn and as --host or --port; give it once")
+        raise BadOptionError(
+            "the server is given twice: as --dsn and as --host or --port; give it once"
+        )
     if by_parts:
         host = options.host or DEFAULT_HOST
-        return f"[{host}]:{options.port or DEFAULT_PORT}" if ":" in host else f"{host}:{options.port or DEFAULT_PORT}"
+        return (
+            f"[{host}]:{options.port or DEFAULT_PORT}"
+            if ":" in host
+            else f"{host}:{options.port or DEFAULT_PORT}"
+        )
     return options.dsn or os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"

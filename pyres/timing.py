@@ -40,7 +40,9 @@ def cron_library() -> Any:
     try:
         return importlib.import_module("croniter")
     except ModuleNotFoundError:
-        raise BadOptionError("cron entries need croniter; it comes with: pip install 'pyres[cron]'") from None
+        raise BadOptionError(
+            "cron entries need croniter; it comes with: pip install 'pyres[cron]'"
+        ) from None
 
 
 class Cron:
@@ -61,7 +63,9 @@ class Cron:
         self._fields = " ".join(fields)
         self._with_seconds = len(fields) == 6
         if len(fields) not in (5, 6):
-            raise BadScheduleError(f"cron {text!r} has {len(fields)} fields; it needs 5, or 6 with seconds first")
+            raise BadScheduleError(
+                f"cron {text!r} has {len(fields)} fields; it needs 5, or 6 with seconds first"
+            )
         self._every_hour = fields[-4].startswith("*")
         try:
             self.next_after(0)
@@ -176,10 +180,14 @@ def duration(value: Any) -> int:
         if text.replace(".", "", 1).isdecimal():
             text += "s"
         if not text or _PART.sub("", text):
-            raise BadScheduleError(f"{value!r} is no duration; it is like 30s, 5m, 1h30m, 2d or a number of seconds")
+            raise BadScheduleError(
+                f"{value!r} is no duration; it is like 30s, 5m, 1h30m, 2d or a number of seconds"
+            )
         seconds = sum(float(number) * UNITS[unit] for number, unit in _PART.findall(text))
     if not 1 <= seconds <= 100 * UNITS["y"]:
-        raise BadScheduleError(f"{value!r} is no duration: it must be a second or more, and under 100 years")
+        raise BadScheduleError(
+            f"{value!r} is no duration: it must be a second or more, and under 100 years"
+        )
     return int(seconds)
 
 
@@ -211,4 +219,6 @@ def _zone(name: str | None) -> zoneinfo.ZoneInfo | None:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError, TypeError):
-        raise BadScheduleError(f"{name!r} is no time zone; it is like Europe/Berlin or UTC") from None
+        raise BadScheduleError(
+            f"{name!r} is no time zone; it is like Europe/Berlin or UTC"
+        ) from None

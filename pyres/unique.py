@@ -36,7 +36,9 @@ def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float =
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise BadOptionError(f"unique_for of {name} is {seconds!r}; it is a number of seconds above 0")
+        raise BadOptionError(
+            f"unique_for of {name} is {seconds!r}; it is a number of seconds above 0"
+        )
     ms = max(1, round((seconds + max(0.0, wait)) * 1000))
     return Claim(digest(name, args), f"{stage_of(target, name)}:{now!r}", ms)
 

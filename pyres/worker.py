@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any
 
-from pyres import payload
+from pyres import hooks, loading, payload
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
@@ -58,7 +58,7 @@ class Worker(Performer):
         self._reports: Reports | None = None
         self._paused = False
         self._stop_at: float | None = None
-        self._hand: bytes | None = None
+        self._prepared: set[str] = set()
 
     # Signals: each handler notes, or signals a child, and the loop acts
 
@@ -221,7 +221,9 @@ class Worker(Performer):
         if paused:
             self.signals.sleep(min(interval, 1.0))
         elif self.blocking_pop:
-            job = self._patiently(lambda: self._wait_blocking(min(interval, LONGEST_POP), self._stops))
+            job = self._patiently(
+                lambda: self._wait_blocking(min(interval, LONGEST_POP), self._stops)
+            )
             if job is not None:
                 self._perform_in_child(job)
                 self._finished = True
@@ -258,6 +260,7 @@ class Worker(Performer):
     def _perform_in_child(self, job: Job) -> None:
         """Fork, wait, and record how the child ended if it could not do so itself."""
         self.before_fork(job)
+        self._prepare(job.name)
         logger.info("Got %s", job)
         # Before the fork, as Resque does it, so that the child shows it and copies no page for it.
         self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
@@ -267,6 +270,12 @@ class Worker(Performer):
         self.child = None
         if not exit.clean:
             self._record_dirty_exit(job, exit, late)
+
+    def _prepare(self, name: str) -> None:
+        """Learn a class's hooks once, here, if its module is imported already; else each child would."""
+        if name not in self._prepared and (target := loading.loaded(name)) is not None:
+            hooks.learn(target)
+            self._prepared.add(name)
 
     def _be_child(self, job: Job) -> int:
         """The child's part: everything after the fork that is not the job's."""
@@ -332,7 +341,9 @@ class Worker(Performer):
     def _record_dirty_exit(self, job: Job, exit: Exit, late: float | None) -> None:
         """The child could not say how its job went, so we do: a retry or a failure, and once."""
         if late is not None:
-            error: CrashError | TimeoutError = TimeoutError(f"{job.name} took longer than {late:g} s and was killed")
+            error: CrashError | TimeoutError = TimeoutError(
+                f"{job.name} took longer than {late:g} s and was killed"
+            )
         else:
             error = CrashError(f"the process of the job {exit}")
         logger.error("%s: %s", job, error)
@@ -354,12 +365,7 @@ class Worker(Performer):
             self._taker.forget()
             self._taker = None
         self._title(f"Settling {job.name}")
-        try:
-            target = job.load()
-        except Exception:  # noqa: BLE001 - a class that cannot be had has no hooks to run
-            target = None
-        wants = getattr(target, "retry_dirty_exit", False)
-        if not (wants and job.retry(target, job.args, error)):
+        if not job.retry_crash(error):
             self.record_failure(job, error)
         return 0
 
@@ -440,4 +446,3 @@ class Worker(Performer):
         worker = cls(queues, resq)
         worker.hostname, worker.pid = host, str(pid)
         return worker
-

@@ -16,7 +16,9 @@ logger = logging.getLogger(__name__)
 
 #: Frames between the worker and the job's own code say nothing about the job.
 OWN_FILES = tuple(
-    f"pyres{sep}{name}.py" for name in ("job", "performer", "worker", "process/alarm") for sep in "/\\"
+    f"pyres{sep}{name}.py"
+    for name in ("job", "performer", "worker", "process/alarm")
+    for sep in "/\\"
 )
 
 
@@ -26,7 +28,9 @@ class BaseBackend:
     `payload` is the job's dict; `worker` anything whose str() is a worker's id.
     """
 
-    def __init__(self, exp: BaseException | str, queue: str, payload: Any, worker: Any = None) -> None:
+    def __init__(
+        self, exp: BaseException | str, queue: str, payload: Any, worker: Any = None
+    ) -> None:
         self._exception = exp if isinstance(exp, BaseException) else Exception(exp)
         self._traceback = self._exception.__traceback__
         self._worker = worker
@@ -41,7 +45,9 @@ class BaseBackend:
             return []
         while frames and frames[0].filename.endswith(OWN_FILES):
             del frames[0]
-        return [line for frame in traceback.format_list(frames) for line in frame.rstrip().split("\n")]
+        return [
+            line for frame in traceback.format_list(frames) for line in frame.rstrip().split("\n")
+        ]
 
     def _parse_message(self, exc: BaseException) -> str:
         """`Name: text`."""
@@ -53,7 +59,7 @@ class BaseBackend:
             "failed_at": failed_at.astimezone().strftime("%Y/%m/%d %H:%M:%S %Z"),
             "payload": payloads.recordable(self._payload, None),
             "exception": exception_name(self._exception),
-            "error": exception_text(self._exception),
+            "error": exception_text(self._exception) + _tried(self._payload),
             "backtrace": self._parse_traceback(self._traceback),
             "worker": "" if self._worker is None else str(self._worker),
             "queue": self._queue,
@@ -77,6 +83,12 @@ class BaseBackend:
     def clear(cls, resq: ResQ) -> int:
         """Forget every failure; how many there were."""
         return 0
+
+
+def _tried(payload: Any) -> str:
+    """How often the job was performed, where that was more than once; Resque's record has no field for it."""
+    retried = payload.get("retry_attempt") if isinstance(payload, dict) else None
+    return f" (tried {retried + 1} times)" if isinstance(retried, int) and retried > 0 else ""
 
 
 def exception_name(error: BaseException) -> str:

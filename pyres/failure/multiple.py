@@ -30,7 +30,9 @@ class MultipleBackend(BaseBackend):
             try:
                 backend(self._exception, self._queue, self._payload, self._worker).save(resq)
             except Exception as error:  # noqa: BLE001 - the border around a failure backend (rule 8)
-                logger.exception("%s could not save a failure of queue %s", backend.__name__, self._queue)
+                logger.exception(
+                    "%s could not save a failure of queue %s", backend.__name__, self._queue
+                )
                 errors.append(error)
         if len(errors) == len(self.classes) and errors:
             raise errors[-1]

@@ -42,7 +42,9 @@ class RedisBackend(BaseBackend):
         return sum(1 for _ in cls.matching(resq, queue, klass))
 
     @classmethod
-    def all(cls, resq: ResQ, start: int = 0, count: int = 1, queue: str | None = None) -> list[dict[str, Any]]:
+    def all(
+        cls, resq: ResQ, start: int = 0, count: int = 1, queue: str | None = None
+    ) -> list[dict[str, Any]]:
         """`count` records from index `start`, oldest first, each with its `redis_value`.
 
         `redis_value` is the raw record in base64, by which retry and delete find it again.
@@ -51,7 +53,11 @@ class RedisBackend(BaseBackend):
         for name in cls.lists(resq, queue):
             size = resq.store.failed.count(name)
             wanted = -1 if count < 0 else count - len(found)
-            found += [shown(raw) for raw in resq.store.failed.page(start, wanted, name)] if wanted else []
+            found += (
+                [shown(raw) for raw in resq.store.failed.page(start, wanted, name)]
+                if wanted
+                else []
+            )
             start = max(0, start - size)
         return found
 

@@ -102,7 +102,9 @@ class Children:
         except BaseException:  # noqa: BLE001 - the end of a forked child (rule 8)
             traceback.print_exc()
         finally:
-            with contextlib.suppress(OSError, ValueError):  # stdout may be closed or its reader gone
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # stdout may be closed or its reader gone
                 flush()
             os._exit(code & 0xFF)
 

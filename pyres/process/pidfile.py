@@ -25,7 +25,12 @@ class PidFile:
         self.create()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.remove()
 
     def create(self) -> None:
@@ -35,7 +40,9 @@ class PidFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             own.write_text(f"{os.getpid()}\n")
         except OSError as error:
-            raise BadOptionError(f"the pidfile {self.path} cannot be written: {error.strerror}") from None
+            raise BadOptionError(
+                f"the pidfile {self.path} cannot be written: {error.strerror}"
+            ) from None
         try:
             self._claim(own)
         finally:
@@ -50,7 +57,9 @@ class PidFile:
                 return
             elder = self._elder()
             if elder is not None and elder != os.getpid() and alive(elder):
-                raise BadOptionError(f"the pidfile {self.path} belongs to process {elder}, which lives")
+                raise BadOptionError(
+                    f"the pidfile {self.path} belongs to process {elder}, which lives"
+                )
             self.path.unlink(missing_ok=True)
         raise BadOptionError(f"the pidfile {self.path} is taken again and again by another process")
 

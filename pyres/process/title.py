@@ -83,7 +83,9 @@ def _processes() -> Iterator[tuple[int, str]]:
             if name.isdigit():
                 yield int(name), _title(int(name))
         return
-    shown = subprocess.run(["ps", "-A", "-o", "pid=,command="], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["ps", "-A", "-o", "pid=,command="], capture_output=True, text=True, check=False
+    )
     for line in shown.stdout.splitlines():
         pid, _, title = line.strip().partition(" ")
         with contextlib.suppress(ValueError):  # a line that is no process

@@ -8,21 +8,26 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
-from pyres.store.delayed import Delayed
+from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import CannotWriteNow, ConnectionLost, RefusedError
 from pyres.store.failed import Failed
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, Queues
+from pyres.store.schedules import Firing, Lock, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
+from pyres.store.unique import Unique
 from pyres.store.workers import Workers
 
 __all__ = [
     "PAGE",
     "CannotWriteNow",
     "ConnectionLost",
+    "Firing",
     "Keys",
+    "Lock",
+    "Move",
     "Redis",
     "RefusedError",
     "ResponseError",
@@ -44,6 +49,8 @@ class Store:
         self.keys = Keys(namespace)
         self.queues = Queues(client, self.keys)
         self.delayed = Delayed(client, self.keys)
+        self.schedules = Schedules(client, self.keys)
+        self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys)
         self.failed = Failed(client, self.keys)
         self.stats = Stats(client, self.keys)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from pyres.store import scripts
 from pyres.store.keys import Keys
-from pyres.store.queues import page
+from pyres.store.queues import PAGE, page
+
+#: Timestamps whose first page is read in one round trip.
+TIMESTAMPS = 100
+
+
+class Move(NamedTuple):
+    """A payload that waits, and what is pushed in its place; to the failures where `queue` is None."""
+
+    payload: bytes
+    queue: str | None
+    pushed: bytes
 
 
 class Delayed:
@@ -31,13 +42,79 @@ class Delayed:
 
     def due_timestamp(self, now: float) -> int | None:
         """The earliest timestamp that has come, or None."""
-        found = self.client.zrangebyscore(self.keys.delayed_schedule, "-inf", int(now), start=0, num=1)
+        found = self.client.zrangebyscore(
+            self.keys.delayed_schedule, "-inf", int(now), start=0, num=1
+        )
         return int(found[0]) if found else None
+
+    def due_timestamps(self, now: float, count: int = PAGE) -> list[int]:
+        """Up to `count` timestamps that have come, earliest first; members that are none are passed over."""
+        found = self.client.zrangebyscore(
+            self.keys.delayed_schedule, "-inf", int(now), start=0, num=count
+        )
+        return _numbers(found)
 
     def next_timestamp(self) -> int | None:
         """The earliest timestamp at all, or None."""
-        found = self.client.zrange(self.keys.delayed_schedule, 0, 0)
-        return int(found[0]) if found else None
+        return next(iter(self.timestamps(0, 1)), None)
+
+    def promote(self, timestamp: int, moves: Sequence[Move]) -> int:
+        """Move the payloads at the head of a timestamp to their queues, all in one step.
+
+        `moves` are that head as it was seen, in order; what is there no longer is not moved, nor what
+        comes after it. How many were moved. Without moves only an empty timestamp goes.
+        """
+        targets: dict[str | None, int] = {None: 0}
+        for move in moves:
+            targets.setdefault(move.queue, len(targets))
+        queues = [queue for queue in targets if queue is not None]
+        keys = [
+            self.keys.delayed(timestamp),
+            self.keys.delayed_schedule,
+            self.keys.queues,
+            self.keys.stat("failed"),
+            self.keys.failed,
+            *map(self.keys.queue, queues),
+        ]
+        args = [timestamp, self.keys.timestamps_prefix, self.keys.delayed_name(timestamp), *queues]
+        for move in moves:
+            args += (move.payload, targets[move.queue], move.pushed)
+        return int(scripts.load(self.client, "promote")(keys=keys, args=args))
+
+    def hasten(self, timestamp: int, move: Move) -> int:
+        """Move every copy of a payload at a timestamp to its queue, due or not; how many there were."""
+        assert move.queue is not None
+        script = scripts.load(self.client, "hasten_delayed")
+        keys = [
+            self.keys.delayed(timestamp),
+            self.keys.delayed_schedule,
+            self.keys.timestamps(move.payload),
+            self.keys.queues,
+            self.keys.queue(move.queue),
+        ]
+        name = self.keys.delayed_name(timestamp)
+        return int(script(keys=keys, args=[timestamp, name, move.payload, move.pushed, move.queue]))
+
+    def forget(self, timestamp: int) -> int:
+        """Remove all that waits at a timestamp; how much that was."""
+        script = scripts.load(self.client, "forget_delayed")
+        keys = [self.keys.delayed(timestamp), self.keys.delayed_schedule]
+        args = [timestamp, self.keys.timestamps_prefix, self.keys.delayed_name(timestamp)]
+        return int(script(keys=keys, args=args))
+
+    def walk(self) -> Iterator[tuple[int, bytes]]:
+        """Every (timestamp, payload), earliest first; not a snapshot."""
+        for start in range(0, self.timestamp_count(), TIMESTAMPS):
+            timestamps = self.timestamps(start, TIMESTAMPS)
+            pipe = self.client.pipeline(transaction=False)
+            for timestamp in timestamps:
+                pipe.lrange(self.keys.delayed(timestamp), 0, PAGE - 1)
+            for timestamp, payloads in zip(timestamps, pipe.execute(), strict=True):
+                seen = 0
+                while payloads:
+                    yield from ((timestamp, payload) for payload in payloads)
+                    seen += len(payloads)
+                    payloads = self.peek(timestamp, seen, PAGE) if len(payloads) == PAGE else []
 
     def take_due(self, timestamp: int) -> bytes | None:
         """Remove and return the oldest payload due then; the last one takes the timestamp with it."""
@@ -59,7 +136,7 @@ class Delayed:
         if count == 0:
             return []
         end = -1 if count < 0 else start + count - 1
-        return [int(found) for found in self.client.zrange(self.keys.delayed_schedule, start, end)]
+        return _numbers(self.client.zrange(self.keys.delayed_schedule, start, end))
 
     def timestamp_count(self) -> int:
         return int(self.client.zcard(self.keys.delayed_schedule))
@@ -82,3 +159,8 @@ class Delayed:
         """The timestamps under which exactly this payload waits, sorted."""
         members = self.client.smembers(self.keys.timestamps(payload))
         return sorted(int(member.rpartition(b":")[2]) for member in members)
+
+
+def _numbers(members: Sequence[bytes]) -> list[int]:
+    """The timestamps among the members of the schedule; what somebody else left there is passed over."""
+    return [int(member) for member in members if member.removeprefix(b"-").isdigit()]

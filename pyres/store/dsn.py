@@ -56,7 +56,9 @@ class DSN:
         if not mark:
             scheme, rest = "redis", text.strip()
         if scheme not in _SCHEMES:
-            raise BadDSNError(f"{scheme!r} is no scheme of a DSN; it is one of {', '.join(_SCHEMES)}")
+            raise BadDSNError(
+                f"{scheme!r} is no scheme of a DSN; it is one of {', '.join(_SCHEMES)}"
+            )
         rest, _, query = rest.partition("?")
         login, at, place = rest.rpartition("@")
         user, _, secret = login.partition(":")
@@ -99,14 +101,20 @@ def _host_and_port(text: str, default: int) -> tuple[str, int]:
     if text.startswith("["):
         host, end, port = text[1:].partition("]")
         if not end or (port and not port.startswith(":")):
-            raise BadDSNError(f"{text!r} is no IPv6 address with a port; it looks like '[::1]:6379'")
+            raise BadDSNError(
+                f"{text!r} is no IPv6 address with a port; it looks like '[::1]:6379'"
+            )
         port = port[1:]
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     elif ":" in text:
-        raise BadDSNError(f"{text!r} is no host; an IPv6 address stands in brackets: '[{text}]:6379'")
+        raise BadDSNError(
+            f"{text!r} is no host; an IPv6 address stands in brackets: '[{text}]:6379'"
+        )
     if not host:
-        raise BadDSNError(f"{text!r} has no host; a DSN begins 'host:port', such as 'localhost:6379'")
+        raise BadDSNError(
+            f"{text!r} has no host; a DSN begins 'host:port', such as 'localhost:6379'"
+        )
     return host, _number("port", port, 65535) if port else default
 
 
@@ -128,7 +136,9 @@ def _tcp(place: str, query: dict[str, str]) -> dict[str, Any]:
 
 def _unix(place: str, query: dict[str, str]) -> dict[str, Any]:
     if not place.startswith("/"):
-        raise BadDSNError(f"{place!r} is no path of a socket; it begins with a slash: unix:///run/redis.sock")
+        raise BadDSNError(
+            f"{place!r} is no path of a socket; it begins with a slash: unix:///run/redis.sock"
+        )
     db = _db(query.pop("db", ""))
     return {"path": unquote(place), "db": db, "options": _options(query)}
 
@@ -142,14 +152,21 @@ def _sentinel(place: str, query: dict[str, str]) -> dict[str, Any]:
         )
     sentinels = tuple(_host_and_port(node.strip(), SENTINEL_PORT) for node in nodes.split(","))
     known = {"sentinel_username", "sentinel_password"}
-    return {"sentinels": sentinels, "service": service, "db": _db(db), "options": _options(query, known)}
+    return {
+        "sentinels": sentinels,
+        "service": service,
+        "db": _db(db),
+        "options": _options(query, known),
+    }
 
 
 def _options(query: dict[str, str], more: set[str] = frozenset()) -> tuple[tuple[str, str], ...]:  # type: ignore[assignment]
     known = {*TLS_OPTIONS, *more}
     for option in query:
         if option not in known:
-            raise BadDSNError(f"{option!r} is no option of a DSN; it is one of {', '.join(sorted(known))}")
+            raise BadDSNError(
+                f"{option!r} is no option of a DSN; it is one of {', '.join(sorted(known))}"
+            )
     return tuple(query.items())
 
 
@@ -231,24 +248,46 @@ def from_client(client: Any) -> tuple[Any, DSN]:
     settings = {**theirs, **_ours()}
     dsn = _described(pool, settings)
     if isinstance(pool, SentinelConnectionPool):
-        return Redis(connection_pool=SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **settings)), dsn
+        return Redis(
+            connection_pool=SentinelConnectionPool(
+                pool.service_name, pool.sentinel_manager, **settings
+            )
+        ), dsn
     return _client(pool.connection_class, settings), dsn
 
 
 #: Settings of a pool that belong to that pool alone.
-_NOT_THEIRS = ("connection_pool", "parser_class", "lib_name", "lib_version", "driver_info", "event_dispatcher",
-               "maint_notifications_config", "maint_notifications_pool_handler", "himport_registry")
+_NOT_THEIRS = (
+    "connection_pool",
+    "parser_class",
+    "lib_name",
+    "lib_version",
+    "driver_info",
+    "event_dispatcher",
+    "maint_notifications_config",
+    "maint_notifications_pool_handler",
+    "himport_registry",
+)
 
 
 def _described(pool: Any, settings: dict[str, Any]) -> DSN:
-    login = {"db": int(settings.get("db") or 0), "username": settings.get("username"), "password": settings.get("password")}
+    login = {
+        "db": int(settings.get("db") or 0),
+        "username": settings.get("username"),
+        "password": settings.get("password"),
+    }
     if isinstance(pool, SentinelConnectionPool):
         nodes = tuple(
-            (s.connection_pool.connection_kwargs["host"], s.connection_pool.connection_kwargs["port"])
+            (
+                s.connection_pool.connection_kwargs["host"],
+                s.connection_pool.connection_kwargs["port"],
+            )
             for s in pool.sentinel_manager.sentinels
         )
         return DSN("redis+sentinel", sentinels=nodes, service=pool.service_name, **login)
     if settings.get("path"):
         return DSN("unix", path=settings["path"], **login)
     scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
-    return DSN(scheme, settings.get("host", "localhost"), int(settings.get("port", DEFAULT_PORT)), **login)
+    return DSN(
+        scheme, settings.get("host", "localhost"), int(settings.get("port", DEFAULT_PORT)), **login
+    )

@@ -77,7 +77,13 @@ class Failed:
         return sum(pipe.execute())
 
     def requeue(
-        self, index: int, record: bytes, marked: bytes, queue: str, payload: bytes, name: str = "failed"
+        self,
+        index: int,
+        record: bytes,
+        marked: bytes,
+        queue: str,
+        payload: bytes,
+        name: str = "failed",
     ) -> bool:
         """Resque's requeue: mark the record at `index` and push its payload, if it still stands there."""
         script = scripts.load(self.client, "requeue_failed")

@@ -5,7 +5,6 @@ R: Resque reads or writes it. S: resque-scheduler does. P: pyres alone.
 
 from __future__ import annotations
 
-
 Key = str | bytes
 
 

@@ -39,7 +39,11 @@ def queue_json(queue: str) -> bytes:
 
 def hand_of(queue: str, run_at: str, payload: bytes) -> bytes:
     """What stands in `worker:<id>` while this payload is performed."""
-    return b'{"queue":%b,"run_at":"%b","payload":%b}' % (queue_json(queue), run_at.encode(), payload)
+    return b'{"queue":%b,"run_at":"%b","payload":%b}' % (
+        queue_json(queue),
+        run_at.encode(),
+        payload,
+    )
 
 
 def open_hand(hand: bytes) -> Taken:
@@ -105,7 +109,11 @@ class Taker:
         names = [queue_json(queue) for queue in queues]
         start = b"*%d\r\n" % (3 + len(keys) + 2 + len(names))
         start += _bulk("EVALSHA", scripts.sha("take"), str(len(keys)), *keys)
-        return start + _bulk("0") + b"$20\r\n", start + _bulk("1") + b"$20\r\n", b"\r\n" + _bulk(*names)
+        return (
+            start + _bulk("0") + b"$20\r\n",
+            start + _bulk("1") + b"$20\r\n",
+            b"\r\n" + _bulk(*names),
+        )
 
     def take(self, finished: bool, run_at: str) -> Taken | None:
         """Count the job in hand if it is `finished`, and take the next one into the hand.
@@ -174,7 +182,9 @@ class Taker:
         self.connect()
         with self._translated():
             words = ("BLPOP", *self._queue_keys, str(timeout))
-            self._connection.send_packed_command([b"*%d\r\n" % len(words) + _bulk(*words)], check_health=False)
+            self._connection.send_packed_command(
+                [b"*%d\r\n" % len(words) + _bulk(*words)], check_health=False
+            )
 
     def fileno(self) -> int:
         """The socket, to be waited on beside a signal's pipe."""

@@ -16,7 +16,9 @@ class Unique:
         self.client = client
         self.keys = keys
 
-    def push(self, digest: str, claim: str, ms: int, queue: str, payload: bytes, into: Any = None) -> bool:
+    def push(
+        self, digest: str, claim: str, ms: int, queue: str, payload: bytes, into: Any = None
+    ) -> bool:
         """Append a payload to a queue and claim it for so many milliseconds; False when one stands."""
         script = scripts.load(self.client, "push_unique")
         keys = [self.keys.unique(digest), self.keys.queues, self.keys.queue(queue)]
@@ -27,7 +29,11 @@ class Unique:
         """Lay a payload by and claim it for so many milliseconds; False when one stands."""
         script = scripts.load(self.client, "put_off_unique")
         name = self.keys.delayed_name(timestamp)
-        keys = [self.keys.unique(digest), self.keys.delayed(timestamp), self.keys.timestamps(payload)]
+        keys = [
+            self.keys.unique(digest),
+            self.keys.delayed(timestamp),
+            self.keys.timestamps(payload),
+        ]
         args = [claim, ms, timestamp, name, payload]
         return bool(script(keys=[*keys, self.keys.delayed_schedule], args=args) != 0)
 

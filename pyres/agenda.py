@@ -1,0 +1,231 @@
+"""Which schedule entries are in force, when each is due, and firing them: once a moment, whoever asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from pyres import loading, schedule, unique
+from pyres.client import ResQ
+from pyres.exceptions import BadScheduleError, PyresError
+from pyres.schedule import Entry
+from pyres.store import ConnectionLost, Firing, ResponseError
+from pyres.timing import Cron, Every
+
+logger = logging.getLogger(__name__)
+
+#: What fire() of the store says.
+FIRED, DROPPED = 1, 2
+
+
+@dataclasses.dataclass(slots=True)
+class Slot:
+    """An entry in force: where it goes, and the next moment it is due."""
+
+    entry: Entry
+    queue: str
+    target: Any
+    timing: Cron | Every
+    due: int = 0
+
+
+class Agenda:
+    """The entries from code, from the file at `path` and, if `dynamic`, from Redis.
+
+    A moment that comes up more than `late` seconds too late is missed; with `catch_up` the last one
+    that an entry missed is made up. `environment` is what entries' rails_env is held against.
+    """
+
+    def __init__(
+        self,
+        resq: ResQ,
+        path: str | None = None,
+        *,
+        dynamic: bool = False,
+        catch_up: bool = False,
+        environment: str | None = None,
+        late: float = 60,
+    ) -> None:
+        self.resq = resq
+        self.path = path
+        self.dynamic = dynamic
+        self.catch_up = catch_up
+        self.environment = environment
+        self.late = int(late)
+        self._static: dict[str, Entry] = {}
+        self._dynamic: dict[str, Entry] = {}
+        self._slots: dict[str, Slot] = {}
+        self._looked = 0
+
+    def load(self) -> None:
+        """Read code and file. Raises BadOptionError or BadScheduleError for a file that is none."""
+        found = schedule.from_code()
+        entries = found.entries | (self._told(schedule.from_file(self.path)) if self.path else {})
+        self._static = self._told(schedule.Schedule(entries, found.faults))
+
+    def _told(self, found: schedule.Schedule) -> dict[str, Entry]:
+        """The entries; the faults go to the log."""
+        for fault in found.faults:
+            logger.error("%s", fault)
+        return {
+            name: entry for name, entry in found.entries.items() if entry.is_for(self.environment)
+        }
+
+    def start(self, since: int) -> None:
+        """Begin to be the one who fires: what was due until `since` is somebody else's, or missed."""
+        self._looked = since
+        if self.dynamic:
+            self._dynamic = self._told(schedule.from_redis(self.resq.store.schedules.all_afresh()))
+        self._slots = {}
+        self._arrange(self._static | self._dynamic)
+
+    def reload(self) -> None:
+        """Read all again; what was due until the last look stays done."""
+        try:
+            self.load()
+        except PyresError as error:
+            logger.error("The schedule stays as it was: %s", error)
+        self.start(self._looked)
+
+    def refresh(self) -> None:
+        """Take up what changed in Redis since it was last looked at."""
+        if not self.dynamic:
+            return
+        changed = self.resq.store.schedules.take_changes()
+        if not changed:
+            return
+        logger.info("Schedule entries changed: %s", ", ".join(sorted(changed)))
+        stored = self.resq.store.schedules.all()
+        found = self._told(
+            schedule.from_redis({name: stored[name] for name in changed if name in stored})
+        )
+        for name in changed:
+            self._dynamic.pop(name, None)
+            self._slots.pop(name, None)
+        self._dynamic |= found
+        force = self._static | self._dynamic
+        self._arrange({name: force[name] for name in changed if name in force})
+
+    def _arrange(self, entries: dict[str, Entry]) -> None:
+        """Give each entry its slot."""
+        if not entries:
+            return
+        fired = self._fired()
+        for name, entry in entries.items():
+            try:
+                target, queue = _destination(entry)
+            except BadScheduleError as error:
+                logger.error("%s", error)
+                continue
+            slot = Slot(entry, queue, target, entry.timing)
+            self._place(slot, fired.get(name))
+            self._slots[name] = slot
+
+    def _fired(self) -> dict[str, int]:
+        """When each entry was last fired, by pyres or by Ruby, who notes only the time."""
+        fired = self.resq.store.schedules.fired()
+        for name, when in self.resq.store.schedules.last_enqueued_at().items():
+            fired[name] = max(fired.get(name, 0), _moment(when))
+        return fired
+
+    def _place(self, slot: Slot, fired: int | None) -> None:
+        anchor = fired
+        if isinstance(slot.timing, Every):
+            anchor = self.resq.store.schedules.anchor(
+                slot.entry.name, slot.timing.begun(self._looked + 1)
+            )
+            anchor = max(anchor, fired or anchor)
+            slot.timing = slot.timing.anchored(anchor)
+        since = self._looked
+        if fired is not None:
+            since = min(fired, since) if self.catch_up else max(fired, since)
+            # A clock that was wrong must not silence the entry.
+            since = min(since, self._looked + self.late)
+        slot.due = slot.timing.next_after(since)
+
+    def fire(self, now: float) -> int:
+        """Enqueue all that is due; how many jobs that made."""
+        made = 0
+        for slot in list(self._slots.values()):
+            if slot.due <= now:
+                made += sum(
+                    self._fire(slot, moment, now) for moment in self._moments(slot, int(now))
+                )
+        self._looked = int(now)
+        return made
+
+    def _moments(self, slot: Slot, now: int) -> Iterator[int]:
+        """The moments that are to be fired, oldest first; then the slot knows its next one."""
+        due = slot.due
+        if now - due > self.late:
+            fresh = slot.timing.next_after(now - self.late - 1)
+            missed = slot.timing.latest(due - 1, min(now, fresh - 1)) if self.catch_up else None
+            if missed is not None:
+                yield missed
+            due = fresh
+        while due <= now:
+            yield due
+            due = slot.timing.next_after(due)
+        slot.due = due
+
+    def _fire(self, slot: Slot, moment: int, now: float) -> bool:
+        entry = slot.entry
+        claim = unique.claim(slot.target, entry.klass, entry.args, now) or unique.Claim("", "", 0)
+        firing = Firing(
+            entry.name,
+            moment,
+            moment - slot.timing.step,
+            datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
+            slot.queue,
+            self.resq._payload(entry.klass, entry.args, now),
+            *claim,
+        )
+        try:
+            outcome = self.resq.store.schedules.fire(firing)
+        except ConnectionLost:
+            raise
+        except ResponseError as error:
+            logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
+            return False
+        if outcome == FIRED:
+            logger.info("Enqueued %s (%s) to %s", entry.name, entry.timing, slot.queue)
+        elif outcome == DROPPED:
+            logger.warning("Dropped %s: a job like it was enqueued, and one is enough", entry.name)
+        return outcome == FIRED
+
+    def lines(self) -> list[str]:
+        """What is in force, a line each, soonest first."""
+        return [
+            f"{slot.entry.name}: {slot.entry.timing} to {slot.queue}, next at "
+            f"{datetime.fromtimestamp(slot.due).astimezone().isoformat(' ')}"
+            for slot in sorted(self._slots.values(), key=lambda slot: slot.due)
+        ]
+
+
+def _destination(entry: Entry) -> tuple[Any, str]:
+    """The class, if it is known here, and the queue; it is imported where it must say the queue."""
+    if entry.queue:
+        return loading.loaded(entry.klass), entry.queue
+    try:
+        target = loading.safe_str_to_class(entry.klass)
+    except Exception as error:  # noqa: BLE001 - an import runs anybody's code
+        reason = f"{type(error).__name__}: {error}"
+        raise BadScheduleError(
+            f"the schedule entry {entry.name!r} is left out: it names no queue, and its class cannot be asked: {reason}"
+        ) from None
+    queue = getattr(target, "queue", None)
+    if not isinstance(queue, str) or not queue:
+        raise BadScheduleError(
+            f"the schedule entry {entry.name!r} is left out: neither it nor {entry.klass} names a queue"
+        )
+    return target, queue
+
+
+def _moment(when: str) -> int:
+    try:
+        return int(datetime.strptime(when, "%Y-%m-%d %H:%M:%S %z").timestamp())
+    except ValueError:
+        return 0

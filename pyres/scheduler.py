@@ -1,0 +1,270 @@
+"""Scheduler: under Resque's lock, moves what is due to its queue and fires what recurs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from pyres import payload
+from pyres.agenda import Agenda
+from pyres.client import as_resq
+from pyres.exceptions import UndecodableError
+from pyres.failure.redis import RedisBackend
+from pyres.process import title
+from pyres.process.signals import Signals
+from pyres.promotion import promoted
+from pyres.store import ConnectionLost, Move, RefusedError, ResponseError
+
+logger = logging.getLogger(__name__)
+
+#: Payloads that one step on the server moves; more would keep others waiting for longer.
+BATCH = 500
+
+#: Seconds between two tries to reach a server that is gone: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+
+#: Seconds of one go at a backlog, before the lock and the schedule have their turn.
+ONE_GO = 0.5
+
+#: Seconds the master's lock lives without renewal (resque-scheduler's LOCK_TIMEOUT).
+LOCK_TIMEOUT = 180.0
+
+#: Due timestamps read at a time.
+TIMESTAMPS = 100
+
+
+class Scheduler:
+    """The one who moves delayed jobs when they are due. From pyres 1.5.
+
+    Any number may run, of Python and of Ruby: who holds the lock works, the others stand by.
+    `interval` seconds between two looks at the lock, `lock_timeout` seconds until that of a master
+    that died is free. What is due is looked for every second. `schedule` is a file of entries,
+    `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran.
+    """
+
+    def __init__(
+        self,
+        server: Any = "localhost:6379",
+        password: str | None = None,
+        *,
+        interval: float = 5,
+        lock_timeout: float = LOCK_TIMEOUT,
+        lock_prefix: str = "",
+        schedule: str | None = None,
+        dynamic: bool = False,
+        catch_up: bool = False,
+        environment: str | None = None,
+    ) -> None:
+        self.resq = as_resq(server, password)
+        self.interval = interval
+        self.lock_timeout = lock_timeout
+        self.lock_prefix = lock_prefix
+        self.agenda = Agenda(
+            self.resq,
+            schedule,
+            dynamic=dynamic,
+            catch_up=catch_up,
+            environment=environment,
+            late=lock_timeout + interval,
+        )
+        self.hostname = platform.node()
+        self.pid = os.getpid()
+        self.signals = Signals({})
+        self.master = False
+        self._shutdown = False
+        self._reload = False
+        self._tell = False
+        self._connected = False
+        self._others_until: float | None = None
+        self._shown = ""
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}"
+
+    # Signals: each handler notes, the loop acts
+
+    def register_signal_handlers(self) -> None:
+        """Install the handlers: TERM, INT and QUIT stop; USR1 logs the schedule, USR2 reads it again."""
+        self.signals = Signals(
+            {
+                signal.SIGTERM: self.schedule_shutdown,
+                signal.SIGINT: self.schedule_shutdown,
+                signal.SIGQUIT: self.schedule_shutdown,
+                signal.SIGUSR1: self.print_schedule,
+                signal.SIGUSR2: self.reload_schedule,
+            }
+        )
+        self.signals.install()
+
+    def schedule_shutdown(self, signal: int, frame: FrameType | None) -> None:
+        """TERM, INT, QUIT: finish the batch in hand, release the lock and stop."""
+        self._shutdown = True
+
+    def print_schedule(self, signum: int, frame: FrameType | None) -> None:
+        """USR1: log what is in force."""
+        self._tell = True
+
+    def reload_schedule(self, signum: int, frame: FrameType | None) -> None:
+        """USR2: read the schedule again."""
+        self._reload = True
+
+    # Life
+
+    @classmethod
+    def run(cls, server: Any, password: str | None = None, **more: Any) -> None:
+        """Schedule until a signal says stop."""
+        cls(server, password, **more)()
+
+    def __call__(self) -> None:
+        """Schedule until a signal says stop. Raises BadScheduleError and the like for a bad file."""
+        self.register_signal_handlers()
+        try:
+            self._title("Starting")
+            self.agenda.load()
+            pause = FIRST_PAUSE
+            while not self._shutdown:
+                pause = self._turn_or_wait(pause)
+            self._release()
+        finally:
+            self.signals.restore()
+        logger.info("%s has stopped", self)
+
+    def _turn_or_wait(self, pause: float) -> float:
+        """One turn; while the server is gone a pause, each twice as long as the one before."""
+        try:
+            seconds = self._turn()
+        except ConnectionLost as error:
+            if isinstance(error, RefusedError) and not self._connected:
+                raise
+            logger.warning("Redis is gone (%s); trying again in %.1f s", error, pause)
+            self._sleep(pause)
+            return min(pause * 2, LONGEST_PAUSE)
+        self._connected = True
+        self._sleep(seconds)
+        return FIRST_PAUSE
+
+    def _sleep(self, seconds: float) -> None:
+        if not self._shutdown and seconds > 0:
+            self.signals.sleep(seconds)
+
+    def _turn(self) -> float:
+        """All there is to do now; the seconds until there may be more."""
+        pause = self._hold_lock()
+        if not self.master:
+            return pause
+        self._heed_signals()
+        self.agenda.refresh()
+        self.agenda.fire(self._now())
+        done = self._promote(time.monotonic() + ONE_GO)
+        self._title("Waiting")
+        # Jobs are due on whole seconds, and anybody may put one off for this very moment.
+        return min(pause, 1.001 - self._now() % 1) if done else 0
+
+    def _heed_signals(self) -> None:
+        if self._reload:
+            self._reload = False
+            self.agenda.reload()
+        if self._tell:
+            self._tell = False
+            logger.info(
+                "%s is the master; in force: %s", self, "; ".join(self.agenda.lines()) or "no entry"
+            )
+
+    def _hold_lock(self) -> float:
+        """Take the lock or renew it, and know whose it is; the seconds until that wants another look."""
+        now = self._now()
+        lock = self.resq.store.schedules.lock(str(self), self.lock_timeout, self.lock_prefix)
+        if not lock.ours:
+            self._stand_by(lock.holder)
+            left = self.lock_timeout if lock.seconds is None else lock.seconds
+            # What falls between the master's last sign of life and its end is ours, once we follow.
+            self._others_until = now - max(0.0, self.lock_timeout - left)
+            return min(self.interval, left + 0.01)
+        if not self.master:
+            logger.info("%s is the master now", self)
+            since = now - 1 if self._others_until is None else self._others_until
+            self.agenda.start(int(since))
+            self.master = True
+        return min(self.interval, self.lock_timeout / 3)
+
+    def _stand_by(self, holder: str) -> None:
+        if self.master or self._others_until is None:
+            logger.info("%s stands by: the master is %s", self, holder)
+        self.master = False
+        self._title(f"Waiting for the lock of {holder}")
+
+    def _release(self) -> None:
+        try:
+            self.resq.store.schedules.unlock(str(self), self.lock_prefix)
+        except ConnectionLost as error:
+            logger.warning("Redis is gone (%s) while stopping; the lock ends by itself", error)
+
+    def _now(self) -> float:
+        return self.resq._current_time().timestamp()
+
+    def _title(self, state: str) -> None:
+        if state != self._shown:
+            title.set_title(title.scheduler_title(state))
+            self._shown = state
+
+    # Delayed jobs
+
+    def next_timestamp(self) -> Iterator[str]:
+        """Each timestamp that has come, as long as there is one: whoever asks for it empties it."""
+        while timestamp := self.resq.next_delayed_timestamp():
+            yield timestamp
+
+    def next_item(self, timestamp: int | str) -> Iterator[Any]:
+        """Each item due at a timestamp, removed from it as it is given."""
+        while (item := self.resq.next_item_for_timestamp(timestamp)) is not None:
+            yield item
+
+    def handle_delayed_items(self) -> None:
+        """Move all that is due to its queue now, whoever holds the lock."""
+        while not self._promote(time.monotonic() + ONE_GO) and not self._shutdown:
+            pass
+
+    def _promote(self, end: float) -> bool:
+        """Move what is due until `end` (monotonic); whether nothing that can be moved is left."""
+        while timestamps := self.resq.store.delayed.due_timestamps(self._now(), TIMESTAMPS):
+            emptied = [self._empty(timestamp, end) for timestamp in timestamps]
+            if self._shutdown or time.monotonic() >= end:
+                return False
+            if not any(emptied):
+                return True
+        return True
+
+    def _empty(self, timestamp: int, end: float) -> bool:
+        """Move what waits at a timestamp, a batch in one step; whether it is empty now."""
+        delayed = self.resq.store.delayed
+        while not self._shutdown and time.monotonic() < end:
+            try:
+                payloads = delayed.peek(timestamp, 0, BATCH)
+                moved = delayed.promote(timestamp, [self._move(raw) for raw in payloads])
+            except ConnectionLost:
+                raise
+            except ResponseError as error:
+                logger.error("The jobs due at %d cannot be moved: %s", timestamp, error)
+                return False
+            logger.debug("Moved %d jobs that were due at %d", moved, timestamp)
+            if moved == len(payloads) < BATCH:
+                return True
+        return False
+
+    def _move(self, raw: bytes) -> Move:
+        """What becomes of a payload that is due; one that is no job becomes a failure."""
+        now = self._now() if self.resq.enqueue_timestamp else None
+        try:
+            return Move(raw, *promoted(raw, now))
+        except UndecodableError as error:
+            logger.error("A delayed job becomes a failure: %s", error)
+            shown = payload.recordable(payload.show(raw), raw)
+            queue = shown.get("queue")
+            failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
+            return Move(raw, None, failed.encoded(self.resq))
