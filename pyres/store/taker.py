@@ -226,10 +226,14 @@ class Taker:
         if self._connection is None:
             connection = self.client.connection_pool.get_connection()
             self._connection = connection
+            # The pool may have given one that is open already: its id is not known to us either.
+            self._client_id = 0
         if self._connection._sock is None:
             with self._translated():
                 self._connection.connect()
-                self._client_id = self._command("CLIENT", "ID")
+            self._client_id = 0
+        if not self._client_id:
+            self._client_id = self._command("CLIENT", "ID")
 
     def _command(self, *words: Any) -> Any:
         with self._translated():
