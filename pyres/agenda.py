@@ -1,4 +1,4 @@
-"""Which schedule entries are in force, when each is due, and firing them: once a moment, whoever asks."""
+"""Which schedule entries are in force, when each is due, and firing each moment just once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Agenda:
         }
 
     def start(self, since: int) -> None:
-        """Begin to be the one who fires: what was due until `since` is somebody else's, or missed."""
+        """Begin to be the one who fires: what was due until `since` is not ours, or missed."""
         self._looked = since
         if self.dynamic:
             self._dynamic = self._told(schedule.from_redis(self.resq.store.schedules.all_afresh()))
@@ -209,18 +209,17 @@ def _destination(entry: Entry) -> tuple[Any, str]:
     """The class, if it is known here, and the queue; it is imported where it must say the queue."""
     if entry.queue:
         return loading.loaded(entry.klass), entry.queue
+    left_out = f"the schedule entry {entry.name!r} is left out"
     try:
         target = loading.safe_str_to_class(entry.klass)
     except Exception as error:  # noqa: BLE001 - an import runs anybody's code
-        reason = f"{type(error).__name__}: {error}"
-        raise BadScheduleError(
-            f"the schedule entry {entry.name!r} is left out: it names no queue, and its class cannot be asked: {reason}"
-        ) from None
+        reason = (
+            f"it names no queue, and its class cannot be asked: {type(error).__name__}: {error}"
+        )
+        raise BadScheduleError(f"{left_out}: {reason}") from None
     queue = getattr(target, "queue", None)
     if not isinstance(queue, str) or not queue:
-        raise BadScheduleError(
-            f"the schedule entry {entry.name!r} is left out: neither it nor {entry.klass} names a queue"
-        )
+        raise BadScheduleError(f"{left_out}: neither it nor {entry.klass} names a queue")
     return target, queue
 
 

@@ -102,7 +102,7 @@ class ResQ:
 
     @classmethod
     def encode(cls, item: Any) -> str:
-        """A value as the JSON that Resque writes. Raises UnencodableError naming the place at fault."""
+        """A value as the JSON that Resque writes. UnencodableError names the place at fault."""
         return json_parser.dumps(item)
 
     @classmethod
@@ -123,8 +123,9 @@ class ResQ:
     def enqueue(self, klass: Any, *args: Any) -> bool:
         """Queue a job of a class, decorated function or dotted name on the queue that it names.
 
-        False when a before_enqueue hook said no, when a job like it is enough (`unique_for`), or when
-        there is no queue (the last two with a warning, as in pyres 1.5). Raises UnencodableError for an argument that JSON cannot hold.
+        False when a before_enqueue hook said no, and with a warning when there is a job like it and
+        one is enough (`unique_for`), or when there is no queue (as in pyres 1.5). Raises
+        UnencodableError for an argument that JSON cannot hold.
         """
         target, name, queue = _target(klass)
         if not queue:
@@ -140,7 +141,7 @@ class ResQ:
     def enqueue_from_string(
         self, klass_as_string: str, queue: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Queue a job of a class that need not exist here; `first_attempt=` goes into the payload."""
+        """Queue a job of a class that need not exist here; the payload gets `first_attempt=`."""
         self._append(_checked(queue), [self._payload(klass_as_string, args, **_attempt(kwargs))])
 
     @classmethod
@@ -149,7 +150,7 @@ class ResQ:
         return cls().enqueue(klass, *args)
 
     def enqueue_many(self, jobs: Iterable[Sequence[Any]]) -> int:
-        """enqueue() of many (klass, *args), a thousand in a round trip; how many went onto queues."""
+        """enqueue() of many (klass, *args), a thousand in a round trip; how many were queued."""
         queued = 0
         jobs = iter(jobs)
         while batch := list(itertools.islice(jobs, BATCH)):
@@ -175,8 +176,8 @@ class ResQ:
             sent.append((target, args))
         if by_queue:
             self._append_batch(by_queue)
-        for target, args in sent:
-            self._enqueued(target, args)
+        for job in sent:
+            self._enqueued(*job)
         return len(sent) + sum(self._claim_and_append(*job) for job in claimed)
 
     def _append_batch(self, by_queue: dict[str, list[bytes]]) -> None:
@@ -224,7 +225,8 @@ class ResQ:
     def pipeline(self, atomic: bool = False) -> Iterator[ResQ]:
         """A ResQ whose writes go out together at the end of the `with`, `atomic`ally if asked.
 
-        An exception inside drops them all. after_enqueue hooks run once the jobs are on their queues.
+        An exception inside drops them all. after_enqueue hooks run once the jobs are on their
+        queues; that one of them was dropped (`unique_for`) is not known inside.
         """
         batch = _Pipeline(self, atomic)
         try:
@@ -240,8 +242,8 @@ class ResQ:
     def pop(self, queues: str | Sequence[str], timeout: float = 10) -> tuple[str | None, Any]:
         """The oldest item of the first queue that has one, as (queue, item), or (None, None).
 
-        Waits up to `timeout` seconds; 0 looks once. A worker takes jobs by itself, without this: what
-        is popped here stands nowhere but with the caller.
+        Waits up to `timeout` seconds; 0 looks once. A worker takes jobs by itself, without this:
+        what is popped here stands nowhere but with the caller.
         """
         names = [queues] if isinstance(queues, str) else list(queues)
         found = self._pop(names, timeout if self.blocking_pop else 0)
@@ -272,7 +274,7 @@ class ResQ:
         """Remove the jobs of a class, with these arguments if any are given; how many there were.
 
         Resque matches the bytes `{"class":…,"args":…}`; this compares the values, so that jobs with
-        more fields are found too. before_dequeue hooks may say no; after_dequeue hooks run after it.
+        more fields are found too. before_dequeue hooks may say no; after_dequeue hooks follow.
         """
         target, name, queue = _target(klass)
         if not queue:
@@ -379,7 +381,8 @@ class ResQ:
         """Queue a job when its time has come; a naive `datetime` is local time.
 
         It is `pyres_scheduler` (or resque-scheduler) that moves it then, also where the time has
-        passed already. False when a job like it is enough (`unique_for`), or when there is no queue.
+        passed already. False when there is a job like it and one is enough (`unique_for`), or when
+        there is no queue.
         """
         target, name, queue = _target(klass)
         if not queue:
@@ -403,7 +406,7 @@ class ResQ:
     def enqueue_at_from_string(
         self, datetime: datetime, klass_as_string: str, queue: str, *args: Any, **kwargs: Any
     ) -> None:
-        """enqueue_at() of a class that need not exist here; `first_attempt=` goes into the payload."""
+        """enqueue_at() of a class that need not exist here; the payload gets `first_attempt=`."""
         item = payload.build(klass_as_string, args, queue=_checked(queue), **_attempt(kwargs))
         self.delayed_push(datetime, item)
 
@@ -445,7 +448,7 @@ class ResQ:
         return None if due is None else str(due)
 
     def next_item_for_timestamp(self, timestamp: int | str) -> Any:
-        """Remove and return the oldest item due then, or None; the last takes the timestamp with it."""
+        """Remove and return the oldest item due then, or None; the last takes the timestamp too."""
         raw = self.store.delayed.take_due(int(timestamp))
         return None if raw is None else _shown(raw)
 
@@ -562,7 +565,7 @@ class _Pipeline(ResQ):
         self._later.append(functools.partial(super()._enqueued, target, args))
 
     def send(self) -> bool:
-        """Send what was collected; False when a watched key had changed, and then nothing was sent."""
+        """Send what was collected; False when a watched key had changed: nothing was sent."""
         sent = self.store.send()
         for hook in self._later if sent else ():
             hook()

@@ -20,11 +20,11 @@ def job(
 ) -> Callable[[Any], Any]:
     """Make a function a job on `queue`; it stays callable as it was.
 
-    `name` is the word on the wire in place of `module.function`, so that a Ruby class `Archive` and a
-    Python function can stand for each other. `options` become attributes, as a job class has them:
-    timeout, retry_every, retry_timeout and the like. `cron` (in `timezone`, else local time) or
-    `every` ("30s", "1h30m", seconds) enqueue it again and again, without arguments, wherever a
-    `pyres_scheduler --require` has imported its module.
+    `name` is the word on the wire in place of `module.function`, so that a Ruby class `Archive` and
+    a Python function can stand for each other. `cron` (in `timezone`, else local time) or `every`
+    ("30s", "1h30m", seconds) enqueue it again and again, without arguments, wherever a
+    `pyres_scheduler --require` has imported its module. `options` become attributes, as a job class
+    has them: timeout, retry_every, retry_timeout and the like.
     """
     timing = {"cron": cron, "timezone": timezone, "every": every}
     timing = {field: value for field, value in timing.items() if value is not None}

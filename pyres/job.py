@@ -143,7 +143,7 @@ class Job:
         return value
 
     def _release(self, target: Any, stage: str) -> None:
-        """A job of which one is enough has come this far: from "start" or "done" on, another may be."""
+        """A job of which one is enough has come to "start" or "done": now another may be."""
         if getattr(target, "unique_for", None) is None:
             return
         if unique.stage_of(target, self.name) == stage:

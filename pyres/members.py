@@ -21,7 +21,7 @@ class Member(NamedTuple):
 
 
 def members(text: str) -> list[Member]:
-    """The members of the object that is the whole text, in order. Raises ValueError for anything else."""
+    """The members of the object that is the whole text, in order. ValueError for another text."""
     found: list[Member] = []
     at = _past(text, _skip(text, 0), "{")
     if text[at : at + 1] == "}":

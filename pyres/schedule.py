@@ -34,7 +34,7 @@ class Entry:
 
     @classmethod
     def read(cls, name: str, config: Any) -> Entry:
-        """The entry that such a mapping describes. Raises BadScheduleError, which names the entry."""
+        """The entry that such a mapping describes. BadScheduleError, which names the entry."""
         try:
             return cls._read(name, config)
         except BadScheduleError as error:
@@ -87,7 +87,7 @@ def from_redis(found: Mapping[str, bytes]) -> Schedule:
 def from_file(path: str | Path) -> Schedule:
     """The entries of a YAML or JSON file; faults name the file and the line.
 
-    Raises BadOptionError when there is no such file, BadScheduleError when it is neither as a whole.
+    Raises BadOptionError when there is no such file, BadScheduleError when all of it is neither.
     """
     try:
         text = Path(path).read_text("utf-8")
@@ -157,7 +157,7 @@ def _yaml_library() -> Any:
         return importlib.import_module("yaml")
     except ModuleNotFoundError:
         raise BadOptionError(
-            "a schedule in YAML needs PyYAML; it comes with: pip install 'pyres[cron]'; JSON needs nothing"
+            "a schedule in YAML needs PyYAML; it comes with: pip install 'pyres[cron]'"
         ) from None
 
 

@@ -90,7 +90,7 @@ class Scheduler:
     # Signals: each handler notes, the loop acts
 
     def register_signal_handlers(self) -> None:
-        """Install the handlers: TERM, INT and QUIT stop; USR1 logs the schedule, USR2 reads it again."""
+        """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
         self.signals = Signals(
             {
                 signal.SIGTERM: self.schedule_shutdown,
@@ -122,7 +122,7 @@ class Scheduler:
         cls(server, password, **more)()
 
     def __call__(self) -> None:
-        """Schedule until a signal says stop. Raises BadScheduleError and the like for a bad file."""
+        """Schedule until a signal says stop. Raises BadScheduleError for a file that is none."""
         self.register_signal_handlers()
         try:
             self._title("Starting")
@@ -177,7 +177,7 @@ class Scheduler:
             )
 
     def _hold_lock(self) -> float:
-        """Take the lock or renew it, and know whose it is; the seconds until that wants another look."""
+        """Take the lock or renew it; the seconds until that wants doing again."""
         now = self._now()
         lock = self.resq.store.schedules.lock(str(self), self.lock_timeout, self.lock_prefix)
         if not lock.ours:

@@ -15,8 +15,10 @@ from typing import Any, NoReturn
 from pyres import logs
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
+from pyres.horde import Khan
 from pyres.process.pidfile import PidFile
 from pyres.process.title import set_title
+from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.store import ConnectionLost, RefusedError
 from pyres.version import __version__
 from pyres.worker import Worker
@@ -57,6 +59,14 @@ def _positive_seconds(text: str) -> float:
     if seconds == 0:
         raise argparse.ArgumentTypeError("'0' is not a number of seconds above 0")
     return seconds
+
+
+def _count(text: str) -> int:
+    return int(_number(text, 1, int, "a whole number from 1"))
+
+
+def _count_or_none(text: str) -> int:
+    return int(_number(text, 0, int, "a whole number from 0"))
 
 
 def _port(text: str) -> int:
@@ -141,8 +151,7 @@ def _add_queues(parser: _Parser) -> None:
     )
 
 
-def _add_jobs(parser: _Parser) -> None:
-    group = parser.add_argument_group("jobs")
+def _add_imports(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--path", default=".", help="a folder to import jobs from (default: the current one)"
     )
@@ -153,6 +162,11 @@ def _add_jobs(parser: _Parser) -> None:
         metavar="MODULE",
         help="import this before the first job; repeatable",
     )
+
+
+def _add_jobs(parser: _Parser) -> None:
+    group = parser.add_argument_group("jobs")
+    _add_imports(group)
     group.add_argument(
         "--allow",
         action="append",
@@ -226,6 +240,178 @@ def _run_worker(options: argparse.Namespace) -> None:
         allow=options.allow,
     )
     worker.work(0 if options.burst else options.interval)
+
+
+SCHEDULER_EPILOG = """\
+signals:
+  TERM, INT, QUIT  finish the batch in hand, release the lock and stop
+  USR1             log the schedule that is in force
+  USR2             read the schedule again
+
+examples:
+  pyres_scheduler --dsn redis://:secret@db1:6379/2
+  pyres_scheduler --schedule schedule.yml --catch-up
+  pyres_scheduler --require app.jobs --dynamic     entries of @job(cron=...), and those in Redis
+
+Run two or more for safety, also beside those of resque-scheduler: one of them works, the others stand by.
+"""
+
+#: resque-scheduler's ways to say yes in an environment variable.
+YES = {"1", "t", "true", "on", "yes"}
+
+
+def pyres_scheduler(argv: Sequence[str] | None = None) -> int:
+    """The command `pyres_scheduler`."""
+    parser = _parser(
+        "pyres_scheduler",
+        "Move delayed jobs to their queues when they are due, and enqueue what recurs.",
+        SCHEDULER_EPILOG,
+    )
+    _add_scheduling(parser)
+    _add_imports(parser.add_argument_group("jobs"))
+    _add_server(parser)
+    _add_logging(parser)
+    return _main(parser, argv, _run_scheduler)
+
+
+def _add_scheduling(parser: _Parser) -> None:
+    group = parser.add_argument_group("scheduling")
+    group.add_argument(
+        "-i",
+        "--interval",
+        type=_positive_seconds,
+        default=5.0,
+        help="seconds between two looks at the lock; what is due is looked for every second (default: 5)",
+    )
+    group.add_argument(
+        "--lock-timeout",
+        type=_positive_seconds,
+        default=LOCK_TIMEOUT,
+        help="seconds after which another takes over from a scheduler that was killed (default: 180)",
+    )
+    group.add_argument(
+        "--lock-prefix",
+        help="what resque-scheduler has as RESQUE_SCHEDULER_MASTER_LOCK_PREFIX (default: that variable)",
+    )
+    group.add_argument(
+        "--schedule", metavar="FILE", help="entries with cron or every, in YAML or JSON"
+    )
+    group.add_argument(
+        "--dynamic",
+        action="store_true",
+        help="follow the entries in Redis too, as set_schedule writes them (default: $DYNAMIC_SCHEDULE)",
+    )
+    group.add_argument(
+        "--catch-up",
+        action="store_true",
+        help="make up the last moment that an entry missed while no scheduler ran (default: as Ruby, none)",
+    )
+
+
+def _run_scheduler(options: argparse.Namespace) -> None:
+    dynamic = os.environ.get("DYNAMIC_SCHEDULE", "").lower() in YES
+    Scheduler.run(
+        _resq(options),
+        interval=options.interval,
+        lock_timeout=options.lock_timeout,
+        lock_prefix=options.lock_prefix
+        or os.environ.get("RESQUE_SCHEDULER_MASTER_LOCK_PREFIX", ""),
+        schedule=options.schedule,
+        dynamic=options.dynamic or dynamic,
+        catch_up=options.catch_up,
+        environment=os.environ.get("RAILS_ENV") or os.environ.get("RACK_ENV"),
+    )
+
+
+MANAGER_EPILOG = """\
+signals:
+  TERM, INT    TERM to all minions; --grace seconds for their jobs, then KILL; a second one: at once
+  QUIT         stop when all have finished their jobs, however long that takes
+  USR1, TTOU   one minion less, after its job       USR2, TTIN   one more
+  HUP          replace every minion, one after the other, each after its job
+
+commands, left in Redis on the list khan:<host>:<pid>:<pool>: ADD, REMOVE, SHUTDOWN
+
+example:
+  pyres_manager --pool 8 --reinit-gevent --queues critical,mail,low
+"""
+
+
+def pyres_manager(argv: Sequence[str] | None = None) -> int:
+    """The command `pyres_manager`."""
+    does = "Keep a pool of processes alive that perform jobs without forking for each."
+    parser = _parser("pyres_manager", does, MANAGER_EPILOG)
+    _add_queues(parser)
+    _add_pool(parser)
+    _add_jobs(parser)
+    _add_server(parser)
+    _add_logging(parser)
+    return _main(parser, argv, _run_manager)
+
+
+def _add_pool(parser: _Parser) -> None:
+    group = parser.add_argument_group("the pool")
+    group.add_argument("--pool", type=_count, default=1, help="how many minions (default: 1)")
+    group.add_argument(
+        "-i",
+        "--interval",
+        type=_positive_seconds,
+        default=2.0,
+        help="seconds between looks for commands (default: 2)",
+    )
+    group.add_argument(
+        "--minions_interval",
+        "--minions-interval",
+        type=_positive_seconds,
+        default=5.0,
+        help="seconds of one wait of a minion for a job (default: 5)",
+    )
+    group.add_argument(
+        "--concat_minions_logs",
+        "--concat-minions-logs",
+        action="store_true",
+        help="all minions log to minion.log beside the log file, not each to minion-<pid>.log",
+    )
+    group.add_argument(
+        "-j",
+        "--process_max_jobs",
+        "--max-jobs",
+        type=_count_or_none,
+        default=0,
+        help="a minion ends after so many jobs, and a fresh one starts (default: 0, no limit)",
+    )
+    group.add_argument(
+        "--max-memory",
+        type=_seconds,
+        default=0,
+        metavar="MB",
+        help="likewise when it uses more megabytes (default: 0, no limit)",
+    )
+    group.add_argument(
+        "-t", "--timeout", type=_positive_seconds, help="seconds a job may take (default: no limit)"
+    )
+
+
+def _run_manager(options: argparse.Namespace) -> None:
+    Khan.run(
+        pool_size=options.pool,
+        queues=_queues(options),
+        server=_resq(options),
+        interval=options.interval,
+        logging_level=options.log_level,
+        log_file=options.logfile,
+        minions_interval=options.minions_interval,
+        concat_minions_logs=options.concat_minions_logs,
+        max_jobs=options.process_max_jobs,
+        max_memory=options.max_memory,
+        timeout=options.timeout,
+        blocking_pop=not options.nonblocking_pop,
+        reinit_gevent=options.reinit_gevent,
+        monkey_patch=options.monkey_patch,
+        grace=options.grace,
+        allow=options.allow,
+        json_logs=options.json_logs,
+    )
 
 
 def _main(

@@ -48,8 +48,9 @@ def cron_library() -> Any:
 class Cron:
     """Five fields (or six: seconds first) and a zone, which may stand behind them; else local time.
 
-    When the clocks go forward, an hour named in the text that does not exist comes when the clock has
-    jumped; when they go back, it comes once, the first time. `*` hours follow the time that passes.
+    When the clocks go forward, an hour named in the text that does not exist comes when the clock
+    has jumped; when they go back, it comes once, the first time. `*` hours follow the time that
+    passes.
     """
 
     #: A moment that is not later than the last one fired by this many seconds is the same one.

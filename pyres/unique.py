@@ -26,9 +26,9 @@ class Claim(NamedTuple):
 
 
 def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float = 0) -> Claim | None:
-    """The claim for a job of this class that waits `wait` seconds first; None where any number may be.
+    """The claim for a job that waits `wait` seconds first; None where any number of it may be.
 
-    Raises BadOptionError for a unique_for that is no number of seconds, and for another unique_until.
+    Raises BadOptionError for a unique_for or unique_until that cannot be used.
     """
     seconds = getattr(target, "unique_for", None)
     if seconds is None:

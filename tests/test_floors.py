@@ -14,7 +14,7 @@ from tests.servers import ROOT
 #: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
 #: floors below its own, and two units on one floor do not know each other.
 FLOORS = {
-    "facts": ["version", "exceptions"],
+    "facts": ["version", "exceptions", "members"],
     "cores": [
         "store",
         "process",
@@ -25,11 +25,12 @@ FLOORS = {
         "hooks",
         "retrying",
         "queue_list",
+        "timing",
     ],
-    "words": ["payload", "decorators"],
-    "client": ["client"],
+    "words": ["payload", "promotion", "schedule", "unique"],
+    "client": ["client", "decorators"],
     "failure": ["failure"],
-    "meaning": ["job", "inspector"],
+    "meaning": ["job", "inspector", "agenda"],
     "registry": ["registry"],
     "one job": ["performer"],
     "daemons": ["worker", "horde", "scheduler"],

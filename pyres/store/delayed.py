@@ -1,4 +1,4 @@
-"""Payload bytes by the epoch second they are due. The clock is the caller's: `now` is an argument."""
+"""Payload bytes by the epoch second they are due. The clock is the caller's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMESTAMPS = 100
 
 
 class Move(NamedTuple):
-    """A payload that waits, and what is pushed in its place; to the failures where `queue` is None."""
+    """A payload that waits, and what is pushed in its place; a failure where `queue` is None."""
 
     payload: bytes
     queue: str | None
@@ -48,7 +48,7 @@ class Delayed:
         return int(found[0]) if found else None
 
     def due_timestamps(self, now: float, count: int = PAGE) -> list[int]:
-        """Up to `count` timestamps that have come, earliest first; members that are none are passed over."""
+        """Up to `count` timestamps that have come, earliest first."""
         found = self.client.zrangebyscore(
             self.keys.delayed_schedule, "-inf", int(now), start=0, num=count
         )
@@ -61,8 +61,8 @@ class Delayed:
     def promote(self, timestamp: int, moves: Sequence[Move]) -> int:
         """Move the payloads at the head of a timestamp to their queues, all in one step.
 
-        `moves` are that head as it was seen, in order; what is there no longer is not moved, nor what
-        comes after it. How many were moved. Without moves only an empty timestamp goes.
+        `moves` are that head as it was seen, in order; what is there no longer is not moved, nor
+        what comes after it. How many were moved. Without moves only an empty timestamp goes.
         """
         targets: dict[str | None, int] = {None: 0}
         for move in moves:
@@ -82,7 +82,7 @@ class Delayed:
         return int(scripts.load(self.client, "promote")(keys=keys, args=args))
 
     def hasten(self, timestamp: int, move: Move) -> int:
-        """Move every copy of a payload at a timestamp to its queue, due or not; how many there were."""
+        """Move every copy of a payload at a timestamp to its queue, due or not; how many."""
         assert move.queue is not None
         script = scripts.load(self.client, "hasten_delayed")
         keys = [
@@ -117,7 +117,7 @@ class Delayed:
                     payloads = self.peek(timestamp, seen, PAGE) if len(payloads) == PAGE else []
 
     def take_due(self, timestamp: int) -> bytes | None:
-        """Remove and return the oldest payload due then; the last one takes the timestamp with it."""
+        """Remove and return the oldest payload due then; the last takes the timestamp with it."""
         script = scripts.load(self.client, "take_due")
         keys = [self.keys.delayed(timestamp), self.keys.delayed_schedule]
         name = self.keys.delayed_name(timestamp)
@@ -132,7 +132,7 @@ class Delayed:
         return int(script(keys=keys, args=[payload, self.keys.prefix, name]))
 
     def timestamps(self, start: int, count: int) -> list[int]:
-        """`count` timestamps from index `start`, earliest first; a negative count asks for the rest."""
+        """`count` timestamps from `start`, earliest first; a negative count asks for the rest."""
         if count == 0:
             return []
         end = -1 if count < 0 else start + count - 1
@@ -162,5 +162,5 @@ class Delayed:
 
 
 def _numbers(members: Sequence[bytes]) -> list[int]:
-    """The timestamps among the members of the schedule; what somebody else left there is passed over."""
+    """The timestamps among members of the schedule; what else was left there is passed over."""
     return [int(member) for member in members if member.removeprefix(b"-").isdigit()]

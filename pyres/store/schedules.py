@@ -80,7 +80,7 @@ class Schedules:
         return {text(name): int(moment) for name, moment in found.items() if moment.isdigit()}
 
     def anchor(self, name: str, moment: int) -> int:
-        """Where an entry begins to count: the moment it was last fired, else this one from now on."""
+        """Where an entry begins to count: when it was last fired, else from now on this moment."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hsetnx(self.keys.schedule_fired, name, moment)
         pipe.hget(self.keys.schedule_fired, name)

@@ -10,7 +10,7 @@ from pyres.store.keys import Keys
 
 
 class Unique:
-    """One key with a deadline for each class and arguments; `digest` says which."""
+    """One key with a deadline for each class and arguments; `digest` says which, `ms` how long."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
@@ -19,14 +19,14 @@ class Unique:
     def push(
         self, digest: str, claim: str, ms: int, queue: str, payload: bytes, into: Any = None
     ) -> bool:
-        """Append a payload to a queue and claim it for so many milliseconds; False when one stands."""
+        """Append a payload to a queue and claim it for `ms`; False when a claim stands."""
         script = scripts.load(self.client, "push_unique")
         keys = [self.keys.unique(digest), self.keys.queues, self.keys.queue(queue)]
         # In a batch nobody knows yet.
         return bool(script(keys=keys, args=[claim, ms, queue, payload], client=into) != 0)
 
     def put_off(self, digest: str, claim: str, ms: int, timestamp: int, payload: bytes) -> bool:
-        """Lay a payload by and claim it for so many milliseconds; False when one stands."""
+        """Lay a payload by and claim it for `ms`; False when a claim stands."""
         script = scripts.load(self.client, "put_off_unique")
         name = self.keys.delayed_name(timestamp)
         keys = [
