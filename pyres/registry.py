@@ -108,15 +108,19 @@ class Registry:
         oldest = self.workers.now() - timedelta(seconds=PRUNE_AFTER)
         return [worker_id for worker_id, beat in beats.items() if _is_before(beat, oldest)]
 
-    def bury(self, worker_id: str, silent: bool = False) -> bool:
+    def bury(
+        self, worker_id: str, error: BaseException | None = None, silent: bool = False
+    ) -> bool:
         """Unregister a dead worker; its job in hand becomes a failure, in the same transaction.
+
+        `error` is what the failure says, where the caller knows how the worker died.
 
         False when somebody else was quicker, or it works again.
         """
         batch = self.resq.store.batch(atomic=True)
         hand = batch.watch(batch.keys.worker(worker_id))
         if hand is not None:
-            self._record(batch, worker_id, hand, silent)
+            self._record(batch, worker_id, hand, error, silent)
         batch.workers.unregister(worker_id)
         if not batch.send():
             return False
@@ -124,16 +128,17 @@ class Registry:
         logger.warning("Pruned the dead worker %s; %s", worker_id, what)
         return True
 
-    def _record(self, batch: Any, worker_id: str, hand: bytes, silent: bool) -> None:
+    def _record(
+        self, batch: Any, worker_id: str, hand: bytes, error: BaseException | None, silent: bool
+    ) -> None:
         job = held_job(hand, self.resq, worker_id)
-        error: DirtyExitError
         if silent:
             error = PruneDeadWorkerDirtyExitError(
                 f"Worker {worker_id} did not gracefully exit while processing {job.name}"
             )
-        else:
-            error = DirtyExitError()
-        save_failure(job, error, batch_of(self.resq, batch))
+        save_failure(job, error or DirtyExitError(), batch_of(self.resq, batch))
+        # Resque forgets to count these; here a job is counted once, however it ends.
+        batch.stats.incr("processed")
 
 
 def held_job(hand: bytes, resq: ResQ, worker_id: str) -> Job:
