@@ -1,0 +1,62 @@
+"""No golden file is forgotten, and none was changed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, keyspace
+from tests.wire.comparing import (
+    DIFFERS_ON_PURPOSE,
+    EVERY,
+    GOLDEN,
+    NOT_OURS,
+    RULES,
+    golden,
+    names,
+    restore,
+)
+
+#: Beside the repository, where the papers of the project lie.
+ORIGINALS = ROOT.parent / "shared" / "golden"
+
+
+def told():
+    """The golden files that the tests of this folder name."""
+    sources = [path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    return {name for name in names() if any(f'"{name}"' in source for source in sources)}
+
+
+def test_each_golden_file_is_compared_with_or_left_out_for_a_reason():
+    # Its commands read only; what they read stands in 11_delayed, which is compared instead.
+    reads_only = {"11b_delayed_reads"}
+
+    assert told() | set(NOT_OURS) | reads_only == set(names())
+    assert not told() & set(NOT_OURS)
+    assert golden("11b_delayed_reads")["redis"] == {}
+
+
+def test_the_tables_say_why():
+    assert all(rule.what and re.compile(rule.value) for rule in RULES)
+    assert all(len(difference.reason) > 10 for difference in DIFFERS_ON_PURPOSE)
+    compared = {name for each in DIFFERS_ON_PURPOSE if each.files != EVERY for name in each.files}
+    assert compared <= set(names())
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_dump_that_is_restored_is_dumped_the_same(redis, name):
+    dump = golden(name)["redis"]
+
+    restore(redis, dump)
+
+    assert keyspace(redis) == dump
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="no ../shared/golden beside the repository")
+def test_the_files_are_those_of_the_papers():
+    ours = {path.name: path.read_bytes() for path in GOLDEN.glob("*.json")}
+    originals = {path.name: path.read_bytes() for path in ORIGINALS.glob("*.json")}
+
+    assert ours == originals
