@@ -141,9 +141,12 @@ class Agenda:
             slot.timing = slot.timing.anchored(anchor)
         since = self._looked
         if fired is not None:
-            since = min(fired, since) if self.catch_up else max(fired, since)
+            missed = slot.timing.latest(fired, since) if self.catch_up else None
+            if missed is not None:
+                slot.due = missed
+                return
             # A clock that was wrong must not silence the entry.
-            since = min(since, self._looked + self.late)
+            since = min(max(fired, since), since + self.late)
         slot.due = slot.timing.next_after(since)
 
     def fire(self, now: float) -> int:
@@ -161,11 +164,10 @@ class Agenda:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""
         due = slot.due
         if now - due > self.late:
-            fresh = slot.timing.next_after(now - self.late - 1)
-            missed = slot.timing.latest(due - 1, min(now, fresh - 1)) if self.catch_up else None
-            if missed is not None:
-                yield missed
-            due = fresh
+            last = slot.timing.latest(due - 1, now) if self.catch_up else None
+            if last is not None:
+                yield last
+            due = slot.timing.next_after(last or now - self.late - 1)
         while due <= now:
             yield due
             due = slot.timing.next_after(due)
@@ -191,7 +193,7 @@ class Agenda:
             logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
             return False
         if outcome == FIRED:
-            logger.info("Enqueued %s (%s) to %s", entry.name, entry.timing, slot.queue)
+            logger.info("Enqueued %s to %s for %s", entry.name, slot.queue, _shown(moment))
         elif outcome == DROPPED:
             logger.warning("Dropped %s: a job like it was enqueued, and one is enough", entry.name)
         return outcome == FIRED
@@ -199,8 +201,7 @@ class Agenda:
     def lines(self) -> list[str]:
         """What is in force, a line each, soonest first."""
         return [
-            f"{slot.entry.name}: {slot.entry.timing} to {slot.queue}, next at "
-            f"{datetime.fromtimestamp(slot.due).astimezone().isoformat(' ')}"
+            f"{slot.entry.name}: {slot.entry.timing} to {slot.queue}, next at {_shown(slot.due)}"
             for slot in sorted(self._slots.values(), key=lambda slot: slot.due)
         ]
 
@@ -221,6 +222,10 @@ def _destination(entry: Entry) -> tuple[Any, str]:
     if not isinstance(queue, str) or not queue:
         raise BadScheduleError(f"{left_out}: neither it nor {entry.klass} names a queue")
     return target, queue
+
+
+def _shown(moment: int) -> str:
+    return datetime.fromtimestamp(moment).astimezone().isoformat(" ")
 
 
 def _moment(when: str) -> int:

@@ -156,15 +156,20 @@ class Job:
             before(metadata)
         for hook in hooks(target, "before_perform"):
             hook(*self.args)
-        with contextlib.ExitStack() as around:
-            wraps = hooks(target, "around_perform")
-            if all(around.enter_context(_around(hook, self.args)) for hook in wraps):
-                value = target.perform(*self.args)
-            else:
-                value = None
+        value = self._wrapped(target)
         for hook in hooks(target, "after_perform"):
             hook(*self.args)
         return value
+
+    def _wrapped(self, target: Any) -> Any:
+        """perform() within the around_perform hooks, the first by name outermost."""
+        wraps = hooks(target, "around_perform")
+        if not wraps:
+            return target.perform(*self.args)
+        with contextlib.ExitStack() as around:
+            if all(around.enter_context(_around(hook, self.args)) for hook in wraps):
+                return target.perform(*self.args)
+        return None
 
     def _after(self, target: Any, metadata: dict[str, Any]) -> None:
         """pyres 1.5's after_perform: told how it went, and without a say in it."""

@@ -192,11 +192,11 @@ class Performer:
     def _perform(self, job: Job) -> Any:
         """The job's own code, with its timeout; a SystemExit of it is success or a CrashError."""
         seconds = self._timeout_of(job)
-        error = TimeoutError(
-            f"{job.name} took longer than its timeout of {seconds:g} s" if seconds else None
-        )
         try:
-            with alarm(seconds, error):
+            if not seconds:
+                return job.perform()
+            text = f"{job.name} took longer than its timeout of {seconds:g} s"
+            with alarm(seconds, TimeoutError(text)):
                 return job.perform()
         except SystemExit as left:
             if left.code in (None, 0):

@@ -262,10 +262,9 @@ class Worker(Performer):
         self.before_fork(job)
         self._prepare(job.name)
         logger.info("Got %s", job)
-        # Before the fork, as Resque does it, so that the child shows it and copies no page for it.
+        # Before the fork, so that both show it: after it each would have to copy the pages for that.
         self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
         self.child = self.children.fork(lambda: self._be_child(job))
-        self._title(f"Forked {self.child} at {int(time.time())}")
         exit, late = self._wait_for_child(self.child)
         self.child = None
         if not exit.clean:

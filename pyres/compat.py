@@ -1,0 +1,31 @@
+"""The names by which pyres 1.5 told Python 2 from 3; kept for code that still imports them."""
+
+from __future__ import annotations
+
+import subprocess as commands
+import warnings
+
+__all__ = [
+    "PY3",
+    "binary_type",
+    "class_types",
+    "commands",
+    "integer_types",
+    "long",
+    "string_types",
+    "text_type",
+]
+
+warnings.warn(
+    "pyres.compat is of no use on Python 3 and will go; write str, int and bytes",
+    DeprecationWarning,
+    stacklevel=2,
+)
+
+PY3 = True
+string_types = (str,)
+integer_types = (int,)
+class_types = (type,)
+text_type = str
+binary_type = bytes
+long = int
