@@ -1,0 +1,506 @@
+"""Schedulers as processes: they may be killed, and what they move or fire comes once."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import re
+import signal
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pyres import ResQ
+from pyres.agenda import Agenda
+from pyres.exceptions import BadServerError
+from pyres.scheduler import Scheduler
+from pyres.version import __version__
+from tests.jobs import EchoJob, NoopJob
+from tests.servers import Daemons, keyspace, until
+
+LOCK = "resque:resque:resque_scheduler_master_lock"
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def start(run_daemon):
+    """Starts a scheduler whose lock lives for a second."""
+
+    def start(*options, **more):
+        return run_daemon("pyres_scheduler", "--lock-timeout", "1", *options, **more)
+
+    return start
+
+
+def master(redis):
+    """The pid in the lock, or 0."""
+    return int((redis.get(LOCK) or b":0").rpartition(b":")[2])
+
+
+def put_off(resq, count, timestamp):
+    pipe = resq.redis.pipeline(transaction=False)
+    for number in range(count):
+        payload = b'{"class":"tests.jobs.NoopJob","args":[%d],"queue":"basic"}' % number
+        resq.store.delayed.put_off_into(pipe, timestamp, payload)
+    pipe.execute()
+
+
+def fired(redis, queue="cron"):
+    return [json.loads(raw) for raw in redis.lrange(f"resque:queue:{queue}", 0, -1)]
+
+
+# Delayed jobs
+
+
+def test_a_job_is_on_its_queue_within_1_1_seconds_of_its_time(start, resq, redis):
+    start().until_title(": Waiting")
+
+    began = time.time()
+    resq.enqueue_at(datetime.now(UTC), EchoJob, "now")
+    resq.enqueue_in(2, EchoJob, "later")
+
+    until(lambda: redis.llen("resque:queue:basic") == 2)
+    stamps = [item["enqueue_timestamp"] for item in resq.peek("basic", 0, 2)]
+    assert stamps[0] - began <= 1.1
+    assert began + 1 <= stamps[1] <= began + 3.1
+
+
+@pytest.mark.chaos
+def test_each_job_is_on_its_queue_once_though_schedulers_are_killed(
+    run_daemon, redis, chaos_rounds
+):
+    resq = ResQ(redis)
+    for seed in range(chaos_rounds):
+        redis.flushall()
+        dice = random.Random(seed)
+        options = ("--lock-timeout", "0.5", "--interval", "0.05")
+        # All wait for the same lock, until it is nobody's.
+        redis.set(LOCK, "nobody:1")
+        schedulers = [run_daemon("pyres_scheduler", *options) for _ in range(3)]
+        put_off(resq, 10_000, int(time.time()) - 1)
+        for daemon in schedulers:
+            daemon.until_title(": Waiting for the lock of nobody:1")
+        redis.delete(LOCK)
+
+        until(lambda seed=seed: redis.llen("resque:queue:basic") > 0, what=f"a start, seed {seed}")
+        middle = dice.randrange(9000)
+        until(lambda middle=middle: redis.llen("resque:queue:basic") > middle)
+        victim = next(daemon for daemon in schedulers if daemon.pid == master(redis))
+        victim.send(signal.SIGKILL)
+
+        until(lambda: redis.zcard("resque:delayed_queue_schedule") == 0, what=f"seed {seed}")
+        counts = Counter(item["args"][0] for item in fired(redis, "basic"))
+        assert counts == Counter(range(10_000)), f"seed {seed}"
+        for daemon in schedulers:
+            daemon.close()
+    resq.close()
+
+
+def test_two_that_both_think_they_are_the_master_move_nothing_twice(run_daemon, resq, redis):
+    put_off(resq, 5000, NOW - 10**9)
+    code = f"from pyres.scheduler import Scheduler; Scheduler({resq.dsn!r}).handle_delayed_items()"
+
+    both = [run_daemon("-c", code) for _ in range(2)]
+
+    assert [daemon.wait() for daemon in both] == [0, 0]
+    counts = Counter(item["args"][0] for item in fired(redis, "basic"))
+    assert counts == Counter(range(5000))
+
+
+def test_poison_stops_no_scheduler(start, resq, redis):
+    for payload in (
+        b"not json",
+        b'{"class":"A","args":[]}',
+        b'{"class":"A","args":[],"queue":"q"}',
+    ):
+        resq.store.delayed.put_off(1, payload)
+
+    scheduler = start()
+
+    until(lambda: redis.llen("resque:failed") == 2)
+    assert redis.llen("resque:queue:q") == 1
+    assert scheduler.returncode is None
+
+
+# The lock
+
+
+def test_the_lock_is_rubys_and_is_renewed_while_others_stand_by(start, redis):
+    first = start()
+    until(lambda: redis.get(LOCK) == f"{platform.node()}:{first.pid}".encode())
+    second = start()
+    second.until_title(f"Waiting for the lock of {platform.node()}:{first.pid}")
+
+    first.until_title(f"pyres_scheduler-{__version__}: Waiting")
+    redis.pexpire(LOCK, 400)
+    until(lambda: redis.pttl(LOCK) > 500)
+    assert master(redis) == first.pid
+
+
+def test_a_clean_stop_releases_the_lock_and_another_takes_over(start, redis):
+    first = start("--interval", "0.2")
+    until(lambda: master(redis) == first.pid)
+    second = start("--interval", "0.2")
+    second.until_title("Waiting for the lock")
+
+    first.send(signal.SIGTERM)
+
+    assert first.wait() == 0
+    until(lambda: master(redis) == second.pid)
+    second.send(signal.SIGINT)
+    assert second.wait() == 0
+    assert redis.get(LOCK) is None
+
+
+def test_another_takes_over_within_the_locks_time_when_the_master_is_killed(start, redis):
+    first = start()
+    until(lambda: master(redis) == first.pid)
+    second = start()
+    second.until_title("Waiting for the lock")
+
+    killed = time.monotonic()
+    first.send(signal.SIGKILL)
+
+    until(lambda: master(redis) == second.pid)
+    assert time.monotonic() - killed < 1.5
+
+
+def test_one_that_stops_leaves_the_lock_of_another_alone(start, redis):
+    redis.set(LOCK, "ruby:1", ex=100)
+    scheduler = start()
+    scheduler.until_title("Waiting for the lock of ruby:1")
+
+    scheduler.send(signal.SIGQUIT)
+
+    assert scheduler.wait() == 0
+    assert redis.get(LOCK) == b"ruby:1"
+
+
+def test_the_lock_may_have_rubys_prefix(start, redis):
+    start(env={"RESQUE_SCHEDULER_MASTER_LOCK_PREFIX": "blue"})
+
+    until(lambda: redis.get("resque:resque:blue:resque_scheduler_master_lock"))
+
+
+# Life
+
+
+def test_a_stop_is_heeded_at_once(run_daemon, redis):
+    scheduler = run_daemon("pyres_scheduler", "--interval", "60")
+    until(lambda: master(redis) == scheduler.pid)
+    redis.set(LOCK, "other:1", ex=100)
+    scheduler.until_title("Waiting for the lock of other:1")
+
+    began = time.monotonic()
+    scheduler.send(signal.SIGTERM)
+
+    assert scheduler.wait() == 0
+    assert time.monotonic() - began < 1
+
+
+def test_a_scheduler_outlives_its_server(own_server, tmp_path):
+    resq = ResQ(own_server.dsn)
+    with Daemons(tmp_path, own_server.url) as run:
+        scheduler = run("pyres_scheduler", "--lock-timeout", "1")
+        until(lambda: master(resq.redis))
+        own_server.kill()
+        scheduler.until_output("Redis is gone")
+
+        own_server.restart()
+        redis = own_server.client()
+        until(lambda: redis.ping())
+        ResQ(own_server.dsn).enqueue_in(0, EchoJob, "after")
+
+        until(lambda: redis.llen("resque:queue:basic") == 1)
+        assert scheduler.returncode is None
+
+
+def test_a_scheduler_can_be_started_before_its_server(tmp_path, own_server):
+    own_server.kill()
+    with Daemons(tmp_path, own_server.url) as run:
+        scheduler = run("pyres_scheduler")
+        scheduler.until_output("Redis is gone")
+        scheduler.send(signal.SIGTERM)
+
+        assert scheduler.wait() == 0
+
+
+def test_a_pidfile_stands_while_it_runs(start, tmp_path, redis):
+    scheduler = start("-p", str(tmp_path / "pid"))
+    until(lambda: (tmp_path / "pid").exists())
+
+    assert int((tmp_path / "pid").read_text()) == scheduler.pid
+    scheduler.send(signal.SIGTERM)
+    scheduler.wait()
+    assert not (tmp_path / "pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--schedule", "gone.yml"], "the schedule gone.yml cannot be read: No such file"),
+        (["--interval", "0"], "'0' is not a number of seconds above 0"),
+        (["--lock-timeout", "soon"], "'soon' is not a number of seconds"),
+        (["--require", "no_such_module"], "'no_such_module' cannot be imported"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_code_2(run_daemon, options, complaint):
+    scheduler = run_daemon("pyres_scheduler", *options)
+
+    assert scheduler.wait() == 2
+    assert complaint in scheduler.output()
+    assert scheduler.output().count("\n") == 1
+
+
+def test_a_server_that_is_none_is_refused():
+    with pytest.raises(BadServerError, match="is no server"):
+        Scheduler(5)
+
+
+def test_the_handlers_are_the_public_methods(resq):
+    scheduler = Scheduler(resq)
+
+    scheduler.register_signal_handlers()
+    try:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            assert signal.getsignal(signum) == scheduler.schedule_shutdown
+        os.kill(os.getpid(), signal.SIGTERM)
+        scheduler()
+    finally:
+        scheduler.signals.restore()
+    assert resq.redis.get(LOCK) is None
+
+
+# Again and again
+
+
+def test_no_moment_fires_twice_and_none_is_lost_though_the_master_is_killed(start, redis, tmp_path):
+    schedule = tmp_path / "schedule.json"
+    schedule.write_text('{"tick": {"cron": "* * * * * *", "class": "Tick", "queue": "cron"}}')
+    both = [start("--schedule", str(schedule)) for _ in range(2)]
+    until(lambda: redis.llen("resque:queue:cron") >= 2)
+
+    killed = next(daemon for daemon in both if daemon.pid == master(redis))
+    killed.send(signal.SIGKILL)
+    killed.wait()
+
+    before = int(redis.hget("resque:pyres:schedule_fired", "tick"))
+    until(lambda: int(redis.hget("resque:pyres:schedule_fired", "tick")) >= before + 3)
+    both[0].close()
+    both[1].close()
+    # The new master made up what fell into the lock's time.
+    lines = re.findall(r"Enqueued tick to cron for (.*)", both[0].output() + both[1].output())
+    told = sorted(int(datetime.fromisoformat(line).timestamp()) for line in lines)
+    assert len(told) == len(set(told))
+    last = int(redis.hget("resque:pyres:schedule_fired", "tick"))
+    assert redis.llen("resque:queue:cron") == last - told[0] + 1
+
+
+def test_a_broken_entry_is_named_with_its_line_and_the_others_fire(start, redis, tmp_path):
+    schedule = tmp_path / "schedule.yml"
+    schedule.write_text("bad:\n  cron: nonsense\n  queue: q\ngood:\n  every: 1s\n  queue: q\n")
+
+    scheduler = start("--schedule", str(schedule))
+
+    scheduler.until_output("schedule.yml:1: the schedule entry 'bad' is left out: cron 'nonsense'")
+    until(lambda: redis.llen("resque:queue:q"))
+
+
+def test_a_job_that_says_when_it_recurs_is_enqueued(start, redis, tmp_path):
+    (tmp_path / "recurring.py").write_text(
+        "from pyres import job\n"
+        "@job(queue='low', cron='* * * * * *', timezone='Europe/Berlin')\n"
+        "def tick(): pass\n"
+    )
+
+    start("--path", str(tmp_path), "--require", "recurring")
+
+    until(lambda: redis.llen("resque:queue:low"))
+    assert fired(redis, "low")[0]["class"] == "recurring.tick"
+
+
+def test_dynamic_entries_come_and_go_while_it_runs(start, resq, redis):
+    scheduler = start("--dynamic", "--interval", "0.1")
+    until(lambda: master(redis) == scheduler.pid)
+
+    resq.set_schedule("tick", {"every": "1s", "class": "A", "queue": "cron"})
+    until(lambda: redis.llen("resque:queue:cron"))
+    resq.remove_schedule("tick")
+    until(lambda: not redis.exists("resque:schedules_changed"))
+
+    scheduler.send(signal.SIGUSR1)
+    scheduler.until_output("in force: no entry")
+
+
+def test_a_changed_file_is_read_when_asked_for(start, redis, tmp_path):
+    schedule = tmp_path / "schedule.json"
+    schedule.write_text("{}")
+    scheduler = start("--schedule", str(schedule), "--interval", "0.1")
+    until(lambda: master(redis) == scheduler.pid)
+
+    schedule.write_text('{"a": {"every": "1s", "queue": "cron"}}')
+    scheduler.send(signal.SIGUSR2)
+    until(lambda: redis.llen("resque:queue:cron"))
+    schedule.write_text("{")
+    scheduler.send(signal.SIGUSR2)
+
+    scheduler.until_output("The schedule stays as it was")
+    assert scheduler.returncode is None
+
+
+# The agenda, with the clock as an argument
+
+
+def agenda(resq, folder, entries, since=NOW, **options):
+    path = folder / "schedule.json"
+    path.write_text(json.dumps(entries))
+    found = Agenda(resq, str(path), **options)
+    found.load()
+    found.start(since)
+    return found
+
+
+TICK = {"tick": {"cron": "* * * * * UTC", "class": "Tick", "queue": "cron", "args": {"k": "é"}}}
+#: A whole minute.
+MINUTE = NOW - NOW % 60 + 60
+
+
+def test_a_moment_fires_once_whoever_asks(resq, redis, tmp_path):
+    resq.enqueue_timestamp = False
+    one, two = agenda(resq, tmp_path, TICK), agenda(resq, tmp_path, TICK)
+
+    assert [one.fire(MINUTE - 1), one.fire(MINUTE), one.fire(MINUTE + 1)] == [0, 1, 0]
+    assert two.fire(MINUTE + 1) == 0
+    assert two.fire(MINUTE + 60) == 1
+    assert one.fire(MINUTE + 60) == 0
+
+    assert (
+        redis.lrange("resque:queue:cron", 0, -1)
+        == ['{"class":"Tick","args":[{"k":"é"}]}'.encode()] * 2
+    )
+    when = redis.hget("resque:delayed:last_enqueued_at", "tick").decode()
+    assert datetime.strptime(when, "%Y-%m-%d %H:%M:%S %z").timestamp() == MINUTE + 60
+
+
+def test_what_was_missed_while_none_ran_is_not_made_up_as_in_ruby(resq, redis, tmp_path):
+    agenda(resq, tmp_path, TICK).fire(MINUTE)
+
+    later = agenda(resq, tmp_path, TICK, since=MINUTE + 3600)
+
+    assert later.fire(MINUTE + 3601) == 0
+
+
+def test_catch_up_makes_up_the_last_moment_that_was_missed(resq, redis, tmp_path):
+    agenda(resq, tmp_path, TICK).fire(MINUTE)
+
+    later = agenda(resq, tmp_path, TICK, since=MINUTE + 3599, catch_up=True, late=60)
+
+    assert later.fire(MINUTE + 3599) == 1
+    assert later.fire(MINUTE + 3599) == 0
+    assert redis.hget("resque:pyres:schedule_fired", "tick") == str(MINUTE + 3540).encode()
+
+
+def test_catch_up_has_nothing_to_make_up_of_an_entry_that_never_fired(resq, tmp_path):
+    assert agenda(resq, tmp_path, TICK, since=MINUTE, catch_up=True).fire(MINUTE + 1) == 0
+
+
+def test_a_scheduler_that_comes_a_little_late_fires_every_moment(resq, tmp_path):
+    found = agenda(resq, tmp_path, TICK, late=200)
+
+    assert found.fire(MINUTE + 130) == 3
+
+
+def test_what_ruby_fired_is_not_fired_again(resq, redis, tmp_path):
+    when = f"{datetime.fromtimestamp(MINUTE, UTC):%Y-%m-%d %H:%M:%S} +0000"
+    redis.hset("resque:delayed:last_enqueued_at", "tick", when)
+
+    found = agenda(resq, tmp_path, TICK, since=MINUTE - 5)
+
+    assert found.fire(MINUTE + 1) == 0
+    assert found.fire(MINUTE + 60) == 1
+
+
+def test_every_goes_on_from_where_the_last_scheduler_was(resq, tmp_path):
+    entries = {"often": {"every": "10m", "queue": "cron"}}
+    agenda(resq, tmp_path, entries)
+
+    # Restarted more often than every ten minutes, and it fires all the same.
+    second = agenda(resq, tmp_path, entries, since=NOW + 400)
+    assert second.fire(NOW + 601) == 1
+    third = agenda(resq, tmp_path, entries, since=NOW + 700)
+
+    assert third.fire(NOW + 1200) == 0
+    assert third.fire(NOW + 1201) == 1
+
+
+def test_two_that_fire_every_so_often_do_not_do_so_side_by_side(resq, tmp_path):
+    entries = {"often": {"every": "10m", "queue": "cron"}}
+    one = agenda(resq, tmp_path, entries, since=NOW)
+    two = agenda(resq, tmp_path, entries, since=NOW + 5)
+
+    assert sum(found.fire(NOW + 615) for found in (one, two)) == 1
+
+
+def test_an_entry_without_a_queue_takes_its_classs(resq, redis, tmp_path, caplog):
+    entries = {
+        "ours": {"every": 1, "class": "tests.jobs.NoopJob"},
+        "lost": {"every": 1, "class": "no.such.Class"},
+    }
+
+    assert agenda(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 2) == 2
+
+    assert redis.llen("resque:queue:basic") == 2
+    assert "'lost' is left out: it names no queue, and its class cannot be asked" in caplog.text
+
+
+def test_a_recurring_job_of_which_one_is_enough_waits_once(resq, redis, tmp_path, monkeypatch):
+    monkeypatch.setattr(NoopJob, "unique_for", 60, raising=False)
+    entries = {"ours": {"every": 1, "class": "tests.jobs.NoopJob"}}
+
+    assert agenda(resq, tmp_path, entries).fire(NOW + 3) == 1
+
+    assert redis.llen("resque:queue:basic") == 1
+
+
+def test_entries_for_another_environment_are_left_out(resq, tmp_path):
+    entries = {"a": {"every": 1, "queue": "q", "rails_env": "production"}}
+
+    assert agenda(resq, tmp_path, entries).fire(NOW + 5) == 0
+    assert agenda(resq, tmp_path, entries, environment="production").fire(NOW + 5) == 4
+
+
+def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, caplog):
+    redis.set("resque:queue:odd", "no list")
+    entries = {name: {"every": 1, "queue": name} for name in ("odd", "good")}
+
+    assert agenda(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 1) == 1
+
+    assert "odd could not be enqueued to odd: WRONGTYPE" in caplog.text
+
+
+def test_the_schedule_can_be_told(resq, tmp_path):
+    (line,) = agenda(resq, tmp_path, TICK).lines()
+
+    assert line.startswith("tick: cron * * * * * UTC to cron, next at ")
+
+
+def test_nothing_is_left_of_a_scheduler_that_had_nothing_to_do(start, redis):
+    scheduler = start()
+    until(lambda: master(redis) == scheduler.pid)
+    scheduler.send(signal.SIGTERM)
+    scheduler.wait()
+
+    assert keyspace(redis) == {}
+
+
+def test_a_turn_of_the_clocks_is_no_matter_for_a_delayed_job(resq, redis):
+    resq.enqueue_at(datetime.fromtimestamp(NOW, UTC) - timedelta(hours=1), EchoJob)
+    resq._current_time = lambda: datetime.fromtimestamp(NOW)
+
+    Scheduler(resq).handle_delayed_items()
+
+    assert redis.llen("resque:queue:basic") == 1

@@ -1,0 +1,223 @@
+"""Entries from files, from code and from Redis; a broken one is named and the others stay."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import pytest
+
+from pyres import decorators, schedule
+from pyres.exceptions import BadOptionError, BadScheduleError
+from pyres.members import members
+from pyres.promotion import promoted
+from pyres.schedule import Entry, from_file
+
+YAML = """\
+nightly:
+  cron: "0 3 * * * Europe/Berlin"
+  class: jobs.Nightly
+  queue: low
+  args: [1, two]
+  description: cleans up
+broken:
+  cron: "99 * * * *"
+  queue: low
+clear:
+  :every:
+    - "30s"
+    - :first_in: '120s'
+  class: Clear
+  args: contributors
+nothing: 5
+odd:
+  every: 1m
+  queue: low
+  args: !!python/none 3
+"""
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_yaml_file_gives_its_entries_and_names_those_that_are_broken(tmp_path):
+    path = write(tmp_path, "schedule.yml", YAML)
+
+    found = from_file(path)
+
+    assert list(found.entries) == ["nightly", "clear"]
+    nightly, clear = found.entries.values()
+    assert (nightly.klass, nightly.queue, nightly.args) == ("jobs.Nightly", "low", [1, "two"])
+    assert nightly.description == "cleans up"
+    assert (clear.args, clear.timing.step, clear.timing.first_in) == (["contributors"], 30, 120)
+    assert [str(fault).split(": the schedule entry")[0] for fault in found.faults] == [
+        f"{path}:7",
+        f"{path}:16",
+        f"{path}:17",
+    ]
+    assert "cron '99 * * * *' means nothing" in str(found.faults[0])
+    assert "'nothing' is left out: it is 5, not a mapping" in str(found.faults[1])
+
+
+def test_a_json_file_gives_its_entries_and_the_lines_of_the_broken(tmp_path):
+    text = '{\n "a": {"every": "1h", "queue": "q"},\n\n "b": {"every": "often", "queue": "q"}\n}\n'
+
+    found = from_file(write(tmp_path, "schedule.json", text))
+
+    assert list(found.entries) == ["a"]
+    assert found.entries["a"].klass == "a"
+    (fault,) = found.faults
+    assert "schedule.json:4: the schedule entry 'b' is left out: 'often' is no duration" in str(
+        fault
+    )
+
+
+def test_json_with_every_needs_neither_croniter_nor_yaml(tmp_path, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+
+    assert from_file(write(tmp_path, "s.json", '{"a": {"every": 60, "queue": "q"}}')).entries
+    with pytest.raises(BadOptionError, match=r"pip install 'pyres\[cron\]'"):
+        from_file(write(tmp_path, "s.json", '{"a": {"cron": "* * * * *", "queue": "q"}}'))
+    with pytest.raises(BadOptionError, match=r"pip install 'pyres\[cron\]'"):
+        from_file(write(tmp_path, "s.yml", "a: {}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("s.yml", "a: [\nb: 1", r"s\.yml:2: this is no YAML"),
+        ("s.yml", "- a\n- b", "no mapping of names"),
+        ("s.json", "[1]", "no JSON object of schedule entries"),
+        ("s.json", "{", "no JSON object of schedule entries"),
+    ],
+)
+def test_a_file_that_is_no_schedule_at_all_is_refused(tmp_path, name, text, complaint):
+    with pytest.raises(BadScheduleError, match=complaint):
+        from_file(write(tmp_path, name, text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadOptionError, match=r"gone\.yml cannot be read: No such file"):
+        from_file(tmp_path / "gone.yml")
+
+
+def test_an_empty_yaml_file_has_no_entries(tmp_path):
+    assert from_file(write(tmp_path, "s.yml", "# later\n")).entries == {}
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [(None, []), ([1, 2], [1, 2]), ({"k": "v"}, [{"k": "v"}]), ("one", ["one"]), ([], [])],
+)
+def test_args_are_read_as_ruby_reads_them(args, expected):
+    assert Entry.read("a", {"every": 5, "args": args}).args == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"class": "A"}, "neither 'cron' nor 'every', only class"),
+        ({"every": 5, "class": 7}, "its class is 7"),
+        ({"every": 5, "args": [b"x"]}, "its args cannot be enqueued"),
+        ({"cron": "* * * * *", "timezone": "Nowhere"}, "'Nowhere' is no time zone"),
+        ("daily", "it is 'daily', not a mapping"),
+    ],
+)
+def test_an_entry_that_cannot_be_followed_says_why(config, complaint):
+    with pytest.raises(BadScheduleError, match=f"'a' is left out: .*{complaint}"):
+        Entry.read("a", config)
+
+
+def test_cron_wins_over_every_and_environments_are_a_list():
+    entry = Entry.read(
+        "a", {"cron": "0 0 * * *", "every": "5s", "rails_env": "staging, production"}
+    )
+
+    assert str(entry.timing) == "cron 0 0 * * *"
+    assert entry.is_for("production")
+    assert not entry.is_for("development")
+    assert not entry.is_for(None)
+    assert Entry.read("a", {"every": 5}).is_for(None)
+
+
+def test_a_job_says_in_code_when_it_recurs(monkeypatch):
+    monkeypatch.setattr(schedule, "_registered", {})
+
+    @decorators.job(queue="low", name="Nightly", cron="0 3 * * *", timezone="Europe/Berlin")
+    def nightly():
+        return "done"
+
+    @decorators.job(queue="low", every="10m")
+    def often():
+        pass
+
+    @decorators.job(queue="low", cron="0 3 * *")
+    def broken():
+        pass
+
+    found = schedule.from_code()
+    assert nightly() == "done"
+    assert [entry.name for entry in found.entries.values()] == [
+        "Nightly",
+        f"{__name__}.{often.__qualname__}",
+    ]
+    assert found.entries["Nightly"].queue == "low"
+    (fault,) = found.faults
+    assert "broken" in str(fault)
+    assert "4 fields" in str(fault)
+
+
+def test_an_entry_from_redis_that_is_no_json_is_named():
+    found = schedule.from_redis({"a": b"{", "b": b'{"every":"5s","queue":"q"}'})
+
+    assert list(found.entries) == ["b"]
+    assert "'a' is left out" in str(found.faults[0]) or "not JSON" in str(found.faults[0])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"a":1}',
+        ' { "a" : [1, {"a": "}"}] ,\n"b":"\\",\\"a\\":\\"" , "a":null } ',
+        '{"é":"😀","queue":"\\u00e9"}',
+    ],
+)
+def test_the_members_of_an_object_are_those_json_has(text):
+    found = members(text)
+
+    assert {member.key: member.value for member in found} == json.loads(text)
+    for member in found:
+        assert json.loads(f"{{{text[member.start : member.end]}}}") == {member.key: member.value}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"a"}', '{"a":1,}', '{"a":1} x', "{1:2}", '{"a" 1}', "5"]
+)
+def test_what_is_no_object_has_no_members(text):
+    with pytest.raises(ValueError, match="."):
+        members(text)
+
+
+def test_promotion_takes_the_queue_out_and_leaves_every_other_byte():
+    head, rest = '"class":"A","args":[1.0e+20,{"queue":"x"},"é\\/"]', '"retry_attempt":2'
+
+    queue, payload = promoted(f'{{ {head}, "queue":"low" ,{rest}}}'.encode())
+
+    assert queue == "low"
+    assert payload == f"{{{head},{rest}}}".encode()
+
+
+def test_promotion_sets_the_time_of_enqueuing():
+    assert promoted(b'{"class":"A","args":[],"queue":"q"}', 12.5)[1] == (
+        b'{"class":"A","args":[],"enqueue_timestamp":12.5}'
+    )
+    assert promoted(b'{"class":"A","enqueue_timestamp":1.0,"queue":"q","x":2}', 12.5)[1] == (
+        b'{"class":"A","enqueue_timestamp":12.5,"x":2}'
+    )
