@@ -251,14 +251,13 @@ class Minion(Performer):
         return job
 
     def _end(self) -> None:
-        if self._finished:
-            self._patiently(self._finish_last, always=True)
-        self._patiently(self.unregister_minion)
+        self._patiently(self._leave)
         logger.info("Minion %s has stopped", self.pid)
 
-    def _finish_last(self) -> None:
-        self.taker.finish(now_text(self.resq))
-        self._finished = False
+    def _leave(self) -> None:
+        # In one: who is unregistered has no hand any more, and what stood in it is gone.
+        self._settle_up()
+        self.unregister_minion()
 
     def _gives_up(self, always: bool) -> bool:
         # A minion that stops waits for nothing: what is in its hand Khan records.

@@ -154,6 +154,17 @@ class Performer:
         self.resq.store.queues.put_back(str(self), taken.queue, taken.payload, taken.hand)
         logger.info("Put the job just taken from %s back: stopping", taken.queue)
 
+    def _settle_up(self) -> None:
+        """Count the last job, and lay back one that was given by a reply that never came."""
+        if self._finished:
+            self._finish_last()
+        if self._taker is not None and (taken := self._taker.lay_back(now_text(self.resq))):
+            logger.info("Put a job from %s back, whose reply was lost: stopping", taken.queue)
+
+    def _finish_last(self) -> None:
+        self.taker.finish(now_text(self.resq))
+        self._finished = False
+
     def _pause(self) -> None:
         """Sleep 1 s, then 2, 4, 8, 8, …; a job starts again at 1. A signal ends it at once."""
         self.signals.sleep(self._idle)

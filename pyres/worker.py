@@ -16,9 +16,9 @@ from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
 from pyres.performer import Performer
 from pyres.process import title
-from pyres.process.children import Children, Exit, flush
+from pyres.process.children import Children, Exit
 from pyres.process.native import make_gevent_anew
-from pyres.process.reports import DONE, Reports
+from pyres.process.reports import Reports
 from pyres.process.signals import Signals
 from pyres.registry import HEARTBEAT, held_job, split_id
 
@@ -171,18 +171,16 @@ class Worker(Performer):
             self._end()
 
     def _end(self) -> None:
-        if self._finished:
-            self._patiently(self._finish_last)
-        self._patiently(self.unregister_worker)
-        self.children.collect(block=True)
+        self._patiently(self._leave)
         logger.info("%s has stopped", self)
         if self._taker is not None:
             self._taker.close()
         self.signals.restore()
 
-    def _finish_last(self) -> None:
-        self.taker.finish(now_text(self.resq))
-        self._finished = False
+    def _leave(self) -> None:
+        # In one: who is unregistered has no hand any more, and what stood in it is gone.
+        self._settle_up()
+        self.unregister_worker()
 
     def _turn(self, interval: float) -> None:
         """One job, or one wait for it."""
@@ -287,9 +285,6 @@ class Worker(Performer):
         self.after_fork(job)
         self.before_process(job)
         self.process(job)
-        flush()
-        if self._reports:
-            self._reports.tell_done()
         return 0
 
     def _timeout_of(self, job: Job) -> float | None:
@@ -306,10 +301,8 @@ class Worker(Performer):
             exit = self.children.wait(pid, self._patience(began, timeout), fds)
             if exit is not None:
                 return exit, late if exit.signal else None
-            if self._reports and (told := self._reports.hear().get(pid)) is not None:
-                if told == DONE:
-                    return self.children.let_go(pid), None
-                timeout = told
+            if self._reports:
+                timeout = self._reports.hear().get(pid, timeout)
             now = time.monotonic()
             if timeout and now >= began + timeout + ALARM_MARGIN:
                 late = timeout

@@ -1,4 +1,4 @@
-"""A TCP proxy before a server, which loses what a test wants lost: a command, or a part of a reply."""
+"""A TCP proxy before a server, which loses what a test wants: a command, or part of a reply."""
 
 from __future__ import annotations
 

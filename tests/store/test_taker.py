@@ -1,4 +1,4 @@
-"""The taker: a reply that is lost after the server did its work loses no job and does none twice."""
+"""The taker: a reply lost after the server did its work loses no job and does none twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from pyres.store import CannotWriteNow, ConnectionLost, Store, Taken, Taker, open_hand
+from pyres.store import CannotWriteNow, ConnectionLost, Store, Taken, Taker, open_hand, scripts
 from pyres.store.taker import hand_of
 from tests.proxy import Proxy
 from tests.servers import Server, until
@@ -42,7 +42,9 @@ def store(proxy: Proxy) -> Iterator[Store]:
 
 
 @pytest.fixture
-def taker(store: Store) -> Iterator[Taker]:
+def taker(store: Store, redis: Redis) -> Iterator[Taker]:
+    # Known beforehand: an EVALSHA that is cut is one that takes.
+    redis.script_load(scripts.source("take"))
     taker = store.taker(ME)
     taker.look_at(["mail", "slow"])
     yield taker
@@ -173,8 +175,6 @@ def test_a_first_take_whose_reply_is_cut_after_any_byte_is_neither_lost_nor_done
     taker, proxy, redis, passed
 ):
     fill(redis, FIRST, SECOND)
-    # The script is known, so that the EVALSHA that is cut is the one that takes.
-    patiently(Taker.take, taker_of_nothing(taker), False, NOW)
     proxy.lose_reply(b"EVALSHA", passed)
 
     with pytest.raises(ConnectionLost):
@@ -187,13 +187,6 @@ def test_a_first_take_whose_reply_is_cut_after_any_byte_is_neither_lost_nor_done
     assert redis.get(HAND) == taken.hand
     assert taker.take(True, LATER).payload == SECOND
     assert counts(redis) == (1, 1)
-
-
-def taker_of_nothing(taker: Taker) -> Taker:
-    """Another taker of the same client, of a queue where nothing ever is."""
-    other = Taker(taker.client, taker.keys, "other:2:none")
-    other.look_at(["none"])
-    return other
 
 
 @pytest.mark.parametrize("passed", [0, 1, 9, 20])
@@ -366,9 +359,7 @@ def test_every_job_comes_once_though_the_connection_is_cut_again_and_again(taker
 # A worker that stops while it is in doubt
 
 
-def test_a_finish_after_a_lost_finish_and_take_keeps_the_job_that_came_with_it(
-    taker, proxy, redis
-):
+def test_a_finish_after_a_lost_finish_and_take_keeps_the_job_that_came_with_it(taker, proxy, redis):
     fill(redis, FIRST, SECOND)
     taker.take(False, NOW)
     proxy.lose_reply(b"EVALSHA")
@@ -414,7 +405,7 @@ def test_laying_back_is_done_once_though_its_reply_is_lost(taker, proxy, redis):
     with pytest.raises(ConnectionLost):
         taker.take(False, NOW)
     until(lambda: redis.get(HAND))
-    # The first is the resolving GET's own; put_back goes out as EVALSHA or, unknown, loads itself.
+    redis.script_load(scripts.source("put_back"))
     proxy.lose_reply(b"resque:queue:mail")
 
     with pytest.raises(ConnectionLost):
@@ -522,9 +513,7 @@ def test_a_reply_lost_while_the_script_is_loaded_again_loses_nothing(taker, prox
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_server_out_of_memory_keeps_the_job_in_its_queue_and_counts_nothing(
-    own_server, finished
-):
+def test_a_server_out_of_memory_keeps_the_job_in_its_queue_and_counts_nothing(own_server, finished):
     redis = own_server.client()
     store = Store(own_server.client())
     taker = store.taker(ME)
@@ -582,3 +571,32 @@ def test_the_same_list_of_queues_costs_nothing_and_another_is_looked_at_from_the
 
     assert drain(taker) == [SECOND]
     assert redis.llen("resque:queue:mail") == 1
+
+
+@pytest.mark.parametrize("kind", ["Worker", "Minion"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_daemon_that_stops_while_a_reply_is_lost_leaves_no_job_in_a_forgotten_hand(
+    proxy, redis, kind, finished
+):
+    from pyres.horde import Minion
+    from pyres.worker import Worker
+
+    daemon = {"Worker": Worker, "Minion": Minion}[kind](["mail"], proxy.dsn)
+    hand = f"resque:worker:{daemon}"
+    fill(redis, FIRST, SECOND)
+    daemon._look_at()
+    if finished:
+        daemon.taker.take(False, NOW)
+        daemon._finished = True
+    proxy.lose_reply(b"EVALSHA")
+    daemon._shutdown = True
+
+    assert daemon._patiently(daemon._take) is None
+    assert redis.exists(hand)
+    daemon._end()
+
+    assert redis.lrange("resque:queue:mail", 0, -1) == ([SECOND] if finished else [FIRST, SECOND])
+    assert not redis.exists(hand)
+    assert int(redis.get("resque:stat:processed") or 0) == finished
+    daemon.taker.close()
+    daemon.resq.close()
