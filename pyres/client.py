@@ -15,7 +15,7 @@ from pyres import hooks, json_parser, loading, payload, promotion, unique
 from pyres.exceptions import BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry
 from pyres.stat import Stat
-from pyres.store import PAGE, Move, Redis, Store, text
+from pyres.store import PAGE, Batch, Move, Redis, Store, text
 from pyres.store.dsn import DSN, connect, from_client
 
 if TYPE_CHECKING:
@@ -222,13 +222,13 @@ class ResQ:
         return json_parser.encode(payload.build(name, args, **more))
 
     @contextlib.contextmanager
-    def pipeline(self, atomic: bool = False) -> Iterator[ResQ]:
+    def pipeline(self, atomic: bool = False) -> Iterator[Pipeline]:
         """A ResQ whose writes go out together at the end of the `with`, `atomic`ally if asked.
 
         An exception inside drops them all. after_enqueue hooks run once the jobs are on their
         queues; that one of them was dropped (`unique_for`) is not known inside.
         """
-        batch = _Pipeline(self, atomic)
+        batch = Pipeline(self, atomic)
         try:
             yield batch
         except BaseException:
@@ -551,8 +551,10 @@ class ResQ:
         self.store.schedules.remove(name)
 
 
-class _Pipeline(ResQ):
+class Pipeline(ResQ):
     """A ResQ over a batch: what it writes is kept until send()."""
+
+    store: Batch
 
     def __init__(self, resq: ResQ, atomic: bool) -> None:
         # Not ResQ's own: that would open a connection, and this one borrows everything.

@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -260,7 +260,8 @@ class Job:
         if claim and not claim.text.startswith(":"):
             batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
         if wait > 0:
-            batch.delayed_push(now + timedelta(seconds=wait), item)
+            # In UTC: so many seconds, also when the clocks change in between.
+            batch.delayed_push(now.astimezone(UTC) + timedelta(seconds=wait), item)
         else:
             batch.push(
                 self._queue, {field: value for field, value in item.items() if field != "queue"}

@@ -45,7 +45,8 @@ class Scheduler:
     Any number may run, of Python and of Ruby: who holds the lock works, the others stand by.
     `interval` seconds between two looks at the lock, `lock_timeout` seconds until that of a master
     that died is free. What is due is looked for every second. `schedule` is a file of entries,
-    `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran.
+    `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran,
+    `front` puts what is due before what waits on its queue already.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Scheduler:
         schedule: str | None = None,
         dynamic: bool = False,
         catch_up: bool = False,
+        front: bool = False,
         environment: str | None = None,
     ) -> None:
         self.resq = as_resq(server, password)
         self.interval = interval
         self.lock_timeout = lock_timeout
         self.lock_prefix = lock_prefix
+        self.front = front
         self.agenda = Agenda(
             self.resq,
             schedule,
@@ -246,7 +249,9 @@ class Scheduler:
         while not self._shutdown and time.monotonic() < end:
             try:
                 payloads = delayed.peek(timestamp, 0, BATCH)
-                moved = delayed.promote(timestamp, [self._move(raw) for raw in payloads])
+                moved = delayed.promote(
+                    timestamp, [self._move(raw) for raw in payloads], self.front
+                )
             except ConnectionLost:
                 raise
             except ResponseError as error:

@@ -306,6 +306,11 @@ def _add_scheduling(parser: _Parser) -> None:
         action="store_true",
         help="make up the last moment that an entry missed while no scheduler ran (default: as Ruby, none)",
     )
+    group.add_argument(
+        "--front",
+        action="store_true",
+        help="put due jobs at the front of their queues (default: as Ruby, at the end)",
+    )
 
 
 def _run_scheduler(options: argparse.Namespace) -> None:
@@ -319,6 +324,7 @@ def _run_scheduler(options: argparse.Namespace) -> None:
         schedule=options.schedule,
         dynamic=options.dynamic or dynamic,
         catch_up=options.catch_up,
+        front=options.front,
         environment=os.environ.get("RAILS_ENV") or os.environ.get("RACK_ENV"),
     )
 

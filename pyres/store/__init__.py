@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError, WatchError
 from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import CannotWriteNow, ConnectionLost, RefusedError
 from pyres.store.failed import Failed
-from pyres.store.keys import Keys
+from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, Queues
 from pyres.store.schedules import Firing, Lock, Schedules
 from pyres.store.stats import Stats
@@ -22,6 +22,7 @@ from pyres.store.workers import Workers
 
 __all__ = [
     "PAGE",
+    "Batch",
     "CannotWriteNow",
     "ConnectionLost",
     "Firing",
@@ -90,7 +91,7 @@ class Batch(Store):
         self._pipe = client.pipeline(transaction=atomic)
         super().__init__(_Collecting(self._pipe), namespace)
 
-    def watch(self, key: str) -> bytes | None:
+    def watch(self, key: Key) -> bytes | None:
         """The value of a string key that must not change before send()."""
         self._pipe.watch(key)
         value: bytes | None = self._pipe.get(key)

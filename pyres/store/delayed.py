@@ -58,8 +58,10 @@ class Delayed:
         """The earliest timestamp at all, or None."""
         return next(iter(self.timestamps(0, 1)), None)
 
-    def promote(self, timestamp: int, moves: Sequence[Move]) -> int:
+    def promote(self, timestamp: int, moves: Sequence[Move], front: bool = False) -> int:
         """Move the payloads at the head of a timestamp to their queues, all in one step.
+
+        They go to the end of each queue, or to its `front`, there too in their order.
 
         `moves` are that head as it was seen, in order; what is there no longer is not moved, nor
         what comes after it. How many were moved. Without moves only an empty timestamp goes.
@@ -76,7 +78,8 @@ class Delayed:
             self.keys.failed,
             *map(self.keys.queue, queues),
         ]
-        args = [timestamp, self.keys.timestamps_prefix, self.keys.delayed_name(timestamp), *queues]
+        name, push = self.keys.delayed_name(timestamp), "LPUSH" if front else "RPUSH"
+        args = [timestamp, self.keys.timestamps_prefix, name, push, *queues]
         for move in moves:
             args += (move.payload, targets[move.queue], move.pushed)
         return int(scripts.load(self.client, "promote")(keys=keys, args=args))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyres.store import scripts
-from pyres.store.keys import Keys
+from pyres.store.keys import Key, Keys
 from pyres.store.text import text
 
 #: Elements read at a time where a whole list has to be walked.
@@ -104,7 +104,7 @@ class Queues:
         return int(pipe.execute()[0])
 
 
-def page(client: Any, key: str, start: int, count: int) -> list[bytes]:
+def page(client: Any, key: Key, start: int, count: int) -> list[bytes]:
     """`count` elements of a list from index `start`; a negative count asks for the rest."""
     if count == 0:
         return []

@@ -198,6 +198,19 @@ def test_what_somebody_else_moved_meanwhile_is_not_moved_again(resq, redis):
     assert redis.zcard("resque:delayed_queue_schedule") == 0
 
 
+def test_due_jobs_go_to_the_end_of_their_queue_or_to_its_front_in_their_order(resq, redis):
+    for front in (False, True):
+        redis.flushall()
+        resq.enqueue(EchoJob, "first")
+        for number in (1, 2, 3):
+            resq.enqueue_at(moment(-1), EchoJob, number)
+
+        Scheduler(resq, front=front).handle_delayed_items()
+
+        args = [item["args"][0] for item in resq.peek("basic", 0, 10)]
+        assert args == ([1, 2, 3, "first"] if front else ["first", 1, 2, 3])
+
+
 def test_what_is_put_off_to_a_second_that_is_being_emptied_is_not_lost(resq, redis):
     delayed = resq.store.delayed
     delayed.put_off(NOW, b"old")

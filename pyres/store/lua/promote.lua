@@ -9,10 +9,11 @@
 -- ARGV[1]     the timestamp, epoch seconds
 -- ARGV[2]     Keys.timestamps_prefix: one SET a payload, named by the payload itself, so walked here
 -- ARGV[3]     Keys.delayed_name()
--- ARGV[4..]   the name of each queue, in the order of KEYS[6..n]; then for each payload three: its
+-- ARGV[4]     RPUSH, or LPUSH for the front of the queues
+-- ARGV[5..]   the name of each queue, in the order of KEYS[6..n]; then for each payload three: its
 --             bytes, the index of its target from KEYS[5] = 0 (the failures), the bytes to push there
 -- returns     how many were moved; the timestamp goes with its last payload
-local first = #KEYS - 1
+local first = #KEYS
 local moved, pushes = 0, {}
 local held = redis.call("LRANGE", KEYS[1], 0, math.max((#ARGV - first + 1) / 3 - 1, 0))
 for at = first, #ARGV, 3 do
@@ -23,13 +24,14 @@ for at = first, #ARGV, 3 do
     redis.call("SREM", ARGV[2] .. ARGV[at], ARGV[3])
     local target = tonumber(ARGV[at + 1])
     pushes[target] = pushes[target] or {}
-    table.insert(pushes[target], ARGV[at + 2])
+    -- LPUSH lays each before the one before it.
+    table.insert(pushes[target], ARGV[4] == "LPUSH" and target > 0 and 1 or #pushes[target] + 1, ARGV[at + 2])
 end
 if moved > 0 then redis.call("LTRIM", KEYS[1], moved, -1) end
 for target, payloads in pairs(pushes) do
-    redis.call("RPUSH", KEYS[5 + target], unpack(payloads))
+    redis.call(target > 0 and ARGV[4] or "RPUSH", KEYS[5 + target], unpack(payloads))
     if target > 0 then
-        redis.call("SADD", KEYS[3], ARGV[3 + target])
+        redis.call("SADD", KEYS[3], ARGV[4 + target])
     else
         redis.call("INCRBY", KEYS[4], #payloads)
     end
