@@ -10,6 +10,10 @@ from pyres.exceptions import NoQueueError
 #: What makes a name a pattern for Resque.
 _WILD = re.compile(r"[*?{}\[\]]")
 
+#: `[...]` or `[!...]`, and in it characters and ranges, any of them escaped.
+_SET = re.compile(r"\[([!^]?)((?:[^\]\\]|\\.)+)\]", re.DOTALL)
+_RANGE = re.compile(r"(\\.|.)(?:-(\\.|.))?", re.DOTALL)
+
 
 class QueueList:
     """Patterns as Resque reads them. `names` is what a worker's id shows: the negated are left out.
@@ -65,10 +69,18 @@ def _next_part(rest: str) -> tuple[str, str]:
         return ".", rest[1:]
     if first == "\\" and len(rest) > 1:
         return re.escape(rest[1]), rest[2:]
-    if first == "[" and (found := re.match(r"\[([!^]?)((?:[^\]\\]|\\.)+)\]", rest)):
-        negated, inside = (
-            found[1],
-            found[2].replace("[", r"\[").replace("&&", r"\&&").replace("||", r"\||"),
-        )
-        return f"[{'^' if negated else ''}{inside}]", rest[found.end() :]
+    if first == "[" and (found := _SET.match(rest)):
+        return _one_of(found[2], bool(found[1])), rest[found.end() :]
     return re.escape(first), rest[1:]
+
+
+def _one_of(inside: str, negated: bool) -> str:
+    """A set of characters, written so that nothing in it means more to Python than to Ruby."""
+    items = [
+        f"{re.escape(low[-1])}-{re.escape((high or low)[-1])}"
+        for low, high in _RANGE.findall(inside)
+        if low[-1] <= (high or low)[-1]  # a range that runs backwards holds nothing, as in Ruby
+    ]
+    if not items:
+        return "." if negated else r"(?!)"
+    return f"[{'^' if negated else ''}{''.join(items)}]"

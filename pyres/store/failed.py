@@ -8,7 +8,7 @@ from typing import Any
 from pyres.store import scripts
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, page
-from pyres.store.text import text
+from pyres.store.text import spelt, text
 
 
 class Failed:
@@ -25,7 +25,7 @@ class Failed:
         """Append to the queue's own failure list, and announce that list."""
         name = self.keys.failed_name(queue)
         pipe = self.client.pipeline(transaction=True)
-        pipe.sadd(self.keys.failed_queues, name)
+        pipe.sadd(self.keys.failed_queues, spelt(name))
         pipe.rpush(self.keys.failure_list(name), record)
         pipe.execute()
 
@@ -73,7 +73,7 @@ class Failed:
         script = scripts.load(self.client, "retry_failed")
         for record, queue, payload in moves:
             keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]
-            script(keys=keys, args=[record, payload, queue], client=pipe)
+            script(keys=keys, args=[record, payload, spelt(queue)], client=pipe)
         return sum(pipe.execute())
 
     def requeue(
@@ -88,4 +88,4 @@ class Failed:
         """Resque's requeue: mark the record at `index` and push its payload, if it still stands there."""
         script = scripts.load(self.client, "requeue_failed")
         keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]
-        return bool(script(keys=keys, args=[index, record, marked, payload, queue]))
+        return bool(script(keys=keys, args=[index, record, marked, payload, spelt(queue)]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyres.store import scripts
 from pyres.store.keys import Key, Keys
-from pyres.store.text import text
+from pyres.store.text import spelt, text
 
 #: Elements read at a time where a whole list has to be walked.
 PAGE = 1000
@@ -28,12 +28,12 @@ class Queues:
 
     def push_into(self, pipe: Any, queue: str, payloads: Sequence[bytes]) -> None:
         """The commands of push, for a pipeline of the caller's."""
-        pipe.sadd(self.keys.queues, queue)
+        pipe.sadd(self.keys.queues, spelt(queue))
         pipe.rpush(self.keys.queue(queue), *payloads)
 
     def watch(self, queue: str) -> None:
         """Announce a queue."""
-        self.client.sadd(self.keys.queues, queue)
+        self.client.sadd(self.keys.queues, spelt(queue))
 
     def pop(self, queues: Sequence[str]) -> tuple[str, bytes] | None:
         """Remove and return the oldest payload of the first queue that has one; into nobody's hand."""
@@ -58,7 +58,7 @@ class Queues:
         """Lay a payload at the head again; given the hand, only if the worker still holds it."""
         script = scripts.load(self.client, "put_back")
         keys = [self.keys.worker(worker_id), self.keys.queue(queue), self.keys.queues]
-        return bool(script(keys=keys, args=[payload, queue, hand]))
+        return bool(script(keys=keys, args=[payload, spelt(queue), hand]))
 
     def names(self) -> list[str]:
         """Every announced queue, sorted as Resque sorts: by bytes."""
@@ -99,7 +99,7 @@ class Queues:
         """Forget a queue and all that waits in it; how much that was."""
         pipe = self.client.pipeline(transaction=True)
         pipe.llen(self.keys.queue(queue))
-        pipe.srem(self.keys.queues, queue)
+        pipe.srem(self.keys.queues, spelt(queue))
         pipe.delete(self.keys.queue(queue))
         return int(pipe.execute()[0])
 

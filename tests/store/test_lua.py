@@ -1,0 +1,350 @@
+"""Each script of store/lua on a real server: what it returns and every key afterwards."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import pytest
+from redis import Redis
+
+from pyres.store import scripts
+
+JSON = b'{"class":"A","args":["\xc3\xa9"]}'
+RAW = b'\xff\x00\r\n"}'
+
+#: Stands in a case for the payload, which is JSON and then bytes that are no UTF-8.
+P = object()
+
+
+class Case(NamedTuple):
+    """A script called once: what stands in Redis before, the call, and what stands there after."""
+
+    script: str
+    before: dict[Any, Any]
+    keys: list[Any]
+    args: list[Any]
+    returns: Any
+    after: dict[Any, Any]
+
+
+def at(second: int) -> str:
+    return f"delayed:{second}"
+
+
+TIMES = (b"timestamps:", P)
+
+CASES = [
+    Case(
+        "take",
+        {"q2": [P, b"next"], "hand": b"old", "n": b"4"},
+        ["hand", "n", "n:me", "pause", "q1", "q2"],
+        ["1", "NOW", '"one"', '"two"'],
+        [1, 2, P],
+        {
+            "q2": [b"next"],
+            "n": b"5",
+            "n:me": b"1",
+            "hand": (b'{"queue":"two","run_at":"NOW","payload":', P, b"}"),
+        },
+    ),
+    Case(
+        "take",
+        {"q": [P], "pause": b" True ", "hand": b"old"},
+        ["hand", "n", "n:me", "pause", "q"],
+        ["0", "NOW", '"q"'],
+        [0, -1],
+        {"q": [P], "pause": b" True ", "hand": b"old"},
+    ),
+    Case("take", {"n:me": b"3"}, ["hand", "n", "n:me", "p"], ["0", "NOW"], [3, 0], {"n:me": b"3"}),
+    Case(
+        "put_back",
+        {"hand": b"h", "q": [b"next"]},
+        ["hand", "q", "queues"],
+        [P, "q", "h"],
+        1,
+        {"q": [P, b"next"], "queues": {b"q"}},
+    ),
+    Case("put_back", {"hand": b"h"}, ["hand", "q", "queues"], [P, "q", "x"], 0, {"hand": b"h"}),
+    Case(
+        "retry_failed",
+        {"failed": [b"x", P, P]},
+        ["failed", "q", "queues"],
+        [P, b"job\xff", "q"],
+        1,
+        {"failed": [b"x", P], "q": [b"job\xff"], "queues": {b"q"}},
+    ),
+    Case(
+        "retry_failed",
+        {"failed": [b"x"]},
+        ["failed", "q", "qs"],
+        [P, "j", "q"],
+        0,
+        {"failed": [b"x"]},
+    ),
+    Case(
+        "requeue_failed",
+        {"failed": [b"x", P]},
+        ["failed", "q", "queues"],
+        [1, P, b"marked", b"job\xff", "q"],
+        1,
+        {"failed": [b"x", b"marked"], "q": [b"job\xff"], "queues": {b"q"}},
+    ),
+    Case(
+        "requeue_failed",
+        {"failed": [P, b"x"]},
+        ["failed", "q", "queues"],
+        [1, P, b"marked", b"job", "q"],
+        0,
+        {"failed": [P, b"x"]},
+    ),
+    Case(
+        "take_due",
+        {at(7): [P, P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+        [at(7), "zset"],
+        [7, "timestamps:", at(7)],
+        P,
+        {at(7): [P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+    ),
+    Case(
+        "take_due",
+        {at(7): [P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7", b"delayed:8"}},
+        [at(7), "zset"],
+        [7, "timestamps:", at(7)],
+        P,
+        {TIMES: {b"delayed:8"}},
+    ),
+    Case("take_due", {"zset": {b"7": 7.0}}, [at(7), "zset"], [7, "timestamps:", at(7)], None, {}),
+    Case(
+        "promote",
+        {at(7): [P, b"poison", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+        [at(7), "zset", "queues", "n:failed", "failed", "q"],
+        [7, "timestamps:", at(7), "RPUSH", "q", P, 1, b"job\xff", b"poison", 0, b"record"],
+        2,
+        {
+            at(7): [b"new"],
+            "zset": {b"7": 7.0},
+            "q": [b"job\xff"],
+            "queues": {b"q"},
+            "failed": [b"record"],
+            "n:failed": b"1",
+        },
+    ),
+    Case(
+        "promote",
+        {at(7): [b"other", P], "zset": {b"7": 7.0}},
+        [at(7), "zset", "queues", "n:failed", "failed", "q"],
+        [7, "timestamps:", at(7), "RPUSH", "q", P, 1, b"job"],
+        0,
+        {at(7): [b"other", P], "zset": {b"7": 7.0}},
+    ),
+    Case(
+        "promote",
+        {"zset": {b"7": 7.0}},
+        [at(7), "zset", "queues", "n:failed", "failed"],
+        [7, "timestamps:", at(7), "RPUSH"],
+        0,
+        {},
+    ),
+    Case(
+        "promote",
+        {at(7): [P, b"second"], "q": [b"old"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+        [at(7), "zset", "queues", "n:failed", "failed", "q"],
+        [7, "timestamps:", at(7), "LPUSH", "q", P, 1, P, b"second", 1, b"second"],
+        2,
+        {"q": [P, b"second", b"old"], "queues": {b"q"}},
+    ),
+    Case(
+        "hasten_delayed",
+        {at(7): [P, b"x", P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+        [at(7), "zset", TIMES, "queues", "q"],
+        [7, at(7), P, b"job\xff", "q"],
+        2,
+        {at(7): [b"x"], "zset": {b"7": 7.0}, "q": [b"job\xff"] * 2, "queues": {b"q"}},
+    ),
+    Case(
+        "forget_delayed",
+        {at(7): [P, b"x"], "zset": {b"7": 7.0, b"8": 8.0}, TIMES: {b"delayed:7", b"delayed:8"}},
+        [at(7), "zset"],
+        [7, "timestamps:", at(7)],
+        2,
+        {"zset": {b"8": 8.0}, TIMES: {b"delayed:8"}},
+    ),
+    Case(
+        "cancel_delayed",
+        {
+            "r:delayed:7": [P, P],
+            "r:delayed:8": [b"x", P],
+            "zset": {b"7": 7.0, b"8": 8.0},
+            TIMES: {b"delayed:7", b"delayed:8"},
+        },
+        [TIMES, "zset"],
+        [P, "r:", ""],
+        3,
+        {"r:delayed:8": [b"x"], "zset": {b"8": 8.0}},
+    ),
+    Case(
+        "cancel_delayed",
+        {"r:delayed:7": [P], "r:delayed:8": [P], TIMES: {b"delayed:7", b"delayed:8"}},
+        [TIMES, "zset"],
+        [P, "r:", at(8)],
+        1,
+        {"r:delayed:7": [P], TIMES: {b"delayed:7"}},
+    ),
+    Case(
+        "fire",
+        {"fired": {b"e": b"5"}},
+        ["fired", "last", "queues", "q", "claim"],
+        ["e", 10, 5, b"then", "q", P, "", 0],
+        1,
+        {"fired": {b"e": b"10"}, "last": {b"e": b"then"}, "queues": {b"q"}, "q": [P]},
+    ),
+    Case(
+        "fire",
+        {"fired": {b"e": b"6"}},
+        ["fired", "last", "queues", "q", "claim"],
+        ["e", 10, 5, b"then", "q", P, "", 0],
+        0,
+        {"fired": {b"e": b"6"}},
+    ),
+    Case(
+        "fire",
+        {"claim": b"taken"},
+        ["fired", "last", "queues", "q", "claim"],
+        ["e", 10, 5, b"then", "q", P, "mine", 9999],
+        2,
+        {"fired": {b"e": b"10"}, "claim": b"taken"},
+    ),
+    Case(
+        "push_unique",
+        {},
+        ["claim", "queues", "q"],
+        [b"mine\xff", 99999, "q", P],
+        1,
+        {"claim": b"mine\xff", "queues": {b"q"}, "q": [P]},
+    ),
+    Case("push_unique", {"c": b"x"}, ["c", "qs", "q"], ["mine", 9, "q", P], 0, {"c": b"x"}),
+    Case(
+        "put_off_unique",
+        {},
+        ["claim", at(7), TIMES, "zset"],
+        ["mine", 99999, 7, at(7), P],
+        1,
+        {"claim": b"mine", at(7): [P], TIMES: {b"delayed:7"}, "zset": {b"7": 7.0}},
+    ),
+    Case(
+        "put_off_unique", {"c": b"x"}, ["c", at(7), "t", "z"], ["m", 9, 7, at(7), P], 0, {"c": b"x"}
+    ),
+    Case("release_unique", {"c": b"done:10.5"}, ["c"], ["done", "10.5"], 1, {}),
+    Case("release_unique", {"c": b"done:11"}, ["c"], ["done", "10.5"], 0, {"c": b"done:11"}),
+    Case("release_unique", {"c": b"start:1"}, ["c"], ["done", ""], 0, {"c": b"start:1"}),
+    Case("release_unique", {"c": b"done:\xff"}, ["c"], ["done", ""], 1, {}),
+    Case("prune_lock", {}, ["lock"], [b"me\xff", 60, ""], 1, {"lock": b"me\xff"}),
+    Case("prune_lock", {"lock": b"she"}, ["lock"], ["me", 60, ""], 0, {"lock": b"she"}),
+    Case("prune_lock", {"lock": b"\xff"}, ["lock"], ["me", 60, b"\xff"], 1, {"lock": b"me"}),
+    Case("scheduler_lock", {}, ["l"], [b"me\xff", 9999], [1, b"me\xff", 9999], {"l": b"me\xff"}),
+    Case("scheduler_lock", {"l": b"\xff"}, ["l"], ["me", 9999], [0, b"\xff", -1], {"l": b"\xff"}),
+    Case("scheduler_unlock", {"l": b"me\xff"}, ["l"], [b"me\xff"], 1, {}),
+    Case("scheduler_unlock", {"l": b"\xff"}, ["l"], ["me"], 0, {"l": b"\xff"}),
+]
+
+
+def filled(value: Any, payload: bytes) -> Any:
+    """The value with the payload in the place of P; a tuple is bytes put together."""
+    if value is P:
+        return payload
+    if isinstance(value, tuple):
+        return b"".join(filled(part, payload) for part in value)
+    if isinstance(value, list):
+        return [filled(part, payload) for part in value]
+    return value
+
+
+def put(redis: Redis, key: Any, value: Any) -> None:
+    if isinstance(value, list):
+        redis.rpush(key, *value)
+    elif isinstance(value, set):
+        redis.sadd(key, *value)
+    elif isinstance(value, dict) and all(isinstance(score, float) for score in value.values()):
+        redis.zadd(key, value)
+    elif isinstance(value, dict):
+        redis.hset(key, mapping=value)
+    else:
+        redis.set(key, value)
+
+
+def value_at(redis: Redis, key: bytes) -> Any:
+    kind = redis.type(key)
+    if kind == b"list":
+        return redis.lrange(key, 0, -1)
+    if kind == b"set":
+        return redis.smembers(key)
+    if kind == b"zset":
+        return dict(redis.zrange(key, 0, -1, withscores=True))
+    return redis.hgetall(key) if kind == b"hash" else redis.get(key)
+
+
+def octets(key: Any) -> bytes:
+    return key if isinstance(key, bytes) else key.encode()
+
+
+@pytest.mark.parametrize("payload", [JSON, RAW], ids=["json", "raw"])
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{case.script}-{number}" for number, case in enumerate(CASES)]
+)
+def test_a_script_returns_and_leaves_behind_what_its_head_says(redis, case, payload):
+    for key, value in case.before.items():
+        put(redis, filled(key, payload), filled(value, payload))
+
+    returned = scripts.load(redis, case.script)(
+        keys=filled(case.keys, payload), args=filled(case.args, payload)
+    )
+
+    assert returned == filled(case.returns, payload)
+    assert {key: value_at(redis, key) for key in redis.scan_iter()} == {
+        octets(filled(key, payload)): filled(value, payload) for key, value in case.after.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "keys", "args", "key"),
+    [
+        ("prune_lock", ["lock"], ["me", 60, ""], "lock"),
+        ("scheduler_lock", ["lock"], ["me", 60_000], "lock"),
+        ("push_unique", ["claim", "queues", "q"], ["mine", 60_000, "q", "job"], "claim"),
+        ("put_off_unique", ["claim", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "j"], "claim"),
+        ("fire", ["f", "l", "qs", "q", "c"], ["e", 10, 5, "then", "q", "j", "mine", 60_000], "c"),
+    ],
+)
+def test_a_claim_or_lock_ends_by_itself(redis, script, keys, args, key):
+    scripts.load(redis, script)(keys=keys, args=args)
+
+    assert 50_000 < redis.pttl(key) <= 60_000
+
+
+def test_a_prune_lock_of_ours_is_renewed(redis):
+    redis.set("lock", "me", ex=1)
+
+    assert scripts.load(redis, "prune_lock")(keys=["lock"], args=["me", 60, ""]) == 1
+
+    assert redis.ttl("lock") > 50
+
+
+def test_no_script_is_without_its_case():
+    folder = files("pyres.store").joinpath("lua")
+    there = {file.name.removesuffix(".lua") for file in folder.iterdir()}
+
+    assert there == {case.script for case in CASES}
+
+
+def test_a_script_that_is_not_there_is_an_error_at_once(redis):
+    with pytest.raises(FileNotFoundError):
+        scripts.load(redis, "nothing")
+
+
+def test_each_script_opens_with_its_contract():
+    for case in CASES:
+        head = scripts.source(case.script)
+        assert head.startswith(f"-- {case.script}: ")
+        assert "-- KEYS[1]" in head
+        assert "-- returns" in head
