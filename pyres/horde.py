@@ -6,6 +6,7 @@ is one call to Redis, which counts the last job and takes the next.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -110,11 +111,11 @@ class Minion(Performer):
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
-        return self.exit is None and self.pid in self.children and alive(int(self.pid))
+        return self.exit is None and int(self.pid) in self.children and alive(int(self.pid))
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for its end, at most `timeout` seconds."""
-        if self.exit is None and self.pid in self.children:
+        if self.exit is None and int(self.pid) in self.children:
             self.exit = self.children.wait(int(self.pid), timeout)
 
     def _live(self) -> int:
@@ -645,7 +646,7 @@ class Khan:
         """Unregister the dead; a job that still stands in a hand becomes a failure."""
         while self._dead:
             worker_id, error = self._dead[0]
-            if not self._reach(lambda who=worker_id, why=error: self._bury(who, why)):
+            if not self._reach(functools.partial(self._bury, worker_id, error)):
                 return
             del self._dead[0]
 

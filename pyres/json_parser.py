@@ -40,7 +40,7 @@ class CustomJSONEncoder(simplejson.JSONEncoder):
             separators=(",", ":"),
             ensure_ascii=False,
             allow_nan=False,
-            encoding=None,
+            encoding=None,  # type: ignore[arg-type] # bytes are refused
             use_decimal=False,
             namedtuple_as_object=False,
             for_json=False,

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from pyres import payload
+from pyres import json_parser, payload
 from pyres.client import ResQ
-from pyres.exceptions import DirtyExitError, PruneDeadWorkerDirtyExitError
+from pyres.exceptions import (
+    DirtyExitError,
+    PruneDeadWorkerDirtyExitError,
+    UndecodableError,
+)
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
+from pyres.process.children import alive as is_process
 from pyres.process.title import is_worker
 from pyres.store import open_hand
 
@@ -101,7 +106,19 @@ class Registry:
         except ValueError:
             return False
         own_host, own_pid, _ = split_id(self.worker_id)
-        return host == own_host and pid != own_pid and not self.alive(pid)
+        if host != own_host or pid == own_pid or self.alive(pid):
+            return False
+        return not (is_process(pid) and self._pings(f"{host}:{pid}"))
+
+    def _pings(self, name: str) -> bool:
+        """Whether node-resque has a live worker of this name: its title says nothing of that."""
+        try:
+            pinged = json_parser.loads(self.workers.ping(name) or b"null")
+        except UndecodableError:
+            return False
+        at = pinged.get("time") if isinstance(pinged, dict) else None
+        oldest = self.workers.now().timestamp() - PRUNE_AFTER
+        return isinstance(at, int | float) and at > oldest
 
     def _silent(self) -> list[str]:
         beats = self.workers.heartbeats()
@@ -143,11 +160,22 @@ class Registry:
 
 def held_job(hand: bytes, resq: ResQ, worker_id: str) -> Job:
     """The job in a hand; a hand that cannot be read is a poison job of its own."""
+    foreign = _foreign_job(hand, resq, worker_id)
     try:
         taken = open_hand(hand)
     except ValueError:
-        return Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
-    return Job.read(taken.queue, taken.payload, resq, worker_id, hand)
+        return foreign or Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
+    job = Job.read(taken.queue, taken.payload, resq, worker_id, hand)
+    return foreign if foreign and job.name == payload.UNDECODABLE else job
+
+
+def _foreign_job(hand: bytes, resq: ResQ, worker_id: str) -> Job | None:
+    """The job in a hand whose fields may stand in any order, as node-resque writes them."""
+    held = payload.show(hand)
+    queue, item = held.get("queue"), held.get("payload")
+    if isinstance(queue, str) and isinstance(item, dict):
+        return Job(queue, item, resq, worker_id, hand=hand)
+    return None
 
 
 def batch_of(resq: ResQ, batch: Any) -> ResQ:

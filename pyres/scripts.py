@@ -25,6 +25,9 @@ from pyres.worker import Worker
 
 logger = logging.getLogger(__name__)
 
+#: What is told in one line: a mistake of the user's, or a server that is not there.
+USER_ERRORS: tuple[type[Exception], ...] = (PyresError, *ConnectionLost)
+
 EXIT_OK = 0
 #: Something that the user gave cannot be used; one line on stderr says what.
 EXIT_USAGE = 2
@@ -436,7 +439,7 @@ def _main(
             run(options)
     except RefusedError as error:
         parser.error(f"the Redis server refuses us: {error}")
-    except (PyresError, *ConnectionLost) as error:
+    except USER_ERRORS as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         return EXIT_OK

@@ -47,7 +47,7 @@ class MailBackend(BaseBackend):
         }
         subject = self.subject
         for token, value in tokens.items():
-            subject = subject.replace("{%s}" % token, value)
+            subject = subject.replace(f"{{{token}}}", value)
         return " ".join(subject.split())
 
     def create_message(self) -> EmailMessage:

@@ -16,8 +16,8 @@ from typing import NoReturn
 from pyres.process.native import native
 from pyres.process.signals import Signals
 
-_fork = native("os", "fork")
-_waitpid = native("os", "waitpid")
+_fork: Callable[[], int] = native("os", "fork")
+_waitpid: Callable[[int, int], tuple[int, int]] = native("os", "waitpid")
 
 #: What a child leaves with when an exception got out of it (EX_SOFTWARE of sysexits.h).
 EXIT_SOFTWARE = 70
@@ -63,7 +63,6 @@ class Children:
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
         self.pids: list[int] = []
-        self._leaving: list[int] = []
         self._hurried = False
 
     def __len__(self) -> int:
@@ -78,7 +77,6 @@ class Children:
         What the parent has buffered for stdout is written before, or both would write it.
         """
         flush()
-        self.collect()
         # Held, so that no signal falls where the parent does not know its child yet, or the child
         # still has the parent's handlers.
         former = self.signals.hold()
@@ -93,7 +91,7 @@ class Children:
         """The child's whole life. Whatever happens, nothing of the parent's code runs after it."""
         code = EXIT_SOFTWARE
         try:
-            self.pids, self._leaving = [], []
+            self.pids = []
             self.signals.reset_in_child()
             self.signals.release(former)
             code = run() or 0
@@ -138,22 +136,6 @@ class Children:
     def _ended(self, pid: int, status: int) -> Exit:
         self.pids.remove(pid)
         return Exit(pid, os.waitstatus_to_exitcode(status))
-
-    def let_go(self, pid: int) -> Exit:
-        """Take a child's word that it is done: its exit goes on beside us, and is collected later.
-
-        Tearing down a process takes the kernel as long as making one, and the parent has the next job
-        to fetch meanwhile.
-        """
-        self.pids.remove(pid)
-        self._leaving.append(pid)
-        return Exit(pid, 0)
-
-    def collect(self, block: bool = False) -> None:
-        """Reap those that were let go; `block` until the last has gone."""
-        for pid in list(self._leaving):
-            if _waitpid(pid, 0 if block else os.WNOHANG)[0]:
-                self._leaving.remove(pid)
 
     def reap(self) -> list[Exit]:
         """All of ours that have ended; never anybody else's children, which their owner waits for."""
@@ -222,7 +204,7 @@ def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    asked = ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0) == 0
+    asked = bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0) == 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signum)
     return asked

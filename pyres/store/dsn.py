@@ -271,7 +271,7 @@ _NOT_THEIRS = (
 
 
 def _described(pool: Any, settings: dict[str, Any]) -> DSN:
-    login = {
+    login: dict[str, Any] = {
         "db": int(settings.get("db") or 0),
         "username": settings.get("username"),
         "password": settings.get("password"),

@@ -1,16 +1,13 @@
 """Every key name in Redis, its type, and who else uses it.
 
-R: Resque reads or writes it. S: resque-scheduler does. P: pyres alone.
+R: Resque reads or writes it. S: resque-scheduler does. N: node-resque does. P: pyres alone.
 """
 
 from __future__ import annotations
 
+from pyres.store.text import spelt
+
 Key = str | bytes
-
-
-def _spelt(name: str) -> Key:
-    """A key that redis-py can send: a name that was no UTF-8 goes out with the bytes it came with."""
-    return name if name.isascii() else name.encode("utf-8", "surrogateescape")
 
 
 class Keys:
@@ -50,23 +47,27 @@ class Keys:
 
     def queue(self, queue: str) -> Key:
         """LIST of payloads, oldest first. R"""
-        return _spelt(f"{self.prefix}queue:{queue}")
+        return spelt(f"{self.prefix}queue:{queue}")
 
     def worker(self, worker_id: str) -> Key:
         """STRING, the worker's hand: the job it performs now; no key when idle. R"""
-        return _spelt(f"{self.prefix}worker:{worker_id}")
+        return spelt(f"{self.prefix}worker:{worker_id}")
 
     def started(self, worker_id: str) -> Key:
         """STRING, when the worker registered. R"""
-        return _spelt(f"{self.prefix}worker:{worker_id}:started")
+        return spelt(f"{self.prefix}worker:{worker_id}:started")
 
-    def stat(self, name: str) -> str:
+    def ping(self, name: str) -> Key:
+        """STRING, JSON of the last sign of life of node-resque's worker `host:pid`. N"""
+        return spelt(f"{self.prefix}worker:ping:{name}")
+
+    def stat(self, name: str) -> Key:
         """STRING, a counter: `processed`, `failed`, either with `:<worker id>`. R"""
-        return f"{self.prefix}stat:{name}"
+        return spelt(f"{self.prefix}stat:{name}")
 
     def failed_of(self, queue: str) -> Key:
         """LIST of failure records of one queue (multi-queue backend). R"""
-        return _spelt(f"{self.prefix}{self.failed_name(queue)}")
+        return spelt(f"{self.prefix}{self.failed_name(queue)}")
 
     @staticmethod
     def failed_name(queue: str) -> str:
@@ -75,7 +76,7 @@ class Keys:
 
     def failure_list(self, name: str) -> Key:
         """LIST of failure records by the name that `failed_queues` has for it. R"""
-        return _spelt(f"{self.prefix}{name}")
+        return spelt(f"{self.prefix}{name}")
 
     def delayed(self, timestamp: int) -> str:
         """LIST of payloads due at an epoch second. S"""

@@ -298,7 +298,7 @@ class Taker:
                 size = self._connection._sock.recv_into(self._buffer)
                 if size == 0:
                     raise ConnectionError("the server closed the connection")
-                self._reader.feed(self._buffer, 0, size)
+                self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
         except OSError as error:
             self.disconnect()
             raise redis_exceptions.ConnectionError(str(error)) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyres.store import scripts
 from pyres.store.keys import Keys
-from pyres.store.text import text
+from pyres.store.text import spelt, text
 
 
 class Workers:
@@ -21,9 +21,9 @@ class Workers:
     def register(self, worker_id: str, started: str, minion: bool = False) -> None:
         """Announce a worker with the text of its `started`; together, so that none is half known."""
         pipe = self.client.pipeline(transaction=True)
-        pipe.sadd(self.keys.workers, worker_id)
+        pipe.sadd(self.keys.workers, spelt(worker_id))
         if minion:
-            pipe.sadd(self.keys.minions, worker_id)
+            pipe.sadd(self.keys.minions, spelt(worker_id))
         pipe.set(self.keys.started(worker_id), started)
         pipe.execute()
 
@@ -35,15 +35,15 @@ class Workers:
 
     def unregister_into(self, pipe: Any, worker_id: str) -> None:
         """The commands of unregister, for a pipeline of the caller's."""
-        pipe.srem(self.keys.workers, worker_id)
-        pipe.srem(self.keys.minions, worker_id)
+        pipe.srem(self.keys.workers, spelt(worker_id))
+        pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(
             self.keys.worker(worker_id),
             self.keys.started(worker_id),
             self.keys.stat(f"processed:{worker_id}"),
             self.keys.stat(f"failed:{worker_id}"),
         )
-        pipe.hdel(self.keys.heartbeats, worker_id)
+        pipe.hdel(self.keys.heartbeats, spelt(worker_id))
 
     def ids(self) -> list[str]:
         return [text(member) for member in sorted(self.client.smembers(self.keys.workers))]
@@ -52,7 +52,7 @@ class Workers:
         return [text(member) for member in sorted(self.client.smembers(self.keys.minions))]
 
     def exists(self, worker_id: str) -> bool:
-        return bool(self.client.sismember(self.keys.workers, worker_id))
+        return bool(self.client.sismember(self.keys.workers, spelt(worker_id)))
 
     def hand(self, worker_id: str) -> bytes | None:
         """The JSON of the job a worker holds, or None."""
@@ -102,8 +102,8 @@ class Workers:
         now = self.now().astimezone().isoformat(timespec="seconds")
         pipe = self.client.pipeline(transaction=False)
         for worker_id in worker_ids:
-            pipe.hset(self.keys.heartbeats, worker_id, now)
-            pipe.sismember(self.keys.workers, worker_id)
+            pipe.hset(self.keys.heartbeats, spelt(worker_id), now)
+            pipe.sismember(self.keys.workers, spelt(worker_id))
         known = pipe.execute()[1::2]
         return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if not found]
 
@@ -112,10 +112,17 @@ class Workers:
         beats = self.client.hgetall(self.keys.heartbeats)
         return {text(worker_id): text(beat) for worker_id, beat in beats.items()}
 
+    def ping(self, name: str) -> bytes | None:
+        """node-resque's sign of life of a worker (`host:pid`) as it was written, or None."""
+        written: bytes | None = self.client.get(self.keys.ping(name))
+        return written
+
     def prune_lock(self, worker_id: str, seconds: int, gone: str = "") -> bool:
         """Take the prune lock, if free, ours, or held by `gone`."""
         script = scripts.load(self.client, "prune_lock")
-        return bool(script(keys=[self.keys.prune_lock], args=[worker_id, seconds, gone]))
+        return bool(
+            script(keys=[self.keys.prune_lock], args=[spelt(worker_id), seconds, spelt(gone)])
+        )
 
     def prune_lock_holder(self) -> str:
         """The id of who holds the prune lock, or an empty string."""

@@ -1,0 +1,93 @@
+"""From a name to what it names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from xml.dom.minidom import Document
+
+import pytest
+
+from pyres import job
+from pyres.exceptions import ClassNotFoundError, NotAllowedError
+from pyres.loading import Allowed, my_import, name_of, safe_str_to_class, str_to_class
+
+
+class Outer:
+    class Inner:
+        pass
+
+
+def test_a_dotted_name_is_walked_through_modules_and_classes() -> None:
+    """OLD-FAULTS B35."""
+    assert safe_str_to_class("xml.dom.minidom.Document") is Document
+    assert safe_str_to_class(f"{__name__}.Outer.Inner") is Outer.Inner
+    assert safe_str_to_class(name_of(Outer.Inner)) is Outer.Inner
+
+
+def test_rubys_names_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Archive.py").write_text("class Archive: pass\nclass Old: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert safe_str_to_class("Archive").__name__ == "Archive"
+    assert safe_str_to_class("Archive::Old").__name__ == "Old"
+    sys.modules.pop("Archive")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "no_such_module.X", "json.NoSuch", "NoSuchModule", None, 7]
+)
+def test_a_name_that_leads_nowhere_is_named(name: object) -> None:
+    with pytest.raises(ImportError) as refused:
+        safe_str_to_class(name)  # type: ignore[arg-type]
+
+    assert isinstance(refused.value, ClassNotFoundError)
+    assert repr(name) in str(refused.value)
+    assert str_to_class(name) is None  # type: ignore[arg-type]
+
+
+def test_an_error_while_a_module_is_imported_comes_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_jobs.py").write_text("import no_such_thing_at_all\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing_at_all"):
+        safe_str_to_class("broken_jobs.Job")
+
+
+def test_my_import_gives_the_inner_module() -> None:
+    assert my_import("xml.dom.minidom").__name__ == "xml.dom.minidom"
+
+
+def test_a_decorated_function_has_its_name_on_the_wire() -> None:
+    @job(queue="mail", name="A::Archive", timeout=3)
+    def archive(message: int) -> int:
+        return message + 1
+
+    assert archive(1) == 2
+    assert name_of(archive) == "A::Archive"
+    assert safe_str_to_class("A::Archive") is archive
+    assert (archive.queue, archive.perform, archive.timeout) == ("mail", archive, 3)
+
+
+def test_only_what_is_under_an_allowed_prefix_is_loaded() -> None:
+    """OLD-FAULTS B70."""
+    allowed = Allowed(["xml.dom"])
+
+    assert allowed.load("xml.dom.minidom.Document") is Document
+    for name in ("os.system", "xml.domino.X", "xml.dom.minidom.io.open"):
+        with pytest.raises(NotAllowedError, match="not under any of the allowed xml.dom"):
+            allowed.load(name)
+
+
+def test_a_name_that_is_not_allowed_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil_jobs.py").write_text("class Job: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(NotAllowedError):
+        Allowed(["app.jobs"]).load("evil_jobs.Job")
+
+    assert "evil_jobs" not in sys.modules
