@@ -1,0 +1,72 @@
+// node-resque as a peer of the tests:
+//
+//   node peer.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
+//   node peer.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
+//   node peer.mjs PORT schedule           promote delayed jobs until SIGTERM
+
+import Redis from "ioredis";
+import resque from "node-resque";
+
+const [port, command, ...rest] = process.argv.slice(2);
+const connection = { pkg: "ioredis", host: "127.0.0.1", port: Number(port), database: 0 };
+
+const jobs = {
+  echo: { perform: async (...args) => echo(args) },
+  fails_in_node: {
+    perform: async (...args) => {
+      throw new Error(`node cannot ☃ ${JSON.stringify(args)}`);
+    },
+  },
+  fails_in_python: { perform: async (...args) => echo(args) },
+  slow: {
+    perform: async (name) => {
+      await redis.rpush("begun", process.pid);
+      // A connection of its own: node-resque goes on to use the other one.
+      const gate = new Redis(connection.port, connection.host);
+      await gate.blpop(`gate:${name}`, 20);
+      gate.disconnect();
+      return echo([name]);
+    },
+  },
+};
+
+let redis;
+
+async function echo(args) {
+  await redis.rpush("echoed", JSON.stringify(args));
+}
+
+function failed(error) {
+  console.error(error);
+  process.exit(1);
+}
+
+async function call(method, args) {
+  const queue = new resque.Queue({ connection }, {});
+  queue.on("error", failed);
+  await queue.connect();
+  const answer = await queue[method](...JSON.parse(args));
+  console.log(JSON.stringify(answer === undefined ? null : answer));
+  await queue.end();
+}
+
+async function untilTerm(daemon) {
+  daemon.on("error", failed);
+  await daemon.connect();
+  process.on("SIGTERM", async () => {
+    await daemon.end();
+    process.exit(0);
+  });
+  await daemon.start();
+}
+
+async function work(queues) {
+  redis = new Redis(connection.port, connection.host);
+  await untilTerm(new resque.Worker({ connection, queues: queues.split(","), timeout: 50 }, jobs));
+}
+
+async function schedule() {
+  await untilTerm(new resque.Scheduler({ connection, timeout: 100 }, jobs));
+}
+
+await { call, work, schedule }[command](...rest);

@@ -1,0 +1,308 @@
+"""pyres beside node-resque, which others wrote: each does the other's work."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pyres import failure
+from pyres.registry import held_job
+from pyres.worker import Worker
+from tests.jobs import BEGUN, ECHOED, GATE
+from tests.peers.python_jobs import Echo, FailsInPython, Slow
+from tests.servers import Daemon, until
+
+pytestmark = pytest.mark.peer
+
+HERE = Path(__file__).parent
+
+#: What both languages can hold, and neither may change on the way. JavaScript writes 1.0 as 1.
+ARGS = [1, -2.5, 1e-7, 1e21, 'é ☃ 😀 日本 "\\/</script>\u2028', None, True, [], {}, [{"a": [[{}]]}]]
+
+
+@pytest.fixture(scope="session")
+def node():
+    """The path of node, with node-resque installed; a skip where that cannot be had."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not (node and npm):
+        pytest.skip("no node and npm here")
+    if not (HERE / "node_modules" / "node-resque").is_dir():
+        install = [npm, "install", "--prefix", str(HERE), "--no-audit", "--no-fund"]
+        try:
+            done = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
+        except subprocess.TimeoutExpired:
+            pytest.skip("npm install took longer than 120 s")
+        if done.returncode:
+            pytest.skip(f"npm install failed: {done.stderr.strip()[-200:]}")
+    return node
+
+
+@pytest.fixture
+def call(node, server):
+    """Calls a method of node-resque's Queue."""
+
+    def call(method, *args):
+        command = [node, str(HERE / "peer.mjs"), str(server.port), "call", method, json.dumps(args)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return call
+
+
+@pytest.fixture
+def start_node(node, server, tmp_path):
+    """Starts a worker or a scheduler of node-resque."""
+    started = []
+
+    def start(*args):
+        daemon = Daemon(
+            [node, str(HERE / "peer.mjs"), str(server.port), *args],
+            env=os.environ,
+            cwd=HERE,
+            output=tmp_path / f"node-{len(started)}.out",
+        )
+        started.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.close()
+
+
+@pytest.fixture
+def start_worker(run_daemon):
+    """Starts a pyres_worker with the jobs of this folder."""
+
+    def start(*options):
+        return run_daemon(
+            *("pyres_worker", "--queues", "peer", "--require", "tests.peers.python_jobs", *options)
+        )
+
+    return start
+
+
+def echoed(redis, count=1):
+    """The arguments of the first jobs that came to their end."""
+    until(lambda: redis.llen(ECHOED) >= count, what=f"{count} jobs done")
+    return [json.loads(line) for line in redis.lrange(ECHOED, 0, -1)]
+
+
+def test_python_performs_what_node_enqueued(call, start_worker, redis):
+    call("enqueue", "peer", "echo", ARGS)
+
+    worker = start_worker("--burst")
+
+    assert worker.wait() == 0
+    assert echoed(redis) == [ARGS]
+    assert not redis.exists("resque:failed")
+
+
+def test_node_performs_what_python_enqueued(start_node, resq, redis):
+    resq.enqueue(Echo, *ARGS)
+
+    start_node("work", "peer")
+
+    assert echoed(redis) == [ARGS]
+    until(lambda: redis.get("resque:stat:processed") == b"1", what="the job counted")
+    assert not redis.exists("resque:failed")
+
+
+def test_python_lists_what_failed_in_node_and_retries_it(start_node, start_worker, resq, redis):
+    resq.push("peer", {"class": "fails_in_node", "args": ARGS, "kept": True})
+    peer = start_node("work", "peer")
+    until(lambda: redis.llen("resque:failed") == 1, what="a failure")
+    peer.send(signal.SIGTERM)
+    assert peer.wait() == 0
+
+    (record,) = failure.all(resq, 0, 10)
+
+    assert (record["exception"], record["queue"]) == ("Error", "peer")
+    assert record["error"].startswith("node cannot ☃ ")
+    assert record["payload"]["args"] == ARGS
+    assert isinstance(record["backtrace"], list)
+    assert failure.retry(resq, record["queue"], record["redis_value"]) == 1
+    assert resq.peek("peer") == [{"class": "fails_in_node", "args": ARGS, "kept": True}]
+    assert start_worker("--burst").wait() == 0
+    assert echoed(redis) == [ARGS]
+
+
+def test_node_lists_what_failed_in_python_and_retries_it(
+    call, start_node, start_worker, resq, redis
+):
+    args = ["é", [1, {"k": None}]]
+    resq.push("peer", {"class": "fails_in_python", "args": args})
+    assert start_worker("--burst").wait() == 0
+
+    (record,) = call("failed", 0, -1)
+
+    assert (record["exception"], record["queue"]) == ("ValueError", "peer")
+    assert record["error"].startswith("Python cannot ☃ ")
+    assert call("failedCount") == 1
+    call("retryAndRemoveFailed", record)
+    assert redis.llen("resque:failed") == 0
+    start_node("work", "peer")
+    assert echoed(redis) == [args]
+
+
+def test_python_sees_and_removes_what_node_put_off(call, resq, redis):
+    call("enqueueIn", 3_600_000, "peer", "echo", ["é", 1])
+
+    (due,) = resq.delayed_queue_peek(0, 10)
+
+    hour = datetime.now().timestamp() + 3600
+    assert hour - 60 < due < hour + 60
+    job = {"class": "echo", "queue": "peer", "args": ["é", 1]}
+    assert resq.delayed_timestamp_peek(due, 0, 10) == [job]
+    assert resq.delayed_at(Echo, "é", 1) == [due]
+    assert resq.remove_delayed(Echo, "é", 1) == 1
+    assert call("allDelayed") == {}
+    assert [key for key in redis.keys("resque:*") if key != b"resque:connection_test_key"] == []
+
+
+def test_node_sees_what_python_put_off(call, resq):
+    due = datetime.now() + timedelta(hours=1)
+    resq.enqueue_at(due, Echo, "é", 1)
+
+    milliseconds = int(due.timestamp()) * 1000
+
+    assert call("timestamps") == [milliseconds]
+    (job,) = call("delayedAt", milliseconds)["tasks"]
+    assert job == {"class": "echo", "args": ["é", 1], "queue": "peer"}
+
+
+def test_pythons_scheduler_promotes_what_node_put_off(call, run_daemon, resq, redis):
+    call("enqueueAt", 1_000_000, "peer", "echo", ARGS)
+
+    run_daemon("pyres_scheduler")
+
+    until(lambda: resq.size("peer") == 1, what="a job on its queue")
+    (job,) = resq.peek("peer")
+    assert (job["class"], job["args"]) == ("echo", ARGS)
+    assert resq.delayed_queue_schedule_size() == 0
+    assert call("scheduledAt", "peer", "echo", ARGS) == []
+
+
+def test_nodes_scheduler_promotes_what_python_put_off(start_node, start_worker, resq, redis):
+    resq.enqueue_at(datetime.now() - timedelta(seconds=5), Echo, *ARGS)
+
+    start_node("schedule")
+
+    until(lambda: resq.size("peer") == 1, what="a job on its queue")
+    until(lambda: not redis.exists("resque:delayed_queue_schedule"), what="an empty schedule")
+    assert redis.keys("resque:timestamps:*") == []
+    assert start_worker("--burst").wait() == 0
+    assert echoed(redis) == [ARGS]
+
+
+def test_python_lists_the_worker_of_node_and_its_job(start_node, resq, redis):
+    peer = start_node("work", "peer,other")
+    resq.enqueue(Slow, "node")
+    assert redis.blpop([BEGUN], timeout=20)
+
+    (worker,) = Worker.working(resq)
+
+    assert worker.pid == str(peer.pid)
+    assert worker.queues == ["peer", "other"]
+    assert worker.job()["payload"]["args"] == ["node"]
+    assert worker.state() == "working"
+    assert worker.started.isdigit()
+    redis.rpush(GATE.format("node"), "go")
+    until(lambda: worker.state() == "idle", what="an idle worker")
+    assert [str(found) for found in Worker.all(resq)] == [str(worker)]
+
+
+def test_node_lists_the_worker_of_python_and_its_job(call, start_worker, resq, redis):
+    daemon = start_worker()
+    resq.enqueue(Slow, "python")
+    assert redis.blpop([BEGUN], timeout=20)
+
+    workers = call("workers")
+
+    ((name, queues),) = workers.items()
+    assert name.endswith(f":{daemon.pid}")
+    assert queues == "peer"
+    job = json.loads(call("workingOn", name, queues))
+    assert (job["queue"], job["payload"]["class"]) == ("peer", "slow")
+    redis.rpush(GATE.format("python"), "go")
+    assert echoed(redis) == [["python"]]
+
+
+def test_a_worker_of_node_that_lives_is_not_taken_for_dead(start_node, start_worker, resq, redis):
+    start_node("work", "nodes_own")
+    (theirs,) = until(lambda: resq.workers(), what="a worker of node")
+    redis.rpush(
+        "resque:queue:nodes_own",
+        '{"class":"slow","queue":"nodes_own","args":["both"]}',
+    )
+    assert redis.blpop([BEGUN], timeout=20)
+
+    start_worker().until_title(": Waiting")
+
+    assert len(resq.workers()) == 2
+    assert theirs in resq.workers()
+    assert redis.llen("resque:failed") == 0
+    redis.rpush(GATE.format("both"), "go")
+    assert echoed(redis) == [["both"]]
+
+
+def test_a_worker_of_node_that_was_killed_is_buried_with_its_job(
+    start_node, start_worker, resq, redis
+):
+    peer = start_node("work", "nodes_own")
+    resq.enqueue_to("nodes_own", Slow, "never")
+    assert redis.blpop([BEGUN], timeout=20)
+    peer.send(signal.SIGKILL)
+    peer.wait()
+
+    daemon = start_worker()
+
+    until(lambda: redis.llen("resque:failed") == 1, what="a record of the job that was cut")
+    (record,) = failure.all(resq, 0, 10)
+    assert record["payload"]["args"] == ["never"]
+    assert (record["queue"], record["exception"]) == ("nodes_own", "DirtyExitError")
+    daemon.until_title(": Waiting")
+    assert [worker.pid for worker in Worker.all(resq)] == [str(daemon.pid)]
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["queue", "run_at", "payload", "worker"]))
+)
+def test_a_hand_is_read_whatever_the_order_of_its_fields(resq, order):
+    fields = {
+        "queue": "peer",
+        "run_at": "Mon Nov 23 2026 21:04:04 GMT+0000",
+        "payload": {"class": "echo", "queue": "peer", "args": ["é"]},
+        "worker": "vm:1",
+    }
+    hand = json.dumps({name: fields[name] for name in order}, separators=(",", ":")).encode()
+
+    job = held_job(hand, resq, "vm:1:peer")
+
+    assert (job._queue, job._payload) == ("peer", fields["payload"])
+
+
+def test_the_keys_that_only_node_has_break_no_reader(start_node, call, resq, redis):
+    start_node("schedule")
+    start_node("work", "peer")
+    until(lambda: redis.exists("resque:resque_scheduler_leader_lock"), what="a leader of node")
+    until(lambda: redis.keys("resque:worker:ping:*"), what="a ping of node")
+    resq.enqueue(FailsInPython, 1)
+    assert echoed(redis) == [[1]]
+
+    keys = resq.keys()
+
+    assert "resque_scheduler_leader_lock" in keys
+    assert any(key.startswith("worker:ping:") for key in keys)
+    assert resq.info()["workers"] == len(Worker.all(resq)) == 1
+    assert resq.working() == []
+    assert failure.all(resq, 0, 10) == []
+    assert call("stats")["processed"] == "1"
