@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyres import json_parser
-from pyres.exceptions import BadOptionError, BadScheduleError, UndecodableError
+from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, UndecodableError
 from pyres.members import members
 from pyres.timing import Cron, Every
 
@@ -66,7 +66,14 @@ class Schedule:
     """Entries by name, and what was wrong with those that are left out."""
 
     entries: dict[str, Entry]
-    faults: list[BadScheduleError]
+    faults: list[PyresError]
+
+    def complete(self) -> Schedule:
+        """The same; BadOptionError when an entry is left out only for want of a library."""
+        for fault in self.faults:
+            if isinstance(fault, BadOptionError):
+                raise fault
+        return self
 
 
 def register(name: str, config: dict[str, Any]) -> None:
@@ -76,12 +83,13 @@ def register(name: str, config: dict[str, Any]) -> None:
 
 def from_code() -> Schedule:
     """The entries that @job gave in the modules imported until now."""
-    return _schedule((name, config, "") for name, config in _registered.items())
+    found = _schedule((name, config, "") for name, config in _registered.items())
+    return found.complete()
 
 
 def from_redis(found: Mapping[str, bytes]) -> Schedule:
     """The entries of `persistent_schedules`: name to JSON."""
-    return _schedule((name, _decoded(raw), "") for name, raw in found.items())
+    return _schedule((name, _decoded(name, raw), "") for name, raw in found.items())
 
 
 def from_file(path: str | Path) -> Schedule:
@@ -95,17 +103,24 @@ def from_file(path: str | Path) -> Schedule:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadOptionError(f"the schedule {path} cannot be read: {reason}") from None
     read = _from_json if str(path).lower().endswith(".json") else _from_yaml
-    return _schedule((name, config, f"{path}:{line}: ") for name, config, line in read(text, path))
+    found = ((name, config, f"{path}:{line}: ") for name, config, line in read(text, path))
+    return _schedule(found).complete()
 
 
 def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
     entries: dict[str, Entry] = {}
-    faults: list[BadScheduleError] = []
+    faults: list[PyresError] = []
     for name, config, where in found:
         try:
             if isinstance(config, BadScheduleError):
                 raise config
+            if name in entries:
+                faults.append(
+                    BadScheduleError(f"{where}{name!r} stands there twice; this one counts")
+                )
             entries[name] = Entry.read(name, config)
+        except BadOptionError as error:
+            faults.append(error)
         except BadScheduleError as error:
             faults.append(BadScheduleError(f"{where}{error}"))
     return Schedule(entries, faults)
@@ -161,11 +176,11 @@ def _yaml_library() -> Any:
         ) from None
 
 
-def _decoded(raw: bytes) -> Any:
+def _decoded(name: str, raw: bytes) -> Any:
     try:
         return json_parser.loads(raw)
     except UndecodableError as error:
-        return BadScheduleError(str(error))
+        return BadScheduleError(f"the schedule entry {name!r} is left out: {error}")
 
 
 def _text(config: Mapping[str, Any], key: str, default: str) -> str:

@@ -88,6 +88,27 @@ def test_json_with_every_needs_neither_croniter_nor_yaml(tmp_path, monkeypatch):
         from_file(write(tmp_path, "s.yml", "a: {}"))
 
 
+def test_an_entry_in_redis_that_needs_a_library_is_left_out_and_the_others_stay(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+
+    found = schedule.from_redis(
+        {"a": b'{"cron":"* * * * *","queue":"q"}', "b": b'{"every":5,"queue":"q"}'}
+    )
+
+    assert list(found.entries) == ["b"]
+    assert "cron entries need croniter" in str(found.faults[0])
+
+
+def test_an_entry_that_stands_in_a_file_twice_is_named(tmp_path):
+    found = from_file(write(tmp_path, "s.yml", "a: {every: 5s}\na: {every: 9s}\n"))
+
+    assert found.entries["a"].timing.step == 9
+    assert "s.yml:2: 'a' stands there twice; this one counts" in str(found.faults[0])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
@@ -177,7 +198,7 @@ def test_an_entry_from_redis_that_is_no_json_is_named():
     found = schedule.from_redis({"a": b"{", "b": b'{"every":"5s","queue":"q"}'})
 
     assert list(found.entries) == ["b"]
-    assert "'a' is left out" in str(found.faults[0]) or "not JSON" in str(found.faults[0])
+    assert "'a' is left out: b'{' is not JSON" in str(found.faults[0])
 
 
 @pytest.mark.parametrize(
