@@ -12,14 +12,17 @@ from pyres.store.text import spelt, text
 
 
 class Workers:
-    """The registry that Resque keeps of its workers; minions are workers that are also in `minions`."""
+    """The registry that Resque keeps of its workers; minions are workers that are also in
+    `minions`.
+    """
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 
     def register(self, worker_id: str, started: str, minion: bool = False) -> None:
-        """Announce a worker with the text of its `started`; together, so that none is half known."""
+        """Announce a worker with the text of its `started`; together, so that none is half known.
+        """
         pipe = self.client.pipeline(transaction=True)
         pipe.sadd(self.keys.workers, spelt(worker_id))
         if minion:
