@@ -1,4 +1,6 @@
-"""One contestant, in a process of its own: `python -m benchmarks.contestants NAME PORT COUNT` prints how many a second."""
+"""One contestant, in a process of its own: `python -m benchmarks.contestants NAME PORT COUNT`
+prints how many a second.
+"""
 
 from __future__ import annotations
 

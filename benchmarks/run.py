@@ -1,4 +1,6 @@
-"""`make bench`: pyres beside its peers and beside bare calls, side by side in one run, on a server of its own."""
+"""`make bench`: pyres beside its peers and beside bare calls, side by side in one run, on a server
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def main() -> None:
     for _ in range(options.rounds):
         for name in names:
             found[name].append(measure(name, COUNTS[name]))
-    print(f"{'a second, median of ' + str(options.rounds):40} {'min':>10} {'median':>10} {'max':>10}")
+    print(
+        f"{'a second, median of ' + str(options.rounds):40} {'min':>10} {'median':>10} {'max':>10}"
+    )
     for name, rates in found.items():
         middle = statistics.median(rates)
         print(f"{name:40} {min(rates):10.1f} {middle:10.1f} {max(rates):10.1f}")

@@ -108,7 +108,9 @@ def enqueue(resq: ResQ) -> int:
 
 
 def work(dsn: str) -> int:
-    """Run a real worker until all queues are empty, with its log on this terminal; its exit code."""
+    """Run a real worker until all queues are empty, with its log on this terminal; its
+    exit code.
+    """
     command = [
         sys.executable,
         "-c",
@@ -138,8 +140,8 @@ def tell(resq: ResQ, seconds: float) -> None:
         print(f"  {job} on {record['queue']}: {record['exception']}: {record['error']}")
     info = resq.info()
     print(
-        f"\n{info['processed']} jobs processed in {seconds:.1f} s, {info['failed']} of them failed, "
-        f"{info['pending']} pending, {info['workers']} workers left."
+        f"\n{info['processed']} jobs processed in {seconds:.1f} s, {info['failed']} of them "
+        f"failed, {info['pending']} pending, {info['workers']} workers left."
     )
 
 
@@ -157,7 +159,8 @@ def main() -> int:
         count = enqueue(resq)
         sizes = ", ".join(f"{name} {size}" for name, size in resq.queue_sizes().items())
         print(
-            f"Enqueued {count} jobs: {sizes}.\n\n$ pyres_worker --queues {QUEUES} --nonblocking-pop --burst\n"
+            f"Enqueued {count} jobs: {sizes}.\n\n"
+            f"$ pyres_worker --queues {QUEUES} --nonblocking-pop --burst\n"
         )
         sys.stdout.flush()
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """The hooks of a job class: methods found by the beginning of their name, as in Resque.
 
-pyres 1.5's `before_perform` and `after_perform` are named exactly so and get the metadata; a name that
-goes on (`before_perform_log`) is one of Ruby's and gets the job's arguments.
+pyres 1.5's `before_perform` and `after_perform` are named exactly so and get the metadata; a name
+that goes on (`before_perform_log`) is one of Ruby's and gets the job's arguments.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ PREFIXES = ("before_perform", "around_perform", "after_perform", "on_failure")
 
 
 def learn(target: Any) -> None:
-    """Find the hooks of a class now; a parent that does it before it forks spares each child the search."""
+    """Find the hooks of a class now; a parent that does it before it forks spares each child the
+    search.
+    """
     for prefix in PREFIXES:
         _names(target, prefix)

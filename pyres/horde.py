@@ -1,7 +1,7 @@
 """Khan keeps a pool of minions alive. A minion performs jobs without forking for each.
 
-All minions run in processes of their own, forked by Khan; what a minion sends for a job that goes well
-is one call to Redis, which counts the last job and takes the next.
+All minions run in processes of their own, forked by Khan; what a minion sends for a job that goes
+well is one call to Redis, which counts the last job and takes the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from pyres import logs
-from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
+from pyres.client import LONGEST_POP, ResQ, as_resq
 from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
 from pyres.performer import LONGEST_PAUSE, Performer
@@ -53,8 +53,8 @@ UNDERTAKER_TIMEOUT = 30.0
 class Minion(Performer):
     """One process that takes and performs jobs, one after the other. From pyres 1.5.
 
-    `interval` seconds is one wait for a job; `max_jobs` (0: no limit) and `max_memory` megabytes (0:
-    no limit) end it between two jobs, and Khan starts a fresh one.
+    `interval` seconds is one wait for a job; `max_jobs` (0: no limit) and `max_memory` megabytes
+    (0: no limit) end it between two jobs, and Khan starts a fresh one.
     """
 
     minion = True
@@ -381,7 +381,9 @@ class Khan:
         self.signals.install()
 
     def schedule_shutdown(self, signum: int | None, frame: FrameType | None) -> None:
-        """TERM, INT: stop, with a grace for the jobs in hand; a second one ends it. QUIT: no limit."""
+        """TERM, INT: stop, with a grace for the jobs in hand; a second one ends it. QUIT:
+        no limit.
+        """
         if signum != signal.SIGQUIT:
             now = time.monotonic()
             self._stop_at = now if self._stop_at is not None else now + self.grace
@@ -432,7 +434,9 @@ class Khan:
         khan.work(2 if interval is None else interval)
 
     def work(self, interval: float = 2) -> None:
-        """Keep the pool alive, looking for commands every `interval` seconds, until told to stop."""
+        """Keep the pool alive, looking for commands every `interval` seconds, until told
+        to stop.
+        """
         self.register_signal_handlers()
         self._title("starting")
         self.setup_resq()

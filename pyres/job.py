@@ -54,7 +54,9 @@ class Job:
     def read(
         cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, hand: bytes | None = None
     ) -> Job:
-        """The job in these bytes; what cannot be read becomes a job that fails when it is performed."""
+        """The job in these bytes; what cannot be read becomes a job that fails when it is
+        performed.
+        """
         return cls(queue, payload.show(raw), resq, worker, raw=raw, hand=hand)
 
     @classmethod
@@ -204,15 +206,16 @@ class Job:
         return float(stamp) if isinstance(stamp, int | float) else None
 
     def failure_hooks(self, exception: BaseException) -> BaseException:
-        """Run the class's on_failure hooks; the exception to record, which tells of a hook that raised."""
+        """Run the class's on_failure hooks; the exception to record, which tells of a hook that
+        raised.
+        """
         for hook in hooks(self._target, "on_failure") if self._target is not None else ():
             try:
                 hook(exception, *self.args)
             except Exception as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
                 text = (
-                    f"Additional error ({type(second).__name__}: {failure.base.exception_text(second)}) "
-                    f"occurred in running failure hooks for job {self}\nOriginal error that caused job "
-                    f"failure was {type(exception).__name__}: {failure.base.exception_text(exception)}"
+                    f"Additional error ({_told(second)}) occurred in running failure hooks for job "
+                    f"{self}\nOriginal error that caused job failure was {_told(exception)}"
                 )
                 return RuntimeError(text).with_traceback(exception.__traceback__)
         return exception
@@ -220,7 +223,9 @@ class Job:
     def retry(
         self, payload_class: Any, args: Sequence[Any], error: BaseException | None = None
     ) -> bool:
-        """Put the job off as its class asks for; False when it does not, or the time for it is over."""
+        """Put the job off as its class asks for; False when it does not, or the time for it is
+        over.
+        """
         now = self.resq._current_time()
         first = self._payload.get("first_attempt") or now.replace(microsecond=0)
         attempt = retrying.Attempt(
@@ -270,8 +275,8 @@ class Job:
     def settle(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.
 
-        False, and nothing written, when the hand no longer holds this job: somebody else, a parent or
-        a pruner, has written already what became of it.
+        False, and nothing written, when the hand no longer holds this job: somebody else, a parent
+        or a pruner, has written already what became of it.
         """
         with self.resq.pipeline(atomic=True) as batch:
             if self.hand is not None:
@@ -282,6 +287,10 @@ class Job:
                 batch.store.workers.drop_hand(worker_id)
             write(batch)
             return batch.send()
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {failure.base.exception_text(error)}"
 
 
 @contextlib.contextmanager
@@ -301,7 +310,8 @@ def _lent(target: Any, resq: ResQ) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _around(hook: Callable[..., Any], args: Sequence[Any]) -> Iterator[bool]:
-    """An around_perform hook: a generator that yields where the job is to run, or a context manager.
+    """An around_perform hook: a generator that yields where the job is to run, or a context
+    manager.
 
     Gives whether it yielded: as in Resque, a hook that does not, skips the job.
     """
@@ -333,7 +343,8 @@ def _from_generator(made: Any) -> Iterator[Any]:
         try:
             made.throw(error)
         except StopIteration:
-            # It caught the job's error and ended: as a rescue around a Ruby yield, that swallows it.
+            # It caught the job's error and ended: as a rescue around a Ruby yield, that swallows
+            # it.
             return
         raise
     next(made, None)

@@ -53,7 +53,9 @@ class CustomJSONEncoder(simplejson.JSONEncoder):
         raise TypeError(f"{type(o).__name__} is not JSON")
 
     def encode(self, o: Any) -> str:
-        """The JSON of a value. Raises UnencodableError naming the place of what JSON cannot hold."""
+        """The JSON of a value. Raises UnencodableError naming the place of what JSON
+        cannot hold.
+        """
         return dumps(o)
 
 

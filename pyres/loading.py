@@ -51,8 +51,8 @@ def safe_str_to_class(s: str) -> Any:
     """What `module.Name`, `module.Outer.Inner` or Ruby's `A::B` leads to.
 
     A bare `Name` means the class `Name` in the module `Name`, for jobs that Ruby queued. Raises
-    ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while it
-    is imported comes through as it is.
+    ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while
+    it is imported comes through as it is.
     """
     if not isinstance(s, str) or not s.strip("."):
         raise ClassNotFoundError(f"{s!r} names no class; a job's class is named 'module.Class'")

@@ -33,7 +33,9 @@ def parse(raw: bytes | str) -> dict[str, Any]:
 
 
 def undecodable(raw: bytes | str) -> dict[str, Any]:
-    """The stand-in for a payload that cannot be read: its text to look at, its bytes to push again."""
+    """The stand-in for a payload that cannot be read: its text to look at, its bytes to
+    push again.
+    """
     octets = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
     encoded = base64.b64encode(octets).decode()
     return {"class": UNDECODABLE, "args": [_shown(raw)], "raw": encoded}
@@ -55,7 +57,9 @@ def encode(payload: Any) -> bytes:
 
 
 def recordable(payload: Any, raw: bytes | None) -> Any:
-    """The payload as a failure record can hold it: itself if JSON can say it and Resque's pages read it."""
+    """The payload as a failure record can hold it: itself if JSON can say it and Resque's pages
+    read it.
+    """
     if raw is not None and not isinstance(payload, dict):
         return undecodable(raw)
     try:

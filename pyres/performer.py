@@ -92,7 +92,9 @@ class Performer:
 
     @property
     def taker(self) -> Any:
-        """What takes jobs for this id; made when it is first needed, and again when the id changed."""
+        """What takes jobs for this id; made when it is first needed, and again when the id
+        changed.
+        """
         if self._taker is None or self._taker.worker_id != str(self):
             self._taker = self.resq.store.taker(str(self))
             self._next_names = 0.0
@@ -237,7 +239,9 @@ class Performer:
         job.hand, job._worker = held, job._worker or self
 
     def done_working(self, job: Job | None = None) -> None:
-        """Empty the hand and count the job as processed. In a forked child that is the parent's part."""
+        """Empty the hand and count the job as processed. In a forked child that is the parent's
+        part.
+        """
         if self._in_child:
             return
         self._patiently(lambda: self.taker.finish(now_text(self.resq)), always=True)

@@ -1,4 +1,6 @@
-"""The queues that a worker was told to look at: names, wildcards and !negations, in order of priority."""
+"""The queues that a worker was told to look at: names, wildcards and !negations, in order of
+priority.
+"""
 
 from __future__ import annotations
 

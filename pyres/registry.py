@@ -31,13 +31,17 @@ PRUNE_AFTER = 300
 
 
 def split_id(worker_id: str) -> tuple[str, int, list[str]]:
-    """Host, pid and queues of a worker's id; a queue's name may hold colons. ValueError for no id."""
+    """Host, pid and queues of a worker's id; a queue's name may hold colons. ValueError
+    for no id.
+    """
     host, pid, queues = worker_id.split(":", 2)
     return host, int(pid), queues.split(",")
 
 
 class Registry:
-    """The worker `worker_id` among the others. `alive(pid)` tells workers of this host from the dead."""
+    """The worker `worker_id` among the others. `alive(pid)` tells workers of this host from the
+    dead.
+    """
 
     def __init__(
         self,
@@ -80,8 +84,8 @@ class Registry:
     def prune(self) -> list[str]:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
 
-        Dead are those of this host whose pid is no worker, and those of any host that gave no sign of
-        life for 300 s by the server's clock. Resque's lock keeps it to one at a time.
+        Dead are those of this host whose pid is no worker, and those of any host that gave no sign
+        of life for 300 s by the server's clock. Resque's lock keeps it to one at a time.
         """
         buried = [worker_id for worker_id in self._gone_from_here() if self.bury(worker_id)]
         if self._lock():
@@ -96,7 +100,9 @@ class Registry:
         return self.workers.prune_lock(self.worker_id, HEARTBEAT, gone)
 
     def _gone_from_here(self) -> list[str]:
-        """Burying is atomic here, so that two that find the same dead worker record its job once."""
+        """Burying is atomic here, so that two that find the same dead worker record its
+        job once.
+        """
         return [worker_id for worker_id in self.workers.ids() if self._is_gone(worker_id)]
 
     def _is_gone(self, worker_id: str) -> bool:

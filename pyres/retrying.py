@@ -29,8 +29,8 @@ class Attempt:
 def delay(target: Any, attempt: Attempt) -> float | None:
     """Seconds until the job of this class is to be tried again; None when it has failed for good.
 
-    `retry_every` (seconds) with `retry_timeout` (seconds since the first attempt; none: no limit) are
-    pyres 1.5's. `retry_limit`, `retry_delay`, `backoff_strategy` (a list of seconds),
+    `retry_every` (seconds) with `retry_timeout` (seconds since the first attempt; none: no limit)
+    are pyres 1.5's. `retry_limit`, `retry_delay`, `backoff_strategy` (a list of seconds),
     `retry_exceptions`, `fatal_exceptions` and `retry_jitter` (up to so many seconds more) are
     resque-retry's.
     """

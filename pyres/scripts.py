@@ -102,7 +102,8 @@ def _add_server(parser: _Parser) -> None:
     group = parser.add_argument_group("the Redis server")
     group.add_argument(
         "--dsn",
-        help="host:port[/db], redis://, rediss://, unix:// or redis+sentinel://h1:p1,h2:p2/service[/db], each "
+        help="host:port[/db], redis://, rediss://, unix:// or "
+        "redis+sentinel://h1:p1,h2:p2/service[/db], each "
         "with user:password@ where needed (default: $REDIS_URL, else localhost:6379)",
     )
     group.add_argument("--host", help="in place of --dsn: the host (default: localhost)")
@@ -128,7 +129,8 @@ def _add_logging(parser: _Parser) -> None:
         "-f",
         "--logfile",
         default="stderr",
-        help="stderr, stdout, syslog, syslog:<facility>, or a file, which is opened again when it was rotated "
+        help="stderr, stdout, syslog, syslog:<facility>, or a file, which is opened again "
+        "when it was rotated "
         "(default: %(default)s)",
     )
     group.add_argument("--json-logs", action="store_true", help="log one JSON object a line")
@@ -149,8 +151,10 @@ def _add_queues(parser: _Parser) -> None:
         "-n",
         "--nonblocking-pop",
         action="store_true",
-        help="take with LPOP, looking at every queue again after each job; when all are empty pause 1 s, then "
-        "2, 4, 8, 8, ... Loses no job, even when a host vanishes; the default (BLPOP) starts a job sooner",
+        help="take with LPOP, looking at every queue again after each job; when all are "
+        "empty pause 1 s, then "
+        "2, 4, 8, 8, ... Loses no job, even when a host vanishes; the default (BLPOP) "
+        "starts a job sooner",
     )
 
 
@@ -175,7 +179,8 @@ def _add_jobs(parser: _Parser) -> None:
         action="append",
         default=[],
         metavar="PREFIX",
-        help="perform only jobs whose class is under this dotted prefix; repeatable (default: any that can be imported)",
+        help="perform only jobs whose class is under this dotted prefix; repeatable (default: "
+        "any that can be imported)",
     )
     group.add_argument(
         "--grace",
@@ -256,7 +261,8 @@ examples:
   pyres_scheduler --schedule schedule.yml --catch-up
   pyres_scheduler --require app.jobs --dynamic     entries of @job(cron=...), and those in Redis
 
-Run two or more for safety, also beside those of resque-scheduler: one of them works, the others stand by.
+Run two or more for safety, also beside those of resque-scheduler: one of them works, the others
+stand by.
 """
 
 #: resque-scheduler's ways to say yes in an environment variable.
@@ -284,17 +290,20 @@ def _add_scheduling(parser: _Parser) -> None:
         "--interval",
         type=_positive_seconds,
         default=5.0,
-        help="seconds between two looks at the lock; what is due is looked for every second (default: 5)",
+        help="seconds between two looks at the lock; what is due is looked for every second "
+        "(default: 5)",
     )
     group.add_argument(
         "--lock-timeout",
         type=_positive_seconds,
         default=LOCK_TIMEOUT,
-        help="seconds after which another takes over from a scheduler that was killed (default: 180)",
+        help="seconds after which another takes over from a scheduler that was killed (default: "
+        "180)",
     )
     group.add_argument(
         "--lock-prefix",
-        help="what resque-scheduler has as RESQUE_SCHEDULER_MASTER_LOCK_PREFIX (default: that variable)",
+        help="what resque-scheduler has as RESQUE_SCHEDULER_MASTER_LOCK_PREFIX (default: that "
+        "variable)",
     )
     group.add_argument(
         "--schedule", metavar="FILE", help="entries with cron or every, in YAML or JSON"
@@ -302,12 +311,14 @@ def _add_scheduling(parser: _Parser) -> None:
     group.add_argument(
         "--dynamic",
         action="store_true",
-        help="follow the entries in Redis too, as set_schedule writes them (default: $DYNAMIC_SCHEDULE)",
+        help="follow the entries in Redis too, as set_schedule writes them (default: "
+        "$DYNAMIC_SCHEDULE)",
     )
     group.add_argument(
         "--catch-up",
         action="store_true",
-        help="make up the last moment that an entry missed while no scheduler ran (default: as Ruby, none)",
+        help="make up the last moment that an entry missed while no scheduler ran (default: as "
+        "Ruby, none)",
     )
     group.add_argument(
         "--front",

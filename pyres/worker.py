@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from pyres import hooks, loading, payload
-from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
+from pyres.client import LONGEST_POP, ResQ, as_resq
 from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
 from pyres.performer import Performer
@@ -36,7 +36,8 @@ class Worker(Performer):
 
     `queues` in order of priority, with wildcards and !negations; `timeout` seconds a job may take;
     `grace` seconds a job gets to finish after TERM or INT; `blocking_pop=False` takes with LPOP and
-    pauses when all queues are empty; `reinit_gevent` makes gevent's hub anew in each child; `allow` are the dotted prefixes that payloads may name.
+    pauses when all queues are empty; `reinit_gevent` makes gevent's hub anew in each child; `allow`
+    are the dotted prefixes that payloads may name.
     """
 
     def __init__(
@@ -133,7 +134,9 @@ class Worker(Performer):
 
     @property
     def started(self) -> str | None:
-        """When the worker registered: whole epoch seconds as text. Setting it writes the key, None deletes it."""
+        """When the worker registered: whole epoch seconds as text. Setting it writes the key, None
+        deletes it.
+        """
         return self.resq.store.workers.started(str(self))
 
     @started.setter
@@ -249,7 +252,9 @@ class Worker(Performer):
     # One job, one child
 
     def fork_worker(self, job: Job) -> None:
-        """Perform a job in a child and wait for it; then the job is counted and the hand is empty."""
+        """Perform a job in a child and wait for it; then the job is counted and the hand
+        is empty.
+        """
         if job.hand is None:
             self.working_on(job)
         self._perform_in_child(job)
@@ -260,7 +265,8 @@ class Worker(Performer):
         self.before_fork(job)
         self._prepare(job.name)
         logger.info("Got %s", job)
-        # Before the fork, so that both show it: after it each would have to copy the pages for that.
+        # Before the fork, so that both show it: after it each would have to copy the pages for
+        # that.
         self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
         self.child = self.children.fork(lambda: self._be_child(job))
         exit, late = self._wait_for_child(self.child)
@@ -269,7 +275,9 @@ class Worker(Performer):
             self._record_dirty_exit(job, exit, late)
 
     def _prepare(self, name: str) -> None:
-        """Learn a class's hooks once, here, if its module is imported already; else each child would."""
+        """Learn a class's hooks once, here, if its module is imported already; else each child
+        would.
+        """
         if name not in self._prepared and (target := loading.loaded(name)) is not None:
             hooks.learn(target)
             self._prepared.add(name)
@@ -321,7 +329,9 @@ class Worker(Performer):
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _beat_while_waiting(self, now: float) -> None:
-        """A sign of life during a long job; a server that is gone must not keep us from the child."""
+        """A sign of life during a long job; a server that is gone must not keep us from
+        the child.
+        """
         if not self.signals.installed or now < self._next_beat:
             return
         self._next_beat = now + HEARTBEAT
@@ -339,7 +349,8 @@ class Worker(Performer):
         else:
             error = CrashError(f"the process of the job {exit}")
         logger.error("%s: %s", job, error)
-        # In a child again: to run the class's hooks its module is needed, and a module that just took
+        # In a child again: to run the class's hooks its module is needed, and a module that just
+        # took
         # a process down must not be imported into the worker.
         pid = self.children.fork(lambda: self._be_undertaker(job, error))
         end = time.monotonic() + UNDERTAKER_TIMEOUT

@@ -1,6 +1,7 @@
 """Which backend keeps the failures, and the questions one can ask of it.
 
-`pyres.failure.backend = MyBackend` puts another in place, at any time, also from inside a job module.
+`pyres.failure.backend = MyBackend` puts another in place, at any time, also from inside a job
+module.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def requeue(resq: ResQ, failure_object: BaseBackend) -> None:
 
 
 def retry(resq: ResQ, queue: str, payload: bytes | str) -> int:
-    """Move the payload of a raw record (or `redis_value`) to a queue and delete the record, or neither.
+    """Move the payload of a raw record (or `redis_value`) to a queue and delete the record, or
+    neither.
 
     0 when the record is gone already: another operator was quicker, and nothing is done twice.
     """

@@ -38,7 +38,9 @@ class BaseBackend:
         self._payload = payload
 
     def _parse_traceback(self, trace: Any) -> list[str]:
-        """The backtrace as lines, innermost last; the worker's own frames at the top are left out."""
+        """The backtrace as lines, innermost last; the worker's own frames at the top are
+        left out.
+        """
         try:
             frames = traceback.extract_tb(trace)
         except Exception:  # noqa: BLE001 - a broken __loader__ must not cost the record
@@ -86,7 +88,9 @@ class BaseBackend:
 
 
 def _tried(payload: Any) -> str:
-    """How often the job was performed, where that was more than once; Resque's record has no field for it."""
+    """How often the job was performed, where that was more than once; Resque's record has no field
+    for it.
+    """
     retried = payload.get("retry_attempt") if isinstance(payload, dict) else None
     return f" (tried {retried + 1} times)" if isinstance(retried, int) and retried > 0 else ""
 

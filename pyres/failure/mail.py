@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class MailBackend(BaseBackend):
     """A mail for each failure; subclass it and set the attributes.
 
-    A mail is not a record: put it behind RedisBackend in a MultipleBackend, so that a dead mail host
-    costs a mail and not the failure. `subject` may hold {queue}, {worker} and {exception}.
+    A mail is not a record: put it behind RedisBackend in a MultipleBackend, so that a dead mail
+    host costs a mail and not the failure. `subject` may hold {queue}, {worker} and {exception}.
     """
 
     subject = "[Pyres Failure] on {queue}"
@@ -33,7 +33,9 @@ class MailBackend(BaseBackend):
     smtp_timeout: float = 10
 
     def save(self, resq: ResQ | None = None) -> None:
-        """Send the mail, if there is a host and a recipient. Raises OSError or smtplib.SMTPException."""
+        """Send the mail, if there is a host and a recipient. Raises OSError or
+        smtplib.SMTPException.
+        """
         if not self.recipients or not self.from_user or not self.smtp_host:
             return
         self.send_message(self.create_message())

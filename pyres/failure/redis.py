@@ -92,8 +92,9 @@ class RedisBackend(BaseBackend):
     ) -> int:
         """Retry every record, or those of one queue or class; how many were moved.
 
-        Works through a page at a time, so that a million need no memory; `progress` is told how many
-        were moved so far after each batch. Cut short, what was moved is moved and the rest stands.
+        Works through a page at a time, so that a million need no memory; `progress` is told how
+        many were moved so far after each batch. Cut short, what was moved is moved and the rest
+        stands.
         """
         return cls._in_batches(resq, queue, klass, cls._retry_batch, progress)
 
@@ -137,7 +138,9 @@ class RedisBackend(BaseBackend):
         act: Callable[[ResQ, str, list[bytes]], int],
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Do something to every record that matches, from the head, where removing costs nothing."""
+        """Do something to every record that matches, from the head, where removing costs
+        nothing.
+        """
         done = 0
         for name in cls.lists(resq, queue):
             left, start = resq.store.failed.count(name), 0
@@ -166,7 +169,9 @@ class RedisBackend(BaseBackend):
 
 
 def shown(raw: bytes) -> dict[str, Any]:
-    """A record for a reader, with `redis_value`; one that is no record is shown as a record about itself."""
+    """A record for a reader, with `redis_value`; one that is no record is shown as a record about
+    itself.
+    """
     try:
         record = json_parser.loads(raw)
     except UndecodableError as error:
@@ -196,7 +201,9 @@ def _stand_in(raw: bytes, error: str) -> dict[str, Any]:
 
 
 def raw_record(record: bytes | str) -> bytes:
-    """The exact bytes of a record that is given raw or as `redis_value` (base64). BadOptionError if neither."""
+    """The exact bytes of a record that is given raw or as `redis_value` (base64). BadOptionError if
+    neither.
+    """
     octets = record.encode("utf-8", "surrogateescape") if isinstance(record, str) else record
     if octets[:1] in (b"{", b""):
         return octets

@@ -56,8 +56,8 @@ class Exit:
 class Children:
     """The children of one daemon, in order of birth.
 
-    A daemon with several children handles SIGCHLD in its Signals (with `wake`), so that a death ends
-    its wait. One that waits for a lone child needs no handler at all.
+    A daemon with several children handles SIGCHLD in its Signals (with `wake`), so that a death
+    ends its wait. One that waits for a lone child needs no handler at all.
     """
 
     def __init__(self, signals: Signals) -> None:
@@ -107,7 +107,9 @@ class Children:
             os._exit(code & 0xFF)
 
     def wait(self, pid: int, timeout: float | None = None, fds: Sequence[int] = ()) -> Exit | None:
-        """The end of one child; None when `timeout` passed, a signal came or one of `fds` can be read."""
+        """The end of one child; None when `timeout` passed, a signal came or one of `fds` can be
+        read.
+        """
         if timeout is None and not fds and not self.signals.installed:
             return self._ended(pid, _waitpid(pid, 0)[1])
         watched = _pidfd(pid)
@@ -120,7 +122,9 @@ class Children:
         return self._ended(pid, _waitpid(pid, 0)[1]) if watched in ready else None
 
     def _wait_polling(self, pid: int, timeout: float | None, fds: Sequence[int]) -> Exit | None:
-        """wait() where the kernel has no pidfd: looks again after growing pauses of at most 0.05 s."""
+        """wait() where the kernel has no pidfd: looks again after growing pauses of at
+        most 0.05 s.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         pause = 0.0005
         while True:
@@ -138,7 +142,9 @@ class Children:
         return Exit(pid, os.waitstatus_to_exitcode(status))
 
     def reap(self) -> list[Exit]:
-        """All of ours that have ended; never anybody else's children, which their owner waits for."""
+        """All of ours that have ended; never anybody else's children, which their owner
+        waits for.
+        """
         exits = []
         for pid in list(self.pids):
             try:
@@ -163,7 +169,9 @@ class Children:
         self._hurried = True
 
     def stop(self, grace: float, signum: int = signal.SIGTERM) -> Iterator[Exit]:
-        """`signum` to all at once, `grace` seconds for all together, then SIGKILL; each end as it comes."""
+        """`signum` to all at once, `grace` seconds for all together, then SIGKILL; each end as it
+        comes.
+        """
         self.kill(signum)
         end = time.monotonic() + grace
         while self.pids and not self._hurried and (left := end - time.monotonic()) > 0:

@@ -19,5 +19,7 @@ def native(module: str, name: str) -> Any:
 
 
 def make_gevent_anew() -> None:
-    """In a forked child: give gevent a hub of its own in place of the parent's. ImportError without gevent."""
+    """In a forked child: give gevent a hub of its own in place of the parent's. ImportError without
+    gevent.
+    """
     importlib.import_module("gevent").reinit()

@@ -28,7 +28,9 @@ class Reports:
         self.tell(DONE)
 
     def hear(self) -> dict[int, float]:
-        """In the parent: each pid that has said something since, and the last thing: seconds, or DONE."""
+        """In the parent: each pid that has said something since, and the last thing: seconds, or
+        DONE.
+        """
         raw = b""
         with contextlib.suppress(BlockingIOError):
             raw = os.read(self.reader, 1024 * _ONE.size)

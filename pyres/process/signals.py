@@ -16,7 +16,8 @@ from pyres.process.native import native
 
 _poll = native("select", "poll")
 
-# The signal module makes enum members of what these return: three quarters of their cost, for what is
+# The signal module makes enum members of what these return: three quarters of their cost, for what
+# is
 # thrown away here, twice a job; and in a child each page that they touch has to be copied first.
 _sigmask = _signal.pthread_sigmask
 _set_handler = _signal.signal

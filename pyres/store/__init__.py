@@ -71,7 +71,9 @@ class Store:
         return Batch(self.client, self.keys.namespace, atomic)
 
     def scan(self, match: str = "*", count: int = 1000) -> Iterator[str]:
-        """Every key of the namespace, without the namespace; never blocks the server as KEYS does."""
+        """Every key of the namespace, without the namespace; never blocks the server as
+        KEYS does.
+        """
         for key in self.client.scan_iter(match=f"{self.keys.prefix}{match}", count=count):
             yield self.keys.bare(text(key))
 
@@ -83,8 +85,8 @@ class Store:
 class Batch(Store):
     """Writes that go out together; reads make no sense here.
 
-    `atomic`: all of them in one MULTI. A batch that watches a key is not carried out when the key has
-    changed since.
+    `atomic`: all of them in one MULTI. A batch that watches a key is not carried out when the key
+    has changed since.
     """
 
     def __init__(self, client: Any, namespace: str, atomic: bool) -> None:
@@ -102,7 +104,9 @@ class Batch(Store):
         return len(self._pipe.command_stack)
 
     def send(self) -> bool:
-        """Carry out what was collected; False when a watched key had changed, and then nothing was."""
+        """Carry out what was collected; False when a watched key had changed, and then
+        nothing was.
+        """
         try:
             self._pipe.execute()
         except WatchError:
@@ -130,7 +134,9 @@ class _Collecting:
         return []
 
     def register_script(self, source: str) -> Any:
-        """The script as an EVAL: a pipeline cannot learn of an unknown EVALSHA before it is sent."""
+        """The script as an EVAL: a pipeline cannot learn of an unknown EVALSHA before it
+        is sent.
+        """
 
         def run(keys: list[Any], args: list[Any], client: Any = None) -> Any:
             return self._pipe.eval(source, len(keys), *keys, *args)

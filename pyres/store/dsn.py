@@ -49,7 +49,9 @@ class DSN:
 
     @classmethod
     def parse(cls, text: str, password: str | None = None) -> DSN:
-        """The DSN in a text; `password` is used where the text has none. BadDSNError names what is wrong."""
+        """The DSN in a text; `password` is used where the text has none. BadDSNError names what is
+        wrong.
+        """
         if not isinstance(text, str) or not text.strip():
             raise BadDSNError(f"{text!r} is no DSN. {BadDSNError.__doc__}")
         scheme, mark, rest = text.strip().partition("://")
@@ -212,8 +214,9 @@ def _client(connection_class: Any, settings: dict[str, Any]) -> Any:
 def _ours() -> dict[str, Any]:
     """The settings that make a lost reply our decision.
 
-    redis-py 8 repeats a command up to ten times after an error: a pop that is repeated loses what the
-    first one popped. Its greeting (CLIENT SETINFO, twice) costs each forked child two round trips.
+    redis-py 8 repeats a command up to ten times after an error: a pop that is repeated loses what
+    the first one popped. Its greeting (CLIENT SETINFO, twice) costs each forked child two round
+    trips.
     """
     wanted: dict[str, Any] = {
         "decode_responses": False,

@@ -12,7 +12,9 @@ from pyres.store.text import spelt, text
 
 
 class Failed:
-    """Lists of failure records; `name` is `failed`, or `<queue>_failed` of the multi-queue backend."""
+    """Lists of failure records; `name` is `failed`, or `<queue>_failed` of the multi-queue
+    backend.
+    """
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
@@ -85,7 +87,9 @@ class Failed:
         payload: bytes,
         name: str = "failed",
     ) -> bool:
-        """Resque's requeue: mark the record at `index` and push its payload, if it still stands there."""
+        """Resque's requeue: mark the record at `index` and push its payload, if it still stands
+        there.
+        """
         script = scripts.load(self.client, "requeue_failed")
         keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]
         return bool(script(keys=keys, args=[index, record, marked, payload, spelt(queue)]))

@@ -21,7 +21,9 @@ class Queues:
         self.keys = keys
 
     def push(self, queue: str, payloads: Sequence[bytes]) -> None:
-        """Append payloads; the queue is announced each time, since another process may have removed it."""
+        """Append payloads; the queue is announced each time, since another process may have removed
+        it.
+        """
         pipe = self.client.pipeline(transaction=False)
         self.push_into(pipe, queue, payloads)
         pipe.execute()
@@ -36,7 +38,9 @@ class Queues:
         self.client.sadd(self.keys.queues, spelt(queue))
 
     def pop(self, queues: Sequence[str]) -> tuple[str, bytes] | None:
-        """Remove and return the oldest payload of the first queue that has one; into nobody's hand."""
+        """Remove and return the oldest payload of the first queue that has one; into
+        nobody's hand.
+        """
         for queue in queues:
             payload = self.client.lpop(self.keys.queue(queue))
             if payload is not None:

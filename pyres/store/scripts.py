@@ -1,4 +1,6 @@
-"""Loads a Lua script of `lua/` by name; a missing one is noticed at the first load, not at 3 a.m."""
+"""Loads a Lua script of `lua/` by name; a missing one is noticed at the first load, not at
+3 a.m.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The hot path: one connection, one script, one job in hand.
 
 Everything a worker or minion sends for a job that goes well is one EVALSHA that counts the job just
-done and takes the next into the hand `worker:<id>`. The reply may be lost with the connection, never
-the job: it stands in the hand, and `take` finds it there when it is called again.
+done and takes the next into the hand `worker:<id>`. The reply may be lost with the connection,
+never the job: it stands in the hand, and `take` finds it there when it is called again.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ class Taker:
         return self._taken(self._script(b"%b%b%b" % (head, run_at.encode(), self._tail)), run_at)
 
     def finish(self, run_at: str) -> None:
-        """Count the job in hand and empty the hand, taking nothing; to be called again like take."""
+        """Count the job in hand and empty the hand, taking nothing; to be called again
+        like take.
+        """
         if self._in_doubt and self._resolve(True):
             return
         if self._processed is None:
@@ -221,7 +223,9 @@ class Taker:
         return int(self._command("GET", self.keys.stat(f"processed:{self.worker_id}")) or 0)
 
     def start_pop(self, timeout: float) -> None:
-        """Ask for the next payload of any queue, to be waited for on fileno() for `timeout` seconds."""
+        """Ask for the next payload of any queue, to be waited for on fileno() for `timeout`
+        seconds.
+        """
         self.connect()
         with self._translated():
             words = ("BLPOP", *self._queue_keys, str(timeout))
@@ -288,9 +292,9 @@ class Taker:
     def _send(self, packed: bytes) -> Any:
         """One call and its reply, straight on the socket.
 
-        redis-py's way to a reply goes through a dozen functions. In a parent that forks for each job
-        every one of them costs a page to be copied, which made half of the price of a take there; and
-        in a minion a third of it.
+        redis-py's way to a reply goes through a dozen functions. In a parent that forks for each
+        job every one of them costs a page to be copied, which made half of the price of a take
+        there; and in a minion a third of it.
         """
         try:
             self._connection._sock.sendall(packed)
@@ -323,7 +327,9 @@ class Taker:
             raise
 
     def disconnect(self) -> None:
-        """Close the connection; the next call opens it again, after a failover to the new primary."""
+        """Close the connection; the next call opens it again, after a failover to the new
+        primary.
+        """
         if self._connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 self._connection.disconnect()

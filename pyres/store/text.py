@@ -9,5 +9,7 @@ def text(value: bytes | str) -> str:
 
 
 def spelt(name: str) -> str | bytes:
-    """The name as redis-py can send it: one that was no UTF-8 goes out with the bytes it came with."""
+    """The name as redis-py can send it: one that was no UTF-8 goes out with the bytes it
+    came with.
+    """
     return name if name.isascii() else name.encode("utf-8", "surrogateescape")

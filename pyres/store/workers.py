@@ -21,7 +21,8 @@ class Workers:
         self.keys = keys
 
     def register(self, worker_id: str, started: str, minion: bool = False) -> None:
-        """Announce a worker with the text of its `started`; together, so that none is half known.
+        """Announce a worker with the text of its `started`; together, so that none is half
+        known.
         """
         pipe = self.client.pipeline(transaction=True)
         pipe.sadd(self.keys.workers, spelt(worker_id))

@@ -244,7 +244,10 @@ def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:
 )
 def test_a_worker_is_known_by_its_title(shown: str, works: bool) -> None:
     """OLD-FAULTS B46, B7."""
-    code = f"import setproctitle, signal; setproctitle.setproctitle({shown!r}); print(1, flush=True); signal.pause()"
+    code = (
+        f"import setproctitle, signal; setproctitle.setproctitle({shown!r}); "
+        "print(1, flush=True); signal.pause()"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
