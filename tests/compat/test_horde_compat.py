@@ -121,7 +121,8 @@ class KhanTests(PyResTests):
         self.assertEqual(set(found.values()), {khan.schedule_shutdown})
 
     def test_commands_are_obeyed(self):
-        program = f"from pyres.horde import Khan; Khan.run(1, ['basic'], {self.dsn!r}, interval=0.1)"
+        run = f"Khan.run(1, ['basic'], {self.dsn!r}, interval=0.1)"
+        program = f"from pyres.horde import Khan; {run}"
         process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
         here = f"{platform.node()}:{process.pid}"
         try:

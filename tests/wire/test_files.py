@@ -14,6 +14,7 @@ from tests.wire.comparing import (
     GOLDEN,
     NOT_OURS,
     RULES,
+    assert_as_golden,
     golden,
     names,
     restore,
@@ -52,6 +53,19 @@ def test_a_dump_that_is_restored_is_dumped_the_same(redis, name):
     restore(redis, dump)
 
     assert keyspace(redis) == dump
+
+
+@pytest.mark.parametrize(
+    "change", ["SET resque:stray 1", "SREM resque:queues raw", "DEL resque:queues"]
+)
+def test_a_key_too_many_or_too_few_is_noticed(redis, change):
+    restore(redis, golden("01b_enqueue_queues")["redis"])
+    assert_as_golden(redis, "01b_enqueue_queues")
+
+    redis.execute_command(*change.split())
+
+    with pytest.raises(AssertionError):
+        assert_as_golden(redis, "01b_enqueue_queues")
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="no ../shared/golden beside the repository")
