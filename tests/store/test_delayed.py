@@ -12,7 +12,7 @@ import pytest
 from pyres import ResQ, job
 from pyres.exceptions import BadScheduleError
 from pyres.scheduler import Scheduler
-from pyres.store import Move
+from pyres.store import Firing, Move
 from tests.jobs import EchoJob, NoopJob
 from tests.servers import keyspace
 
@@ -379,3 +379,35 @@ def test_a_removed_class_without_arguments_is_not_one_with_any(resq):
 
     assert resq.remove_delayed(NoopJob) == 0
     assert resq.delayed_at(NoopJob) == []
+
+
+def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
+    unique, schedules = resq.store.unique, resq.store.schedules
+
+    assert unique.push("one", "done:5.0", 9000, "q", BYTES) is True
+    assert unique.push("one", "done:6.0", 9000, "q", BYTES) is False
+    assert unique.put_off("two", ":5.0", 9000, NOW, BYTES) is True
+    assert unique.put_off("two", ":6.0", 9000, NOW, BYTES) is False
+    firing = Firing("\u00e9", NOW, NOW - 1, "now", "q", BYTES)
+    assert [schedules.fire(firing), schedules.fire(firing)] == [1, 0]
+
+    assert redis.lrange("resque:queue:q", 0, -1) == [BYTES, BYTES]
+    assert resq.store.delayed.peek(NOW, 0, 10) == [BYTES]
+    unique.release("one", "start", None)
+    unique.release("one", "done", 4.5)
+    assert redis.exists("resque:pyres:unique:one")
+    unique.release("one", "done", 5.0)
+    assert not redis.exists("resque:pyres:unique:one")
+
+
+def test_the_masters_lock_is_taken_renewed_and_released_by_value(resq, redis):
+    schedules = resq.store.schedules
+
+    assert schedules.lock("me:1", 10) == (True, "me:1", 10)
+    ours, holder, seconds = schedules.lock("you:2", 10)
+    assert (ours, holder) == (False, "me:1")
+    assert 0 < seconds <= 10
+    assert schedules.unlock("you:2") is False
+    assert schedules.unlock("me:1") is True
+    redis.set("resque:resque:resque_scheduler_master_lock", "for:ever")
+    assert schedules.lock("me:1", 10) == (False, "for:ever", None)
