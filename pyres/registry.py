@@ -143,7 +143,11 @@ class Registry:
         batch = self.resq.store.batch(atomic=True)
         hand = batch.watch(batch.keys.worker(worker_id))
         if hand is not None:
-            self._record(batch, worker_id, hand, error, silent)
+            try:
+                self._record(batch, worker_id, hand, error, silent)
+            except BaseException:
+                batch.discard()
+                raise
         batch.workers.unregister(worker_id)
         if not batch.send():
             return False

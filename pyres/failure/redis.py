@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,22 @@ class RedisBackend(BaseBackend):
 
     @classmethod
     def all(
-        cls, resq: ResQ, start: int = 0, count: int = 1, queue: str | None = None
+        cls,
+        resq: ResQ,
+        start: int = 0,
+        count: int = 1,
+        queue: str | None = None,
+        klass: str | None = None,
     ) -> list[dict[str, Any]]:
         """`count` records from index `start`, oldest first, each with its `redis_value`.
 
-        `redis_value` is the raw record in base64, by which retry and delete find it again.
+        Of one queue or one class if given. `redis_value` is the raw record in base64, by which
+        retry and delete find it again.
         """
+        if cls._must_look(queue, klass):
+            found_raw = (raw for _, raw in cls.matching(resq, queue, klass))
+            end = None if count < 0 else start + count
+            return [shown(raw) for raw in itertools.islice(found_raw, start, end)]
         found: list[dict[str, Any]] = []
         for name in cls.lists(resq, queue):
             size = resq.store.failed.count(name)
@@ -60,6 +71,11 @@ class RedisBackend(BaseBackend):
             )
             start = max(0, start - size)
         return found
+
+    @classmethod
+    def _must_look(cls, queue: str | None, klass: str | None) -> bool:
+        """Whether the records have to be looked at to know which are meant."""
+        return queue is not None or klass is not None
 
     @classmethod
     def clear(cls, resq: ResQ, queue: str | None = None, klass: str | None = None) -> int:
@@ -135,7 +151,7 @@ class RedisBackend(BaseBackend):
         resq: ResQ,
         queue: str | None,
         klass: str | None,
-        act: Callable[[ResQ, str, list[bytes]], int],
+        act: Callable[[ResQ, str, list[bytes]], tuple[int, int]],
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Do something to every record that matches, from the head, where removing costs
@@ -146,26 +162,25 @@ class RedisBackend(BaseBackend):
             left, start = resq.store.failed.count(name), 0
             while left > 0 and (records := resq.store.failed.page(start, min(BATCH, left), name)):
                 left -= len(records)
-                acted = act(resq, name, [raw for raw in records if _matches(raw, queue, klass)])
-                # What was left standing is not looked at again.
-                start += len(records) - acted
+                chosen = [raw for raw in records if _matches(raw, queue, klass)]
+                acted, left_alone = act(resq, name, chosen)
+                # What was left standing is not looked at again; what somebody else took meanwhile
+                # stands no more.
+                start += len(records) - len(chosen) + left_alone
                 done += acted
                 if progress:
                     progress(done)
         return done
 
     @classmethod
-    def _delete_batch(cls, resq: ResQ, name: str, records: list[bytes]) -> int:
-        return resq.store.failed.delete_many(records, name) if records else 0
+    def _delete_batch(cls, resq: ResQ, name: str, records: list[bytes]) -> tuple[int, int]:
+        return resq.store.failed.delete_many(records, name) if records else 0, 0
 
     @classmethod
-    def _retry_batch(cls, resq: ResQ, name: str, records: list[bytes]) -> int:
-        moves = []
-        for raw in records:
-            record = _record_of(raw)
-            if record["queue"]:
-                moves.append((raw, record["queue"], payload.encode(record["payload"])))
-        return resq.store.failed.retry_many(moves, name) if moves else 0
+    def _retry_batch(cls, resq: ResQ, name: str, records: list[bytes]) -> tuple[int, int]:
+        moves = [move for raw in records if (move := _move_of(raw))]
+        moved = resq.store.failed.retry_many(moves, name) if moves else 0
+        return moved, len(records) - len(moves)
 
 
 def shown(raw: bytes) -> dict[str, Any]:
@@ -219,6 +234,19 @@ def _record_of(raw: bytes) -> dict[str, Any]:
     record = shown(raw)
     del record["redis_value"]
     return record
+
+
+def _move_of(raw: bytes) -> tuple[bytes, str, bytes] | None:
+    """The record, its queue and its payload; None for what cannot be retried and so stays."""
+    record = _record_of(raw)
+    queue = record["queue"]
+    if not isinstance(queue, str) or not queue:
+        return None
+    try:
+        queue.encode("utf-8")
+        return raw, queue, payload.encode(record["payload"])
+    except ValueError:
+        return None
 
 
 def _payload_of(raw: bytes) -> Any:

@@ -26,6 +26,10 @@ class RedisMultiQueueBackend(RedisBackend):
         return [resq.store.keys.failed_name(queue)]
 
     @classmethod
+    def _must_look(cls, queue: str | None, klass: str | None) -> bool:
+        return klass is not None
+
+    @classmethod
     def count(cls, resq: ResQ, queue: str | None = None, klass: str | None = None) -> int:
         """How many records there are, of one queue or one class if given."""
         if klass is None:

@@ -682,12 +682,12 @@ def test_a_bad_dsn_is_an_error_that_names_its_part(dsn, message):
         ResQ(dsn)
 
 
-@pytest.mark.parametrize("server", [None, 7, object(), ("localhost", 6379)])
-def test_what_is_no_server_is_an_error(server, resq):
+@pytest.mark.parametrize("given", [None, 7, object(), ("localhost", 6379)])
+def test_what_is_no_server_is_an_error(resq, given):
     with pytest.raises(BadServerError, match="is no server"):
-        ResQ(server)
+        ResQ(given)
     with pytest.raises(BadServerError, match="is no server"):
-        resq.redis = server
+        resq.redis = given
 
 
 def test_the_server_can_be_set(server, redis):

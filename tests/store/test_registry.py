@@ -1,0 +1,364 @@
+"""Who is registered and alive, and what becomes of the job of one who is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from pyres.exceptions import CrashError
+from pyres.registry import HEARTBEAT, PRUNE_AFTER, Registry, split_id
+from pyres.worker import Worker
+
+ME = "here:1:mail"
+LOCK = "resque:pruning_dead_workers_in_progress"
+
+
+def registry(resq: ResQ, worker_id: str = ME, alive: tuple[int, ...] = (), **more) -> Registry:
+    """The registry of a worker on a host where these pids are workers."""
+    return Registry(resq, worker_id, alive=lambda pid: pid in alive, **more)
+
+
+def enlist(redis: Redis, worker_id: str | bytes, hand: bytes | None = None) -> None:
+    """A worker as it registers itself, with all that belongs to it."""
+    octets = worker_id if isinstance(worker_id, bytes) else worker_id.encode()
+    redis.sadd("resque:workers", octets)
+    redis.set(b"resque:worker:%b:started" % octets, 1)
+    redis.set(b"resque:stat:processed:" + octets, 4)
+    redis.set(b"resque:stat:failed:" + octets, 1)
+    if hand is not None:
+        redis.set(b"resque:worker:" + octets, hand)
+
+
+def held(payload: bytes, queue: bytes = b"mail") -> bytes:
+    return b'{"queue":"%b","run_at":"2026-11-23T16:01:09Z","payload":%b}' % (queue, payload)
+
+
+JOB = b'{"class":"A","args":[1],"more":2}'
+
+
+def beat_at(redis: Redis, worker_id: str, ago: float) -> None:
+    moment = datetime.fromtimestamp(redis.time()[0], UTC) - timedelta(seconds=ago)
+    redis.hset("resque:workers:heartbeat", worker_id, moment.isoformat(timespec="seconds"))
+
+
+def ids(redis: Redis) -> set[str]:
+    return {
+        member.decode("utf-8", "surrogateescape") for member in redis.smembers("resque:workers")
+    }
+
+
+def records(redis: Redis) -> list[dict]:
+    return [json.loads(raw) for raw in redis.lrange("resque:failed", 0, -1)]
+
+
+@pytest.mark.parametrize("minion", [False, True])
+def test_registering_writes_what_resque_reads(resq, redis, monkeypatch, minion):
+    monkeypatch.setattr(ResQ, "_current_time", staticmethod(lambda: datetime(2026, 11, 23, 16, 1)))
+
+    registry(resq, minion=minion).register()
+
+    assert ids(redis) == {ME}
+    assert redis.smembers("resque:minions") == ({ME.encode()} if minion else set())
+    started = int(datetime(2026, 11, 23, 16, 1).timestamp())
+    assert redis.get(f"resque:worker:{ME}:started") == str(started).encode()
+    beat = datetime.fromisoformat(redis.hget("resque:workers:heartbeat", ME).decode())
+    assert beat.tzinfo is not None
+    assert beat.microsecond == 0
+    assert abs(beat.timestamp() - redis.time()[0]) <= 2
+
+
+def test_unregistering_leaves_nothing(resq, redis):
+    enlist(redis, ME, held(JOB))
+    redis.sadd("resque:minions", ME)
+    beat_at(redis, ME, 0)
+
+    registry(resq).unregister()
+
+    assert redis.keys() == []
+
+
+def test_a_sign_of_life_is_the_servers_time(resq, redis):
+    registry(resq).register()
+    beat_at(redis, ME, 1000)
+
+    registry(resq).beat()
+
+    beat = datetime.fromisoformat(redis.hget("resque:workers:heartbeat", ME).decode())
+    assert abs(beat.timestamp() - redis.time()[0]) <= 2
+
+
+def test_one_that_was_pruned_alive_registers_again(resq, redis, caplog):
+    registry(resq, minion=True).register()
+    redis.flushall()
+
+    with caplog.at_level(logging.WARNING, "pyres"):
+        registry(resq, minion=True).beat()
+
+    assert "was unregistered by somebody else; registering again" in caplog.text
+    assert ids(redis) == {ME}
+    assert redis.smembers("resque:minions") == {ME.encode()}
+    assert redis.exists(f"resque:worker:{ME}:started")
+
+
+def test_started_is_stamped_once(resq, redis):
+    registry(resq).register()
+    redis.set(f"resque:worker:{ME}:started", 5)
+
+    registry(resq).beat()
+
+    assert redis.get(f"resque:worker:{ME}:started") == b"5"
+
+
+# Pruning
+
+
+def test_living_workers_stay_however_many_there_are(resq, redis):
+    # B7 of the old faults: 5 ran, and 3 of them were thrown out
+    for pid in range(1, 6):
+        enlist(redis, f"here:{pid}:mail")
+
+    assert registry(resq, alive=(2, 3, 4, 5)).prune() == []
+
+    assert len(ids(redis)) == 5
+    assert redis.get("resque:stat:processed:here:5:mail") == b"4"
+
+
+def test_one_whose_pid_is_no_worker_is_gone_with_all_that_was_its(resq, redis):
+    enlist(redis, "here:2:mail")
+    redis.sadd("resque:minions", "here:2:mail")
+    beat_at(redis, "here:2:mail", 0)
+
+    assert registry(resq).prune() == ["here:2:mail"]
+
+    assert redis.keys() == [LOCK.encode()]
+
+
+def test_other_hosts_are_left_alone_while_they_give_signs_of_life(resq, redis):
+    enlist(redis, "there:2:mail", held(JOB))
+    enlist(redis, "heretoo:3:mail")
+    beat_at(redis, "there:2:mail", PRUNE_AFTER - 10)
+
+    assert registry(resq).prune() == []
+
+    assert ids(redis) == {"there:2:mail", "heretoo:3:mail"}
+
+
+def test_a_host_that_fell_silent_is_pruned_by_its_last_sign_of_life(resq, redis):
+    enlist(redis, "there:2:mail", held(JOB))
+    beat_at(redis, "there:2:mail", PRUNE_AFTER + 10)
+
+    assert registry(resq).prune() == ["there:2:mail"]
+
+    assert ids(redis) == set()
+    record = records(redis)[0]
+    assert record["exception"] == "PruneDeadWorkerDirtyExitError"
+    assert record["error"] == "Worker there:2:mail did not gracefully exit while processing A"
+
+
+@pytest.mark.parametrize("beat", ["", "yesterday", "\udcff", "1763900000", "2026-13-45T00:00:00Z"])
+def test_a_sign_of_life_that_cannot_be_read_says_nothing(resq, redis, beat):
+    enlist(redis, "there:2:mail")
+    redis.hset("resque:workers:heartbeat", "there:2:mail", beat.encode("utf-8", "surrogateescape"))
+
+    assert registry(resq).prune() == []
+
+
+def test_one_of_this_host_that_fell_silent_is_pruned_too(resq, redis):
+    enlist(redis, "here:2:mail")
+    beat_at(redis, "here:2:mail", PRUNE_AFTER + 10)
+
+    assert registry(resq, alive=(2,)).prune() == ["here:2:mail"]
+
+
+def test_the_job_of_a_dead_one_becomes_a_failure_and_is_counted_once(resq, redis):
+    # B31 of the old faults: the job was lost, and its key stayed for ever
+    enlist(redis, "here:2:mail", held(JOB))
+
+    registry(resq).prune()
+
+    record = records(redis)[0]
+    assert record["payload"] == {"class": "A", "args": [1], "more": 2}
+    assert record["exception"] == "DirtyExitError"
+    assert record["error"] == "Job still being processed."
+    assert (record["worker"], record["queue"]) == ("here:2:mail", "mail")
+    assert redis.get("resque:stat:failed") == redis.get("resque:stat:processed") == b"1"
+    assert sorted(redis.scan_iter()) == [
+        b"resque:failed",
+        LOCK.encode(),
+        b"resque:stat:failed",
+        b"resque:stat:processed",
+    ]
+
+
+@pytest.mark.parametrize("payload", [b"\xff\x00", b"not json", b"[1]", b"null", b""])
+def test_a_poison_job_of_a_dead_one_is_a_failure_that_holds_its_bytes(resq, redis, payload):
+    enlist(redis, "here:2:mail", held(payload))
+
+    assert registry(resq).prune() == ["here:2:mail"]
+
+    record = records(redis)[0]
+    assert record["payload"]["class"] == "<undecodable>"
+    assert base64.b64decode(record["payload"]["raw"]) == payload
+    assert record["queue"] == "mail"
+
+
+@pytest.mark.parametrize("hand", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
+def test_a_hand_that_is_no_hand_is_a_failure_of_its_own(resq, redis, hand):
+    enlist(redis, "here:2:mail", hand)
+
+    assert registry(resq).prune() == ["here:2:mail"]
+
+    assert len(records(redis)) == 1
+    assert not redis.exists("resque:worker:here:2:mail")
+
+
+def test_two_that_find_the_same_dead_one_bury_its_job_once(resq, redis, server):
+    enlist(redis, "here:2:mail", held(JOB))
+    other = ResQ(server.dsn)
+    first, second = registry(resq), registry(other, "here:3:mail")
+    bury = second.bury
+
+    def both(worker_id, *args, **more) -> bool:
+        # The second looks while the first is between its look and its transaction.
+        assert bury(worker_id)
+        return False
+
+    original = first._record
+    first._record = lambda *args: (both("here:2:mail"), original(*args))[1]
+
+    assert first.bury("here:2:mail") is False
+
+    assert len(records(redis)) == 1
+    assert redis.get("resque:stat:failed") == b"1"
+    other.close()
+
+
+def test_one_that_takes_a_job_while_it_is_buried_stays(resq, redis):
+    enlist(redis, "here:2:mail", held(JOB))
+    first = registry(resq)
+    original = first._record
+
+    def record(*args) -> None:
+        redis.set("resque:worker:here:2:mail", held(b'{"class":"B","args":[]}'))
+        original(*args)
+
+    first._record = record
+
+    assert first.bury("here:2:mail") is False
+
+    assert ids(redis) == {"here:2:mail"}
+    assert records(redis) == []
+
+
+def test_whoever_knows_how_it_died_may_say_so(resq, redis):
+    enlist(redis, "here:2:mail", held(JOB))
+
+    registry(resq).bury("here:2:mail", CrashError("was killed by SIGKILL"))
+
+    assert records(redis)[0]["error"] == "was killed by SIGKILL"
+    assert records(redis)[0]["exception"] == "CrashError"
+
+
+def test_a_namesake_that_died_with_a_job_is_buried_when_one_registers(resq, redis):
+    # In a container every worker is pid 1 of one host.
+    enlist(redis, ME, held(JOB))
+
+    registry(resq).register()
+
+    assert len(records(redis)) == 1
+    assert not redis.exists(f"resque:worker:{ME}")
+    assert ids(redis) == {ME}
+
+
+# The lock
+
+
+def test_the_silent_are_pruned_by_one_at_a_time(resq, redis):
+    enlist(redis, "there:2:mail")
+    enlist(redis, "here:3:mail")
+    beat_at(redis, "there:2:mail", PRUNE_AFTER + 10)
+    redis.set(LOCK, "there:9:mail", ex=60)
+
+    assert registry(resq).prune() == ["here:3:mail"]
+
+    assert redis.get(LOCK) == b"there:9:mail"
+    assert ids(redis) == {"there:2:mail"}
+
+
+def test_the_lock_is_rubys_and_ends_by_itself(resq, redis):
+    registry(resq).prune()
+
+    assert redis.get(LOCK) == ME.encode()
+    assert HEARTBEAT - 5 < redis.ttl(LOCK) <= HEARTBEAT
+
+
+def test_a_lock_whose_holder_is_gone_from_this_host_is_taken_over(resq, redis):
+    enlist(redis, "there:2:mail")
+    beat_at(redis, "there:2:mail", PRUNE_AFTER + 10)
+    redis.set(LOCK, "here:3:mail", ex=60)
+
+    assert registry(resq).prune() == ["there:2:mail"]
+
+    assert redis.get(LOCK) == ME.encode()
+
+
+@pytest.mark.parametrize("holder", ["here:3:mail", "garbage", b"\xff"])
+def test_a_lock_whose_holder_lives_or_is_nobody_we_know_is_kept(resq, redis, holder):
+    redis.set(LOCK, holder, ex=60)
+
+    registry(resq, alive=(3,)).prune()
+
+    assert redis.get(LOCK) == (holder if isinstance(holder, bytes) else holder.encode())
+
+
+# Names
+
+
+def test_queues_with_colons_stop_nobody(resq, redis):
+    # B47 of the old faults: every new worker on any host crashed in prune
+    enlist(redis, "here:2:a:b,c:d", held(JOB, b"a:b"))
+    enlist(redis, "here:3:x:y")
+
+    assert registry(resq, "here:1:m:n", alive=(3,)).prune() == ["here:2:a:b,c:d"]
+
+    assert records(redis)[0]["queue"] == "a:b"
+    found = Worker.find("here:3:x:y", resq)
+    assert (found.hostname, found.pid, found.queues) == ("here", "3", ["x:y"])
+
+
+def test_an_id_is_host_pid_and_queues():
+    assert split_id("h:7:a:b,c") == ("h", 7, ["a:b", "c"])
+    with pytest.raises(ValueError, match="values to unpack"):
+        split_id("garbage")
+
+
+@pytest.mark.parametrize(
+    "poison", [b"", b"garbage", b"here", b"here:2", b"here:x:mail", b"\xff:2:mail", b":::"]
+)
+def test_what_is_no_id_among_the_workers_stops_nobody(resq, redis, poison):
+    # B48 of the old faults: Worker.all() held None
+    redis.sadd("resque:workers", poison, "here:2:mail")
+
+    assert registry(resq).prune() == ["here:2:mail"]
+
+    assert redis.smembers("resque:workers") == {poison}
+    assert all(isinstance(worker, Worker) for worker in Worker.all(resq))
+    assert Worker.working(resq) == []
+
+
+@pytest.mark.parametrize("queue", [b"\xff", "é".encode()])
+def test_a_dead_one_with_a_queue_of_any_name_is_pruned(resq, redis, queue):
+    enlist(redis, b"here:2:" + queue, held(JOB, queue))
+    redis.hset("resque:workers:heartbeat", b"here:2:" + queue, "x")
+
+    registry(resq).prune()
+
+    assert redis.smembers("resque:workers") == set()
+    assert redis.hgetall("resque:workers:heartbeat") == {}
+    assert len(records(redis)) == 1
