@@ -63,8 +63,8 @@ class BaseBackend:
             "exception": exception_name(self._exception),
             "error": exception_text(self._exception) + _tried(self._payload),
             "backtrace": self._parse_traceback(self._traceback),
-            "worker": "" if self._worker is None else _unicode(str(self._worker)),
-            "queue": _unicode(self._queue),
+            "worker": "" if self._worker is None else readable(str(self._worker)),
+            "queue": readable(self._queue),
         }
 
     def save(self, resq: ResQ | None = None) -> None:
@@ -87,9 +87,9 @@ class BaseBackend:
         return 0
 
 
-def _unicode(name: str) -> str:
-    """A name as JSON can hold it: a queue's may be bytes that are no UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def readable(name: str) -> str:
+    """A name as JSON and mail can hold it: a queue's may be bytes that are no UTF-8."""
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _tried(payload: Any) -> str:
