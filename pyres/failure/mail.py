@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyres import json_parser
 from pyres import payload as payloads
-from pyres.failure.base import BaseBackend, exception_name
+from pyres.failure.base import BaseBackend, exception_name, readable
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
@@ -50,7 +50,7 @@ class MailBackend(BaseBackend):
         subject = self.subject
         for token, value in tokens.items():
             subject = subject.replace(f"{{{token}}}", value)
-        return " ".join(subject.split())
+        return readable(" ".join(subject.split()))
 
     def create_message(self) -> EmailMessage:
         """The whole mail: what failed, with which arguments, and the backtrace."""
@@ -71,7 +71,7 @@ class MailBackend(BaseBackend):
             *self._parse_traceback(self._traceback),
             self._parse_message(self._exception),
         ]
-        return "\n".join(lines) + "\n"
+        return readable("\n".join(lines)) + "\n"
 
     def send_message(self, message: EmailMessage) -> None:
         """Hand the mail to the SMTP host."""
