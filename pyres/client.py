@@ -259,7 +259,7 @@ class ResQ:
     def _pop(self, queues: list[str], timeout: float) -> tuple[str, bytes] | None:
         deadline = time.monotonic() + timeout
         found = self.store.queues.pop(queues)
-        while found is None and (left := deadline - time.monotonic()) > 0:
+        while found is None and queues and (left := deadline - time.monotonic()) > 0:
             found = self.store.queues.pop_blocking(queues, min(left, LONGEST_POP))
         return found
 

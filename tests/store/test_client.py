@@ -70,7 +70,7 @@ class Queueless:
         pass
 
 
-@job(queue="mail", name="Archive")
+@job(queue="mail", name="Tests::Archive")
 def archive(branch: str) -> str:
     return branch
 
@@ -130,11 +130,11 @@ def test_without_the_timestamp_it_is_what_ruby_writes(server, redis):
 
 def test_a_decorated_function_goes_by_its_own_name(plain, redis):
     plain.enqueue(archive, "main")
-    plain.enqueue("Archive", "dev")
+    plain.enqueue("Tests::Archive", "dev")
 
     assert waiting(redis) == [
-        b'{"class":"Archive","args":["main"]}',
-        b'{"class":"Archive","args":["dev"]}',
+        b'{"class":"Tests::Archive","args":["main"]}',
+        b'{"class":"Tests::Archive","args":["dev"]}',
     ]
 
 
@@ -406,6 +406,10 @@ def test_a_pop_gives_the_queue_and_the_item_or_twice_nothing(resq, redis):
     assert resq.pop("low") == ("low", {"class": "A", "args": ["é"]})
     assert resq.pop(["mail", "low"], timeout=0) == (None, None)
     assert resq.pop("mail", timeout=0.01) == (None, None)
+
+
+def test_a_pop_of_no_queue_gives_nothing_at_once(resq):
+    assert resq.pop([], timeout=60) == (None, None)
 
 
 def test_a_pop_that_does_not_block_sends_no_blocking_command(server, redis):

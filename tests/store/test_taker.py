@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from pyres.store import CannotWriteNow, ConnectionLost, Store, Taken, Taker, open_hand, scripts
+from pyres.store import (
+    CannotWriteNow,
+    ConnectionLost,
+    ResponseError,
+    Store,
+    Taken,
+    Taker,
+    open_hand,
+    scripts,
+)
 from pyres.store.taker import hand_of
 from tests.proxy import Proxy
 from tests.servers import Server, until
@@ -533,6 +542,22 @@ def test_a_server_out_of_memory_keeps_the_job_in_its_queue_and_counts_nothing(ow
     assert taker.take(finished, NOW).payload == before[0]
     assert counts(redis) == (finished, finished)
     taker.close()
+
+
+def test_a_key_of_another_type_leaves_nothing_half_done(taker, redis):
+    fill(redis, FIRST, SECOND)
+    taker.take(False, NOW)
+    redis.delete("resque:queue:mail")
+    redis.set("resque:queue:mail", "no list")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        taker.take(True, NOW)
+    assert counts(redis) == (0, 0)
+    taker.finish(NOW)
+
+    assert taker.lay_back(NOW) is None
+    assert counts(redis) == (1, 1)
+    assert redis.get(HAND) is None
 
 
 def test_a_server_that_restarts_is_connected_to_again():
