@@ -197,6 +197,8 @@ class Job:
         """One that failed is done as well; if its class cannot be had, the claim itself knows."""
         if self._target is not None and getattr(self._target, "unique_for", None) is None:
             return
+        if not isinstance(self.args, list):
+            return
         with contextlib.suppress(UnencodableError):  # of what no queue can hold there is no claim
             digest = unique.digest(self.name, self.args)
             resq.store.unique.release(digest, "done", self._enqueued())

@@ -303,3 +303,4 @@ class Performer:
     def _beat(self) -> None:
         self.registry.beat()
         self.registry.prune()
+        self.resq.store.rest()

@@ -118,6 +118,7 @@ class Worker(Performer):
         self.prune_dead_workers()
         self.register_worker()
         self.taker.connect()
+        self.resq.store.rest()
         self._next_beat = time.monotonic() + HEARTBEAT
 
     def register_worker(self) -> None:

@@ -77,6 +77,10 @@ class Store:
         for key in self.client.scan_iter(match=f"{self.keys.prefix}{match}", count=count):
             yield self.keys.bare(text(key))
 
+    def rest(self) -> None:
+        """Close the connections that nobody uses now, so that no forked child inherits one."""
+        self.client.connection_pool.disconnect(inuse_connections=False)
+
     def close(self) -> None:
         """Close every connection of the pool."""
         self.client.connection_pool.disconnect()

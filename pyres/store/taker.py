@@ -343,4 +343,7 @@ class Taker:
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's connection without a word on it."""
+        if self._connection is not None and self._connection._sock is not None:
+            # Closed and not shut down: this takes the child's hand off it and leaves the parent's.
+            self._connection._sock.close()
         self._connection = None

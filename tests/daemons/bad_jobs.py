@@ -1,0 +1,91 @@
+"""Jobs that are hard on a worker; each on the queue `basic`."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any
+
+from tests.jobs import TestJob
+
+
+class UnspeakableError(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class UnspeakableJob(TestJob):
+    @staticmethod
+    def perform() -> None:
+        raise UnspeakableError
+
+
+class StuckJob(TestJob):
+    """Sits in C, where no Python alarm reaches it."""
+
+    timeout = 0.2
+
+    @staticmethod
+    def perform() -> None:
+        ctypes.PyDLL(None).sleep(60)
+
+
+class SwallowingJob(TestJob):
+    """Catches everything that its timeout raises."""
+
+    timeout = 0.2
+
+    @staticmethod
+    def perform() -> None:
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException as error:  # noqa: BLE001 - that is the point
+                swallowed: Any = error
+                del swallowed
+
+
+class SlowJob(TestJob):
+    timeout = 0.2
+
+    @staticmethod
+    def perform() -> None:
+        time.sleep(60)
+
+
+class PrintJob(TestJob):
+    """Prints, as jobs do, to a stdout that is a file."""
+
+    @classmethod
+    def perform(cls) -> None:
+        print("printed by the job")  # noqa: T201
+
+
+class HandlerJob(TestJob):
+    """Tells which handlers and which sockets its process has."""
+
+    @classmethod
+    def perform(cls) -> None:
+        import os
+        import signal
+
+        handlers = [
+            signal.getsignal(signum) == signal.SIG_DFL
+            for signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+        ]
+        folder = f"/proc/{os.getpid()}/fd"
+        sockets = [
+            os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if _is_socket(folder, fd)
+        ]
+        cls.echo(handlers, sockets)
+
+
+def _is_socket(folder: str, fd: str) -> bool:
+    import os
+
+    try:
+        return os.readlink(f"{folder}/{fd}").startswith("socket:")
+    except OSError:
+        return False
