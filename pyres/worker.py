@@ -235,6 +235,13 @@ class Worker(Performer):
     def _stops(self) -> bool:
         return self._shutdown or self._paused
 
+    def _gives_up(self, always: bool) -> bool:
+        if not always:
+            return self._shutdown
+        # What must be written is waited for as long as a job would be; then its hand, which still
+        # stands in Redis, is left to whoever prunes us.
+        return self._stop_at is not None and time.monotonic() >= self._stop_at
+
     def reserve(self, timeout: float = 10) -> Job | None:
         """Take the next job into this worker's hand, waiting up to `timeout` seconds, or None."""
         end = time.monotonic() + timeout

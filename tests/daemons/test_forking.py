@@ -644,3 +644,22 @@ def test_without_gevent_one_line_says_which_extra_to_install(
     assert daemon.wait() == 2
     (line,) = daemon.output().strip().splitlines()
     assert "pip install 'pyres[gevent]'" in line
+
+
+def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is_gone(
+    run_daemon: Daemons,
+) -> None:
+    with Server() as server:
+        redis, resq = server.client(), ResQ(server.dsn)
+        options = ("--queues", "basic", "--dsn", server.dsn, "--grace", "0.5")
+        daemon = run_daemon("pyres_worker", *options)
+        until(lambda: registered(redis, daemon))
+        resq.enqueue(SleepJob, 60)
+        begun(redis)
+        resq.close()
+
+        server.kill()
+        daemon.send(signal.SIGTERM)
+
+        assert daemon.wait() == 0
+        assert "what is in hand stays recorded there" in daemon.output()
