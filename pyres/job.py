@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import logging
 import sys
@@ -82,6 +83,13 @@ class Job:
     def args(self) -> list[Any]:
         return self._payload.get("args", []) if isinstance(self._payload, dict) else []
 
+    def _own_args(self) -> list[Any]:
+        """The arguments for the job's code, which may change them: those that are recorded, tried
+        again and known as unique stay as they were enqueued.
+        """
+        changeable = any(isinstance(arg, list | dict) for arg in self.args)
+        return copy.deepcopy(self.args) if changeable else list(self.args)
+
     def load(self) -> Any:
         """The class or function that the payload names, imported now if it was not.
 
@@ -114,7 +122,7 @@ class Job:
         A failure that is retried later returns None; one that is not raises what the job raised.
         """
         target = self.load()
-        metadata: dict[str, Any] = {"args": self.args, "failed": False}
+        metadata: dict[str, Any] = {"args": self._own_args(), "failed": False}
         if self.enqueue_timestamp:
             metadata["enqueue_timestamp"] = self.enqueue_timestamp
         metadata["perform_timestamp"] = self.resq._current_time().timestamp()
@@ -153,24 +161,25 @@ class Job:
             self.resq.store.unique.release(digest, stage, self._enqueued())
 
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
+        args = metadata["args"]
         before = getattr(target, "before_perform", None)
         if before:
             before(metadata)
         for hook in hooks(target, "before_perform"):
-            hook(*self.args)
-        value = self._wrapped(target)
+            hook(*args)
+        value = self._wrapped(target, args)
         for hook in hooks(target, "after_perform"):
-            hook(*self.args)
+            hook(*args)
         return value
 
-    def _wrapped(self, target: Any) -> Any:
+    def _wrapped(self, target: Any, args: list[Any]) -> Any:
         """perform() within the around_perform hooks, the first by name outermost."""
         wraps = hooks(target, "around_perform")
         if not wraps:
-            return target.perform(*self.args)
+            return target.perform(*args)
         with contextlib.ExitStack() as around:
-            if all(around.enter_context(_around(hook, self.args)) for hook in wraps):
-                return target.perform(*self.args)
+            if all(around.enter_context(_around(hook, args)) for hook in wraps):
+                return target.perform(*args)
         return None
 
     def _after(self, target: Any, metadata: dict[str, Any]) -> None:
@@ -232,7 +241,7 @@ class Job:
         first = self._payload.get("first_attempt") or now.replace(microsecond=0)
         attempt = retrying.Attempt(
             error or Exception(),
-            int(self._payload.get("retry_attempt") or 0),
+            self._retried(),
             first.timestamp() if isinstance(first, datetime) else now.timestamp(),
             now.timestamp(),
         )
@@ -245,6 +254,11 @@ class Job:
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
         self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
         return True
+
+    def _retried(self) -> int:
+        """How often it was tried again; what another program wrote there may be no number."""
+        count = self._payload.get("retry_attempt")
+        return count if isinstance(count, int) else 0
 
     def retry_crash(self, error: BaseException) -> bool:
         """retry() after the job's process ended early, where its class has `retry_dirty_exit`."""

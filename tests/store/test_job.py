@@ -396,6 +396,35 @@ def test_reserve_takes_the_next_job(resq, redis):
     assert Job.reserve("low", resq, timeout=0) is None
 
 
+class ChangingJob(FailingJob):
+    @classmethod
+    def perform(cls, *args: Any) -> Any:
+        args[0]["more"] = object()
+        raise ValueError("no")
+
+
+class ChangingRetriedJob(ChangingJob):
+    retry_every = 5
+
+
+def test_what_a_job_does_to_its_arguments_is_not_recorded_nor_tried_again(resq, redis):
+    job = made(resq, ChangingJob, {"a": [1]})
+    with pytest.raises(ValueError, match="no") as raised:
+        job.perform()
+
+    job.fail(raised.value)
+    made(resq, ChangingRetriedJob, {"a": [1]}).perform()
+
+    assert records(redis)[0]["payload"]["args"] == [{"a": [1]}]
+    assert [item["args"] for items in delayed(redis).values() for item in items] == [[{"a": [1]}]]
+
+
+@pytest.mark.parametrize("count", ["x", [1], None, 2.5, {}])
+def test_a_count_of_retries_that_is_no_number_is_none(resq, redis, count):
+    assert made(resq, EndlessJob, retry_attempt=count).perform() is None
+    assert [item["retry_attempt"] for items in delayed(redis).values() for item in items] == [1]
+
+
 # Failing
 
 
