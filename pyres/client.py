@@ -310,6 +310,47 @@ class ResQ:
         self._watched_queues.discard(queue)
         self.store.queues.remove(queue)
 
+    def move_queue(self, source: str, target: str) -> int:
+        """Move the jobs of a queue to the end of another, in their order; how many."""
+        if source == target:
+            return 0
+        moved = self.store.queues.move(source, _checked(target))
+        self._watched_queues.add(target)
+        return moved
+
+    def delete_job(self, queue: str, raw: bytes) -> int:
+        """Remove one job of a queue by its exact bytes; 0 when it is gone already."""
+        removed = self.store.queues.delete(queue, raw, 1)
+        if removed:
+            self._forget_claims([raw])
+        return removed
+
+    def cancel_delayed(self, timestamp: int, raw: bytes) -> int:
+        """Remove a job that waits at a timestamp, by its exact bytes; how many copies."""
+        removed = self.store.delayed.cancel(raw, timestamp)
+        if removed:
+            self._forget_claims([raw])
+        return removed
+
+    def promote_job(self, timestamp: int, raw: bytes) -> int:
+        """Move one job that waits at a timestamp to its queue now; how many copies."""
+        return self._hasten([(timestamp, raw)])
+
+    def pause_all(self) -> None:
+        """Let no worker, Ruby's either, take a job until resume_all()."""
+        self.store.workers.pause()
+
+    def resume_all(self) -> None:
+        """Let workers take jobs again."""
+        self.store.workers.resume()
+
+    def command_khan(self, khan_id: str, word: str) -> bool:
+        """Tell a khan ADD, REMOVE or SHUTDOWN; False when there is none of this id."""
+        if khan_id not in self.store.workers.khan_ids():
+            return False
+        self.store.workers.command(khan_id, word)
+        return True
+
     # Looking
 
     def watch_queue(self, queue: str) -> None:

@@ -18,6 +18,7 @@ from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
 from pyres.store.unique import Unique
+from pyres.store.views import Views
 from pyres.store.workers import Workers
 
 __all__ = [
@@ -55,6 +56,7 @@ class Store:
         self.workers = Workers(client, self.keys)
         self.failed = Failed(client, self.keys)
         self.stats = Stats(client, self.keys)
+        self.views = Views(client, self.keys)
 
     def taker(self, worker_id: str) -> Taker:
         """A taker of jobs for this worker, with a connection of its own."""

@@ -99,6 +99,23 @@ class Queues:
             pipe.lrem(self.keys.queue(queue), 0, payload)
         return sum(pipe.execute())
 
+    def move(self, source: str, target: str) -> int:
+        """Move what waits on a queue now to the end of another, each in one step; how many.
+
+        Cut short, the rest still waits where it was.
+        """
+        moved, left = 0, self.size(source)
+        while left > 0:
+            pipe = self.client.pipeline(transaction=False)
+            pipe.sadd(self.keys.queues, spelt(target))
+            for _ in range(min(left, PAGE)):
+                pipe.lmove(self.keys.queue(source), self.keys.queue(target), "LEFT", "RIGHT")
+            taken = sum(payload is not None for payload in pipe.execute()[1:])
+            if not taken:
+                break
+            moved, left = moved + taken, left - taken
+        return moved
+
     def remove(self, queue: str) -> int:
         """Forget a queue and all that waits in it; how much that was."""
         pipe = self.client.pipeline(transaction=True)

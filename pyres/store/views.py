@@ -1,0 +1,128 @@
+"""What the reading side asks in one round trip; nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pyres.store.keys import Key, Keys
+from pyres.store.text import spelt, text
+
+#: Bytes of one value that are shown of a key.
+SHOWN = 2000
+
+
+class Standing(NamedTuple):
+    """What stands in Redis of one worker."""
+
+    hand: bytes | None
+    started: str
+    processed: str
+    failed: str
+
+
+class Summary(NamedTuple):
+    """The counts of a server, as one pipeline found them."""
+
+    processed: int
+    failed: int
+    failures: int
+    timestamps: int
+    paused: bool
+
+
+class Views:
+    """Reads that touch several tables."""
+
+    def __init__(self, client: Any, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def standings(self, worker_ids: Sequence[str]) -> list[Standing]:
+        """Hand, start and counters of many workers."""
+        pipe = self.client.pipeline(transaction=False)
+        for worker_id in worker_ids:
+            pipe.get(self.keys.worker(worker_id))
+            pipe.get(self.keys.started(worker_id))
+            pipe.get(self.keys.stat(f"processed:{worker_id}"))
+            pipe.get(self.keys.stat(f"failed:{worker_id}"))
+        found = pipe.execute(raise_on_error=False)
+        found = [value if isinstance(value, bytes) else None for value in found]
+        return [
+            Standing(found[at], *(text(value or b"") for value in found[at + 1 : at + 4]))
+            for at in range(0, len(found), 4)
+        ]
+
+    def summary(self) -> Summary:
+        """The totals that need no list."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.get(self.keys.stat("processed"))
+        pipe.get(self.keys.stat("failed"))
+        pipe.llen(self.keys.failed)
+        pipe.zcard(self.keys.delayed_schedule)
+        pipe.get(self.keys.pause)
+        processed, failed, failures, timestamps, paused = pipe.execute()
+        return Summary(
+            _count(processed),
+            _count(failed),
+            failures,
+            timestamps,
+            text(paused or b"").strip().lower() == "true",
+        )
+
+    def server(self) -> dict[str, Any]:
+        """Redis INFO."""
+        return dict(self.client.info())
+
+    def keys_page(self, cursor: int, count: int) -> tuple[int, list[tuple[str, str, int]]]:
+        """About `count` keys from a cursor of SCAN on, as (bare name, type, size)."""
+        after, names = self.client.scan(cursor, match=f"{self.keys.prefix}*", count=count)
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.type(name)
+        types = [text(kind) for kind in pipe.execute()]
+        sizes = self._sizes(names, types)
+        rows = zip(map(self._bare, names), types, sizes, strict=True)
+        return int(after), sorted(rows)
+
+    def key(self, name: str, start: int, count: int) -> tuple[str, int, list[str]]:
+        """Type, size and some elements of one key, given without the namespace."""
+        key = spelt(f"{self.keys.prefix}{name}")
+        kind = text(self.client.type(key))
+        (size,) = self._sizes([key], [kind])
+        found = self._elements(key, kind, start, count)
+        return kind, size, [text(value[:SHOWN]) for value in found]
+
+    def _elements(self, key: Key, kind: str, start: int, count: int) -> list[bytes]:
+        if kind == "string":
+            return [self.client.getrange(key, 0, SHOWN)]
+        if kind == "list":
+            return list(self.client.lrange(key, start, start + count - 1))
+        if kind == "zset":
+            return list(self.client.zrange(key, start, start + count - 1))
+        if kind == "set":
+            return list(self.client.sscan(key, 0, count=count)[1])[:count]
+        if kind == "hash":
+            found = self.client.hscan(key, 0, count=count)[1]
+            return [b"%b = %b" % pair for pair in list(found.items())[:count]]
+        return []
+
+    def _sizes(self, names: Sequence[Key], types: Sequence[str]) -> list[int]:
+        pipe = self.client.pipeline(transaction=False)
+        commands = {
+            "string": pipe.strlen,
+            "list": pipe.llen,
+            "set": pipe.scard,
+            "zset": pipe.zcard,
+            "hash": pipe.hlen,
+        }
+        for name, kind in zip(names, types, strict=True):
+            commands.get(kind, pipe.exists)(name)
+        return [size if isinstance(size, int) else 0 for size in pipe.execute(False)]
+
+    def _bare(self, key: bytes) -> str:
+        return self.keys.bare(text(key))
+
+
+def _count(value: bytes | None) -> int:
+    return int(value) if value and value.removeprefix(b"-").isdigit() else 0
