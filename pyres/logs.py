@@ -78,7 +78,10 @@ def _syslog(where: str) -> logging.Handler:
 
 def _file(where: str) -> logging.Handler:
     try:
-        return logging.handlers.WatchedFileHandler(where, encoding="utf-8")
+        # A payload may hold text that is no UTF-8; its line must not be lost for that.
+        return logging.handlers.WatchedFileHandler(
+            where, encoding="utf-8", errors="backslashreplace"
+        )
     except OSError as error:
         raise BadOptionError(f"the log file {where} cannot be opened: {error.strerror}") from None
 

@@ -16,9 +16,9 @@ from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
 from pyres.performer import Performer
 from pyres.process import title
-from pyres.process.children import Children, Exit
+from pyres.process.children import Children, Exit, flush
 from pyres.process.native import make_gevent_anew
-from pyres.process.reports import Reports
+from pyres.process.reports import DONE, Reports
 from pyres.process.signals import Signals
 from pyres.registry import HEARTBEAT, held_job, split_id
 
@@ -60,6 +60,7 @@ class Worker(Performer):
         self._paused = False
         self._stop_at: float | None = None
         self._prepared: set[str] = set()
+        self._shown = ""
 
     # Signals: each handler notes, or signals a child, and the loop acts
 
@@ -179,6 +180,7 @@ class Worker(Performer):
         logger.info("%s has stopped", self)
         if self._taker is not None:
             self._taker.close()
+        self.children.collect(block=True)
         self.signals.restore()
 
     def _leave(self) -> None:
@@ -301,6 +303,9 @@ class Worker(Performer):
         self.after_fork(job)
         self.before_process(job)
         self.process(job)
+        flush()
+        if self._reports:
+            self._reports.tell_done()
         return 0
 
     def _timeout_of(self, job: Job) -> float | None:
@@ -317,8 +322,10 @@ class Worker(Performer):
             exit = self.children.wait(pid, self._patience(began, timeout), fds)
             if exit is not None:
                 return exit, late if exit.signal else None
-            if self._reports:
-                timeout = self._reports.hear().get(pid, timeout)
+            told = self._reports.hear().get(pid) if self._reports else None
+            if told == DONE:
+                return self.children.let_go(pid), None
+            timeout = timeout if told is None else told
             now = time.monotonic()
             if timeout and now >= began + timeout + ALARM_MARGIN:
                 late = timeout
@@ -392,7 +399,10 @@ class Worker(Performer):
         """In the child, before the job is performed."""
 
     def _title(self, state: str) -> None:
-        title.set_title(title.worker_title(self._queue_list.names, state))
+        # Many small jobs of a class show the same text, since the time in it has whole seconds.
+        if state != self._shown:
+            self._shown = state
+            title.set_title(title.worker_title(self._queue_list.names, state))
 
     # Looking at workers
 

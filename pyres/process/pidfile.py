@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import tempfile
 from pathlib import Path
 from types import TracebackType
 
 from pyres.exceptions import BadOptionError
 from pyres.process.children import alive
+
+#: How often a file may change hands before our eyes.
+_TRIES = 10
 
 
 class PidFile:
@@ -34,34 +39,52 @@ class PidFile:
         self.remove()
 
     def create(self) -> None:
-        """Write the file; its folders are made."""
-        own = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        """Write the file; its folders are made. BadOptionError also where it cannot be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            own.write_text(f"{os.getpid()}\n")
+            own = self._write_own()
+            try:
+                self._claim(own)
+            finally:
+                os.unlink(own)
         except OSError as error:
             raise BadOptionError(
                 f"the pidfile {self.path} cannot be written: {error.strerror}"
             ) from None
-        try:
-            self._claim(own)
-        finally:
-            own.unlink(missing_ok=True)
         self._pid = os.getpid()
 
-    def _claim(self, own: Path) -> None:
+    def _write_own(self) -> str:
+        """Our pid in a file that is nobody else's; its path."""
+        handle, own = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        with open(handle, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+            os.fchmod(handle, 0o644)
+        return own
+
+    def _claim(self, own: str) -> None:
         # link() makes the whole file appear at once or fails: of two that start together one wins.
-        for _ in range(3):
+        for _ in range(_TRIES):
             with contextlib.suppress(FileExistsError):
                 os.link(own, self.path)
                 return
-            elder = self._elder()
-            if elder is not None and elder != os.getpid() and alive(elder):
-                raise BadOptionError(
-                    f"the pidfile {self.path} belongs to process {elder}, which lives"
-                )
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its owner removed it in the meantime
+                self._remove_stale()
         raise BadOptionError(f"the pidfile {self.path} is taken again and again by another process")
+
+    def _remove_stale(self) -> None:
+        self._refuse_a_live_elder()
+        with open(self.path, "r+b") as file:
+            # Of two that find the same stale file, the second must not remove what the first has
+            # put in its place meanwhile: so it is locked, looked at again, and only then removed.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                self._refuse_a_live_elder()
+                self.path.unlink()
+
+    def _refuse_a_live_elder(self) -> None:
+        elder = self._elder()
+        if elder is not None and elder != os.getpid() and alive(elder):
+            raise BadOptionError(f"the pidfile {self.path} belongs to process {elder}, which lives")
 
     def _elder(self) -> int | None:
         try:

@@ -6,7 +6,6 @@ import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from select import POLLIN
 from types import FrameType
@@ -17,11 +16,13 @@ from pyres.process.native import native
 _poll = native("select", "poll")
 
 # The signal module makes enum members of what these return: three quarters of their cost, for what
-# is
-# thrown away here, twice a job; and in a child each page that they touch has to be copied first.
+# is thrown away here, twice a job; and in a child each page that they touch has to be copied first.
 _sigmask = _signal.pthread_sigmask
 _set_handler = _signal.signal
 _RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal.SIG_IGN}
+
+#: Seconds of the longest wait. poll() counts milliseconds in a C int, which ends after 24 days.
+LONGEST_WAIT = 86400.0
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
@@ -42,6 +43,8 @@ class Signals:
         self._former: dict[int, Any] = {}
         self._pipe: tuple[int, int] | None = None
         self._former_wakeup = -1
+        #: Whether a signal ended the last wait().
+        self.signalled = False
 
     @property
     def installed(self) -> bool:
@@ -59,8 +62,13 @@ class Signals:
             os.close(writer)
             raise
         self._pipe = (reader, writer)
-        for signum, handler in self.handlers.items():
+        for signum, handler in {**self._needed(), **self.handlers}.items():
             self._former[signum] = _set_handler(signum, _RAW.get(handler, handler))
+
+    def _needed(self) -> dict[int, Handler]:
+        # Some launchers leave SIGCHLD ignored; then the kernel keeps no child's end for its parent.
+        ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        return {signal.SIGCHLD: signal.SIG_DFL} if ignored else {}
 
     def restore(self) -> None:
         """Put back what stood there before install()."""
@@ -103,15 +111,18 @@ class Signals:
     def wait(self, fds: Sequence[int] = (), timeout: float | None = None) -> list[int]:
         """Block until one of `fds` can be read, a signal came, or `timeout` seconds passed.
 
-        The fds that can be read. A signal that came before the call ends it at once.
+        The fds that can be read. A signal that came before the call ends it at once. A timeout of
+        more than a day is one of a day: who waits longer looks around and waits again.
         """
         poller = _poll()
         for fd in fds:
             poller.register(fd, POLLIN)
         if self._pipe:
             poller.register(self._pipe[0], POLLIN)
-        ready = [fd for fd, _ in poller.poll(None if timeout is None else max(0, timeout) * 1000)]
-        if self._pipe and self._pipe[0] in ready:
+        patience = None if timeout is None else max(0, min(timeout, LONGEST_WAIT)) * 1000
+        ready = [fd for fd, _ in poller.poll(patience)]
+        self.signalled = self._pipe is not None and self._pipe[0] in ready
+        if self._pipe and self.signalled:
             ready.remove(self._pipe[0])
             self._drain()
         return ready
@@ -124,6 +135,5 @@ class Signals:
 
     def sleep(self, seconds: float) -> bool:
         """Wait; whether a signal cut it short."""
-        end = time.monotonic() + seconds
         self.wait((), seconds)
-        return time.monotonic() < end
+        return self.signalled

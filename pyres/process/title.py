@@ -7,6 +7,7 @@ title is a contract and no decoration.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import subprocess
@@ -20,14 +21,41 @@ from pyres.version import __version__
 #: What Ruby's prune looks for in the title of a live worker.
 RESQUE_MARK = f"resque-{__version__}"
 
+#: A title that is longer says nothing more.
+_LONGEST = 4096
+
 _OURS = re.compile(r"pyres_(worker-|minion:)")
 #: Resque's own pattern, which it applies to each line of `ps`.
 _RUBYS = re.compile(r"resque:work|resque:\sStarting|resque-[0-9]")
 
 
 def set_title(title: str) -> None:
-    """Show this title in `ps` for this process."""
+    """Show this title in `ps` for this process, whatever is in it.
+
+    Where there is no room for all of it, Resque's mark at the end stays and what is before is cut.
+    """
+    if len(title) > _room() or not title.isascii() or "\0" in title:
+        title = _fitted(title)
     setproctitle.setproctitle(title)
+
+
+def _fitted(title: str) -> str:
+    raw = title.replace("\0", "?").encode("utf-8", "replace")
+    end = f" ({RESQUE_MARK})".encode() if title.endswith(f" ({RESQUE_MARK})") else b""
+    if len(raw) > _room():
+        raw = raw[: max(0, _room() - len(end))] + end
+    return raw.decode("utf-8", "ignore")
+
+
+@functools.cache
+def _room() -> int:
+    """How many bytes of a title `ps` shows.
+
+    A title is written over the arguments and the environment that the process was started with: of
+    a service with three variables, about 140 bytes.
+    """
+    setproctitle.setproctitle("pyres".ljust(_LONGEST))
+    return len(setproctitle.getproctitle().encode("utf-8", "surrogateescape"))
 
 
 def worker_title(queues: Iterable[str], state: str) -> str:
