@@ -67,7 +67,7 @@ class CustomJSONDecoder(simplejson.JSONDecoder):
 
 
 _encode = super(CustomJSONEncoder, CustomJSONEncoder()).encode
-_decode = simplejson.JSONDecoder().decode
+_decoder = simplejson.JSONDecoder()
 
 
 def dumps(values: Any) -> str:
@@ -98,13 +98,22 @@ def loads(string: str | bytes) -> Any:
     """The value in some JSON, dates restored. Raises UndecodableError."""
     try:
         text = string.decode() if isinstance(string, bytes | bytearray) else string
-        values = _decode(text)
+        values = _decoded(text)
         if '"@D:' in text:
             values = _restored(values)
     except (ValueError, RecursionError, TypeError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else error
         raise UndecodableError(f"{string[:80]!r} is not JSON: {reason}") from None
     return values
+
+
+def _decoded(text: str) -> Any:
+    """What simplejson's decode() gives; nearly always by one call of its scanner in C."""
+    try:
+        value, end = _decoder.scan_once(text, 0)
+    except StopIteration:
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def ruby_float(value: float) -> str:

@@ -8,10 +8,10 @@ never the job: it stands in the hand, and `take` finds it there when it is calle
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 from redis import exceptions as redis_exceptions
@@ -30,8 +30,7 @@ CANNOT_WRITE = ("MISCONF", "NOREPLICAS", "OOM", "READONLY", "MASTERDOWN", "CLUST
 READ_SIZE = 16384
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A payload taken from a queue, and the bytes that stand in the hand for it."""
 
     queue: str
@@ -39,6 +38,7 @@ class Taken:
     hand: bytes
 
 
+@functools.lru_cache(maxsize=1024)
 def queue_json(queue: str) -> bytes:
     """A queue's name as Resque's JSON; bytes that were no UTF-8 stay as they were."""
     return json.dumps(queue, ensure_ascii=False).encode("utf-8", "surrogateescape")
