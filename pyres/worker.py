@@ -20,7 +20,9 @@ from pyres.process.children import Children, Exit, flush
 from pyres.process.native import make_gevent_anew
 from pyres.process.reports import DONE, Reports
 from pyres.process.signals import Signals
+from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
+from pyres.store import open_hand
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,9 @@ class Worker(Performer):
         self._stop_at: float | None = None
         self._prepared: set[str] = set()
         self._shown = ""
+        self._spare = Spare(self.children, self._be_given, self._warm)
+        self._busy = False
+        self._last_hand = b""
 
     # Signals: each handler notes, or signals a child, and the loop acts
 
@@ -180,6 +185,7 @@ class Worker(Performer):
         logger.info("%s has stopped", self)
         if self._taker is not None:
             self._taker.close()
+        self._expect_nothing()
         self.children.collect(block=True)
         self.signals.restore()
 
@@ -187,6 +193,11 @@ class Worker(Performer):
         # In one: who is unregistered has no hand any more, and what stood in it is gone.
         self._settle_up()
         self.unregister_worker()
+
+    def _expect_nothing(self) -> None:
+        """There is no backlog any more: no child waits for a job of it."""
+        self._busy = False
+        self._spare.dismiss()
 
     def _turn(self, interval: float) -> None:
         """One job, or one wait for it."""
@@ -201,7 +212,9 @@ class Worker(Performer):
                 return
             self._perform_in_child(job)
             self._finished = True
-        elif interval == 0:
+            return
+        self._expect_nothing()
+        if interval == 0:
             self._shutdown = True
         elif not self._shutdown:
             self._wait(interval)
@@ -214,6 +227,7 @@ class Worker(Performer):
         """Paused by USR2: count the last job, and sleep until a signal or the next sign of life."""
         if self._finished:
             self._patiently(self._finish_last)
+        self._expect_nothing()
         self._title("Paused")
         if self._paused and not self._shutdown:
             self.signals.sleep(max(0, self._next_beat - time.monotonic()))
@@ -277,12 +291,37 @@ class Worker(Performer):
         logger.info("Got %s", job)
         # Before the fork, so that both show it: after it each would have to copy the pages for
         # that.
-        self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
-        self.child = self.children.fork(lambda: self._be_child(job))
+        self._title_of(job)
+        given = self._spare.give(job.hand) if job.hand else None
+        self.child = given or self.children.fork(lambda: self._be_child(job))
+        self._fork_ahead(job)
         exit, late = self._wait_for_child(self.child)
         self.child = None
         if not exit.clean:
             self._record_dirty_exit(job, exit, late)
+
+    def _title_of(self, job: Job) -> None:
+        self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
+
+    def _fork_ahead(self, job: Job) -> None:
+        """With a backlog, fork the next job's child while this one works."""
+        # Whoever overrides before_fork expects to see each job before its fork.
+        if self._busy and job.hand and type(self).before_fork is Worker.before_fork:
+            self._last_hand = job.hand
+            self._spare.prepare()
+        self._busy = True
+
+    def _warm(self) -> None:
+        """In a child in waiting: touch what a job needs, so that its pages are copied by then."""
+        self._become_child()
+        self._title("Ready")
+        self._prepare(self._job_of(open_hand(self._last_hand)).name)
+
+    def _be_given(self, hand: bytes) -> int:
+        """In a child in waiting: its job has come."""
+        job = self._job_of(open_hand(hand))
+        self._title_of(job)
+        return self._perform_as_child(job)
 
     def _prepare(self, name: str) -> None:
         """Learn a class's hooks once, here, if its module is imported already; else each child
@@ -294,12 +333,18 @@ class Worker(Performer):
 
     def _be_child(self, job: Job) -> int:
         """The child's part: everything after the fork that is not the job's."""
+        self._become_child()
+        return self._perform_as_child(job)
+
+    def _become_child(self) -> None:
         self._in_child = True
         if self._taker is not None:
             self._taker.forget()
             self._taker = None
         if self.reinit_gevent:
             make_gevent_anew()
+
+    def _perform_as_child(self, job: Job) -> int:
         self.after_fork(job)
         self.before_process(job)
         self.process(job)
@@ -378,10 +423,7 @@ class Worker(Performer):
             self.record_failure(job, error)
 
     def _be_undertaker(self, job: Job, error: CrashError | TimeoutError) -> int:
-        self._in_child = True
-        if self._taker is not None:
-            self._taker.forget()
-            self._taker = None
+        self._become_child()
         self._title(f"Settling {job.name}")
         if not job.retry_crash(error):
             self.record_failure(job, error)

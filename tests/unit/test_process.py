@@ -18,6 +18,7 @@ from pyres.process.children import EXIT_SOFTWARE, Children, Exit, alive
 from pyres.process.pidfile import PidFile
 from pyres.process.reports import Reports
 from pyres.process.signals import Signals, wake
+from pyres.process.spare import Spare
 from tests.servers import ROOT, until
 
 
@@ -291,3 +292,41 @@ def test_a_forked_child_leaves_the_pidfile_alone(tmp_path: Path) -> None:
     assert pidfile.path.exists()
     pidfile.remove()
     assert not pidfile.path.exists()
+
+
+def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
+    reader, writer = os.pipe()
+    children = Children(Signals({}))
+    spare = Spare(children, lambda data: os.write(writer, data) and 0, lambda: None)
+
+    assert spare.give(b"nobody waits yet") is None
+    spare.prepare()
+    pid = spare.give(b"x" * 200_000)
+    assert pid is not None
+    read = b""
+    while len(read) < 65536:
+        read += os.read(reader, 65536)
+
+    children.kill(signal.SIGKILL)
+    assert children.wait(pid) is not None
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_child_in_waiting_goes_home_and_a_dead_one_is_given_nothing() -> None:
+    children = Children(Signals({}))
+    spare = Spare(children, lambda data: 0, lambda: None)
+
+    spare.prepare()
+    (home,) = children.pids
+    spare.dismiss()
+    children.collect(block=True)
+    assert not alive(home)
+    spare.prepare()
+    (dead,) = children.pids
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: not alive(dead))
+
+    assert spare.give(b"x") is None
+    children.collect(block=True)
+    assert len(children) == 0
