@@ -12,6 +12,8 @@ import pytest
 
 from pyres import get_logging_handler, setup_logging, special_log_file
 from pyres.exceptions import BadOptionError
+from pyres.process.children import Children
+from pyres.process.signals import Signals
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +91,40 @@ def test_a_place_that_is_none_is_named(where: str, complaint: str) -> None:
 def test_a_level_that_is_none_is_named() -> None:
     with pytest.raises(BadOptionError, match="'loud' is no log level"):
         setup_logging("worker", "loud")
+
+
+@pytest.mark.parametrize("json_logs", [False, True])
+def test_a_line_with_text_that_is_no_utf_8_is_not_lost(tmp_path: Path, json_logs: bool) -> None:
+    path = tmp_path / "w.log"
+    setup_logging("worker", "INFO", str(path), json_logs=json_logs)
+
+    logging.getLogger().info("Got %s", "a\udcffb")
+
+    line = path.read_text()
+    assert r"Got a\udcffb" in line
+    assert not json_logs or json.loads(line)["message"] == "Got a\udcffb"
+
+
+def test_processes_that_share_a_file_write_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "minion.log"
+    setup_logging("minion", "INFO", str(path))
+    children = Children(Signals({}))
+
+    def write(letter: str) -> None:
+        for _ in range(50):
+            logging.getLogger().info(letter * 20_000)
+
+    pids = [children.fork(lambda letter=letter: write(letter)) for letter in "abc"]
+    for pid in pids:
+        children.wait(pid)
+
+    lines = path.read_text().splitlines()
+    assert len(lines) == 150
+    assert {line.split()[-1] for line in lines} == {letter * 20_000 for letter in "abc"}
+
+
+@pytest.mark.parametrize(("level", "number"), [("debug", 10), ("Warning", 30), (25, 25)])
+def test_a_level_is_a_name_or_a_number(tmp_path: Path, level: int | str, number: int) -> None:
+    setup_logging("worker", level, str(tmp_path / "w.log"))
+
+    assert logging.getLogger().level == number

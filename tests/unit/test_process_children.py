@@ -1,0 +1,345 @@
+"""Children at their edges: forks that fail, odd exits, stops, signals in every moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from pyres.process import children as module
+from pyres.process.children import EXIT_SOFTWARE, Children, Exit, alive
+from pyres.process.signals import Signals, wake
+from tests.servers import ROOT, state_of, until
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    """USR1 and CHLD handled by nothing but a wake-up."""
+    handled = Signals({signal.SIGUSR1: wake, signal.SIGCHLD: wake})
+    handled.install()
+    yield handled
+    handled.restore()
+
+
+@pytest.fixture
+def children(signals: Signals) -> Iterator[Children]:
+    """Children of which none stays."""
+    children = Children(signals)
+    yield children
+    for _ in children.stop(0):
+        pass
+
+
+@pytest.fixture(params=["pidfd", "polling"])
+def waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to wait: that of Linux, and that of kernels without pidfds."""
+    if request.param == "polling":
+        monkeypatch.setattr(module, "_pidfd", lambda pid: None)
+
+
+def end_of(run: Callable[[], Any]) -> Exit:
+    """How a lone child ends that does this."""
+    children = Children(Signals({}))
+    exit = children.wait(children.fork(run))
+    assert exit is not None
+    return exit
+
+
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    def run() -> NoReturn:
+        raise error
+
+    return run
+
+
+def deaf_child(children: Children) -> int:
+    """A child that TERM does not end, when it is already deaf."""
+    reader, writer = os.pipe()
+
+    def run() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(writer, b"x")
+        while True:
+            signal.pause()
+
+    pid = children.fork(run)
+    os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
+    return pid
+
+
+def sleeping_child(children: Children) -> int:
+    return children.fork(lambda: signal.pause())
+
+
+def run_python(code: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    # Buffered, as a daemon's stdout is where it is a file or a pipe.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        text=True,
+        cwd=ROOT,
+        env=environ,
+        timeout=60,
+        check=False,
+        **more,
+    )
+
+
+def test_a_fork_that_fails_leaves_the_parent_its_ears(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(module, "_fork", refuse)
+
+    with pytest.raises(BlockingIOError):
+        children.fork(lambda: 0)
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    assert len(children) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SystemExit(), 0),
+        (SystemExit(0), 0),
+        (SystemExit(3), 3),
+        (SystemExit("said"), 1),
+        (KeyboardInterrupt(), EXIT_SOFTWARE),
+        (GeneratorExit(), EXIT_SOFTWARE),
+    ],
+)
+def test_whatever_is_raised_becomes_a_status(error: BaseException, code: int) -> None:
+    """OLD-FAULTS B16."""
+    assert end_of(raising(error)).code == code
+
+
+def test_a_child_that_returns_nonsense_has_not_ended_cleanly() -> None:
+    assert end_of(lambda: "done").code == EXIT_SOFTWARE
+
+
+@pytest.mark.parametrize(
+    "prank",
+    [
+        "sys.stdout = object()",
+        "sys.stdout.close()",
+        "sys.stdout = type('Rude', (), {'flush': lambda self: 1 / 0})()",
+        "sys.stdout = sys.stderr = None",
+    ],
+)
+def test_a_child_ends_whatever_its_job_did_to_stdout(prank: str) -> None:
+    """OLD-FAULTS B19: one that came out of fork() went on as a second worker."""
+    code = f"""
+import os, sys
+from pyres.process.children import Children
+from pyres.process.signals import Signals
+parent, children = os.getpid(), Children(Signals({{}}))
+def run():
+    {prank}
+try:
+    exit = children.wait(children.fork(run))
+finally:
+    if os.getpid() != parent:
+        os.write(2, b"escaped")
+print(exit)
+"""
+    run = run_python(code, capture_output=True)
+
+    assert "escaped" not in run.stderr
+    assert run.stdout == "ended cleanly\n"
+
+
+def test_a_parent_whose_stdout_has_no_reader_goes_on_forking() -> None:
+    code = """
+import os
+from pyres.process.children import Children
+from pyres.process.signals import Signals
+children = Children(Signals({}))
+print("nobody reads this")
+exit = children.wait(children.fork(lambda: 3))
+os._exit(exit.code)
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    run = run_python(code, stdout=writer, stderr=subprocess.PIPE)
+
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (3, "")
+
+
+def test_a_child_that_is_over_is_found_without_any_patience(
+    children: Children, waiting: None
+) -> None:
+    """OLD-FAULTS B20: the last look comes after the last sleep."""
+    pid = children.fork(lambda: 0)
+    until(lambda: not alive(pid))
+
+    exit = children.wait(pid, 0)
+    while exit is None and children.signals.signalled:  # the child's own SIGCHLD
+        exit = children.wait(pid, 0)
+
+    assert exit == Exit(pid, 0)
+
+
+def test_a_child_that_was_waited_for_leaves_no_zombie(children: Children, waiting: None) -> None:
+    """OLD-FAULTS B21."""
+    pid = sleeping_child(children)
+    children.kill(signal.SIGKILL, pid)
+
+    exit = until(lambda: children.wait(pid, 20))
+
+    assert exit.signal == "SIGKILL"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_every_signal_ends_the_wait_for_a_child(waiting: None) -> None:
+    signals = Signals({signal.SIGALRM: wake})
+    signals.install()
+    children = Children(signals)
+    pid = sleeping_child(children)
+
+    cut_short = 0
+    for delay in range(2, 22, 2):
+        # At many moments of a pause, as each could be the one at which a signal is overlooked.
+        signal.setitimer(signal.ITIMER_REAL, delay / 1000)
+        began = time.monotonic()
+        assert children.wait(pid, 20) is None
+        cut_short += time.monotonic() - began < 10
+
+    assert cut_short == 10
+    list(children.stop(0))
+    signals.restore()
+
+
+def test_a_readable_fd_ends_the_wait_for_a_child(children: Children, waiting: None) -> None:
+    pid = sleeping_child(children)
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+
+    assert children.wait(pid, 60, (reader,)) is None
+
+    os.close(reader)
+    os.close(writer)
+
+
+def test_killing_one_that_is_over_is_no_error(children: Children) -> None:
+    """OLD-FAULTS B68."""
+    pid = children.fork(lambda: 0)
+    os.waitpid(pid, 0)
+
+    children.kill(signal.SIGUSR1)
+    children.kill(signal.SIGUSR1, pid)
+
+    assert [exit.pid for exit in children.reap()] == [pid]
+
+
+def test_a_child_knows_none_of_its_siblings(children: Children) -> None:
+    """OLD-FAULTS B71: a minion that signalled its siblings."""
+    sleeping_child(children)
+
+    pid = children.fork(lambda: len(children))
+
+    assert until(lambda: children.wait(pid, 20)).clean
+    assert len(children) == 1
+
+
+def test_a_signal_while_children_are_born_orphans_none() -> None:
+    """OLD-FAULTS B51: TERM in the middle of forking a pool."""
+    code = """
+import os, signal, sys
+from pyres.process.children import Children
+from pyres.process.signals import Signals
+told = []
+signals = Signals({signal.SIGTERM: lambda signum, frame: told.append(signum)})
+children = Children(signals)
+signals.install()
+print(os.getpid(), flush=True)
+while not told:
+    children.fork(signal.pause)
+    if len(children) > 20:
+        list(children.stop(0))
+pids = children.pids[:]
+exits = list(children.stop(60))
+print(len(pids) == len(exits) and all(exit.signal == "SIGTERM" for exit in exits))
+"""
+    for _ in range(3):
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        parent.terminate()
+
+        assert parent.stdout.read() == "True\n"
+        assert parent.wait() == 0
+        parent.stdout.close()
+
+
+def test_a_stop_asks_all_at_once_and_tells_each_end(children: Children) -> None:
+    pids = [sleeping_child(children) for _ in range(3)]
+
+    exits = list(children.stop(60))
+
+    assert sorted((exit.pid, exit.signal) for exit in exits) == [(pid, "SIGTERM") for pid in pids]
+
+
+def test_a_stop_kills_what_outlives_the_grace(children: Children) -> None:
+    deaf = deaf_child(children)
+
+    exits = list(children.stop(0.05))
+
+    assert exits == [Exit(deaf, -signal.SIGKILL)]
+
+
+def test_a_hurry_cuts_the_grace_short(children: Children) -> None:
+    deaf, meek = deaf_child(children), sleeping_child(children)
+
+    exits = []
+    for exit in children.stop(3600):
+        exits.append(exit)
+        children.hurry()
+
+    assert exits == [Exit(meek, -signal.SIGTERM), Exit(deaf, -signal.SIGKILL)]
+
+
+@pytest.mark.parametrize("pid", [0, -1, -12345, 2**40])
+def test_what_is_no_pid_is_not_alive(pid: int) -> None:
+    assert not alive(pid)
+
+
+def test_a_child_that_stands_still_is_alive(children: Children) -> None:
+    pid = sleeping_child(children)
+    children.kill(signal.SIGSTOP)
+    until(lambda: state_of(pid) == "T")
+
+    assert alive(pid)
+
+
+def test_what_a_child_prints_comes_once_and_whole(tmp_path: Path) -> None:
+    """OLD-FAULTS B18, where stdout is a file."""
+    code = """
+from pyres.process.children import Children
+from pyres.process.signals import Signals
+children = Children(Signals({}))
+print("parent", end=" ")
+for n in range(3):
+    children.wait(children.fork(lambda: print("child", n, end=" ")))
+"""
+    with (tmp_path / "out").open("w") as out:
+        run_python(code, stdout=out)
+
+    assert (tmp_path / "out").read_text() == "parent child 0 child 1 child 2 "
