@@ -24,6 +24,14 @@ def readable() -> Iterator[int]:
 
 
 @pytest.fixture
+def signals() -> Iterator[Signals]:
+    """USR1 handled by nothing but a wake-up, once installed."""
+    signals = Signals({signal.SIGUSR1: wake})
+    yield signals
+    signals.restore()
+
+
+@pytest.fixture
 def ignored_children() -> Iterator[None]:
     """SIGCHLD ignored, as some launchers leave it to what they start."""
     former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -36,8 +44,7 @@ def test_a_wait_may_be_given_any_length(readable: int, timeout: float) -> None:
     assert Signals({}).wait((readable,), timeout) == [readable]
 
 
-def test_only_a_signal_counts_as_one(readable: int) -> None:
-    signals = Signals({signal.SIGUSR1: wake})
+def test_only_a_signal_counts_as_one(signals: Signals, readable: int) -> None:
     signals.install()
 
     signals.wait((readable,), 60)
@@ -46,22 +53,18 @@ def test_only_a_signal_counts_as_one(readable: int) -> None:
     signals.wait((), 60)
 
     assert (by_fd, signals.signalled) == (False, True)
-    signals.restore()
 
 
-def test_one_byte_ends_one_wait() -> None:
-    signals = Signals({signal.SIGUSR1: wake})
+def test_one_byte_ends_one_wait(signals: Signals) -> None:
     signals.install()
     os.kill(os.getpid(), signal.SIGUSR1)
 
     assert signals.sleep(60)
     assert not signals.sleep(0.01)
-    signals.restore()
 
 
-def test_the_former_wakeup_fd_comes_back_and_no_pipe_is_left() -> None:
+def test_the_former_wakeup_fd_comes_back_and_no_pipe_is_left(signals: Signals) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
-    signals = Signals({signal.SIGUSR1: wake})
 
     signals.install()
     signals.install()
@@ -73,8 +76,7 @@ def test_the_former_wakeup_fd_comes_back_and_no_pipe_is_left() -> None:
     assert not signals.installed
 
 
-def test_a_thread_that_cannot_install_leaves_nothing_behind() -> None:
-    signals = Signals({signal.SIGUSR1: wake})
+def test_a_thread_that_cannot_install_leaves_nothing_behind(signals: Signals) -> None:
     raised: list[BaseException] = []
 
     def install() -> None:
@@ -91,8 +93,9 @@ def test_a_thread_that_cannot_install_leaves_nothing_behind() -> None:
     assert signal.getsignal(signal.SIGUSR1) is not wake
 
 
-def test_a_parent_learns_of_its_children_where_sigchld_was_ignored(ignored_children: None) -> None:
-    signals = Signals({signal.SIGUSR1: wake})
+def test_a_parent_learns_of_its_children_where_sigchld_was_ignored(
+    ignored_children: None, signals: Signals
+) -> None:
     signals.install()
     children = Children(signals)
 
