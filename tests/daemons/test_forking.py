@@ -105,6 +105,7 @@ def test_the_most_important_queue_is_first_although_its_jobs_came_last(
 def test_a_job_costs_one_round_trip(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
+    """OLD-FAULTS B41, B42: no look every half second, no wait where all is to be drained."""
     resq.enqueue_many([(NoopJob, number) for number in range(30)])
 
     with server.monitor() as monitor:
@@ -205,7 +206,7 @@ def test_a_second_int_kills_at_once(run_daemon: Daemons, resq: ResQ, redis: Redi
     pid = begun(redis)
 
     # Two that the kernel has not delivered yet count as one, so there may be more than two.
-    until(lambda: daemon.send(signal.SIGINT) or not alive(pid))
+    until(lambda: not alive(pid) or daemon.send(signal.SIGINT))
 
     assert daemon.wait() == 0
     assert len(records(resq)) == 1
@@ -663,3 +664,11 @@ def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is
 
         assert daemon.wait() == 0
         assert "what is in hand stays recorded there" in daemon.output()
+
+
+def test_processing_nothing_is_nothing(resq: ResQ, redis: Redis) -> None:
+    """OLD-FAULTS B15."""
+    assert Worker("basic", resq).process() is None
+
+    assert redis.get("resque:stat:processed") is None
+    assert records(resq) == []

@@ -1,0 +1,298 @@
+"""pyres_manager as its operator meets it: a pool of real processes that is kept alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ, failure
+from tests.daemons.bad_jobs import StuckJob
+from tests.jobs import (
+    BEGUN,
+    ECHOED,
+    GATE,
+    EchoJob,
+    ExitJob,
+    GateJob,
+    NoopJob,
+    SleepJob,
+    StubbornJob,
+    SysExitJob,
+)
+from tests.servers import Daemon, Daemons, Server, alive, until
+
+Start = Callable[..., Daemon]
+
+
+def pids(redis: Redis) -> list[int]:
+    """The pids of the registered minions."""
+    return [int(member.split(b":")[1]) for member in redis.smembers("resque:minions")]
+
+
+def khans(redis: Redis) -> list[str]:
+    """The pool sizes of the registered khans."""
+    return [member.decode().rpartition(":")[2] for member in redis.smembers("resque:khans")]
+
+
+def nothing_is_left(redis: Redis) -> bool:
+    """Whether no registration remains."""
+    left = ("resque:workers", "resque:minions", "resque:khans", "resque:workers:heartbeat")
+    return not redis.exists(*left) and not redis.keys("resque:worker:*")
+
+
+@pytest.fixture
+def start(run_daemon: Daemons, redis: Redis) -> Start:
+    """Starts a manager on `basic` and waits until its whole pool is registered."""
+
+    def run(pool: int, *options: str) -> Daemon:
+        daemon = run_daemon("pyres_manager", "--pool", str(pool), "--queues", "basic", *options)
+        until(lambda: len(pids(redis)) == pool, what="the pool to register")
+        return daemon
+
+    return run
+
+
+def end(daemon: Daemon, redis: Redis, signum: int = signal.SIGTERM) -> None:
+    """Stop a manager; it ends well and leaves nothing."""
+    daemon.send(signum)
+    assert daemon.wait() == 0, daemon.output()
+    assert nothing_is_left(redis)
+    daemon.assert_no_processes_left()
+
+
+def test_a_pool_is_registered_works_and_ends_within_a_second(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B40: four idle minions took 59 s to end."""
+    daemon = start(4)
+    assert redis.smembers("resque:minions") == redis.smembers("resque:workers")
+    assert khans(redis) == ["4"]
+
+    resq.enqueue_many([(EchoJob, number) for number in range(20)])
+    until(lambda: redis.llen(ECHOED) == 20)
+
+    began = time.monotonic()
+    end(daemon, redis)
+    assert time.monotonic() - began < 2
+    assert redis.get("resque:stat:processed") == b"20"
+
+
+def test_a_killed_minion_is_replaced_and_its_job_says_how_it_died(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B37, B38."""
+    daemon = start(2)
+    resq.enqueue(SleepJob, 60)
+    victim = int(until(lambda: redis.lindex(BEGUN, 0)))
+
+    os.kill(victim, signal.SIGKILL)
+
+    until(lambda: len(pids(redis)) == 2 and victim not in pids(redis))
+    (record,) = until(lambda: failure.all(resq, 0, 9))
+    assert record["error"] == "the minion that performed the job was killed by SIGKILL"
+    assert redis.get("resque:stat:failed") == b"1"
+    assert khans(redis) == ["2"]
+    end(daemon, redis)
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [((ExitJob, 3), "exited with status 3"), ((SysExitJob, 3), "status 3"), ((StuckJob,), "0.2 s")],
+)
+def test_a_job_that_ends_its_minion_is_one_failure(
+    job: tuple[object, ...], said: str, start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(1)
+
+    resq.enqueue(*job)
+    resq.enqueue(EchoJob, "next")
+
+    until(lambda: redis.llen(ECHOED) == 1)
+    (record,) = failure.all(resq, 0, 9)
+    assert said in record["error"] or record["exception"] == "TimeoutError"
+    end(daemon, redis)
+
+
+def test_a_job_gets_its_grace_and_a_stubborn_one_is_killed_and_recorded(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(2, "--grace", "1")
+    resq.enqueue(GateJob, "g")
+    resq.enqueue(StubbornJob, 60)
+    until(lambda: redis.llen(BEGUN) == 2)
+
+    daemon.send(signal.SIGTERM)
+    redis.rpush(GATE.format("g"), 1)
+
+    assert daemon.wait() == 0
+    assert [json.loads(args) for args in redis.lrange(ECHOED, 0, -1)] == [["g"]]
+    (record,) = failure.all(resq, 0, 9)
+    assert record["payload"]["class"] == "tests.jobs.StubbornJob"
+    assert nothing_is_left(redis)
+
+
+def test_a_second_term_ends_it_at_once(start: Start, resq: ResQ, redis: Redis) -> None:
+    daemon = start(1, "--grace", "600")
+    resq.enqueue(StubbornJob, 60)
+    pid = int(until(lambda: redis.lindex(BEGUN, 0)))
+
+    until(lambda: not alive(pid) or daemon.send(signal.SIGTERM))
+
+    assert daemon.wait() == 0
+    assert nothing_is_left(redis)
+
+
+def test_signals_and_commands_change_the_pool(start: Start, redis: Redis) -> None:
+    """OLD-FAULTS B8, B50, B71: words that came as bytes, and a name that changed meanwhile."""
+    daemon = start(2)
+    (first,) = redis.smembers("resque:khans")
+
+    daemon.send(signal.SIGUSR2)
+    until(lambda: len(pids(redis)) == 3 and khans(redis) == ["3"])
+    daemon.send(signal.SIGTTOU)
+    until(lambda: len(pids(redis)) == 2 and khans(redis) == ["2"])
+    redis.rpush("resque:khan:" + first.decode(), "ADD", "NONSENSE", "ADD")
+    until(lambda: len(pids(redis)) == 4 and khans(redis) == ["4"])
+    redis.rpush("resque:khan:" + first.decode(), "REMOVE")
+    until(lambda: len(pids(redis)) == 3 and khans(redis) == ["3"])
+    redis.rpush("resque:khan:" + first.decode(), "SHUTDOWN")
+
+    assert daemon.wait() == 0
+    assert "'NONSENSE' is no command" in daemon.output()
+    assert nothing_is_left(redis)
+
+
+def test_hup_replaces_every_minion(start: Start, redis: Redis) -> None:
+    daemon = start(3)
+    old = set(pids(redis))
+
+    daemon.send(signal.SIGHUP)
+
+    until(lambda: len(pids(redis)) == 3 and not old & set(pids(redis)))
+    assert khans(redis) == ["3"]
+    end(daemon, redis)
+
+
+def test_a_minion_does_exactly_as_many_jobs_as_it_may_and_the_pool_keeps_its_size(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B52, P3."""
+    daemon = start(2, "--max-jobs", "1")
+    resq.enqueue_many([(SleepJob, 0) for _ in range(30)])
+
+    until(lambda: redis.llen(ECHOED) == 30, timeout=40)
+
+    assert len(set(redis.lrange(BEGUN, 0, -1))) == 30
+    until(lambda: len(pids(redis)) == 2)
+    assert khans(redis) == ["2"]
+    end(daemon, redis)
+
+
+def test_minions_end_after_their_job_when_khan_is_killed(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(2)
+    resq.enqueue(GateJob, "g")
+    busy = int(until(lambda: redis.lindex(BEGUN, 0)))
+    (idle,) = set(pids(redis)) - {busy}
+
+    daemon.send(signal.SIGKILL)
+
+    until(lambda: not alive(idle), what="the idle minion to end")
+    assert alive(busy)
+    redis.rpush(GATE.format("g"), 1)
+    until(lambda: not alive(busy), what="the busy minion to end after its job")
+    assert redis.llen(ECHOED) == 1
+    assert redis.scard("resque:minions") == 0
+
+
+def test_a_term_while_forty_are_being_forked_leaves_no_orphan(
+    run_daemon: Daemons, redis: Redis
+) -> None:
+    """OLD-FAULTS B51."""
+    daemon = run_daemon("pyres_manager", "--pool", "40", "--queues", "basic")
+    until(lambda: len(daemon.children()) > 3)
+
+    end(daemon, redis)
+
+
+def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, server: Server) -> None:
+    daemon = start(1, "--nonblocking-pop")
+
+    with server.monitor() as monitor:
+        resq.enqueue_many([(NoopJob, number) for number in range(30)])
+        until(lambda: redis.get("resque:stat:processed") in (b"29", b"30"))
+        names = [name for name in monitor.names if name not in ("SADD", "RPUSH", "GET", "LPOP")]
+
+    assert set(names) == {"EVALSHA"}
+    assert len(names) <= 33
+    end(daemon, redis)
+
+
+def test_each_minion_logs_beside_the_managers_log(
+    start: Start, redis: Redis, tmp_path: Path
+) -> None:
+    """OLD-FAULTS B53."""
+    daemon = start(1, "-f", str(tmp_path / "khan.log"))
+    (minion,) = pids(redis)
+
+    end(daemon, redis)
+
+    assert f"Minion {minion} has stopped" in (tmp_path / f"minion-{minion}.log").read_text()
+    assert "Started minion" in (tmp_path / "khan.log").read_text()
+
+
+def test_gevent_is_made_anew_in_each_minion(start: Start, resq: ResQ, redis: Redis) -> None:
+    daemon = start(1, "--reinit-gevent")
+
+    resq.enqueue_to("basic", "tests.daemons.green.GreenJob", 20)
+
+    assert until(lambda: redis.lrange(ECHOED, 0, -1)) == [b"[20]"]
+    end(daemon, redis)
+
+
+def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
+    """OLD-FAULTS B43."""
+    with Server(appendonly=True) as server:
+        redis, resq = server.client(), ResQ(server.dsn)
+        options = ("--pool", "2", "--queues", "basic", "--dsn", server.dsn)
+        daemon = run_daemon("pyres_manager", *options)
+        until(lambda: len(pids(redis)) == 2)
+
+        server.kill()
+        daemon.until_output("Redis is gone")
+        server.restart()
+        redis = server.client()
+        ResQ(server.dsn).enqueue(EchoJob, "after")
+
+        until(lambda: redis.llen(ECHOED) == 1, timeout=40)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
+        resq.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--pool", "many"], "'many' is not a whole number from 1"),
+        (["--pool", "0"], "'0' is not a whole number from 1"),
+        (["-j", "-1"], "'-1' is not a whole number from 0"),
+        (["--max-memory", "big"], "'big' is not a number"),
+        (["--minions_interval", "0"], "above 0"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_exit_code_2(
+    options: list[str], complaint: str, run_daemon: Daemons
+) -> None:
+    daemon = run_daemon("pyres_manager", "basic", *options)
+
+    assert daemon.wait() == 2
+    (line,) = daemon.output().strip().splitlines()
+    assert complaint in line
