@@ -138,6 +138,7 @@ class Minion(Performer):
 
     def register_signal_handlers(self) -> None:
         """Install the handlers; none of Khan's is left."""
+        self.signals.restore()
         stop = self.schedule_shutdown
         handlers: dict[int, Any] = dict.fromkeys(
             (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), stop
@@ -364,6 +365,7 @@ class Khan:
 
     def register_signal_handlers(self) -> None:
         """Install the handlers."""
+        self.signals.restore()
         self.signals = Signals(
             {
                 signal.SIGTERM: self.schedule_shutdown,

@@ -94,6 +94,7 @@ class Scheduler:
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
+        self.signals.restore()
         self.signals = Signals(
             {
                 signal.SIGTERM: self.schedule_shutdown,

@@ -71,6 +71,7 @@ class Worker(Performer):
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: Resque's signals, with pyres' grace for TERM and INT."""
+        self.signals.restore()
         self.signals = Signals(
             {
                 signal.SIGTERM: self.shutdown_all,
@@ -86,10 +87,11 @@ class Worker(Performer):
 
     def shutdown_all(self, signum: int, frame: FrameType | None) -> None:
         """TERM, INT: take nothing more; the job gets its grace. A second one kills it at once."""
-        if self._stop_at is not None:
+        again = self._stop_at is not None
+        if again:
             self.kill_child(signum, frame)
         self._shutdown = True
-        self._stop_at = time.monotonic() + self.grace
+        self._stop_at = time.monotonic() + (0 if again else self.grace)
 
     def schedule_shutdown(self, signum: int, frame: FrameType | None) -> None:
         """QUIT: finish the job, however long it takes, and stop."""
@@ -97,7 +99,9 @@ class Worker(Performer):
 
     def kill_child(self, signum: int, frame: FrameType | None) -> None:
         """USR1: kill the job in hand, and go on."""
-        self.children.kill(signal.SIGKILL)
+        # Not every child: one that waits for a job of the backlog has none to be killed for.
+        if self.child in self.children.pids:
+            self.children.kill(signal.SIGKILL, self.child)
 
     def pause_processing(self, signum: int, frame: FrameType | None) -> None:
         """USR2: take no job until CONT."""

@@ -674,3 +674,20 @@ def test_processing_nothing_is_nothing(resq: ResQ, redis: Redis) -> None:
 
     assert redis.get("resque:stat:processed") is None
     assert records(resq) == []
+
+
+def test_handlers_installed_twice_are_gone_in_a_jobs_process(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, dsn: str
+) -> None:
+    """OLD-FAULTS B17: 1.5's users call startup() themselves, and work() calls it too."""
+    resq.enqueue(HandlerJob)
+    code = (
+        "from pyres.worker import Worker\n"
+        f"worker = Worker('basic', {dsn!r})\n"
+        "worker.startup()\nworker.work(0)\n"
+    )
+
+    assert run_daemon("-c", code).wait() == 0
+
+    ((handlers, _sockets),) = echoed(redis)
+    assert handlers == [True] * 4
