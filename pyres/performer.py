@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pyres import loading
 from pyres.client import as_resq, now_text
-from pyres.exceptions import CrashError, TimeoutError
+from pyres.exceptions import BadOptionError, CrashError, TimeoutError
 from pyres.job import Job
 from pyres.process.alarm import alarm
 from pyres.process.signals import Signals
@@ -221,7 +221,13 @@ class Performer:
     def _timeout_of(self, job: Job) -> float | None:
         """Seconds the job may take: as its class says, else as the worker was told."""
         own: float | None = getattr(job.load(), "timeout", None)
-        return own if own is not None else self.timeout
+        if own is None:
+            return self.timeout
+        if not isinstance(own, int | float) or not own >= 0:
+            raise BadOptionError(
+                f"{job.name} has the timeout {own!r}, which is no number of seconds, 0 or more"
+            )
+        return own
 
     def record_failure(self, job: Job, error: BaseException) -> None:
         """Make the job a failure record and count it, once, however often the server goes away."""

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+#: Seconds of the longest alarm: the kernel's timer knows no infinity, and 30 years are one.
+LONGEST_ALARM = 1e9
+
 
 @contextlib.contextmanager
 def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
@@ -25,7 +28,7 @@ def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
         raise error
 
     former = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, LONGEST_ALARM))
     try:
         yield
     finally:
