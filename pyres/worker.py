@@ -118,8 +118,6 @@ class Worker(Performer):
         self.register_signal_handlers()
         self._title("Starting")
         self._patiently(self._announce)
-        if self._reports is None:
-            self._reports = Reports()
         # What stands now will stand: a collection in a child would touch, and so copy, all of it.
         gc.collect()
         gc.freeze()
@@ -191,7 +189,13 @@ class Worker(Performer):
             self._taker.close()
         self._expect_nothing()
         self.children.collect(block=True)
+        self._close_reports()
         self.signals.restore()
+
+    def _close_reports(self) -> None:
+        if self._reports is not None:
+            self._reports.close()
+            self._reports = None
 
     def _leave(self) -> None:
         # In one: who is unregistered has no hand any more, and what stood in it is gone.
@@ -199,17 +203,18 @@ class Worker(Performer):
         self.unregister_worker()
 
     def _expect_nothing(self) -> None:
-        """There is no backlog any more: no child waits for a job of it."""
+        """There is no backlog any more: no child waits for a job of it, none is left a zombie."""
         self._busy = False
         self._spare.dismiss()
+        self.children.collect()
 
     def _turn(self, interval: float) -> None:
         """One job, or one wait for it."""
-        self._patiently(self._beat_if_due)
         if self._paused:
+            self._patiently(self._beat_if_due)
             self._rest()
             return
-        job = self._patiently(self._take)
+        job = self._patiently(self._look)
         if job is not None:
             if self._shutdown:
                 self._patiently(lambda: self._give_back(job), always=True)
@@ -222,6 +227,11 @@ class Worker(Performer):
             self._shutdown = True
         elif not self._shutdown:
             self._wait(interval)
+
+    def _look(self) -> Job | None:
+        # Due at once after the server was gone: it may have forgotten that we are registered.
+        self._beat_if_due()
+        return self._take()
 
     def _give_back(self, job: Job) -> None:
         assert job.raw is not None and job.hand is not None
@@ -243,14 +253,16 @@ class Worker(Performer):
         if paused:
             self.signals.sleep(min(interval, 1.0))
         elif self.blocking_pop:
-            job = self._patiently(
-                lambda: self._wait_blocking(min(interval, LONGEST_POP), self._stops)
-            )
+            job = self._patiently(lambda: self._look_blocking(interval))
             if job is not None:
                 self._perform_in_child(job)
                 self._finished = True
         else:
             self._pause()
+
+    def _look_blocking(self, interval: float) -> Job | None:
+        self._beat_if_due()
+        return self._wait_blocking(min(interval, LONGEST_POP), self._stops)
 
     def _stops(self) -> bool:
         return self._shutdown or self._paused
@@ -296,6 +308,8 @@ class Worker(Performer):
         # Before the fork, so that both show it: after it each would have to copy the pages for
         # that.
         self._title_of(job)
+        if self._reports is None:
+            self._reports = Reports()
         given = self._spare.give(job.hand) if job.hand else None
         self.child = given or self.children.fork(lambda: self._be_child(job))
         self._fork_ahead(job)
@@ -359,8 +373,9 @@ class Worker(Performer):
 
     def _timeout_of(self, job: Job) -> float | None:
         seconds = super()._timeout_of(job)
-        if seconds and seconds != self.timeout and self._in_child and self._reports:
-            self._reports.tell(seconds)
+        if seconds != self.timeout and self._in_child and self._reports:
+            # 0 says no limit, also where the worker was told one.
+            self._reports.tell(seconds or 0.0)
         return seconds
 
     def _wait_for_child(self, pid: int) -> tuple[Exit, float | None]:
@@ -429,9 +444,14 @@ class Worker(Performer):
     def _be_undertaker(self, job: Job, error: CrashError | TimeoutError) -> int:
         self._become_child()
         self._title(f"Settling {job.name}")
-        if not job.retry_crash(error):
+        # It may have died after it had settled its job itself: then its hooks have run, too.
+        if self._holds(job) and not job.retry_crash(error):
             self.record_failure(job, error)
         return 0
+
+    def _holds(self, job: Job) -> bool:
+        hand = self._patiently(lambda: self.resq.store.workers.hand(str(self)), always=True)
+        return hand == job.hand
 
     # Hooks for subclasses
 

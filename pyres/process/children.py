@@ -104,6 +104,10 @@ class Children:
             code = int(run() or 0)
         except SystemExit as error:
             code = _exit_code(error)
+        except KeyboardInterrupt:
+            # A terminal sends it to all of us, also to a child that had nothing to do yet: so
+            # without a word. A job that it ended has been logged.
+            code = EXIT_SOFTWARE
         except BaseException:  # noqa: BLE001 - the end of a forked child (rule 8)
             traceback.print_exc()
         finally:
