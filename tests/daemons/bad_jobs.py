@@ -23,13 +23,15 @@ class UnspeakableJob(TestJob):
 
 
 class StuckJob(TestJob):
-    """Sits in C, where no Python alarm reaches it."""
+    """Sits in C, where no Python alarm reaches it: no signal ends the wait for a mutex."""
 
     timeout = 0.2
 
     @staticmethod
     def perform() -> None:
-        ctypes.PyDLL(None).sleep(60)
+        libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+        libc.pthread_mutex_lock(mutex)
+        libc.pthread_mutex_lock(mutex)
 
 
 class SwallowingJob(TestJob):

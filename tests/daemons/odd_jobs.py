@@ -1,0 +1,149 @@
+"""Jobs that need no server, and jobs that do to their process what a job should not."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from tests.jobs import TestJob
+
+
+class LineJob(TestJob):
+    """Writes its number as a line to a file: seen also when its server was gone."""
+
+    @staticmethod
+    def perform(path: str, number: int) -> None:
+        with open(path, "a") as file:
+            file.write(f"{number}\n")
+
+
+class FileGateJob(TestJob):
+    """Tells that it has begun, waits for a file, and fails if there is something in it."""
+
+    @classmethod
+    def perform(cls, path: str) -> None:
+        cls.begin()
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        if said := Path(path).read_text():
+            raise ValueError(said)
+
+
+class SocketsJob(TestJob):
+    """Writes its parent's pid and the sockets of its own process to a file."""
+
+    @staticmethod
+    def perform(path: str) -> None:
+        from tests.daemons.watching import sockets
+
+        with open(path, "a") as file:
+            file.write(f"{os.getppid()} {' '.join(sockets(os.getpid()))}\n")
+
+
+class LeisureJob(TestJob):
+    """May take longer than its worker allows."""
+
+    timeout = 30
+
+    @classmethod
+    def perform(cls, seconds: float) -> None:
+        time.sleep(seconds)
+        cls.echo(cls.__name__)
+
+
+class UnlimitedJob(LeisureJob):
+    timeout = 0
+
+
+class EndlessJob(LeisureJob):
+    timeout = math.inf
+
+
+class FrozenJob(TestJob):
+    """Stands still as Ctrl-Z makes it."""
+
+    timeout = 0.2
+
+    @staticmethod
+    def perform() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class InterruptedJob(TestJob):
+    @staticmethod
+    def perform() -> None:
+        raise KeyboardInterrupt
+
+
+class LeavingJob(TestJob):
+    @staticmethod
+    def perform() -> None:
+        raise GeneratorExit("left")
+
+
+class DeepJob(TestJob):
+    """Recurses without end."""
+
+    @classmethod
+    def perform(cls) -> None:
+        cls.perform()
+
+
+class ClosingJob(TestJob):
+    """Closes every file of its process, as those do that make themselves a daemon."""
+
+    @staticmethod
+    def perform() -> None:
+        os.closerange(0, 4096)
+
+
+class DoublingJob(TestJob):
+    """Forks, and forgets that the copy must not come back."""
+
+    @classmethod
+    def perform(cls) -> None:
+        cls.echo("doubled")
+        os.fork()
+
+
+class ThreadJob(TestJob):
+    """Leaves a thread behind that never ends."""
+
+    @staticmethod
+    def perform() -> None:
+        threading.Thread(target=threading.Event().wait).start()
+
+
+class ReapingJob(TestJob):
+    """Waits for children, of which it has none."""
+
+    @staticmethod
+    def perform() -> None:
+        os.waitpid(-1, 0)
+
+
+class StopParentJob(TestJob):
+    """Tells its worker to stop."""
+
+    @classmethod
+    def perform(cls) -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        cls.echo("told")
+
+
+class NoPerform(TestJob):
+    """Has no perform()."""
+
+
+class NoTimeJob(TestJob):
+    """Its timeout is no number."""
+
+    timeout = "soon"
+
+    @staticmethod
+    def perform() -> None:
+        pass

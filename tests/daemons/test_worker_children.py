@@ -1,0 +1,340 @@
+"""A job's own process: what it has of the worker's, how long it may live, how it may die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from redis import Redis
+
+from pyres import ResQ
+from pyres.worker import Worker
+from tests.daemons.bad_jobs import StuckJob, SwallowingJob
+from tests.daemons.odd_jobs import (
+    ClosingJob,
+    DeepJob,
+    DoublingJob,
+    EndlessJob,
+    FrozenJob,
+    InterruptedJob,
+    LeavingJob,
+    LeisureJob,
+    LineJob,
+    NoPerform,
+    NoTimeJob,
+    ReapingJob,
+    SocketsJob,
+    ThreadJob,
+    UnlimitedJob,
+)
+from tests.daemons.watching import (
+    begun,
+    burst,
+    counted,
+    echoed,
+    lines,
+    records,
+    registered,
+    sockets,
+    start,
+    zombies,
+)
+from tests.jobs import GATE, EchoJob, FailJob, GateJob, NoopJob
+from tests.servers import Daemons, Server, until
+
+
+def test_no_jobs_process_holds_a_socket_of_the_parents(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    """The first is forked after a wait, the later ones while another job was performed."""
+    daemon = start(run_daemon, redis)
+    told = tmp_path / "sockets"
+
+    resq.enqueue_many([(SocketsJob, str(told))] * 4)
+    until(lambda: counted(redis)[0] == 4)
+
+    parents = sockets(daemon.pid)
+    assert len(parents) == 1, "the parent's own connection"
+    seen = [line.split() for line in told.read_text().splitlines()]
+    assert [parent for parent, *_ in seen] == [str(daemon.pid)] * 4
+    assert [held for _, *held in seen] == [[]] * 4
+
+
+def test_a_job_that_needs_no_server_makes_no_connection(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    start(run_daemon, redis)
+    resq.enqueue(LineJob, str(tmp_path / "lines"), 0)
+    until(lambda: counted(redis)[0] == 1)
+    before = redis.info("stats")["total_connections_received"]
+
+    resq.enqueue_many([(LineJob, str(tmp_path / "lines"), number) for number in range(1, 20)])
+    until(lambda: counted(redis)[0] == 20)
+
+    assert redis.info("stats")["total_connections_received"] == before
+    assert lines(tmp_path / "lines") == list(range(20))
+
+
+def test_a_job_stands_in_the_hand_before_its_process_does_anything(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
+) -> None:
+    """OLD-FAULTS B30: byte for byte as it was queued."""
+    raw = b'{"class": "tests.jobs.GateJob",  "args":["g"],"more":1.50}'
+    with server.monitor() as monitor:
+        daemon = start(run_daemon, redis)
+        hand = "resque:worker:" + registered(redis, daemon).decode()
+        monitor.until("BLPOP")
+        redis.rpush("resque:queue:basic", raw, raw)
+        begun(redis)
+        held = redis.get(hand)
+        redis.rpush(GATE.format("g"), 1, 1)
+        until(lambda: counted(redis)[0] == 2)
+        commands = monitor.commands
+
+    assert held.startswith(b'{"queue":"basic","run_at":"20')
+    assert held.endswith(b',"payload":' + raw + b"}")
+    assert not redis.exists(hand)
+    held_at = next(i for i, c in enumerate(commands) if c.name == "SET" and c.args[0] == hand)
+    begun_at = next(i for i, c in enumerate(commands) if c == ("RPUSH", ["begun", *c.args[1:]]))
+    assert held_at < begun_at
+
+
+def test_an_idle_worker_keeps_no_zombie(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    """OLD-FAULTS B21: neither of a job over its time nor of one that went well."""
+    daemon = start(run_daemon, redis, "--queues", "basic", "--interval", "0.2")
+
+    resq.enqueue_many([(NoopJob,), (StuckJob,), (NoopJob,), (NoopJob,)])
+
+    until(lambda: counted(redis) == (4, 1))
+    until(lambda: zombies(daemon.pid) == [] and daemon.children() == [])
+    assert daemon.returncode is None
+
+
+def test_a_class_says_how_long_its_jobs_may_take(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """Shorter, longer and without end, whatever its worker was told. When neither an alarm nor
+    anything else ends a job, the parent kills it 1 s later.
+    """
+    jobs = {
+        "no limit": [(FrozenJob,), (SwallowingJob,), (NoTimeJob,)],
+        "0.3 s": [(UnlimitedJob, 1.6)],
+        "0.3 s too": [(StuckJob,), (LeisureJob, 0.5), (EndlessJob, 0.5)],
+    }
+    for queue, ones in jobs.items():
+        for klass, *args in ones:
+            resq.enqueue_to(queue, klass, *args)
+
+    for queue in jobs:
+        limit = [] if queue == "no limit" else ["--timeout", "0.3"]
+        run_daemon("pyres_worker", "--queues", queue, *limit)
+    until(lambda: counted(redis)[0] == 7)
+
+    done = [name for (name,) in echoed(redis)]
+    assert sorted(done) == ["EndlessJob", "LeisureJob", "UnlimitedJob"]
+    failed = {record["payload"]["class"].rpartition(".")[2]: record for record in records(resq)}
+    assert {name: record["exception"] for name, record in failed.items()} == {
+        "FrozenJob": "TimeoutError",
+        "SwallowingJob": "TimeoutError",
+        "StuckJob": "TimeoutError",
+        "NoTimeJob": "BadOptionError",
+    }
+    assert "'soon'" in failed["NoTimeJob"]["error"]
+    assert counted(redis)[1] == 4
+
+
+ODD = {
+    "KeyboardInterrupt": (InterruptedJob, "KeyboardInterrupt"),
+    "GeneratorExit": (LeavingJob, "GeneratorExit"),
+    "RecursionError": (DeepJob, "RecursionError"),
+    "waits for children": (ReapingJob, "ChildProcessError"),
+    "no perform": (NoPerform, "ClassNotFoundError"),
+    "wrong args": (GateJob, "TypeError"),
+    "no class in the module": ("tests.jobs.NoSuch", "ClassNotFoundError"),
+    "no function": ("os.getcwd", "ClassNotFoundError"),
+    "closes all files": (ClosingJob, None),
+    "forks": (DoublingJob, None),
+    "leaves a thread": (ThreadJob, None),
+}
+
+
+def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B16, B19, B44: one record or none, counted once, and the worker goes on."""
+    daemon = start(run_daemon, redis)
+
+    for name, (klass, _) in ODD.items():
+        resq.enqueue_to("basic", klass)
+        resq.enqueue(EchoJob, name)
+    until(lambda: counted(redis)[0] == 2 * len(ODD), what="all to be counted")
+
+    failed = {name: exception for name, (_, exception) in ODD.items() if exception}
+    assert [record["exception"] for record in records(resq)] == list(failed.values())
+    assert counted(redis) == (2 * len(ODD), len(failed))
+    done = [arg for (arg,) in echoed(redis)]
+    assert done.count("doubled") == 1
+    assert [arg for arg in done if arg != "doubled"] == list(ODD)
+    until(lambda: daemon.children() == [], what="an end of every job's process")
+    assert echoed(redis)[-1] == [list(ODD)[-1]]
+
+
+def test_the_failure_hooks_of_a_job_that_settled_and_then_died_run_once(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    """OLD-FAULTS B44: its process ends dirty after the failure was recorded."""
+    (tmp_path / "hooked.py").write_text(
+        "class Interrupted:\n"
+        "    queue = 'basic'\n"
+        "    retry_dirty_exit = True\n"
+        "    def on_failure_tell(error):\n"
+        "        Interrupted.resq.redis.rpush('told', type(error).__name__)\n"
+        "    @staticmethod\n"
+        "    def perform():\n"
+        "        raise KeyboardInterrupt\n"
+    )
+    (tmp_path / "lent.py").write_text(
+        "import hooked, pyres\n"
+        "hooked.Interrupted.resq = pyres.ResQ(__import__('os').environ['REDIS_URL'])\n"
+    )
+    resq.enqueue_to("basic", "hooked.Interrupted")
+
+    burst(run_daemon, "--path", str(tmp_path), "--require", "lent")
+
+    assert redis.lrange("told", 0, -1) == [b"KeyboardInterrupt"]
+    assert [record["exception"] for record in records(resq)] == ["KeyboardInterrupt"]
+    assert counted(redis) == (1, 1)
+
+
+def script(folder: Path, code: str) -> str:
+    """A program of a user's own."""
+    path = folder / "program.py"
+    path.write_text(code)
+    return str(path)
+
+
+def test_a_failure_that_cannot_be_recorded_makes_no_second_worker(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
+) -> None:
+    """OLD-FAULTS B19: the exception left work() in the child, and here started another worker."""
+    program = script(
+        tmp_path,
+        "import os\n"
+        "from pyres import failure\n"
+        "from pyres.worker import Worker\n"
+        "class Broken(failure.RedisBackend):\n"
+        "    def save(self, resq=None):\n"
+        "        raise OSError('no disk')\n"
+        "failure.backend = Broken\n"
+        "while True:\n"
+        "    try:\n"
+        f"        Worker.run(['basic'], {dsn!r})\n"
+        "    except BaseException as error:\n"
+        "        print('left by', repr(error))\n"
+        "    else:\n"
+        "        break\n",
+    )
+    daemon = run_daemon(program)
+    resq.enqueue_many([(FailJob, 1), (EchoJob, "next")])
+
+    until(lambda: counted(redis)[0] == 2)
+
+    assert echoed(redis) == [["next"]]
+    assert [record["exception"] for record in records(resq)] == ["ValueError"]
+    assert counted(redis) == (2, 1)
+    assert redis.scard("resque:workers") == 1
+    until(lambda: daemon.children() == [])
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert "left by" not in daemon.output()
+
+
+def test_a_backend_that_a_module_installs_stays(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    """OLD-FAULTS B12."""
+    (tmp_path / "setup_failures.py").write_text(
+        "from pyres import failure\n"
+        "from pyres.failure.redis_multi_queue import RedisMultiQueueBackend\n"
+        "failure.backend = RedisMultiQueueBackend\n"
+    )
+    resq.enqueue_many([(FailJob, 1), (FailJob, 2)])
+
+    burst(run_daemon, "--path", str(tmp_path), "--require", "setup_failures")
+
+    assert redis.llen("resque:basic_failed") == 2
+    assert redis.smembers("resque:failed_queues") == {b"basic_failed"}
+    assert counted(redis) == (2, 2)
+
+
+def test_a_worker_of_ones_own_works_as_in_1_5(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
+) -> None:
+    """A subclass with process() and both hooks; before_fork runs in the parent, the others not."""
+    program = script(
+        tmp_path,
+        "import os\n"
+        "from pyres.worker import Worker\n"
+        "class Mine(Worker):\n"
+        "    def tell(self, what, job):\n"
+        "        print(what, job._payload['args'][0], os.getpid() == int(self.pid), flush=True)\n"
+        "    def before_fork(self, job): self.tell('before_fork', job)\n"
+        "    def after_fork(self, job): self.tell('after_fork', job)\n"
+        "    def before_process(self, job): self.tell('before_process', job)\n"
+        "    def process(self, job=None):\n"
+        "        self.tell('process', job)\n"
+        "        return Worker.process(self, job)\n"
+        f"Mine.run('basic', {dsn!r}, interval=0)\n",
+    )
+    resq.enqueue_many([(EchoJob, "a"), (EchoJob, "b")])
+
+    daemon = run_daemon(program)
+
+    assert daemon.wait() == 0
+    expected = [
+        f"{what} {job} {what == 'before_fork'}"
+        for job in ("a", "b")
+        for what in ("before_fork", "after_fork", "before_process", "process")
+    ]
+    assert daemon.output().splitlines() == expected
+    assert echoed(redis) == [["a"], ["b"]]
+    assert counted(redis) == (2, 0)
+
+
+def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
+    resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue_many([(EchoJob, 1), (StuckJob,), (EchoJob, 2)])
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR1)}
+    fds = os.listdir("/proc/self/fd")
+    worker = Worker("basic", resq)
+
+    for _ in range(3):
+        worker.fork_worker(worker.reserve(timeout=0))
+
+    assert echoed(redis) == [[1], [2]]
+    assert [record["exception"] for record in records(resq)] == ["TimeoutError"]
+    assert counted(redis) == (3, 1)
+    assert not redis.exists(f"resque:worker:{worker}")
+    assert {signum: signal.getsignal(signum) for signum in before} == before
+    worker.taker.close()
+    del worker
+    assert len(os.listdir("/proc/self/fd")) <= len(fds) + 3
+
+
+def test_what_fails_is_shown_as_ruby_shows_it(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B13: the name of the class, its message, and the way to the line in the job."""
+    resq.enqueue(FailJob, "why")
+
+    burst(run_daemon)
+
+    record = json.loads(redis.lindex("resque:failed", 0))
+    fields = ["failed_at", "payload", "exception", "error", "backtrace", "worker", "queue"]
+    assert list(record) == fields
+    assert (record["exception"], record["error"]) == ("ValueError", "why")
+    assert any("jobs.py" in line for line in record["backtrace"])
+    assert not any("/performer.py" in line for line in record["backtrace"][-2:])

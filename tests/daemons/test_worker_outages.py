@@ -1,0 +1,283 @@
+"""A worker and its server: cut off, paused, killed, empty; and the others that are registered."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from pyres.worker import Worker
+from tests.daemons.odd_jobs import FileGateJob, LineJob
+from tests.daemons.watching import (
+    begun,
+    burst,
+    counted,
+    echoed,
+    lines,
+    records,
+    registered,
+    start,
+)
+from tests.jobs import BEGUN, GATE, EchoJob, GateJob
+from tests.servers import Daemon, Daemons, Server, alive, free_port, until
+
+#: A worker with shorter patience, so that a test need not have the daemon's own: seconds for a
+#: reply, and between two signs of life.
+IMPATIENT = (
+    "from pyres import performer, scripts, worker\n"
+    "from pyres.store import dsn\n"
+    "dsn.READ_TIMEOUT = dsn.CONNECT_TIMEOUT = {reply}\n"
+    "performer.HEARTBEAT = worker.HEARTBEAT = {beat}\n"
+    "performer.LONGEST_PAUSE = 0.5\n"
+    "raise SystemExit(scripts.pyres_worker())\n"
+)
+
+
+def impatient(
+    run_daemon: Daemons, *options: str, reply: float = 10, beat: float = 60, env: str = ""
+) -> Daemon:
+    """A pyres_worker that waits for less."""
+    more = {"REDIS_URL": env} if env else None
+    return run_daemon("-c", IMPATIENT.format(reply=reply, beat=beat), *options, env=more)
+
+
+@pytest.fixture
+def lasting() -> Iterator[Server]:
+    """A server whose data survive a kill."""
+    with Server(appendonly=True) as server:
+        yield server
+
+
+def test_a_server_that_stands_still_costs_nothing(
+    run_daemon: Daemons, own_server: Server, tmp_path: Path
+) -> None:
+    """OLD-FAULTS B43: while idle, during a job, and while a child wants to record a failure."""
+    redis, resq = own_server.client(), ResQ(own_server.url)
+    options = ("--nonblocking-pop", "--interval", "0.2")
+    workers = {
+        queue: impatient(run_daemon, "--queues", queue, *options, reply=0.5, env=own_server.url)
+        for queue in ("idle", "busy", "failing")
+    }
+    for worker in workers.values():
+        until(lambda worker=worker: registered(redis, worker))
+    busy, failing = tmp_path / "busy", tmp_path / "failing"
+    resq.enqueue_to("busy", FileGateJob, str(busy))
+    resq.enqueue_to("failing", FileGateJob, str(failing))
+    until(lambda: redis.llen(BEGUN) == 2)
+    # At its next look, which may be 8 s away.
+    resq.enqueue_to("idle", LineJob, str(tmp_path / "lines"), 0)
+    until(lambda: lines(tmp_path / "lines") == [0])
+
+    own_server.pause()
+    busy.write_text("")
+    failing.write_text("at a bad time")
+    workers["idle"].send(signal.SIGCONT)
+    for worker in workers.values():
+        worker.until_output("Redis is gone")
+    own_server.resume()
+
+    for queue in workers:
+        resq.enqueue_to(queue, EchoJob, queue)
+    until(lambda: sorted(echoed(redis)) == [["busy"], ["failing"], ["idle"]])
+    until(lambda: counted(redis) == (6, 1))
+    assert [record["error"] for record in records(resq)] == ["at a bad time"]
+    assert redis.llen(BEGUN) == 2
+    assert all(registered(redis, worker) for worker in workers.values())
+    resq.close()
+
+
+def test_a_server_killed_among_many_jobs_loses_none_and_doubles_none(
+    run_daemon: Daemons, lasting: Server, tmp_path: Path
+) -> None:
+    """OLD-FAULTS B43, B44."""
+    resq, jobs, done = ResQ(lasting.url), 200, tmp_path / "lines"
+    resq.enqueue_many([(LineJob, str(done), number) for number in range(jobs)])
+    resq.close()
+    options = ("--queues", "basic", "--nonblocking-pop", "--dsn", lasting.url)
+
+    daemon = run_daemon("pyres_worker", *options)
+    for part in (20, 60, 100):
+        until(lambda part=part: len(lines(done)) >= part, timeout=40)
+        lasting.kill()
+        lasting.restart()
+    redis = lasting.client()
+    until(lambda: counted(redis)[0] >= jobs, timeout=40)
+    daemon.send(signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert lines(done) == list(range(jobs))
+    assert counted(redis) == (jobs, 0)
+    assert redis.keys("resque:worker*") == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_connections_cut_among_many_jobs_lose_none_and_double_none(
+    seed: int, run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    dice, jobs, done = random.Random(seed), 300, tmp_path / "lines"
+    resq.enqueue_many([(LineJob, str(done), number) for number in range(jobs)])
+    mine = redis.client_id()
+
+    daemon = start(run_daemon, redis, "--queues", "basic", "--nonblocking-pop")
+    for cut in range(12):
+        until(lambda cut=cut: len(lines(done)) >= cut * 20 + dice.randrange(20))
+        for client in redis.client_list():
+            if int(client["id"]) != mine and client["cmd"] == "evalsha":
+                redis.execute_command("CLIENT", "KILL", "ID", client["id"])
+    until(lambda: counted(redis)[0] >= jobs, timeout=40)
+    daemon.send(signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert lines(done) == list(range(jobs))
+    assert counted(redis) == (jobs, 0)
+
+
+def test_a_wait_for_a_job_that_is_cut_begins_again(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(run_daemon, redis)
+
+    for cut in range(3):
+        waiting = until(lambda: [c for c in redis.client_list() if c["cmd"] == "blpop"])
+        redis.execute_command("CLIENT", "KILL", "ID", waiting[0]["id"])
+        until(lambda cut=cut: daemon.output().count("Redis is gone") > cut)
+    resq.enqueue(EchoJob, "after")
+
+    until(lambda: echoed(redis) == [["after"]])
+    assert registered(redis, daemon)
+
+
+def test_a_worker_may_start_before_its_server(run_daemon: Daemons) -> None:
+    port = free_port()
+    daemon = run_daemon("pyres_worker", "basic", "--port", str(port), env={"REDIS_URL": None})
+    daemon.until_output("Redis is gone")
+
+    with Server(port=port) as server:
+        redis, resq = server.client(), ResQ(server.url)
+        resq.enqueue(EchoJob, "first")
+
+        until(lambda: echoed(redis) == [["first"]])
+        assert registered(redis, daemon)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
+        resq.close()
+
+
+def test_a_worker_whose_server_has_forgotten_everything_registers_again(
+    run_daemon: Daemons,
+) -> None:
+    with Server() as server:
+        redis = server.client()
+        daemon = run_daemon("pyres_worker", "basic", "--dsn", server.url)
+        mine = until(lambda: registered(redis, daemon))
+        server.kill()
+        server.restart()
+        redis, resq = server.client(), ResQ(server.url)
+
+        until(lambda: registered(redis, daemon))
+        assert redis.hget("resque:workers:heartbeat", mine)
+        until(lambda: redis.exists(b"resque:worker:" + mine + b":started"))
+        resq.enqueue(EchoJob, "after")
+        until(lambda: counted(redis) == (1, 0))
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
+        assert redis.keys("resque:worker*") == []
+        resq.close()
+
+
+def test_a_password_asked_for_later_is_waited_for(run_daemon: Daemons) -> None:
+    """Who set it may take it back, or restart us: but the job in hand is not to be lost."""
+    with Server() as server:
+        redis, resq = server.client(), ResQ(server.url)
+        options = ("basic", "--dsn", server.url, "--nonblocking-pop", "--interval", "0.1")
+        daemon = run_daemon("pyres_worker", *options)
+        until(lambda: registered(redis, daemon))
+        resq.enqueue(GateJob, "g")
+        begun(redis)
+
+        redis.config_set("requirepass", "new")
+        for client in redis.client_list():
+            if client["cmd"] == "evalsha":
+                redis.execute_command("CLIENT", "KILL", "ID", client["id"])
+        redis.rpush(GATE.format("g"), 1)
+        daemon.until_output("Redis is gone")
+        redis.config_set("requirepass", "")
+
+        until(lambda: counted(redis) == (1, 0))
+        assert echoed(redis) == [["g"]]
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
+        resq.close()
+
+
+@pytest.mark.parametrize("state", ["idle", "in a job"])
+def test_a_worker_that_was_pruned_alive_registers_again_at_its_next_beat(
+    state: str, run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    daemon = impatient(run_daemon, "--queues", "basic", "--interval", "0.1", beat=0.3)
+    mine = until(lambda: registered(redis, daemon))
+    if state == "in a job":
+        resq.enqueue(GateJob, "g")
+        begun(redis)
+
+    resq.store.workers.unregister(mine.decode())
+
+    until(lambda: registered(redis, daemon))
+    daemon.until_output("was unregistered by somebody else; registering again")
+    assert redis.exists(b"resque:worker:" + mine + b":started")
+    redis.hdel("resque:workers:heartbeat", mine)
+    until(lambda: redis.hget("resque:workers:heartbeat", mine), what="the next sign of life")
+    redis.rpush(GATE.format("g"), 1)
+    resq.enqueue(EchoJob, "after")
+    until(lambda: echoed(redis)[-1:] == [["after"]])
+
+
+def test_workers_that_start_together_throw_none_of_the_living_out(
+    run_daemon: Daemons, redis: Redis
+) -> None:
+    """OLD-FAULTS B7, B46, B47: among members that are no ids, and an id with colons in a queue."""
+    odd = [b"nonsense", b"host:no-pid:a", b"elsewhere:1:a:b", b":::", b"\xff:1:\xff"]
+    redis.sadd("resque:workers", *odd)
+    redis.hset("resque:workers:heartbeat", mapping={b"nonsense": b"1763900000", b"x": b"\xff"})
+
+    workers = [run_daemon("pyres_worker", "--queues", "a:b") for _ in range(5)]
+    for worker in workers:
+        until(lambda worker=worker: registered(redis, worker))
+    last = start(run_daemon, redis, "--queues", "c")
+    last.until_title("Waiting")
+
+    assert all(registered(redis, worker) for worker in workers)
+    found = Worker.all(ResQ(redis))
+    assert {str(worker.pid) for worker in found} >= {str(worker.pid) for worker in workers}
+
+
+def test_an_editor_and_a_reused_pid_are_no_workers(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B46, B31: the job of a worker whose pid is an editor's now is a failure."""
+    editor = run_daemon("-c", "import signal; signal.pause()", "vim", "pyres_worker.py")
+    worker = start(run_daemon, redis, "--queues", "other")
+    host = registered(redis, worker).split(b":")[0]
+    dead = b"%b:%d:basic" % (host, editor.pid)
+    redis.sadd("resque:workers", dead)
+    hand = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":{"class":"A","args":[1]}}'
+    redis.set(b"resque:worker:" + dead, hand)
+
+    burst(run_daemon)
+
+    assert str(editor.pid) not in Worker.worker_pids()
+    assert str(worker.pid) in Worker.worker_pids()
+    assert redis.smembers("resque:workers") == {registered(redis, worker)}
+    assert not redis.exists(b"resque:worker:" + dead)
+    (record,) = records(resq)
+    assert (record["exception"], record["payload"]) == (
+        "DirtyExitError",
+        {"class": "A", "args": [1]},
+    )
+    assert record["worker"] == dead.decode()
+    assert alive(editor.pid)

@@ -1,0 +1,233 @@
+"""A worker that waits, pauses and stops: by signals, by Redis, and by what its jobs do to it."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from tests.daemons.odd_jobs import StopParentJob
+from tests.daemons.watching import (
+    begun,
+    child_titled,
+    counted,
+    echoed,
+    living,
+    records,
+    registered,
+    says_finished,
+    start,
+    takes,
+)
+from tests.jobs import GATE, EchoJob, GateJob, NoopJob, SleepJob
+from tests.servers import Daemons, Server, until
+
+
+def test_a_job_resets_the_pause_and_a_signal_ends_it(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
+) -> None:
+    """OLD-FAULTS P2; the pause after a job is 1 s again, and CONT alone starts a new look."""
+    with server.monitor() as monitor:
+        daemon = start(run_daemon, redis, "--queues", "basic", "--nonblocking-pop")
+        until(lambda: takes(monitor), what="a first look")
+        resq.enqueue(NoopJob)
+
+        def after_the_job() -> list[float]:
+            seen = takes(monitor)
+            finished = [index for index, take in enumerate(seen) if says_finished(take)]
+            looks = [take.at for take in seen[finished[0] :]] if finished else []
+            return looks if len(looks) >= 2 else []
+
+        looks = until(after_the_job, what="a look and a pause after the job")
+        daemon.send(signal.SIGCONT)
+        third = until(lambda: after_the_job()[2:], what="a look after the signal")[0]
+
+    assert round(looks[1] - looks[0]) == 1
+    # The pause that the signal cut short was one of 2 s.
+    assert third - looks[1] < 1.5
+
+
+@pytest.mark.parametrize("pop", ["--interval=5", "--nonblocking-pop"])
+def test_term_ends_an_idle_worker_within_half_a_second(
+    pop: str, run_daemon: Daemons, redis: Redis
+) -> None:
+    """OLD-FAULTS B39. A machine that is busy with other things may need a second try."""
+    for last in (False, False, True):
+        daemon = start(run_daemon, redis, "--queues", "basic", pop)
+        daemon.until_title("Waiting")
+
+        told = time.monotonic()
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
+        took = time.monotonic() - told
+
+        assert redis.keys("resque:worker*") == []
+        if took < 0.5:
+            break
+        assert not last, f"it took {took} s"
+
+
+def test_a_job_pushed_in_the_very_moment_of_the_signal_is_not_lost(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B39: two dozen workers in BLPOP, a push and a signal for each, in any order."""
+    dice = random.Random(39)
+    queues = [f"moment{number}" for number in range(24)]
+    workers = {}
+    for half in (queues[:12], queues[12:]):
+        workers.update({each: run_daemon("pyres_worker", "--queues", each) for each in half})
+        for queue in half:
+            workers[queue].until_title("Waiting")
+
+    for queue, worker in workers.items():
+        acts = [
+            lambda queue=queue: resq.enqueue_to(queue, EchoJob, queue),
+            lambda worker=worker: worker.send(dice.choice([signal.SIGTERM, signal.SIGQUIT])),
+        ]
+        for act in dice.sample(acts, 2):
+            act()
+
+    assert [worker.wait() for worker in workers.values()] == [0] * len(queues)
+    done = [queue for (queue,) in echoed(redis)]
+    left = [queue for queue in queues if resq.size(queue)]
+    assert sorted(done + left) == sorted(queues)
+    assert records(resq) == []
+    assert redis.keys("resque:worker*") == []
+
+
+def test_ctrl_c_is_one_failure_and_an_orderly_end(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B16: the terminal sends it to the job's process too, and to one in waiting."""
+    daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "20")
+    resq.enqueue_many([(NoopJob,), (SleepJob, 60), (NoopJob,)])
+    begun(redis)
+    child_titled(daemon, "Ready")
+
+    daemon.send_group(signal.SIGINT)
+
+    assert daemon.wait() == 0
+    (record,) = records(resq)
+    assert record["exception"] == "KeyboardInterrupt"
+    assert counted(redis) == (2, 1)
+    assert resq.size("basic") == 1
+    # The job's own; a process that only waited for a job has nothing to say.
+    assert daemon.output().count("Traceback") == 1
+
+
+def test_usr1_without_a_job_changes_nothing(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    """OLD-FAULTS B68."""
+    daemon = start(run_daemon, redis)
+    daemon.until_title("Waiting")
+
+    for number in range(5):
+        daemon.send(signal.SIGUSR1)
+        resq.enqueue(EchoJob, number)
+        until(lambda number=number: counted(redis)[0] == number + 1)
+
+    assert echoed(redis) == [[number] for number in range(5)]
+    assert counted(redis) == (5, 0)
+
+
+def test_usr1_kills_the_job_in_hand_and_no_child_in_waiting(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(run_daemon, redis)
+    resq.enqueue_many([(NoopJob,), (SleepJob, 60), (EchoJob, "next")])
+    job = begun(redis)
+    waiting = child_titled(daemon, "Ready")
+
+    daemon.send(signal.SIGUSR1)
+
+    until(lambda: echoed(redis) == [["next"]])
+    assert [record["payload"]["args"] for record in records(resq)] == [[60]]
+    assert living([job]) == []
+    until(lambda: not living([waiting]), what="the end of the child that did the next job")
+
+
+def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(run_daemon, redis)
+    resq.enqueue_many([(GateJob, "g"), (EchoJob, "later")])
+    begun(redis)
+
+    daemon.send(signal.SIGUSR2)
+    redis.rpush(GATE.format("g"), 1)
+    daemon.until_title("Paused")
+
+    assert echoed(redis) == [["g"]]
+    assert counted(redis) == (1, 0)
+    assert not redis.exists(b"resque:worker:" + registered(redis, daemon))
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert resq.size("basic") == 1
+    assert redis.keys("resque:worker*") == []
+
+
+def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    redis.set("resque:pause-all-workers", " TRUE ")
+    workers = [
+        start(run_daemon, redis, "--queues", "one", "--nonblocking-pop"),
+        start(run_daemon, redis, "--queues", "two"),
+    ]
+    for queue in ("one", "two"):
+        resq.enqueue_to(queue, EchoJob, queue)
+    for worker in workers:
+        worker.until_title("Paused")
+    assert (resq.size("one"), resq.size("two")) == (1, 1)
+
+    redis.set("resque:pause-all-workers", "false")
+
+    until(lambda: sorted(echoed(redis)) == [["one"], ["two"]])
+
+
+def test_a_blocking_worker_sees_queues_that_come_later_and_none_that_is_left_out(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    resq.watch_queue("m1")
+    daemon = start(run_daemon, redis, "--queues", "m?,late*,!late-not", "--interval", "0.2")
+    daemon.until_title("Waiting for m?,late*")
+
+    resq.enqueue_to("late-not", EchoJob, "never")
+    resq.enqueue_to("late", EchoJob, "late")
+    resq.enqueue_to("m10", EchoJob, "one letter too many")
+    until(lambda: echoed(redis) == [["late"]])
+    resq.enqueue_to("m2", EchoJob, "m2")
+
+    until(lambda: echoed(redis) == [["late"], ["m2"]])
+    assert (resq.size("late-not"), resq.size("m10")) == (1, 1)
+
+
+def test_a_job_may_tell_its_own_worker_to_stop(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(run_daemon, redis)
+
+    resq.enqueue_many([(StopParentJob,), (EchoJob, "later")])
+
+    assert daemon.wait() == 0
+    assert echoed(redis) == [["told"]]
+    assert counted(redis) == (1, 0)
+    assert resq.size("basic") == 1
+
+
+def test_an_idle_worker_waits_again_and_again_on_one_connection(
+    run_daemon: Daemons, redis: Redis, server: Server
+) -> None:
+    """OLD-FAULTS B3: redis-py's own time limit is as long as one such wait."""
+    with server.monitor() as monitor:
+        daemon = start(run_daemon, redis)
+
+        commands = monitor.until(lambda seen: [c.name for c in seen].count("BLPOP") == 2)
+
+    waits = [command for command in commands if command.name == "BLPOP"]
+    assert waits[0].client == waits[1].client
+    assert round(waits[1].at - waits[0].at) == 5
+    assert "gone" not in daemon.output()
