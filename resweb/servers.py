@@ -1,0 +1,87 @@
+"""Several Redis servers asked side by side; one that is down is a row, not an error."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pyres.client import ResQ
+from pyres.exceptions import BadOptionError
+from pyres.inspector import DOWN, Inspector
+
+#: Seconds until a server that says nothing counts as down for this page.
+TIMEOUT = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said to one question, or why it said nothing."""
+
+    server: Server
+    value: Any = None
+    error: str = ""
+
+
+class Server:
+    """One Redis server under the name that the page shows."""
+
+    def __init__(self, name: str, resq: ResQ) -> None:
+        self.name = name
+        self.resq = resq
+        self.inspector = Inspector(resq)
+
+    @property
+    def where(self) -> str:
+        """The DSN without its password."""
+        return self.resq.dsn
+
+
+class Servers:
+    """All servers of the page, and how they are asked."""
+
+    def __init__(self, dsns: Sequence[str | ResQ], password: str | None = None, **more: Any):
+        self.all: list[Server] = []
+        for given in dsns:
+            name, resq = _named(given, password, more)
+            # The same server twice would count everything twice.
+            if any(server.where == resq.dsn for server in self.all):
+                continue
+            if any(server.name == (name or resq.dsn) for server in self.all):
+                raise BadOptionError(f"two servers are named {name!r}; each needs its own name")
+            self.all.append(Server(name or resq.dsn, resq))
+        if not self.all:
+            raise BadOptionError("no server was named; give at least one DSN")
+        self._pool = ThreadPoolExecutor(max_workers=4 * len(self.all))
+
+    def chosen(self, name: str) -> list[Server]:
+        """The server of this name, or all for an empty name; none for an unknown one."""
+        return [server for server in self.all if name in ("", server.name)]
+
+    def ask(self, question: Callable[[Inspector], Any], name: str = "") -> list[Answer]:
+        """Put a question to the chosen servers at the same time."""
+        waiting = [
+            (server, self._pool.submit(question, server.inspector)) for server in self.chosen(name)
+        ]
+        answers = []
+        for server, future in waiting:
+            try:
+                answers.append(Answer(server, future.result(TIMEOUT * 3)))
+            except (*DOWN, TimeoutError) as error:
+                answers.append(Answer(server, error=f"{type(error).__name__}: {error}"[:300]))
+        return answers
+
+
+def _named(given: str | ResQ, password: str | None, more: dict[str, Any]) -> tuple[str, ResQ]:
+    if isinstance(given, ResQ):
+        resq, name = given, ""
+    else:
+        head, equals, rest = given.partition("=")
+        # An = may also stand in a URL's password or query.
+        named = bool(equals) and not set(head) & set("/:@?[")
+        name, dsn = (head.strip(), rest) if named else ("", given)
+        resq = ResQ(dsn.strip(), password, **more)
+    pool = resq.store.client.connection_pool
+    pool.connection_kwargs.update(socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT)
+    return name, resq
