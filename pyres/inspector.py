@@ -7,8 +7,9 @@ import calendar
 import contextlib
 import dataclasses
 import email.utils
+import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,9 @@ DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError)
 #: Characters of arguments, errors and the like that a row carries.
 LONG = 4000
 
+#: What a digest in the place of bytes begins with; no base64 holds a colon.
+DIGEST = "sha256:"
+
 #: Failure records that a filter looks at for one page.
 LOOKED_AT = 20_000
 
@@ -37,7 +41,7 @@ class QueueRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobRow:
-    """A payload; `raw` is its bytes in base64, by which an action finds it again."""
+    """A payload; by `raw` (see mark()) an action finds it again."""
 
     klass: str
     args: str
@@ -69,7 +73,7 @@ class WorkerRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A failure record; `record` is its bytes in base64."""
+    """A failure record; by `record` (see mark()) an action finds it again."""
 
     queue: str
     klass: str
@@ -241,6 +245,23 @@ class Inspector:
         """A raw record as a row."""
         return _failure(record)
 
+    def find_failure(self, marked: str) -> bytes | None:
+        """The raw record that a row's `record` stands for, or None."""
+        lists = self.failure_lists()
+        return _unmark(marked, (raw for name in lists for raw in self._store.failed.walk(name)))
+
+    def find_job(self, queue: str, marked: str) -> bytes | None:
+        """The payload on a queue that a row's `raw` stands for, or None."""
+        return _unmark(marked, self._store.queues.walk(queue))
+
+    def find_delayed(self, timestamp: int, marked: str) -> bytes | None:
+        """The payload at a timestamp that a row's `raw` stands for, or None."""
+        return _unmark(marked, self._store.delayed.peek(timestamp, 0, -1))
+
+    def schedule_entry(self, name: str) -> Entry:
+        """An entry of the schedule in Redis. Raises BadScheduleError where there is none."""
+        return Entry.read(name, self.resq.get_schedule(name))
+
     def _newest(self, start: int, end: int) -> Iterator[bytes]:
         """Records start..end, counted from the newest of each list."""
         passed = 0
@@ -311,6 +332,22 @@ def _page(rows: list[Any], total: int, start: int) -> Page:
     return Page(rows, total, start, following if rows and following < total else None)
 
 
+def mark(raw: bytes) -> str:
+    """The bytes in base64, or of very many a digest, so that a page of them stays a page."""
+    if len(raw) <= LONG:
+        return base64.b64encode(raw).decode()
+    return DIGEST + hashlib.sha256(raw).hexdigest()
+
+
+def _unmark(marked: str, among: Iterable[bytes]) -> bytes | None:
+    if not marked.startswith(DIGEST):
+        try:
+            return base64.b64decode(marked, validate=True)
+        except ValueError:
+            return None
+    return next((raw for raw in among if len(raw) > LONG and mark(raw) == marked), None)
+
+
 def _plain(value: object) -> str:
     """Text that any output can hold: what was no UTF-8 shows as a mark."""
     found = value if isinstance(value, str) else _dumped(value)
@@ -335,8 +372,7 @@ def _job(raw: bytes) -> JobRow:
     enqueued = item.get("enqueue_timestamp")
     when = float(enqueued) if isinstance(enqueued, int | float) else None
     readable = item.get("class") != payload.UNDECODABLE
-    raw64 = base64.b64encode(raw).decode()
-    return JobRow(klass, args, raw64, when, readable, _plain(item.get("queue") or ""))
+    return JobRow(klass, args, mark(raw), when, readable, _plain(item.get("queue") or ""))
 
 
 def _of(item: object) -> tuple[str, str]:
@@ -406,7 +442,7 @@ def _failure(raw: bytes) -> FailureRow:
         moment(record["failed_at"]),
         _short(record["failed_at"] or ""),
         _short(record.get("retried_at") or ""),
-        record["redis_value"],
+        mark(raw),
     )
 
 

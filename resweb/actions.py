@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import threading
 import time
@@ -25,7 +24,9 @@ class BadForm(PyresError, ValueError):  # noqa: N818 - a form, told to its sende
 
 def retry_one(server: Server, record: str) -> int:
     """Move one record's payload to its queue; 0 when it is gone."""
-    raw = _raw(record)
+    raw = server.inspector.find_failure(record)
+    if raw is None:
+        return 0
     queue = server.inspector.failure(raw).queue
     if not queue:
         raise BadForm("this record names no queue, so it cannot be retried")
@@ -35,15 +36,10 @@ def retry_one(server: Server, record: str) -> int:
 
 def delete_one(server: Server, record: str) -> int:
     """Delete one record; 0 when it is gone."""
-    raw = _raw(record)
+    raw = server.inspector.find_failure(record)
+    if raw is None:
+        return 0
     return failure.delete(server.resq, raw) or RedisMultiQueueBackend.delete(server.resq, raw)
-
-
-def _raw(record: str) -> bytes:
-    try:
-        return base64.b64decode(record, validate=True)
-    except ValueError:
-        raise BadForm(f"{record[:40]!r} is no record of this page") from None
 
 
 class Task:

@@ -27,10 +27,12 @@ class Answer:
 class Server:
     """One Redis server under the name that the page shows."""
 
-    def __init__(self, name: str, resq: ResQ) -> None:
+    def __init__(self, name: str, resq: ResQ, position: int) -> None:
         self.name = name
         self.resq = resq
         self.inspector = Inspector(resq)
+        #: Its place in the order given; a page's `start` tells servers apart by it.
+        self.position = position
 
     @property
     def where(self) -> str:
@@ -50,7 +52,7 @@ class Servers:
                 continue
             if any(server.name == (name or resq.dsn) for server in self.all):
                 raise BadOptionError(f"two servers are named {name!r}; each needs its own name")
-            self.all.append(Server(name or resq.dsn, resq))
+            self.all.append(Server(name or resq.dsn, resq, len(self.all)))
         if not self.all:
             raise BadOptionError("no server was named; give at least one DSN")
         self._pool = ThreadPoolExecutor(max_workers=4 * len(self.all))
