@@ -54,11 +54,12 @@ def safe_str_to_class(s: str) -> Any:
     ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while
     it is imported comes through as it is.
     """
-    if not isinstance(s, str) or not s.strip("."):
+    parts = s.replace("::", ".").split(".") if isinstance(s, str) else [""]
+    # With a dot in front it would be a relative import, and there is nothing to be relative to.
+    if not all(parts):
         raise ClassNotFoundError(f"{s!r} names no class; a job's class is named 'module.Class'")
     if s in _registered:
         return _registered[s]
-    parts = s.replace("::", ".").split(".")
     if len(parts) == 1:
         parts = [*parts, *parts]
     # The longest part that is a module; what follows are its attributes.

@@ -50,23 +50,36 @@ def show(raw: bytes | str) -> dict[str, Any]:
 
 
 def encode(payload: Any) -> bytes:
-    """The bytes that go onto a queue; for a stand-in those that it stands for."""
-    if isinstance(payload, dict) and payload.get("class") == UNDECODABLE and "raw" in payload:
-        return base64.b64decode(payload["raw"])
-    return json_parser.encode(payload)
+    """The bytes that go onto a queue; for a stand-in those that it stands for.
+
+    UnencodableError for what JSON cannot say, and for a stand-in that is a false one.
+    """
+    if not (_is_stand_in(payload) and "raw" in payload):
+        return json_parser.encode(payload)
+    try:
+        return base64.b64decode(payload["raw"], validate=True)
+    except (TypeError, ValueError):
+        shown = repr(payload["raw"])[:80]
+        raise UnencodableError(
+            f"the bytes of an {UNDECODABLE} job are {shown}, not base64"
+        ) from None
 
 
 def recordable(payload: Any, raw: bytes | None) -> Any:
     """The payload as a failure record can hold it: itself if JSON can say it and Resque's pages
     read it.
     """
-    if raw is not None and not isinstance(payload, dict):
+    if raw is not None and (not isinstance(payload, dict) or _is_stand_in(payload)):
         return undecodable(raw)
     try:
         json_parser.encode(payload)
     except UnencodableError:
         return undecodable(repr(payload) if raw is None else raw)
     return payload
+
+
+def _is_stand_in(payload: Any) -> bool:
+    return isinstance(payload, dict) and payload.get("class") == UNDECODABLE
 
 
 def _shown(raw: bytes | str) -> str:
