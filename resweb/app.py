@@ -1,0 +1,307 @@
+"""The web framework's side: paths to pages, forms to buttons, and the doors before both."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Blueprint, Flask, Response, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
+
+from pyres.client import ResQ
+from pyres.exceptions import PyresError
+from pyres.inspector import DOWN
+from resweb import api, csrf, metrics
+from resweb.actions import Tasks
+from resweb.auth import Door
+from resweb.pages import Data, Pages
+from resweb.posts import BUTTONS, Posts
+from resweb.sampler import Sampler
+from resweb.servers import Servers
+from resweb.templates import render
+
+#: The largest form that is read: a page of records, ticked.
+FORM = 2 * 2**20
+
+COOKIE = "resweb_visitor"
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+#: Path, template, page, the tab it is under.
+PAGES = [
+    ("/overview", "overview", "overview", "Overview"),
+    ("/working/", "working", "working", "Working"),
+    ("/working/<path:worker_id>", "worker", "worker", "Working"),
+    ("/failed/", "failed", "failed", "Failed"),
+    ("/queues/", "queues", "queues", "Queues"),
+    ("/queues/<path:name>/", "queue", "queue", "Queues"),
+    ("/workers/", "workers", "workers", "Workers"),
+    ("/workers/<path:worker_id>/", "worker", "worker", "Workers"),
+    ("/delayed/", "delayed", "delayed", "Delayed"),
+    ("/delayed/<int(signed=True):timestamp>/", "timestamp", "timestamp", "Delayed"),
+    ("/schedule/", "schedule", "schedule", "Schedule"),
+    ("/stats/resque", "stats", "stats", "Stats"),
+    ("/stats/redis", "redis", "redis", "Stats"),
+    ("/stats/keys", "keys", "keys", "Stats"),
+    ("/stats/keys/<path:name>", "key", "key", "Stats"),
+    ("/stat/<path:name>/", "key", "key", "Stats"),
+]
+
+TABS = {
+    "Overview": "/overview",
+    "Working": "/working/",
+    "Failed": "/failed/",
+    "Queues": "/queues/",
+    "Workers": "/workers/",
+    "Delayed": "/delayed/",
+    "Schedule": "/schedule/",
+    "Stats": "/stats/resque",
+}
+
+#: Links of old pages that changed something, and where the button is now.
+OLD_LINKS = {
+    "/failed/delete_all/": "/failed/",
+    "/failed/retry_all/": "/failed/",
+    "/failed/requeue/<path:index>": "/failed/",
+    "/failed/remove/<path:index>": "/failed/",
+}
+
+
+def create_app(dsns: Sequence[str | ResQ], *, url_prefix: str = "", **options: Any) -> Flask:
+    """The page over these servers as a WSGI application.
+
+    Each of `dsns` is a DSN, `name=DSN`, or a ResQ. Options as of create_blueprint().
+    Raises BadDSNError and BadOptionError.
+    """
+    app = Flask("resweb", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = FORM
+    app.config["MAX_FORM_MEMORY_SIZE"] = FORM
+    prefix = "/" + url_prefix.strip("/") if url_prefix.strip("/") else None
+    app.register_blueprint(create_blueprint(dsns, **options), url_prefix=prefix)
+    return app
+
+
+def create_blueprint(
+    dsns: Sequence[str | ResQ],
+    *,
+    auth: str | None = None,
+    read_only: bool = False,
+    secret: str | None = None,
+    sample: bool = True,
+    password: str | None = None,
+    namespace: str = "resque",
+) -> Blueprint:
+    """The page as a Flask blueprint named `resweb`, to be mounted in a site.
+
+    `auth` is `user:HASH` (pyres_web --hash-password); `read_only` has no buttons; several processes
+    need the same `secret`; without `sample` there are no charts.
+    """
+    servers = Servers(dsns, password, namespace=namespace)
+    site = _Site(servers, auth, read_only, secret or secrets.token_hex(32), sample)
+    blueprint = Blueprint("resweb", __name__, static_folder="static", static_url_path="/static")
+    blueprint.before_request(site.guard)
+    blueprint.after_request(site.seal)
+    for error in (HTTPException, PyresError, *DOWN):
+        blueprint.register_error_handler(error, site.trouble)
+    site.route(blueprint)
+    return blueprint
+
+
+class _Site:
+    """What all requests of one mounted page share."""
+
+    def __init__(
+        self, servers: Servers, auth: str | None, read_only: bool, secret: str, sample: bool
+    ) -> None:
+        self.servers = servers
+        self.tasks = Tasks()
+        self.pages = Pages(servers, self.tasks, Sampler(servers) if sample else None)
+        self.posts = Posts(servers, self.tasks)
+        self.door = Door(auth) if auth else None
+        self.read_only = read_only
+        self.secret = secret
+        # Kept here and not in the URL, where anybody could make the page say anything.
+        self.notices: OrderedDict[str, str] = OrderedDict()
+
+    def route(self, blueprint: Blueprint) -> None:
+        def add(path: str, view: Callable[..., Any], method: str = "GET") -> None:
+            blueprint.add_url_rule(
+                path, f"{method} {path}".replace(".", "_"), view, methods=[method],
+                strict_slashes=False,
+            )  # fmt: skip
+
+        for path, template, page, tab in PAGES:
+            add(path, self._html(template, getattr(self.pages, page), tab))
+        for path, page in api.PATHS.items():
+            add(path, self._json(getattr(self.pages, page)))
+        for path, (button, question) in BUTTONS.items():
+            add(path, self._button(path, getattr(self.posts, button), question), "POST")
+            if not path.endswith("_all"):
+                add(path, self._old_link("/" + path.split("/")[1] + "/"))
+        for path, where in OLD_LINKS.items():
+            add(path, self._old_link(where))
+        add("/", lambda: redirect(url_for("resweb.GET /overview")))
+        add("/stats", lambda: redirect(url_for("resweb.GET /stats/resque")))
+        add("/stats.txt", self.stats_txt)
+        add("/healthz", self.healthz)
+        add("/metrics", self.metrics)
+        add("/api/openapi.json", lambda: api.document(_base()))
+
+    def guard(self) -> Response | None:
+        """Nobody comes past here without the password, where there is one."""
+        if self.door and not self.door.opens(request.headers.get("Authorization", "")):
+            headers = {"WWW-Authenticate": 'Basic realm="resweb", charset="UTF-8"'}
+            return Response("The user and the password, please.\n", 401, headers)
+        return None
+
+    def seal(self, response: Response) -> Response:
+        for name, value in HEADERS.items():
+            if name != "Cache-Control" or not request.path.startswith(f"{_base()}/static/"):
+                response.headers[name] = value
+        return response
+
+    def _html(self, template: str, page: Callable[..., Data], tab: str) -> Callable[..., Response]:
+        def view(**named: Any) -> Response:
+            return self.show(template, tab, page(request.args.to_dict(), **named))
+
+        return view
+
+    def show(self, template: str, tab: str, data: Data, status: int = 200) -> Response:
+        """A page in the layout that all have."""
+        visitor = request.cookies.get(COOKIE, "")
+        known = 20 <= len(visitor) <= 100
+        visitor = visitor if known else csrf.visitor()
+        chosen = request.args.get("server", "")
+        query = {key: value for key, value in request.args.items() if key != "start"}
+        context = {
+            "base": _base(),
+            "csrf": csrf.token(self.secret, visitor),
+            "may_act": not self.read_only,
+            "said": self.notices.pop(visitor, ""),
+            "tabs": [{"tab": t, "path": p, "current": t == tab} for t, p in TABS.items()],
+            "tab": tab,
+            "servers": [
+                {"name": s.name, "where": s.where, "chosen": s.name == chosen}
+                for s in self.servers.all
+            ],
+            "several_servers": len(self.servers.all) > 1,
+            "chosen_server": chosen,
+            "next_query": _query({**query, "start": str(data.get("following"))}),
+            "first_query": _query(query),
+            "started_within": bool(request.args.get("start", "0") != "0"),
+        }
+        response = Response(render(template, {**context, **data}), status)
+        if not known:
+            response.set_cookie(
+                COOKIE, visitor, httponly=True, samesite="Strict", secure=request.is_secure,
+                path=_base() or "/",
+            )  # fmt: skip
+        return response
+
+    def _json(self, page: Callable[..., Data]) -> Callable[..., Any]:
+        return lambda **named: page(request.args.to_dict(), **named)
+
+    def _button(self, path: str, act: Callable[..., Any], question: str) -> Callable[..., Any]:
+        def view() -> Any:
+            visitor = request.cookies.get(COOKIE, "")
+            if self.read_only:
+                return self.told("This page is read-only (--read-only).", 403)
+            if not csrf.valid(self.secret, visitor, request.form.get("csrf", "")):
+                said = "This page was open too long, or the form is not from it. Nothing was done:"
+                return self.told(f"{said} load the page again and press the button there.", 403)
+            if question and request.form.get("confirmed") != "yes":
+                return self.confirm(path, question)
+            outcome = act(request.form)
+            self.notices[visitor] = outcome.said
+            while len(self.notices) > 1000:
+                self.notices.popitem(last=False)
+            return redirect(_base() + outcome.page, 303)
+
+        return view
+
+    def confirm(self, path: str, question: str) -> Response:
+        """Ask before what cannot be undone; works without any script."""
+        hidden = ("csrf", "confirmed")
+        fields = [
+            {"name": name, "value": value}
+            for name, value in request.form.items(multi=True)
+            if name not in hidden
+        ]
+        told = [f for f in fields if f["name"] not in ("job", "record", "failed_job")]
+        told = [field for field in told if field["value"]]
+        picked = len(request.form.getlist("record"))
+        data = {"question": question, "action": path, "fields": fields, "told": told}
+        where = "/" + path.split("/")[1] + "/"
+        return self.show("confirm", "", {**data, "picked": picked or "", "where": where})
+
+    def _old_link(self, where: str) -> Callable[..., Response]:
+        def view(**named: Any) -> Response:
+            said = f"A link must not change anything. The button is on the page {_base()}{where}"
+            response = self.told(said, 405)
+            response.headers["Allow"] = "POST"
+            return response
+
+        return view
+
+    def trouble(self, error: Exception) -> Any:
+        """What went wrong, as a page or as JSON, with its reason."""
+        status = getattr(error, "code", None) or (503 if isinstance(error, DOWN) else 400)
+        if status < 400:
+            return error
+        said = getattr(error, "description", None) or str(error)
+        response = self.told(said, status)
+        if isinstance(error, HTTPException):
+            for name, value in error.get_headers():
+                if name == "Allow":
+                    response.headers[name] = value
+        return response
+
+    def told(self, said: str, status: int) -> Response:
+        if request.path.startswith(f"{_base()}/api/"):
+            response = Response(api.error(said), status, mimetype="application/json")
+            return response
+        return self.show("trouble", "", {"trouble": said, "status": status}, status)
+
+    def stats_txt(self) -> Response:
+        """Ruby's plain table."""
+        total = self.pages.stats({})["total"]
+        lines = [
+            f"resque.pending={total['pending']}",
+            f"resque.processed+={total['processed']}",
+            f"resque.failed+={total['failed']}",
+            f"resque.workers={total['workers']}",
+            f"resque.working={total['working']}",
+        ]
+        sizes: dict[str, int] = {}
+        for found in self.pages.queues({})["queues"]:
+            sizes[found["name"]] = sizes.get(found["name"], 0) + found["size"]
+        lines += [f"queues.{name}={size}" for name, size in sizes.items()]
+        return Response("\n".join(lines) + "\n", mimetype="text/plain")
+
+    def healthz(self) -> tuple[Data, int]:
+        """200 while any server answers."""
+        down = self.pages.stats({})["down"]
+        well = len(down) < len(self.servers.all)
+        return {"ok": well, "down": down}, 200 if well else 503
+
+    def metrics(self) -> Response:
+        return Response(metrics.text(self.servers), mimetype="text/plain; version=0.0.4")
+
+
+def _base() -> str:
+    return url_for("resweb.GET /overview").removesuffix("/overview")
+
+
+def _query(values: dict[str, str]) -> str:
+    return api.query(values)

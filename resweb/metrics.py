@@ -1,0 +1,84 @@
+"""The numbers for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import generate_latest
+
+from pyres.inspector import Inspector
+from resweb.servers import Servers
+
+TOTALS = {
+    "pending": "Jobs that wait on queues",
+    "failures": "Failure records kept",
+    "workers": "Registered workers and minions",
+    "working": "Workers with a job in hand",
+    "delayed_timestamps": "Timestamps at which jobs wait",
+}
+COUNTERS = {"processed": "Jobs performed", "failed": "Jobs failed"}
+
+
+def text(servers: Servers) -> bytes:
+    """Prometheus' text format, read from the servers now."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(servers))
+    return generate_latest(registry)
+
+
+def _question(inspector: Inspector) -> Any:
+    queues = [(q.name, q.size, inspector.oldest(q.name)) for q in inspector.queues()]
+    beats = [w.heartbeat for w in inspector.workers() if w.heartbeat]
+    return inspector.stats(), queues, beats
+
+
+class _Collector:
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        answers = self._servers.ask(_question)
+        up = GaugeMetricFamily("resque_up", "Whether the server answers", labels=["server"])
+        for answer in answers:
+            up.add_metric([answer.server.name], 0 if answer.error else 1)
+        yield up
+        found = [(answer.server.name, *answer.value) for answer in answers if not answer.error]
+        yield from _totals(found)
+        yield from _queues(found)
+        oldest = GaugeMetricFamily(
+            "resque_heartbeat_age_seconds", "Age of the oldest heartbeat", labels=["server"]
+        )
+        for name, _, _, beats in found:
+            if beats:
+                oldest.add_metric([name], time.time() - min(beats))
+        yield oldest
+
+
+def _totals(found: list[Any]) -> Iterator[Any]:
+    for kinds, family in ((TOTALS, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
+        for field, told in kinds.items():
+            metric = family(f"resque_{field}", told, labels=["server"])
+            for name, stats, _, _ in found:
+                metric.add_metric([name], getattr(stats, field))
+            yield metric
+
+
+def _queues(found: list[Any]) -> Iterator[Any]:
+    labels = ["server", "queue"]
+    depth = GaugeMetricFamily("resque_queue_jobs", "Jobs that wait on a queue", labels=labels)
+    oldest = GaugeMetricFamily(
+        "resque_queue_oldest_age_seconds", "Age of the job at the queue's head", labels=labels
+    )
+    for name, _, queues, _ in found:
+        for queue, size, enqueued in queues:
+            depth.add_metric([name, queue], size)
+            if enqueued:
+                oldest.add_metric([name, queue], time.time() - enqueued)
+    yield depth
+    yield oldest

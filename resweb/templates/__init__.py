@@ -1,0 +1,44 @@
+"""Renders a mustache template within the layout."""
+
+from __future__ import annotations
+
+import functools
+from importlib.resources import files
+from typing import Any
+
+import pystache
+
+TIME = (
+    '{{#%s_shown}}<time datetime="{{iso}}" title="{{iso}}">{{ago}}</time>{{/%s_shown}}'
+    "{{^%s_shown}}-{{/%s_shown}}"
+)
+#: What many templates hold; put in when they are read, since a partial is parsed for each row.
+PIECES = {
+    "[[guard]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
+    '<input type="hidden" name="server" value="{{server}}">',
+    "[[server]]": '{{#several_servers}}<td><span class="tag">{{server}}</span></td>'
+    "{{/several_servers}}",
+    "[[server-head]]": '{{#several_servers}}<th scope="col">Server</th>{{/several_servers}}',
+    "[[pages]]": '<nav class="pages" aria-label="Pages">{{#started_within}}'
+    '<a href="{{first_query}}">first page</a>{{/started_within}}{{#has_following}}'
+    '<a rel="next" href="{{next_query}}">next page</a>{{/has_following}}</nav>',
+    **{
+        f"[[time {field}]]": TIME.replace("%s", field)
+        for field in ("enqueued", "started", "heartbeat", "run_at", "timestamp", "last", "next")
+    },
+}
+
+
+def render(name: str, context: dict[str, Any]) -> str:
+    """The page as HTML; every value is escaped."""
+    renderer = pystache.Renderer(missing_tags="ignore")
+    body = renderer.render(_parsed(name), context)
+    return renderer.render(_parsed("layout"), {**context, "body": body})
+
+
+@functools.cache
+def _parsed(name: str) -> Any:
+    source = (files("resweb.templates") / f"{name}.mustache").read_text("utf-8")
+    for piece, text in PIECES.items():
+        source = source.replace(piece, text)
+    return pystache.parse(source)
