@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import importlib
 import importlib.util
 import logging
@@ -19,7 +20,7 @@ from pyres.horde import Khan
 from pyres.process.pidfile import PidFile
 from pyres.process.title import set_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
-from pyres.store import ConnectionLost, RefusedError
+from pyres.store import ConnectionLost, RefusedError, ResponseError
 from pyres.version import __version__
 from pyres.worker import Worker
 
@@ -434,6 +435,108 @@ def _run_manager(options: argparse.Namespace) -> None:
     )
 
 
+WEB_EPILOG = """\
+examples:
+  pyres_web --dsn db1:6379,db2:6379
+  pyres_web --dsn mail=redis://:secret@db1:6379/2 --dsn shop=db2:6379
+  pyres_web --host 0.0.0.0 --auth ops:$(pyres_web --hash-password)
+"""
+
+
+def pyres_web(argv: Sequence[str] | None = None) -> int:
+    """The command `pyres_web`."""
+    parser = _parser("pyres_web", "One page over all the Redis servers.", WEB_EPILOG)
+    _add_web(parser)
+    _add_doors(parser)
+    _add_logging(parser)
+    return _main(parser, argv, _run_web)
+
+
+def _add_web(parser: _Parser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="listen here (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8080, help="listen on this port (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dsn",
+        "--server",
+        action="append",
+        default=[],
+        help="a comma list of servers, each as for pyres_worker and with an optional name= before; "
+        "repeatable (default: $REDIS_URL, else localhost:6379)",
+    )
+    parser.add_argument("--password", help="the password of DSNs that have none")
+    parser.add_argument(
+        "--namespace", default="resque", help="what every key begins with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--url-prefix", default="", help="the path under which a proxy shows it (default: /)"
+    )
+
+
+def _add_doors(parser: _Parser) -> None:
+    group = parser.add_argument_group("doors")
+    group.add_argument("--auth", metavar="USER:HASH", help="ask for this user and password")
+    group.add_argument(
+        "--hash-password", action="store_true", help="ask for a password, print its hash and end"
+    )
+    group.add_argument("--read-only", action="store_true", help="show, and change nothing")
+
+
+def _run_web(options: argparse.Namespace) -> None:
+    web, auth, waitress = _web_modules()
+    if options.hash_password:
+        typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
+        print(auth.hash_password(typed.rstrip("\n")))
+        return
+    app = web.create_app(
+        _dsns(options),
+        auth=options.auth,
+        read_only=options.read_only,
+        url_prefix=options.url_prefix,
+        password=options.password,
+        namespace=options.namespace,
+    )
+    if not options.auth and options.host not in ("127.0.0.1", "::1", "localhost"):
+        logger.warning(
+            "\n%s\nAnybody who reaches %s:%s can read all jobs%s: nobody is asked for a password."
+            "\nGive --auth, or leave --host at 127.0.0.1.\n%s",
+            "!" * 72,
+            options.host,
+            options.port,
+            "" if options.read_only else " and delete them",
+            "!" * 72,
+        )
+    logger.info("Listening on http://%s:%s%s", options.host, options.port, options.url_prefix)
+    try:
+        waitress.serve(app, host=options.host, port=options.port, threads=8, ident=None)
+    except OSError as error:
+        raise BadOptionError(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror or error}"
+        ) from None
+
+
+def _web_modules() -> list[Any]:
+    try:
+        return [importlib.import_module(m) for m in ("resweb.app", "resweb.auth", "waitress")]
+    except ModuleNotFoundError as error:
+        raise BadOptionError(
+            f"{error.name} is not installed; it comes with: pip install 'pyres[web]'"
+        ) from None
+
+
+def _dsns(options: argparse.Namespace) -> list[str]:
+    """The servers of the command line; a comma before a sentinel's next host parts none."""
+    given = options.dsn or [os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"]
+    found: list[str] = []
+    for text in given:
+        if "+sentinel://" in text:
+            found.append(text)
+        else:
+            found += [part.strip() for part in text.split(",") if part.strip()]
+    return found
+
+
 def _main(
     parser: _Parser, argv: Sequence[str] | None, run: Callable[[argparse.Namespace], None]
 ) -> int:
@@ -449,6 +552,11 @@ def _main(
         with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
     except RefusedError as error:
+        parser.error(f"the Redis server refuses us: {error}")
+    except ResponseError as error:
+        # A DSN may end in /999; what else a server does not understand is a mistake of ours.
+        if "DB index" not in str(error):
+            raise
         parser.error(f"the Redis server refuses us: {error}")
     except USER_ERRORS as error:
         parser.error(str(error))
@@ -518,10 +626,13 @@ def _dsn(options: argparse.Namespace) -> str:
             "the server is given twice: as --dsn and as --host or --port; give it once"
         )
     if by_parts:
-        host = options.host or DEFAULT_HOST
+        host = DEFAULT_HOST if options.host is None else options.host
         return (
             f"[{host}]:{options.port or DEFAULT_PORT}"
             if ":" in host
             else f"{host}:{options.port or DEFAULT_PORT}"
         )
-    return options.dsn or os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+    if options.dsn is not None:
+        # An empty one is a variable that was not set, and some other server is not meant by it.
+        return str(options.dsn)
+    return os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"

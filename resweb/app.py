@@ -269,8 +269,7 @@ class _Site:
 
     def told(self, said: str, status: int) -> Response:
         if request.path.startswith(f"{_base()}/api/"):
-            response = Response(api.error(said), status, mimetype="application/json")
-            return response
+            return Response(api.error(said), status, mimetype="application/json")
         return self.show("trouble", "", {"trouble": said, "status": status}, status)
 
     def stats_txt(self) -> Response:
