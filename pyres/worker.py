@@ -17,7 +17,7 @@ from pyres.job import Job
 from pyres.performer import Performer
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
-from pyres.process.native import make_gevent_anew
+from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.reports import DONE, Reports
 from pyres.process.signals import Signals
 from pyres.process.spare import Spare
@@ -356,11 +356,13 @@ class Worker(Performer):
 
     def _become_child(self) -> None:
         self._in_child = True
+        # Patched sockets wait on the hub, and the parent's hears of no socket of ours. Before
+        # anything is closed: the kernel's list of what the parent waits for is the same until then.
+        if self.reinit_gevent or is_patched():
+            make_gevent_anew()
         if self._taker is not None:
             self._taker.forget()
             self._taker = None
-        if self.reinit_gevent:
-            make_gevent_anew()
 
     def _perform_as_child(self, job: Job) -> int:
         self.after_fork(job)

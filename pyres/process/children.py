@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from pyres.process.native import native
+from pyres.process.native import close, native
 from pyres.process.signals import Signals
 
 _fork: Callable[[], int] = native("os", "fork")
@@ -128,7 +128,7 @@ class Children:
         try:
             ready = self.signals.wait((watched, *fds), timeout)
         finally:
-            os.close(watched)
+            close(watched)
         return self._end_of(pid) if watched in ready else None
 
     def _wait_polling(self, pid: int, timeout: float | None, fds: Sequence[int]) -> Exit | None:

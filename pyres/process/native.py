@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -16,6 +17,16 @@ def native(module: str, name: str) -> Any:
     if monkey is not None:
         return monkey.get_original(module, name)
     return getattr(importlib.import_module(module), name)
+
+
+#: gevent's own closes later, when its hub runs again; the other end of a pipe waits for that.
+close: Callable[[int], None] = native("os", "close")
+
+
+def is_patched() -> bool:
+    """Whether gevent has put its own sockets in the place of Python's."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
 def make_gevent_anew() -> None:

@@ -6,6 +6,8 @@ import contextlib
 import os
 import struct
 
+from pyres.process.native import close
+
 _ONE = struct.Struct("<id")
 
 #: What a child says in place of seconds when its job is done and recorded.
@@ -38,5 +40,5 @@ class Reports:
 
     def close(self) -> None:
         """Close both ends."""
-        os.close(self.reader)
-        os.close(self._writer)
+        close(self.reader)
+        close(self._writer)

@@ -11,7 +11,7 @@ from select import POLLIN
 from types import FrameType
 from typing import Any
 
-from pyres.process.native import native
+from pyres.process.native import close, native
 
 _poll = native("select", "poll")
 
@@ -58,8 +58,8 @@ class Signals:
         try:
             self._former_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         except ValueError:
-            os.close(reader)
-            os.close(writer)
+            close(reader)
+            close(writer)
             raise
         self._pipe = (reader, writer)
         for signum, handler in {**self._needed(), **self.handlers}.items():
@@ -88,7 +88,7 @@ class Signals:
             _set_handler(signum, _signal.SIG_DFL if handler is None else handler)
         self._former = {}
         for end in self._pipe:
-            os.close(end)
+            close(end)
         self._pipe = None
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 
 from pyres.process.children import Children
+from pyres.process.native import close
 
 
 class Spare:
@@ -30,18 +31,18 @@ class Spare:
         if self._waiting is None:
             reader, writer = os.pipe2(os.O_CLOEXEC)
             pid = self.children.fork(lambda: self._wait(reader, writer))
-            os.close(reader)
+            close(reader)
             self._waiting = (pid, writer)
 
     def _wait(self, reader: int, writer: int) -> int:
         """The child's part: touch what a job needs, then wait for one, or for the parent's end."""
-        os.close(writer)
+        close(writer)
         self._waiting = None
         self._warm()
         parts = []
         while part := os.read(reader, 1 << 16):
             parts.append(part)
-        os.close(reader)
+        close(reader)
         return self._run(b"".join(parts)) if parts else 0
 
     def give(self, data: bytes) -> int | None:
@@ -58,7 +59,7 @@ class Spare:
             self.children.let_go(pid)
             return None
         finally:
-            os.close(writer)
+            close(writer)
         return pid
 
     def dismiss(self) -> None:
@@ -67,5 +68,5 @@ class Spare:
             pid, writer = self._waiting
             self._waiting = None
             with contextlib.suppress(OSError):
-                os.close(writer)
+                close(writer)
             self.children.let_go(pid)
