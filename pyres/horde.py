@@ -31,7 +31,7 @@ from pyres.process.children import (
     resident_megabytes,
     send,
 )
-from pyres.process.native import make_gevent_anew
+from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.reports import DONE, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
@@ -121,7 +121,8 @@ class Minion(Performer):
     def _live(self) -> int:
         """The process's whole life."""
         self.pid = os.getpid()
-        if self.reinit_gevent:
+        # Patched sockets wait on the hub, and Khan's hears of no socket of ours.
+        if self.reinit_gevent or is_patched():
             make_gevent_anew()
         self._log_to_own_file()
         self.work()
