@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from pyres import ResQ
@@ -338,3 +339,38 @@ def test_what_fails_is_shown_as_ruby_shows_it(
     assert (record["exception"], record["error"]) == ("ValueError", "why")
     assert any("jobs.py" in line for line in record["backtrace"])
     assert not any("/performer.py" in line for line in record["backtrace"][-2:])
+
+
+#: A user's own program that had gevent at work before it began to work on jobs.
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import os
+from pyres.worker import Worker
+Worker.run("basic", os.environ["REDIS_URL"], interval=0)
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pyres_worker", "basic", "--burst", "--monkey-patch"],
+        ["pyres_worker", "basic", "--burst", "--nonblocking-pop", "--monkey-patch"],
+        ["-c", PATCHED],
+        ["pyres_worker", "basic", "--burst", "--require", "tests.daemons.green"],
+    ],
+    ids=["-m", "-m -n", "patched by a program", "imported by the parent"],
+)
+def test_gevent_in_the_parent_stalls_no_job(
+    command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """Its hub is the parent's, and a child that waits on it would wait for ever."""
+    for _ in range(3):
+        resq.enqueue_to("basic", "tests.daemons.green.GreenJob", 5)
+    resq.enqueue_many([(FailJob, 1), (EchoJob, "last")])
+
+    daemon = run_daemon(*command)
+
+    assert daemon.wait() == 0, daemon.output()
+    assert echoed(redis) == [[5], [5], [5], ["last"]]
+    assert counted(redis) == (5, 1)

@@ -1,0 +1,294 @@
+"""The command pyres_worker: what it is told, what it shows, and what it answers to a mistake."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from tests.daemons.bad_jobs import PrintJob
+from tests.daemons.watching import begun, burst, counted, echoed, registered, start
+from tests.jobs import GATE, EchoJob, FailJob, GateJob
+from tests.servers import ROOT, Daemon, Daemons, Server, title_of, until
+
+SECRET = "s3cr3t-of-the-test"
+
+ECHO = b'{"class":"tests.jobs.EchoJob","args":["%s"]}'
+
+
+@pytest.fixture
+def guarded() -> Iterator[Server]:
+    """A server that asks for a password."""
+    with Server("--requirepass", SECRET) as server:
+        yield server
+
+
+def test_its_help_teaches(run_daemon: Daemons) -> None:
+    daemon = run_daemon("pyres_worker", "--help")
+
+    assert daemon.wait() == 0
+    shown = daemon.output()
+    for word in ("examples:", "signals:", "USR2", "--queues critical,mail,low", "default: 5"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--host", "127.0.0.1", "--port", "{port}", "--password", SECRET],
+        ["--dsn", f"redis://:{SECRET}@127.0.0.1:{{port}}/0"],
+        ["--dsn", f"redis://:{SECRET}@127.0.0.1:{{port}}/0", "--monkey-patch"],
+    ],
+    ids=["--password", "--dsn", "started again by --monkey-patch"],
+)
+def test_a_password_is_seen_nowhere(
+    options: list[str], run_daemon: Daemons, guarded: Server
+) -> None:
+    """Neither in `ps` of the worker and its job, nor in the log, which tells of a lost server."""
+    given = [option.format(port=guarded.port) for option in options]
+    redis, resq = guarded.client(password=SECRET), ResQ(guarded.dsn, SECRET)
+    daemon = run_daemon("pyres_worker", "basic", "-l", "debug", *given)
+    until(lambda: daemon.title().startswith("pyres_worker"))
+    titles = [daemon.title()]
+    until(lambda: registered(redis, daemon))
+    resq.enqueue(GateJob, "g")
+    titles += [title_of(begun(redis)), daemon.title()]
+    redis.rpush(GATE.format("g"), 1)
+    until(lambda: counted(redis)[0] == 1)
+    resq.close()
+
+    guarded.kill()
+    daemon.until_output("Redis is gone")
+    daemon.send(signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert SECRET not in " ".join(titles)
+    assert SECRET not in daemon.output()
+
+
+def test_a_server_that_refuses_is_one_line(run_daemon: Daemons, guarded: Server) -> None:
+    wrong = [
+        run_daemon("pyres_worker", "basic", "--dsn", guarded.dsn),
+        run_daemon("pyres_worker", "basic", "--dsn", guarded.dsn, "--password", "not-it"),
+        run_daemon("pyres_worker", "basic", "--dsn", f"who:not-it@127.0.0.1:{guarded.port}"),
+    ]
+
+    for daemon in wrong:
+        assert daemon.wait() == 2
+        (line,) = daemon.output().strip().splitlines()
+        assert "the Redis server refuses us" in line
+        assert "not-it" not in line
+
+
+def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]:
+    """Options, environment, and what the one line says."""
+    return [
+        (["a", "-t", "nan"], {}, "'nan' is not a number of seconds"),
+        (["a", "-i", "-1"], {}, "'-1' is not a number of seconds"),
+        (["a", "--grace", "ten"], {}, "'ten' is not a number of seconds"),
+        (["a", "--port", "65536"], {}, "'65536' is not a port"),
+        (["a", "-p", str(folder)], {}, "pidfile"),
+        (["a", "-p", "/proc/no/x.pid"], {}, "pidfile"),
+        (["a", "-f", str(folder)], {}, "cannot be opened"),
+        (["a", "--path", __file__], {}, "is no folder"),
+        (["a", "--require", "tests.daemons.bad_import"], {}, "ZeroDivisionError"),
+        (["a", "--require", ""], {}, "--require ''"),
+        (["a", "b"], {}, "unrecognized arguments: b"),
+        (["a", "--que", "b"], {}, "unrecognized arguments: --que"),
+        (["a", "--dsn", "redis://h/one"], {}, "'one' is no db"),
+        (["a", "--dsn", ""], {}, "no DSN"),
+        (["a", "--host", ""], {}, "has no host"),
+        (["a", "--dsn", "redis://h:70000"], {}, "'70000' is no port"),
+        (["a", "--dsn", "unix://run/redis.sock"], {}, "begins with a slash"),
+        (["a", "--dsn", "redis://h?ssl=1"], {}, "'ssl' is no option"),
+        (["a"], {"REDIS_URL": "ftp://h"}, "'ftp' is no scheme"),
+        (["--queues", ""], {}, "no queue"),
+        (["--queues", " , "], {}, "no queue"),
+        ([], {"QUEUES": ""}, "no queue"),
+        ([], {"QUEUE": "!a"}, "'!a' names no queue"),
+    ]
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(run_daemon: Daemons, tmp_path: Path) -> None:
+    """None of them is a traceback, and none of the values is silently taken for another."""
+    for at_once in (mistakes(tmp_path)[::2], mistakes(tmp_path)[1::2]):
+        daemons = [run_daemon("pyres_worker", *given, env=env) for given, env, _ in at_once]
+        for daemon, (given, _, complaint) in zip(daemons, at_once, strict=True):
+            assert daemon.wait() == 2, (given, daemon.output())
+            (line,) = daemon.output().strip().splitlines()
+            assert line.startswith("pyres_worker: error: "), given
+            assert complaint in line
+
+
+def test_a_database_that_the_server_has_not_is_one_line(
+    run_daemon: Daemons, server: Server
+) -> None:
+    daemon = run_daemon("pyres_worker", "a", "--dsn", f"127.0.0.1:{server.port}/999")
+
+    assert daemon.wait() == 2
+    (line,) = daemon.output().strip().splitlines()
+    assert "DB index" in line
+
+
+def test_jobs_are_found_in_the_current_folder(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "here.py").write_text(
+        "class Job:\n"
+        "    @classmethod\n"
+        "    def perform(cls, name):\n"
+        "        cls.resq.redis.rpush('echoed', '[\"%s\"]' % name)\n"
+    )
+    resq.enqueue_to("basic", "here.Job", "found")
+
+    daemon = run_daemon("pyres_worker", "basic", "--burst", cwd=tmp_path)
+
+    assert daemon.wait() == 0
+    assert echoed(redis) == [["found"]]
+
+
+def test_names_of_queues_are_stripped_and_may_be_any_bytes(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B64."""
+    odd = b"caf\xe9"
+    for queue in (b"one", b"two", b"a:b", odd):
+        redis.rpush(
+            b"resque:queue:" + queue, b'{"class":"tests.jobs.EchoJob","args":["%s"]}' % queue[:3]
+        )
+
+    given = b" one, two ,,a:b," + odd
+    daemon = run_daemon(
+        "pyres_worker", "--queues", given.decode(errors="surrogateescape"), "-i", "0"
+    )
+
+    assert daemon.wait() == 0
+    assert echoed(redis) == [["one"], ["two"], ["a:b"], ["caf"]]
+    assert redis.keys("resque:worker*") == []
+
+
+def test_a_namespace_keeps_two_apart(run_daemon: Daemons, redis: Redis, dsn: str) -> None:
+    other = ResQ(dsn, namespace="other")
+    for resq, name in ((ResQ(dsn), "not this"), (other, "this")):
+        resq.enqueue(EchoJob, name)
+
+    burst(run_daemon, "--namespace", "other")
+
+    assert echoed(redis) == [["this"]]
+    assert redis.llen("resque:queue:basic") == 1
+    assert redis.get("other:stat:processed") == b"1"
+    assert redis.keys("resque:stat*") == []
+
+
+def test_what_was_asked_not_to_be_logged_is_not_and_a_jobs_print_is(
+    run_daemon: Daemons, resq: ResQ
+) -> None:
+    """OLD-FAULTS B18: also where the log goes to stdout too."""
+    resq.enqueue(PrintJob)
+
+    daemon = burst(run_daemon, "-f", "stdout", "-l", "warning")
+
+    assert daemon.output() == "printed by the job\n"
+
+
+def test_output_into_a_pipe_that_nobody_reads_ends_no_worker(
+    resq: ResQ, redis: Redis, dsn: str
+) -> None:
+    """As after `pyres_worker | head -1`."""
+    resq.enqueue_many([(PrintJob,), (FailJob, 1), (EchoJob, "after")])
+    command = [sys.executable, str(ROOT / "scripts/pyres_worker"), "basic", "--burst", "--dsn", dsn]
+    worker = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+    worker.stdout.close()
+    worker.stderr.close()
+
+    worker.wait(20)
+    assert echoed(redis) == [["after"]]
+    assert counted(redis) == (3, 1)
+    assert redis.keys("resque:worker*") == []
+
+
+def test_each_line_of_a_json_log_says_who_when_and_what(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue(FailJob, 'a "quote"\nand a line')
+
+    daemon = burst(run_daemon, "--json-logs", "--logfile", "stderr")
+
+    told = [json.loads(line) for line in daemon.output().splitlines()]
+    assert all({"time", "pid", "level", "logger", "message"} <= line.keys() for line in told)
+    (failed,) = [line for line in told if line["level"] == "ERROR"]
+    assert 'ValueError: a "quote"\nand a line' in failed["exception"]
+    assert failed["pid"] != daemon.pid, "told by the job's own process"
+
+
+def test_a_pidfile_of_a_killed_worker_stands_in_nobodys_way(
+    run_daemon: Daemons, redis: Redis, tmp_path: Path
+) -> None:
+    """OLD-FAULTS B67."""
+    pidfile = tmp_path / "w.pid"
+    killed = start(run_daemon, redis, "basic", "-p", str(pidfile))
+    killed.send(signal.SIGKILL)
+    killed.wait()
+    assert pidfile.read_text().strip() == str(killed.pid)
+
+    second = start(run_daemon, redis, "basic", "-p", str(pidfile))
+    assert pidfile.read_text().strip() == str(second.pid)
+    second.send(signal.SIGINT)
+
+    assert second.wait() == 0
+    assert not pidfile.exists()
+
+
+#: As where gevent is not installed.
+WITHOUT = """
+import sys
+sys.modules["gevent"] = None
+from pyres.scripts import pyres_worker
+raise SystemExit(pyres_worker())
+"""
+
+
+@pytest.mark.parametrize("option", ["--monkey-patch", "--reinit-gevent"])
+def test_without_gevent_the_worker_says_which_extra_it_is_in(
+    option: str, run_daemon: Daemons
+) -> None:
+    daemon = run_daemon("-c", WITHOUT, "basic", option)
+
+    assert daemon.wait() == 2
+    (line,) = daemon.output().strip().splitlines()
+    assert "pip install 'pyres[gevent]'" in line
+
+
+def ended(daemon: Daemon) -> bool:
+    return daemon.returncode is not None
+
+
+def test_a_burst_ends_when_all_is_done_in_each_way_of_looking(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B42."""
+    resq.enqueue_to("one", EchoJob, 1)
+    resq.enqueue_to("two", EchoJob, 2)
+
+    daemons = [
+        run_daemon("pyres_worker", "--queues", "one", "--burst"),
+        run_daemon("pyres_worker", "--queues", "two", "--burst", "--nonblocking-pop"),
+        run_daemon("pyres_worker", "--queues", "none", "--interval", "0"),
+        run_daemon("pyres_worker", "--queues", "no*", "--burst", "--nonblocking-pop"),
+    ]
+
+    assert [daemon.wait() for daemon in daemons] == [0] * 4
+    assert sorted(echoed(redis)) == [[1], [2]]
