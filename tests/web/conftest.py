@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -44,10 +45,10 @@ def serve() -> Iterator[Callable[..., str]]:
 
     yield start
     for server, thread in running:
+        # In the server's own thread: it may be waiting on the sockets that are closed here.
+        server.trigger.pull_trigger(functools.partial(server.asyncore.close_all, server._map))
+        thread.join(10)
         server.task_dispatcher.shutdown()
-        server.close()
-        server.asyncore.close_all(server._map)
-        thread.join(5)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import re
 import time
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -14,8 +13,9 @@ from redis import Redis
 from resweb.app import create_app
 from tests.servers import free_port
 from tests.web.visitor import Visitor
+from tests.wire.comparing import golden, names, restore
 
-GOLDEN = Path(__file__).parent.parent / "wire" / "golden"
+WORKERS = "resque:workers"
 TABS = ["/overview", "/working/", "/failed/", "/queues/", "/workers/", "/delayed/", "/schedule/"]
 TABS += ["/stats/resque", "/stats/redis", "/stats/keys", "/stats.txt", "/metrics", "/healthz"]
 RECORD = {
@@ -137,50 +137,27 @@ def test_five_megabytes_of_arguments_make_a_small_page_and_can_be_deleted(visito
     assert resq.size("big") == 0
 
 
-@pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.json")), ids=lambda file: file.stem)
-def test_what_ruby_wrote_shows(visitor, redis, file):
-    _lay(redis, json.loads(file.read_text("utf-8")))
+@pytest.mark.parametrize("name", names())
+def test_what_ruby_wrote_shows(visitor, redis, name):
+    dump = golden(name)["redis"]
+    restore(redis, dump)
 
     failed = visitor.json("/api/failed")["rows"]
     workers = visitor.json("/api/workers")["rows"]
+    delayed = visitor.json("/api/delayed")["rows"]
     texts = [visitor.get(path) for path in TABS]
 
-    assert len(failed) == min(20, redis.llen("resque:failed"))
+    raws = [redis.lrange(key, 0, -1) for key in redis.scan_iter("resque:*failed", _type="LIST")]
+    records = [json.loads(raw) for found in raws for raw in found]
+    assert sorted(row["error"] for row in failed) == sorted(found["error"] for found in records)
+    assert {row["klass"] for row in failed} == {
+        found["payload"].get("class", "<no class>") for found in records
+    }
     assert all(row["failed_at"] for row in failed)
-    assert len(workers) == redis.scard("resque:workers")
-    assert all(
-        row["started"] for row in workers if redis.exists(f"resque:worker:{row['id']}:started")
-    )
+    assert {row["id"] for row in workers} == set(map(bytes.decode, redis.smembers(WORKERS)))
+    assert all(row["started"] for row in workers if row["heartbeat"])
+    assert len(delayed) == redis.zcard("resque:delayed_queue_schedule")
     assert all("<h1>" in text for text in texts[:7])
-
-
-def _lay(redis: Redis, golden: object) -> None:
-    """The last keyspace of a golden file, laid into the server."""
-    found = [value for value in _dicts(golden) if any(str(k).startswith("resque:") for k in value)]
-    for key, value in found[-1].items() if found else ():
-        _put(redis, key, value)
-
-
-def _dicts(value: object) -> list[dict]:
-    if isinstance(value, dict):
-        return [value, *(found for inner in value.values() for found in _dicts(inner))]
-    return [found for inner in value for found in _dicts(inner)] if isinstance(value, list) else []
-
-
-def _put(redis: Redis, key: str, value: object) -> None:
-    kind = value.get("type") if isinstance(value, dict) else None
-    content = value.get("value") if isinstance(value, dict) else value
-    if kind == "string":
-        redis.set(key, content)
-    elif kind == "list" and content:
-        redis.rpush(key, *content)
-    elif kind == "set" and content:
-        redis.sadd(key, *content)
-    elif kind == "hash" and content:
-        redis.hset(key, mapping=content)
-    elif kind == "zset" and content:
-        pairs = content.items() if isinstance(content, dict) else content
-        redis.zadd(key, {str(member): float(score) for member, score in pairs})
 
 
 def test_times_of_ruby_node_and_pyres_are_understood():

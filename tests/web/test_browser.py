@@ -1,0 +1,187 @@
+"""A person with a real browser: tabs, buttons, dark, a phone, no error and no request elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resweb.app import create_app
+from tests.web.test_pages import fail
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+AXE = Path(__file__).parent.parent / "peers/node_modules/axe-core/axe.min.js"
+SAMPLES = [
+    {"at": n * 10, "pending": 40 + n % 17 * 3, "processed": n * n, "failed": n // 9 * 2}
+    for n in range(90)
+]
+TABS = ["Overview", "Working", "Failed", "Queues", "Workers", "Delayed", "Schedule", "Stats"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("no chromium here")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, site: str) -> Iterator[Any]:
+    """A page that is wrong when the browser complains, or asks anybody else."""
+    context = browser.new_context(base_url=site)
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda told: troubles.append(told.text) if told.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request",
+        lambda sent: None if sent.url.startswith(site) else troubles.append(f"asked {sent.url}"),
+    )
+    yield page
+    context.close()
+    # What a test provokes on purpose: the answer 403 to an old token.
+    assert [told for told in troubles if "status of 403" not in told] == []
+
+
+@pytest.fixture
+def filled(resq: Any, second: Any) -> None:
+    for number in range(7):
+        resq.push("mail", {"class": "app.mail.Welcome", "args": [number, {"to": "ann@example"}]})
+    second.push("images", {"class": "app.images.Resize", "args": ["cat.png", 640]})
+    second.push("critical", {"class": "app.Pay", "args": []})
+    fail(resq.redis, error="no such address", payload={"class": "app.mail.Welcome", "args": [1]})
+    fail(second.redis, error="disk full", queue="images", exception="OSError")
+    for resource, pid in ((resq, 11), (second, 12)):
+        worker = f"web{pid}:{pid}:mail,images"
+        resource.store.workers.register(worker, "1795435269")
+        resource.store.workers.beat([worker])
+        resource.store.hold(
+            worker, "mail", "2026-11-23T12:01:09Z", b'{"class":"app.Pay","args":[1]}'
+        )
+    second.set_schedule("night", {"cron": "0 3 * * *", "class": "app.Clean", "queue": "low"})
+
+
+def test_every_tab_opens_from_the_overview(page, filled):
+    page.goto("/overview")
+
+    for tab in TABS:
+        page.get_by_role("link", name=tab, exact=True).first.click()
+        assert page.locator("header [aria-current=page]").inner_text() == tab
+        assert page.locator("h1").count() == 1
+
+
+def test_a_retry_on_the_second_server_is_told_on_the_page(page, filled, resq, second):
+    page.goto("/failed/?server=two")
+    page.get_by_role("button", name="Retry", exact=True).click()
+
+    assert page.get_by_role("status").inner_text() == "Retried 1 failure."
+    assert second.redis.llen("resque:failed") == 0
+    assert resq.redis.llen("resque:failed") == 1
+
+
+def test_a_filter_narrows_and_delete_asks_first(page, filled, resq, second):
+    page.goto("/failed/")
+    page.get_by_label("Text").fill("disk")
+    page.get_by_role("button", name="Filter").click()
+    assert page.locator("article").count() == 1
+
+    page.get_by_role("button", name="Delete all that match").click()
+    assert second.redis.llen("resque:failed") == 1
+    page.get_by_role("button", name="Yes, do it").click()
+
+    assert page.get_by_role("status").inner_text() == "Deleted 1 failure."
+    assert [r.redis.llen("resque:failed") for r in (resq, second)] == [1, 0]
+
+
+def test_an_expired_token_is_told_and_does_nothing(page, filled, resq):
+    page.goto("/failed/?server=one")
+    page.locator("[name=csrf]").evaluate_all("all => all.forEach(one => one.value = '1.old')")
+    page.get_by_role("button", name="Retry", exact=True).click()
+
+    assert "open too long" in page.locator(".trouble").inner_text()
+    assert resq.redis.llen("resque:failed") == 1
+
+
+def test_the_overview_follows_what_happens_until_it_is_paused(page, filled, resq):
+    page.goto("/overview")
+    cell = page.locator("tr", has_text="mail").first.locator(".number")
+    assert cell.inner_text() == "7"
+
+    resq.push("mail", {"class": "A", "args": []})
+    page.get_by_text("10 jobs wait").wait_for()
+    page.get_by_role("button", name="Pause live").click()
+
+    assert page.get_by_role("button", name="Go live").get_attribute("aria-pressed") == "false"
+
+
+def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled):
+    context = browser.new_context(
+        base_url=site, color_scheme="dark", viewport={"width": 360, "height": 740}
+    )
+    page = context.new_page()
+    for path in ("/overview", "/failed/", "/workers/", "/stats/resque", "/queues/mail/"):
+        page.goto(path)
+        background = page.evaluate(
+            "getComputedStyle(document.querySelector('main')).backgroundColor"
+        )
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+        assert background == "rgb(27, 27, 31)"
+        assert wide <= 0, path
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(browser, site, filled, scheme):
+    if not AXE.exists():
+        pytest.skip("no axe-core: npm install --prefix tests/peers")
+    context = browser.new_context(base_url=site, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    paths = ["/overview", "/working/", "/failed/", "/queues/", "/queues/mail/", "/workers/"]
+    for path in [*paths, "/delayed/", "/schedule/", "/stats/resque", "/stats/keys"]:
+        page.goto(path)
+        page.add_script_tag(path=AXE)
+        found = page.evaluate("axe.run()")["violations"]
+
+        told = [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
+        assert told == [], path
+    context.close()
+
+
+def test_pictures_of_the_page(browser, serve, resq, second, filled):
+    folder = os.environ.get("PYRES_SCREENSHOTS")
+    if not folder:
+        pytest.skip("PYRES_SCREENSHOTS names no folder")
+    app = create_app([f"mail-1=127.0.0.1:{resq.port}", f"shop-2=127.0.0.1:{second.port}"])
+    site = serve(app)
+    for name, path, scheme, width in (
+        ("overview", "/overview", "light", 1100),
+        ("failed-dark", "/failed/", "dark", 1100),
+        ("workers-phone", "/workers/", "light", 390),
+    ):
+        context = browser.new_context(
+            base_url=site, color_scheme=scheme, viewport={"width": width, "height": 800}
+        )
+        page = context.new_page()
+        page.route("**/api/samples*", lambda route: route.fulfill(json={"samples": SAMPLES}))
+        page.goto(path, wait_until="networkidle")
+        page.screenshot(path=f"{folder}/web-{name}.png")
+        context.close()

@@ -1,0 +1,33 @@
+"""The API answers as its OpenAPI document says, also when it is asked nonsense."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from resweb import api
+from resweb.app import create_app
+from tests.servers import Server
+
+schemathesis = pytest.importorskip("schemathesis")
+
+
+@pytest.fixture(scope="module")
+def application(server: Server):
+    return create_app([server.dsn], sample=False)
+
+
+@pytest.mark.parametrize("path", api.document("")["paths"])
+def test_the_api_is_as_documented(application, path):
+    document = schemathesis.openapi.from_wsgi("/api/openapi.json", application)
+
+    @given(case=document[path]["GET"].as_strategy())
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    def ask(case):
+        case.call_and_validate()
+
+    ask()
+
+
+def test_every_page_of_the_api_is_documented():
+    assert len(api.document("")["paths"]) == len(api.PATHS)
