@@ -89,6 +89,7 @@ def create_app(dsns: Sequence[str | ResQ], *, url_prefix: str = "", **options: A
     app.config["MAX_FORM_MEMORY_SIZE"] = FORM
     prefix = "/" + url_prefix.strip("/") if url_prefix.strip("/") else None
     app.register_blueprint(create_blueprint(dsns, **options), url_prefix=prefix)
+    app.register_error_handler(404, _lost)
     return app
 
 
@@ -138,7 +139,7 @@ class _Site:
         def add(path: str, view: Callable[..., Any], method: str = "GET") -> None:
             blueprint.add_url_rule(
                 path, f"{method} {path}".replace(".", "_"), view, methods=[method],
-                strict_slashes=False,
+                strict_slashes=False, merge_slashes=False,
             )  # fmt: skip
 
         for path, template, page, tab in PAGES:
@@ -296,6 +297,13 @@ class _Site:
 
     def metrics(self) -> Response:
         return Response(metrics.text(self.servers), mimetype="text/plain; version=0.0.4")
+
+
+def _lost(error: HTTPException) -> Response:
+    """What no page of ours is at; it has passed no door, so it tells nothing."""
+    if request.path.startswith(f"{_base()}/api/"):
+        return Response(api.error("there is no such page"), 404, HEADERS, "application/json")
+    return Response("There is no such page.\n", 404, HEADERS, "text/plain")
 
 
 def _base() -> str:
