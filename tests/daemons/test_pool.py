@@ -225,6 +225,8 @@ def test_a_term_while_forty_are_being_forked_leaves_no_orphan(
 
 def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, server: Server) -> None:
     daemon = start(1, "--nonblocking-pop")
+    # What comes before its first look (a sign of life, the script itself) is no price of a job.
+    until(lambda: any(client["cmd"] == "evalsha" for client in redis.client_list()))
 
     with server.monitor() as monitor:
         resq.enqueue_many([(NoopJob, number) for number in range(30)])
