@@ -17,6 +17,10 @@ from tests.servers import Daemons, Server
 if TYPE_CHECKING:
     from pyres import ResQ
 
+# So that a keyspace that is not as it should be is shown by what differs. Here, since tests of
+# several folders import it, and it must be known before the first does.
+pytest.register_assert_rewrite("tests.wire.comparing")
+
 # How long an example takes says more of the machine than of pyres.
 settings.register_profile("pyres", deadline=None)
 settings.load_profile("pyres")

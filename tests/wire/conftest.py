@@ -13,9 +13,6 @@ from redis import Redis
 from pyres import ResQ
 from tests.servers import Daemon, Daemons, until
 
-# So that a keyspace that is not as it should be is shown by what differs.
-pytest.register_assert_rewrite("tests.wire.comparing")
-
 #: The captures were made in UTC.
 UTC = {"TZ": "UTC"}
 
