@@ -33,7 +33,7 @@ TABS = ["Overview", "Working", "Failed", "Queues", "Workers", "Delayed", "Schedu
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    # No longer than this file: its driver has threads, and the tests after it fork and send signals.
+    # No longer than this file: its driver has threads, and later tests fork and send signals.
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
