@@ -13,21 +13,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import hiredis
-from redis import exceptions as redis_exceptions
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from pyres.store import scripts
-from pyres.store.errors import CannotWriteNow, ConnectionLost
+from pyres.store.errors import ConnectionLost
 from pyres.store.keys import Keys
+from pyres.store.line import Line, bulk, octets, packed
 from pyres.store.queues import Queues
-
-#: Replies by which a server says that it is there and cannot write just now.
-CANNOT_WRITE = ("MISCONF", "NOREPLICAS", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
-
-
-#: Bytes read from the socket at a time.
-READ_SIZE = 16384
 
 
 class Taken(NamedTuple):
@@ -64,38 +56,17 @@ def open_hand(hand: bytes) -> Taken:
     return Taken(queue, rest[:-1], hand)
 
 
-def _bulk(*words: str | bytes) -> bytes:
-    """Words as RESP bulk strings, ready for the socket."""
-    return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_octets, words))
-
-
-def _octets(word: str | bytes) -> bytes:
-    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
-
-
-def _reply_error(text: str) -> ResponseError:
-    """An error reply of the server as redis-py's exception for it."""
-    if text.startswith("NOSCRIPT"):
-        return NoScriptError(text)
-    return ResponseError(text)
-
-
-class Taker:
-    """Takes jobs for one worker id over a connection of its own.
-
-    Not to be shared: a forked child calls forget() and never uses its parent's.
-    """
+class Taker(Line):
+    """Takes jobs for one worker id over a connection of its own."""
 
     def __init__(self, client: Any, keys: Keys, worker_id: str) -> None:
-        self.client = client
+        super().__init__(client)
         self.keys = keys
         self.worker_id = worker_id
         #: True when the last answer was that all workers are paused.
         self.paused = False
-        self._connection: Any = None
-        self._reader = hiredis.Reader()
-        self._buffer = bytearray(READ_SIZE)
         self._client_id = 0
+        self._reply: Any = False
         self._processed: int | None = None
         self._in_doubt = False
         self._unseen: bytes | None = None
@@ -125,11 +96,11 @@ class Taker:
         ]
         names = [queue_json(queue) for queue in queues]
         start = b"*%d\r\n" % (3 + len(keys) + 2 + len(names))
-        start += _bulk("EVALSHA", scripts.sha("take"), str(len(keys)), *keys)
+        start += bulk("EVALSHA", scripts.sha("take"), str(len(keys)), *keys)
         return (
-            start + _bulk("0") + b"$20\r\n",
-            start + _bulk("1") + b"$20\r\n",
-            b"\r\n" + _bulk(*names),
+            start + bulk("0") + b"$20\r\n",
+            start + bulk("1") + b"$20\r\n",
+            b"\r\n" + bulk(*names),
         )
 
     def take(self, finished: bool, run_at: str) -> Taken | None:
@@ -190,16 +161,19 @@ class Taker:
         queue, payload = self.queues[index - 1], reply[2]
         return Taken(queue, payload, hand_of(queue, run_at, payload))
 
-    def _script(self, packed: bytes) -> Any:
+    def _greet(self) -> None:
+        self._client_id = self.command("CLIENT", "ID")
+
+    def _script(self, request: bytes) -> Any:
         """The script's reply; a connection that goes meanwhile leaves us in doubt, and says so."""
         self.connect()
         self._in_doubt = True
         try:
-            reply = self._send(packed)
+            reply = self.call(request)
         except NoScriptError:
             # Nothing ran: a server that restarted has forgotten its scripts.
-            self._command("SCRIPT", "LOAD", scripts.source("take"))
-            reply = self._send(packed)
+            self.command("SCRIPT", "LOAD", scripts.source("take"))
+            reply = self.call(request)
         self._in_doubt = False
         return reply
 
@@ -211,7 +185,7 @@ class Taker:
         somebody had thought this worker dead.
         """
         self.connect()
-        held = self._command("GET", self.keys.worker(self.worker_id))
+        held = self.command("GET", self.keys.worker(self.worker_id))
         count = self._count()
         done = count != (self._processed or 0) if finished else held is not None
         self._in_doubt = False
@@ -220,27 +194,22 @@ class Taker:
         return done
 
     def _count(self) -> int:
-        return int(self._command("GET", self.keys.stat(f"processed:{self.worker_id}")) or 0)
+        return int(self.command("GET", self.keys.stat(f"processed:{self.worker_id}")) or 0)
 
     def start_pop(self, timeout: float) -> None:
         """Ask for the next payload of any queue, to be waited for on fileno() for `timeout`
         seconds.
         """
         self.connect()
-        with self._translated():
-            words = ("BLPOP", *self._queue_keys, str(timeout))
-            self._connection.send_packed_command(
-                [b"*%d\r\n" % len(words) + _bulk(*words)], check_health=False
-            )
-
-    def fileno(self) -> int:
-        """The socket, to be waited on beside a signal's pipe."""
-        return int(self._connection._sock.fileno())
+        self._send(packed("BLPOP", *self._queue_keys, str(timeout)))
+        self._reply = False
 
     def answered(self) -> bool:
-        """Whether the reply to start_pop is there: a readable TLS socket need not hold one."""
-        with self._translated():
-            return bool(self._connection.can_read(0))
+        """Whether the reply to start_pop is there: a readable socket need not hold all of it."""
+        if self._reply is False:
+            self._receive_now()
+            self._reply = self._reader.gets()
+        return self._reply is not False
 
     def unblock(self) -> None:
         """End start_pop's wait from a second connection, so that whatever comes is still read."""
@@ -249,12 +218,13 @@ class Taker:
 
     def end_pop(self, run_at: str) -> Taken | None:
         """The reply to start_pop; the payload is in the hand when this returns."""
-        with self._translated():
-            reply = self._connection.read_response()
+        while not self.answered():
+            self._receive()
+        reply = self._judged(self._reply)
         if reply is None:
             return None
         assert self.queues is not None
-        index = [_octets(key) for key in self._queue_keys].index(reply[0])
+        index = [octets(key) for key in self._queue_keys].index(reply[0])
         self._popped = (self.queues[index], reply[1])
         return self._hold_popped(run_at)
 
@@ -264,86 +234,6 @@ class Taker:
         queue, payload = self._popped
         taken = Taken(queue, payload, hand_of(queue, run_at, payload))
         self.connect()
-        self._command("SET", self.keys.worker(self.worker_id), taken.hand)
+        self.command("SET", self.keys.worker(self.worker_id), taken.hand)
         self._popped = None
         return taken
-
-    def connect(self) -> None:
-        """Open the connection if there is none."""
-        if self._connection is None:
-            connection = self.client.connection_pool.get_connection()
-            self._connection = connection
-            self._reader = hiredis.Reader()
-            # The pool may have given one that is open already: its id is not known to us either.
-            self._client_id = 0
-        if self._connection._sock is None:
-            with self._translated():
-                self._connection.connect()
-            self._reader = hiredis.Reader()
-            self._client_id = 0
-        if not self._client_id:
-            self._client_id = self._command("CLIENT", "ID")
-
-    def _command(self, *words: Any) -> Any:
-        with self._translated():
-            self._connection.send_command(*words)
-            return self._connection.read_response()
-
-    def _send(self, packed: bytes) -> Any:
-        """One call and its reply, straight on the socket.
-
-        redis-py's way to a reply goes through a dozen functions. In a parent that forks for each
-        job every one of them costs a page to be copied, which made half of the price of a take
-        there; and in a minion a third of it.
-        """
-        try:
-            self._connection._sock.sendall(packed)
-            while (reply := self._reader.gets()) is False:
-                size = self._connection._sock.recv_into(self._buffer)
-                if size == 0:
-                    raise ConnectionError("the server closed the connection")
-                self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
-        except OSError as error:
-            self.disconnect()
-            raise redis_exceptions.ConnectionError(str(error)) from error
-        if isinstance(reply, hiredis.ReplyError):
-            with self._translated():
-                raise _reply_error(str(reply))
-        return reply
-
-    @contextlib.contextmanager
-    def _translated(self) -> Any:
-        """A reply by which the server says that it cannot write now is a lost connection too."""
-        try:
-            yield
-        except ConnectionLost:
-            self.disconnect()
-            raise
-        except ResponseError as error:
-            if str(error).startswith(CANNOT_WRITE):
-                # Nothing was written, and a failover leaves this connection with a replica.
-                self.disconnect()
-                raise CannotWriteNow(str(error)) from error
-            raise
-
-    def disconnect(self) -> None:
-        """Close the connection; the next call opens it again, after a failover to the new
-        primary.
-        """
-        if self._connection is not None:
-            with contextlib.suppress(RedisError, OSError):
-                self._connection.disconnect()
-
-    def close(self) -> None:
-        """Give the connection back to its pool, closed."""
-        self.disconnect()
-        if self._connection is not None:
-            self.client.connection_pool.release(self._connection)
-            self._connection = None
-
-    def forget(self) -> None:
-        """In a forked child: let go of the parent's connection without a word on it."""
-        if self._connection is not None and self._connection._sock is not None:
-            # Closed and not shut down: this takes the child's hand off it and leaves the parent's.
-            self._connection._sock.close()
-        self._connection = None
