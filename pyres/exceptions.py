@@ -28,6 +28,10 @@ class BadOptionError(PyresError, ValueError):
     """An option has a value that cannot be used."""
 
 
+class TooOldError(PyresError):
+    """The server is older than what was asked for needs."""
+
+
 class UnencodableError(PyresError, TypeError, ValueError):
     """A queue holds JSON: None, bool, int, finite float, str, list, dict and datetime."""
 

@@ -1,12 +1,12 @@
-"""Khan keeps a pool of minions alive. A minion performs jobs without forking for each.
+"""Khan keeps a pool of minions alive.
 
-All minions run in processes of their own, forked by Khan; what a minion sends for a job that goes
-well is one call to Redis, which counts the last job and takes the next.
+All minions run in processes of their own, forked by Khan, who performs no job himself.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import platform
@@ -18,264 +18,38 @@ from types import FrameType
 from typing import Any
 
 from pyres import logs
-from pyres.client import LONGEST_POP, ResQ, as_resq
-from pyres.exceptions import CrashError, TimeoutError
+from pyres.client import ResQ, as_resq
+from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
 from pyres.job import Job
-from pyres.performer import LONGEST_PAUSE, Performer
+from pyres.minion import Minion
+from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
-from pyres.process.children import (
-    Children,
-    Exit,
-    alive,
-    die_with_parent,
-    resident_megabytes,
-    send,
-)
-from pyres.process.native import is_patched, make_gevent_anew
-from pyres.process.reports import DONE, Reports
+from pyres.process.children import Children, Exit
+from pyres.process.native import is_patched
+from pyres.process.reports import BUSY, DONE, IDLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, held_job
+from pyres.scaling import Look, Scale
 from pyres.store import ConnectionLost
+from pyres.waking import Hand, Lookout, Waker
+
+__all__ = ["Khan", "Minion"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which Khan kills a minion whose own alarm should have ended its job.
-ALARM_MARGIN = 1.0
-
 #: A minion that ends sooner than so many seconds after its start did not get going.
 QUICK_DEATH = 1.0
-
-#: Seconds an undertaker (hooks and retries of a dead minion's job) may take.
-UNDERTAKER_TIMEOUT = 30.0
-
-
-class Minion(Performer):
-    """One process that takes and performs jobs, one after the other. From pyres 1.5.
-
-    `interval` seconds is one wait for a job; `max_jobs` (0: no limit) and `max_memory` megabytes
-    (0: no limit) end it between two jobs, and Khan starts a fresh one.
-    """
-
-    minion = True
-
-    def __init__(
-        self,
-        queues: str | Iterable[str],
-        server: Any = "localhost:6379",
-        password: str | None = None,
-        log_level: int | str = logging.INFO,
-        log_path: str | None = None,
-        interval: float = 5,
-        concat_logs: bool = False,
-        max_jobs: int = 0,
-        *,
-        timeout: float | None = None,
-        blocking_pop: bool = True,
-        reinit_gevent: bool = False,
-        max_memory: float = 0,
-        allow: Sequence[str] = (),
-        json_logs: bool = False,
-    ) -> None:
-        super().__init__(queues, server, password, timeout, blocking_pop=blocking_pop, allow=allow)
-        self.log_level = log_level
-        self.log_path = log_path
-        self.interval = interval
-        self.concat_logs = concat_logs
-        self.max_jobs = max_jobs
-        self.max_memory = max_memory
-        self.reinit_gevent = reinit_gevent
-        self.json_logs = json_logs
-        self.reports: Reports | None = None
-        self.children = Children(Signals({}))
-        self.exit: Exit | None = None
-        self.born = 0.0
-        #: Set by Khan on one that it has told to end.
-        self.retiring = False
-        self._jobs_done = 0
-        self._guarded = False
-        self._parent = 0
-        self._told: float | None = None
-
-    # As a process
-
-    def start(self) -> None:
-        """Fork the process that works."""
-        self._parent = os.getpid()
-        self.born = time.monotonic()
-        self.pid = self.children.fork(self._live)
-
-    def terminate(self) -> None:
-        """Ask it to end after the job in hand."""
-        send(int(self.pid), signal.SIGTERM)
-
-    def is_alive(self) -> bool:
-        """Whether its process runs."""
-        return self.exit is None and int(self.pid) in self.children and alive(int(self.pid))
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, at most `timeout` seconds."""
-        if self.exit is None and int(self.pid) in self.children:
-            self.exit = self.children.wait(int(self.pid), timeout)
-
-    def _live(self) -> int:
-        """The process's whole life."""
-        self.pid = os.getpid()
-        # Patched sockets wait on the hub, and Khan's hears of no socket of ours.
-        if self.reinit_gevent or is_patched():
-            make_gevent_anew()
-        self._log_to_own_file()
-        self.work()
-        return 0
-
-    def _log_to_own_file(self) -> None:
-        if self.log_path is None:
-            return
-        name = "minion.log" if self.concat_logs else f"minion-{self.pid}.log"
-        where = os.path.join(self.log_path, name)
-        logs.setup_logging("pyres_minion", self.log_level, where, self.json_logs)
-
-    # Signals
-
-    def register_signal_handlers(self) -> None:
-        """Install the handlers; none of Khan's is left."""
-        self.signals.restore()
-        stop = self.schedule_shutdown
-        handlers: dict[int, Any] = dict.fromkeys(
-            (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), stop
-        )
-        self.signals = Signals(handlers)
-        self.signals.install()
-
-    def schedule_shutdown(self, signum: int, frame: FrameType | None) -> None:
-        """TERM, INT, QUIT: end after the job in hand. Khan sees to it that this does not last."""
-        self._shutdown = True
-
-    # Work
-
-    def work(self, interval: float | None = None) -> None:
-        """Take and perform jobs until a signal says stop, or a limit is reached."""
-        self._startup()
-        try:
-            while not self._shutdown:
-                self._turn(self.interval if interval is None else interval)
-        finally:
-            self._end()
-
-    def _startup(self) -> None:
-        self._in_child = True
-        self.register_signal_handlers()
-        if self._parent:
-            self._guarded = die_with_parent(self._parent)
-        self._title("starting")
-        self._patiently(self.register_minion)
-        self._next_beat = time.monotonic() + HEARTBEAT
-
-    def register_minion(self) -> None:
-        """Announce this minion in Redis, as a worker and as a minion."""
-        self.registry.register()
-
-    def unregister_minion(self) -> None:
-        """Forget this minion in Redis."""
-        self.registry.unregister()
-
-    def _turn(self, interval: float) -> None:
-        """One job, or one wait for it."""
-        self._patiently(self._beat_if_due)
-        job = self._patiently(self._take)
-        if job is None:
-            if not self._shutdown:
-                self._wait(interval)
-            return
-        if self._shutdown:
-            self._patiently(lambda: self._give_back(job), always=True)
-            return
-        self._do(job)
-
-    def _do(self, job: Job) -> None:
-        self._title(f"processing {job._queue} since {int(time.time())} [{job.name}]")
-        self.process(job)
-        self._finished = True
-        if self._told is not None and self.reports:
-            self._told = None
-            self.reports.tell_done()
-        self._jobs_done += 1
-        if self._is_spent():
-            self._shutdown = True
-
-    def _is_spent(self) -> bool:
-        """Whether a limit says that a fresh minion is to take over."""
-        if self.max_jobs and self._jobs_done >= self.max_jobs:
-            logger.info("Minion %s has done its %d jobs", self.pid, self._jobs_done)
-            return True
-        if self.max_memory and (used := resident_megabytes()) > self.max_memory:
-            logger.info("Minion %s uses %.0f MB, more than it may", self.pid, used)
-            return True
-        return False
-
-    def _timeout_of(self, job: Job) -> float | None:
-        seconds = super()._timeout_of(job)
-        if seconds and self.reports:
-            # Khan is told, so that a job which no alarm reaches is ended from outside.
-            self._told = seconds
-            self.reports.tell(seconds)
-        return seconds
-
-    def _give_back(self, job: Job) -> None:
-        assert job.raw is not None and job.hand is not None
-        self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.hand)
-
-    def _wait(self, interval: float) -> None:
-        self._title(f"waiting for job on: [{','.join(self._queue_list.names)}]")
-        if self._parent and not self._guarded:
-            # No signal tells of a dead parent here, so it is looked for each second.
-            interval = min(interval, 1.0)
-            if os.getppid() != self._parent:
-                self._shutdown = True
-                return
-        if self.taker.paused:
-            self.signals.sleep(min(interval or 1.0, 1.0))
-        elif self.blocking_pop:
-            wait = min(interval or LONGEST_POP, LONGEST_POP)
-            job = self._patiently(lambda: self._wait_blocking(wait, self._stops))
-            if job is not None:
-                self._do(job)
-        else:
-            self._pause()
-
-    def _stops(self) -> bool:
-        return self._shutdown
-
-    def reserve(self, timeout: float = 10) -> Job | None:
-        """Take the next job into this minion's hand, waiting up to `timeout` seconds, or None."""
-        job = self._take()
-        if job is None and timeout and self.blocking_pop:
-            job = self._wait_blocking(min(timeout, LONGEST_POP), self._stops)
-        return job
-
-    def _end(self) -> None:
-        self._patiently(self._leave)
-        logger.info("Minion %s has stopped", self.pid)
-
-    def _leave(self) -> None:
-        # In one: who is unregistered has no hand any more, and what stood in it is gone.
-        self._settle_up()
-        self.unregister_minion()
-
-    def _gives_up(self, always: bool) -> bool:
-        # A minion that stops waits for nothing: what is in its hand Khan records.
-        return self._shutdown
-
-    def _title(self, state: str) -> None:
-        title.set_title(title.minion_title(self._parent or os.getppid(), state))
 
 
 class Khan:
     """Keeps `pool_size` minions alive. From pyres 1.5, and its fork's grace on shutdown.
 
-    `grace` seconds the jobs in hand get after TERM or INT; `max_jobs` and `max_memory` are for each
-    minion; `reinit_gevent` makes gevent's hub anew in each. ValueError for a pool size that is no
-    number, NoQueueError without queues.
+    A `pool_size` of "2..16" grows while jobs wait longer than `scale_wait` seconds, and shrinks
+    when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
+    or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
+    `watch_pop`, `greenlets`, `require`, `allow`, `json_logs`. ValueError for a pool size that is no
+    number, NoQueueError without queues, BadOptionError for greenlets without gevent's sockets.
     """
 
     #: Seconds between TERM and KILL on shutdown; the fork's name for `grace`.
@@ -289,7 +63,7 @@ class Khan:
 
     def __init__(
         self,
-        pool_size: int = 5,
+        pool_size: int | str = 5,
         queues: str | Iterable[str] = (),
         server: Any = "localhost:6379",
         password: str | None = None,
@@ -303,15 +77,12 @@ class Khan:
         monkey_patch: bool = False,
         *,
         grace: float | None = None,
-        timeout: float | None = None,
-        max_memory: float = 0,
-        allow: Sequence[str] = (),
-        json_logs: bool = False,
+        scale_wait: float = 5.0,
+        scale_calm: float = 30.0,
+        **minion_options: Any,
     ) -> None:
-        try:
-            self.pool_size = int(pool_size)
-        except (TypeError, ValueError):
-            raise ValueError(f"{pool_size!r} is no pool size; it is a number") from None
+        self.scale = _scale(pool_size, scale_wait, scale_calm)
+        self.pool_size = self.scale.least
         self.queues = [queues] if isinstance(queues, str) else list(queues)
         self._queue_list = QueueList(",".join(self.queues))
         self._server = server
@@ -325,12 +96,11 @@ class Khan:
             "max_jobs": max_jobs,
             "blocking_pop": blocking_pop,
             "reinit_gevent": reinit_gevent,
-            "timeout": timeout,
-            "max_memory": max_memory,
-            "allow": allow,
-            "json_logs": json_logs,
+            **minion_options,
         }
         self.monkey_patch = monkey_patch
+        if minion_options.get("greenlets", 1) > 1 and not is_patched():
+            raise BadOptionError("greenlets want gevent's sockets: gevent.monkey.patch_all() first")
         self.pid = os.getpid()
         self.hostname = platform.node()
         self._workers: OrderedDict[int, Minion] = OrderedDict()
@@ -341,18 +111,21 @@ class Khan:
         self.signals = Signals({})
         self.children = Children(self.signals)
         self.reports = Reports()
+        self._waker: Waker | None = None
+        self._lookout: Lookout | None = None
         self._shutdown = False
         self._stop_at: float | None = None
         self._wanted = 0
         self._roll = False
         self._rolling: list[int] = []
         self._former_ids: list[str] = []
-        self._deadlines: dict[int, float] = {}
+        self._deadlines: dict[Hand, float] = {}
         self._undertakers: dict[int, tuple[str, BaseException, float]] = {}
         self._dead: list[tuple[str, BaseException]] = []
         self._quick_deaths = 0
         self._spawn_after = 0.0
         self._next_beat = 0.0
+        self._next_commands = 0.0
         self._redis_lost = False
 
     def __str__(self) -> str:
@@ -366,8 +139,7 @@ class Khan:
 
     def register_signal_handlers(self) -> None:
         """Install the handlers."""
-        self.signals.restore()
-        self.signals = Signals(
+        self.signals = self.signals.give_way(
             {
                 signal.SIGTERM: self.schedule_shutdown,
                 signal.SIGINT: self.schedule_shutdown,
@@ -381,7 +153,6 @@ class Khan:
             }
         )
         self.children.signals = self.signals
-        self.signals.install()
 
     def schedule_shutdown(self, signum: int | None, frame: FrameType | None) -> None:
         """TERM, INT: stop, with a grace for the jobs in hand; a second one ends it. QUIT:
@@ -409,7 +180,7 @@ class Khan:
     @classmethod
     def run(
         cls,
-        pool_size: int = 5,
+        pool_size: int | str = 5,
         queues: str | Iterable[str] = (),
         server: Any = "localhost:6379",
         password: str | None = None,
@@ -444,39 +215,91 @@ class Khan:
         self._title("starting")
         self.setup_resq()
         try:
-            while not self._reach(self.register_khan) and not self._shutdown:
+            while not self._reach(self._announce) and not self._shutdown:
                 self.signals.sleep(1)
+            # What stands now will stand: a collection in a minion would touch, and so copy, all of
+            # what was imported before.
+            gc.collect()
+            gc.freeze()
             self.setup_minions()
             while not self._shutdown:
                 self._turn(interval)
         finally:
             self._shutdown_minions()
             self._reach(self.unregister_khan)
+            if self._lookout:
+                self._lookout.close()
             self.signals.restore()
             logger.info("%s has stopped", self)
+
+    def _announce(self) -> None:
+        self.register_khan()
+        if self._minion_options.get("watch_pop"):
+            self._look_out()
+
+    def _look_out(self) -> None:
+        """Begin to watch the queues for all minions, if the server can tell of pushes."""
+        lookout = Lookout(self.resq.store, self._queue_list)
+        try:
+            lookout.check()
+        except TooOldError as error:
+            logger.warning(
+                "Cannot watch the queues, so the minions pause between looks as with "
+                "--nonblocking-pop: %s",
+                error,
+            )
+            self._minion_options.update(watch_pop=False, blocking_pop=False)
+            return
+        self._lookout = lookout
+        self._waker = Waker(lookout, lambda hand: self._workers[hand.pid].ring(hand.number))
 
     def _turn(self, interval: float) -> None:
         """Look at everything once, then wait for a signal, a report or the next command."""
         self._reap()
         self._settle_dead()
         self._change_pool()
-        self._take_commands()
+        if time.monotonic() >= self._next_commands:
+            self._next_commands = time.monotonic() + interval
+            self._take_commands()
+            self._fit_pool()
         self._spawn_missing()
         self._roll_on()
         self._keep_time()
         self._title(f"running {list(self._workers)}")
-        self.signals.wait((self.reports.reader,), self._patience(interval))
+        self._stand_by()
 
-    def _patience(self, interval: float) -> float:
+    def _stand_by(self) -> None:
+        """Wait for what there is to do; meanwhile wake minions for jobs that come."""
+        while (left := self._patience()) > 0:
+            fds = (self.reports.reader, *(self._waker.fds() if self._waker else ()))
+            self.signals.wait(fds, left)
+            self._hear()
+            if self._waker:
+                self._reach(self._tend_waker)
+            if self.signals.signalled:
+                return
+
+    def _tend_waker(self) -> None:
+        assert self._waker
+        try:
+            self._waker.tend(time.monotonic())
+        except TooOldError as error:
+            # After a failover to an older server; the minions look by themselves every interval.
+            logger.warning("Can watch the queues no more: %s", error)
+            self._waker = None
+
+    def _patience(self) -> float:
         """Seconds until there is something to do."""
         now = time.monotonic()
         ends = [
-            now + interval,
+            self._next_commands,
             *self._deadlines.values(),
             *(u[2] for u in self._undertakers.values()),
         ]
         if len(self._workers) < self.pool_size:
             ends.append(max(self._spawn_after, now + 0.01))
+        if self._waker and (until := self._waker.until()) is not None:
+            ends.append(until)
         return max(0.0, min(ends) - now)
 
     def _reach(self, act: Callable[[], Any]) -> bool:
@@ -528,6 +351,10 @@ class Khan:
         )
         minion.children = self.children
         minion.reports = self.reports
+        if self._waker:
+            minion.bell = Bell()
+            bells = [other.bell for other in self._workers.values()]
+            minion.inherited = [p for p in (self._lookout, *bells) if p]
         minion.start()
         self._workers[int(minion.pid)] = minion
         logger.info("Started minion %s", minion.pid)
@@ -541,10 +368,11 @@ class Khan:
 
     def _remove_minion(self, pid: int | None = None) -> None:
         """Make the pool smaller by one, which ends after its job: this one, or the youngest."""
-        if not self._workers or (pid is not None and pid not in self._workers):
+        active = self._active()
+        if not active or (pid is not None and pid not in active):
             return
         self._resize(self.pool_size - 1)
-        self._retire(next(reversed(self._workers)) if pid is None else pid)
+        self._retire(active[-1] if pid is None else pid)
 
     def _retire(self, pid: int) -> None:
         self._workers[pid].retiring = True
@@ -553,6 +381,8 @@ class Khan:
     def _resize(self, size: int) -> None:
         self._former_ids.append(str(self))
         self.pool_size = max(0, size)
+        # Whoever asks for more or fewer than the range holds has the last word.
+        self.scale.include(self.pool_size)
         logger.info("The pool has %d minions now", self.pool_size)
         self._reach(self.register_khan)
 
@@ -564,6 +394,41 @@ class Khan:
         while self._wanted < 0:
             self._wanted += 1
             self._remove_minion()
+
+    def _fit_pool(self) -> None:
+        """Autoscaling: as large as the jobs that wait make it."""
+        if self.scale.least < self.scale.most:
+            self._reach(self._fit_pool_now)
+
+    def _fit_pool_now(self) -> None:
+        store, active = self.resq.store, self._active()
+        ids = [worker_id for pid in active for worker_id in self._workers[pid].ids]
+        hands = store.workers.hands(ids)
+        known = self.resq.queues() if self._queue_list.dynamic else ()
+        waiting = sum(store.queues.sizes(self._queue_list.among(known)).values())
+        greenlets = self._minion_options.get("greenlets", 1)
+        # A minion is idle when all of its hands are.
+        busy = [any(hands[n : n + greenlets]) for n in range(0, len(hands), greenlets)]
+        finished = sum(store.stats.get_many([f"processed:{worker_id}" for worker_id in ids]))
+        look = Look(waiting, finished, busy.count(False))
+        now = time.monotonic()
+        wanted = self.scale.size(self.pool_size, look, now)
+        if wanted == self.pool_size:
+            return
+        expected = self.scale.expected_wait(waiting, now)
+        logger.info(
+            "From %d to %d minions: %d jobs wait, for about %.1f s; %d minions are idle",
+            self.pool_size,
+            wanted,
+            waiting,
+            expected,
+            look.idle,
+        )
+        idle = [pid for pid, works in zip(active, busy, strict=True) if not works]
+        while self.pool_size > wanted:
+            self._remove_minion(idle.pop() if idle else None)
+        while self.pool_size < wanted:
+            self.add_minion()
 
     def _active(self) -> list[int]:
         return [pid for pid, minion in self._workers.items() if not minion.retiring]
@@ -604,18 +469,28 @@ class Khan:
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
         minion.exit = exit
-        late = self._deadlines.pop(exit.pid, None)
+        minion.close()
+        if self._waker:
+            self._waker.gone(exit.pid)
         if exit.clean:
             logger.info("Minion %s %s", exit.pid, exit)
         else:
             logger.error("Minion %s %s", exit.pid, exit)
+        undertaken = [self._note_hand(minion, hand, exit) for hand in range(minion.greenlets)]
+        if not any(undertaken):
+            self._note_pace(minion, exit)
+
+    def _note_hand(self, minion: Minion, number: int, exit: Exit) -> bool:
+        """What becomes of the job in one hand of a minion that has ended; whether it had one."""
+        worker_id = minion.ids[number]
+        late = self._deadlines.pop(Hand(exit.pid, number), None)
         error: BaseException = CrashError(f"the minion that performed the job {exit}")
         if late is not None and exit.signal and time.monotonic() >= late:
             error = TimeoutError("the job took longer than its timeout and was killed")
-        if self._stop_at is None and not exit.clean and self._send_undertaker(str(minion), error):
-            return
-        self._note_pace(minion, exit)
-        self._dead.append((str(minion), error))
+        if self._stop_at is None and not exit.clean and self._send_undertaker(worker_id, error):
+            return True
+        self._dead.append((worker_id, error))
+        return False
 
     def _note_pace(self, minion: Minion, exit: Exit) -> None:
         """A minion that dies at once, and not of a job, is started again after growing pauses."""
@@ -641,12 +516,9 @@ class Khan:
 
     def _undertake(self, worker_id: str, hand: bytes, error: BaseException) -> int:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
-        minion = Minion(self.queues, self.resq, allow=self._minion_options["allow"])
-        job = held_job(hand, self.resq, worker_id)
-        if minion.allowed:
-            job.safe_str_to_class = minion.allowed.load
-        if not job.retry_crash(error):
-            minion.record_failure(job, error)
+        allow = self._minion_options.get("allow", ())
+        undertaker = _Undertaker(self.queues, self.resq, worker_id, allow)
+        undertaker.settle_crash(undertaker.job_in(hand), error)
         return 0
 
     def _settle_dead(self) -> None:
@@ -667,23 +539,35 @@ class Khan:
         if not registry.bury(worker_id, error):
             registry.bury(worker_id, error)
 
+    def _hear(self) -> None:
+        """Note what the minions report."""
+        for pid, number, told in self.reports.hear():
+            hand = Hand(pid, number)
+            if told == DONE:
+                self._deadlines.pop(hand, None)
+            elif pid not in self._workers:
+                continue
+            elif told == IDLE and self._waker:
+                self._waker.idle(hand)
+            elif told == BUSY and self._waker:
+                self._waker.busy(hand)
+            else:
+                self._deadlines[hand] = time.monotonic() + told + ALARM_MARGIN
+
     def _keep_time(self) -> None:
         """Kill what is over its time, and give a sign of life for everybody."""
+        self._hear()
         now = time.monotonic()
-        for pid, told in self.reports.hear().items():
-            if told == DONE:
-                self._deadlines.pop(pid, None)
-            elif pid in self._workers:
-                self._deadlines[pid] = now + told + ALARM_MARGIN
-        ends = self._deadlines | {pid: end for pid, (_, _, end) in self._undertakers.items()}
-        for pid in [pid for pid, end in ends.items() if now >= end]:
+        ends = [(hand.pid, end) for hand, end in self._deadlines.items()]
+        ends += [(pid, end) for pid, (_, _, end) in self._undertakers.items()]
+        for pid in {pid for pid, end in ends if now >= end}:
             self.children.kill(signal.SIGKILL, pid)
         if now >= self._next_beat and self._reach(self._beat):
             self._next_beat = now + HEARTBEAT
 
     def _beat(self) -> None:
         """One sign of life for all minions, also in the middle of a job of an hour."""
-        ids = [str(minion) for minion in self._workers.values()]
+        ids = [worker_id for minion in self._workers.values() for worker_id in minion.ids]
         if not ids:
             return
         # One that has not registered yet does so by itself.
@@ -730,3 +614,29 @@ class Khan:
 
     def _title(self, state: str) -> None:
         title.set_title(title.manager_title(state))
+
+
+class _Undertaker(Performer):
+    """Settles the job of a minion that is dead, under the minion's id."""
+
+    def __init__(self, queues: list[str], resq: ResQ, worker_id: str, allow: Sequence[str]) -> None:
+        super().__init__(queues, resq, allow=allow)
+        self._worker_id = worker_id
+
+    def __str__(self) -> str:
+        return self._worker_id
+
+    def job_in(self, hand: bytes) -> Job:
+        return self._may_load(held_job(hand, self.resq, self._worker_id))
+
+
+def _scale(pool_size: int | str, wait: float, calm: float) -> Scale:
+    """A pool size as a range: "2..16", or a number, which is both ends."""
+    least, dots, most = str(pool_size).partition("..")
+    try:
+        scale = Scale(int(least), int(most if dots else least), wait, calm)
+    except ValueError:
+        raise ValueError(f"{pool_size!r} is no pool size; it is a number, or two: 2..16") from None
+    if scale.least > scale.most:
+        raise ValueError(f"{pool_size!r} is no range; the smaller number comes first")
+    return scale

@@ -10,19 +10,30 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pyres import loading
-from pyres.client import as_resq, now_text
-from pyres.exceptions import BadOptionError, CrashError, TimeoutError
+from pyres.client import LONGEST_POP, as_resq, now_text
+from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
 from pyres.job import Job
 from pyres.process.alarm import alarm
+from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
 from pyres.store import ConnectionLost, RefusedError, Taken
+from pyres.waking import Lookout
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Seconds that a job gets to end by itself after its own alarm rang inside it.
+ALARM_MARGIN = 1.0
+
+#: Seconds that the process may take which settles a dead job (hooks, retries).
+UNDERTAKER_TIMEOUT = 30.0
+
+#: Seconds between two looks while all workers are told to pause.
+PAUSED_PAUSE = 1.0
 
 #: Seconds between two tries to reach a server that is gone: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
@@ -39,6 +50,7 @@ class Performer:
 
     job_class = Job
     minion = False
+    _alarm = staticmethod(alarm)
 
     def __init__(
         self,
@@ -48,6 +60,8 @@ class Performer:
         timeout: float | None = None,
         *,
         blocking_pop: bool = True,
+        watch_pop: bool = False,
+        reinit_gevent: bool = False,
         allow: Sequence[str] = (),
     ) -> None:
         self.queues = list([queues] if isinstance(queues, str) else queues)
@@ -55,6 +69,8 @@ class Performer:
         self.resq = as_resq(server, password)
         self.timeout = timeout
         self.blocking_pop = blocking_pop
+        self.watch_pop = watch_pop
+        self.reinit_gevent = reinit_gevent
         self.allowed = loading.Allowed(allow) if allow else None
         self.hostname = platform.node()
         self.pid: int | str = os.getpid()
@@ -67,6 +83,7 @@ class Performer:
         self._finished = False
         self._in_child = False
         self._taker: Any = None
+        self._lookout: Lookout | None = None
 
     def validate_queues(self) -> None:
         """Raises NoQueueError when there is no queue to look at."""
@@ -122,12 +139,77 @@ class Performer:
 
     def _job_of(self, taken: Taken) -> Job:
         job = self.job_class.read(taken.queue, taken.payload, self.resq, self, taken.hand)
+        return self._may_load(job)
+
+    def _may_load(self, job: Job) -> Job:
+        """The same job, which loads nothing but what is allowed."""
         if self.allowed:
             job.safe_str_to_class = self.allowed.load
         return job
 
-    def _wait_blocking(self, timeout: float, stop: Callable[[], bool]) -> Job | None:
-        """Wait for a job by BLPOP for up to `timeout` seconds, or until stop() after a signal.
+    def _look(self) -> Job | None:
+        # Due at once after the server was gone: it may have forgotten that we are registered.
+        self._beat_if_due()
+        return self._take()
+
+    def reserve(self, timeout: float = 10) -> Job | None:
+        """Take the next job into this worker's hand, waiting up to `timeout` seconds, or None."""
+        end = time.monotonic() + timeout
+        while True:
+            job = self._take()
+            left = end - time.monotonic()
+            if job is not None or left <= 0 or self._stops():
+                return job
+            job = self._wait_once(left)
+            if job is not None:
+                return job
+
+    def _wait_for_job(self, interval: float) -> Job | None:
+        """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
+        if self.taker.paused:
+            self.signals.sleep(min(interval, PAUSED_PAUSE))
+            return None
+        return self._patiently(lambda: self._beat_and_wait(interval))
+
+    def _beat_and_wait(self, interval: float) -> Job | None:
+        self._beat_if_due()
+        return self._wait_once(interval)
+
+    def _wait_once(self, interval: float) -> Job | None:
+        """Wait as this worker was told to."""
+        if self.watch_pop:
+            self._wait_for_push(interval)
+        elif self.blocking_pop:
+            return self._wait_blocking(min(interval, LONGEST_POP))
+        else:
+            self._pause()
+        return None
+
+    def _stops(self) -> bool:
+        """Whether no job is wanted any more."""
+        return self._shutdown
+
+    def _wait_for_push(self, interval: float) -> None:
+        """Wait until there is a job, a signal came, or `interval` seconds passed; pop nothing."""
+        if self._lookout is None:
+            self._lookout = Lookout(self.resq.store, self._queue_list)
+        try:
+            nothing = self._lookout.nothing_there()
+        except TooOldError as error:
+            self._watch_no_more(error)
+            return
+        if nothing and not self._stops():
+            self.signals.wait((self._lookout.fileno(),), interval)
+
+    def _watch_no_more(self, error: TooOldError) -> None:
+        logger.warning(
+            "Cannot watch the queues, so this pauses between looks as with --nonblocking-pop: %s",
+            error,
+        )
+        self.watch_pop = self.blocking_pop = False
+
+    def _wait_blocking(self, timeout: float) -> Job | None:
+        """Wait for a job by BLPOP for up to `timeout` seconds, or until a signal stops us.
 
         A job that comes together with the signal is laid back at the head of its queue.
         """
@@ -139,7 +221,7 @@ class Performer:
         # A server that does not answer in time is gone: the read that follows finds that out.
         end = time.monotonic() + timeout + 1
         while not self.taker.answered() and (left := end - time.monotonic()) > 0:
-            if stop():
+            if self._stops():
                 self.taker.unblock()
                 break
             self.signals.wait((self.taker.fileno(),), left)
@@ -147,14 +229,16 @@ class Performer:
         if taken is None:
             return None
         self._idle = FIRST_IDLE
-        if stop():
-            self._put_back(taken)
+        job = self._job_of(taken)
+        if self._stops():
+            self._put_back(job)
             return None
-        return self._job_of(taken)
+        return job
 
-    def _put_back(self, taken: Taken) -> None:
-        self.resq.store.queues.put_back(str(self), taken.queue, taken.payload, taken.hand)
-        logger.info("Put the job just taken from %s back: stopping", taken.queue)
+    def _put_back(self, job: Job) -> None:
+        assert job.raw is not None and job.hand is not None
+        self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.hand)
+        logger.info("Put the job just taken from %s back: stopping", job._queue)
 
     def _settle_up(self) -> None:
         """Count the last job, and lay back one that was given by a reply that never came."""
@@ -199,9 +283,6 @@ class Performer:
         finally:
             self.done_working(job)
 
-    def reserve(self, timeout: float = 10) -> Job | None:
-        raise NotImplementedError
-
     def _perform(self, job: Job) -> Any:
         """The job's own code, with its timeout; a SystemExit of it is success or a CrashError."""
         seconds = self._timeout_of(job)
@@ -209,7 +290,7 @@ class Performer:
             if not seconds:
                 return job.perform()
             text = f"{job.name} took longer than its timeout of {seconds:g} s"
-            with alarm(seconds, TimeoutError(text)):
+            with self._alarm(seconds, TimeoutError(text)):
                 return job.perform()
         except SystemExit as left:
             if left.code in (None, 0):
@@ -236,6 +317,21 @@ class Performer:
             lambda: job.settle(lambda batch: save_failure(job, error, batch)), always=True
         )
 
+    def settle_crash(self, job: Job, error: BaseException) -> None:
+        """A job whose process is gone: a retry or a failure, unless it was settled before."""
+        # It may have died after that: then the hooks have run, too.
+        hand = self._patiently(lambda: self.resq.store.workers.hand(str(self)), always=True)
+        if hand == job.hand and not job.retry_crash(error):
+            self.record_failure(job, error)
+
+    def _renew_gevent(self) -> None:
+        """In a forked child. Before anything is closed: the kernel's list of what the parent waits
+        for is the same until then.
+        """
+        # Patched sockets wait on the hub, and the parent's hears of no socket of ours.
+        if self.reinit_gevent or is_patched():
+            make_gevent_anew()
+
     # The hand, as pyres 1.5 has it
 
     def working_on(self, job: Job) -> None:
@@ -250,7 +346,7 @@ class Performer:
         """
         if self._in_child:
             return
-        self._patiently(lambda: self.taker.finish(now_text(self.resq)), always=True)
+        self._patiently(self._finish_last, always=True)
 
     # What is known of a worker
 

@@ -94,8 +94,7 @@ class Scheduler:
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
-        self.signals.restore()
-        self.signals = Signals(
+        self.signals = self.signals.give_way(
             {
                 signal.SIGTERM: self.schedule_shutdown,
                 signal.SIGINT: self.schedule_shutdown,
@@ -104,7 +103,6 @@ class Scheduler:
                 signal.SIGUSR2: self.reload_schedule,
             }
         )
-        self.signals.install()
 
     def schedule_shutdown(self, signal: int, frame: FrameType | None) -> None:
         """TERM, INT, QUIT: finish the batch in hand, release the lock and stop."""

@@ -17,7 +17,9 @@ from pyres import logs
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
 from pyres.horde import Khan
+from pyres.process.children import Children
 from pyres.process.pidfile import PidFile
+from pyres.process.signals import Signals
 from pyres.process.title import set_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.store import ConnectionLost, RefusedError, ResponseError
@@ -71,6 +73,22 @@ def _count(text: str) -> int:
 
 def _count_or_none(text: str) -> int:
     return int(_number(text, 0, int, "a whole number from 0"))
+
+
+def _pool(text: str) -> str:
+    """A number, or two with dots between them."""
+    least, dots, most = text.partition("..")
+    if not dots:
+        return str(_count(text))
+    try:
+        ends = _count(least), _count(most)
+    except argparse.ArgumentTypeError:
+        ends = (1, 0)
+    if ends[0] > ends[1]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a range of whole numbers from 1, the smaller one first: 2..16"
+        )
+    return text
 
 
 def _port(text: str) -> int:
@@ -148,7 +166,8 @@ def _add_queues(parser: _Parser) -> None:
         help="comma list, the most important first; * and ? are wildcards, !name leaves one out "
         "(default: $QUEUES, $QUEUE, else *)",
     )
-    group.add_argument(
+    how = group.add_mutually_exclusive_group()
+    how.add_argument(
         "-n",
         "--nonblocking-pop",
         action="store_true",
@@ -156,6 +175,13 @@ def _add_queues(parser: _Parser) -> None:
         "empty pause 1 s, then "
         "2, 4, 8, 8, ... Loses no job, even when a host vanishes; the default (BLPOP) "
         "starts a job sooner",
+    )
+    how.add_argument(
+        "-w",
+        "--watch-pop",
+        action="store_true",
+        help="when all are empty have the server tell of the next push, and pop only then: loses "
+        "no job and starts it as soon as BLPOP does; wants Redis 6 or newer, else pauses",
     )
 
 
@@ -244,6 +270,7 @@ def _run_worker(options: argparse.Namespace) -> None:
         server=_resq(options),
         timeout=options.timeout,
         blocking_pop=not options.nonblocking_pop,
+        watch_pop=options.watch_pop,
         grace=options.grace,
         reinit_gevent=options.reinit_gevent,
         allow=options.allow,
@@ -353,8 +380,10 @@ signals:
 
 commands, left in Redis on the list khan:<host>:<pid>:<pool>: ADD, REMOVE, SHUTDOWN
 
-example:
+examples:
   pyres_manager --pool 8 --reinit-gevent --queues critical,mail,low
+  pyres_manager --pool 2..16 --watch-pop --require app.jobs --preload
+  pyres_manager --pool 2 --greenlets 100 --queues webhooks
 """
 
 
@@ -372,7 +401,26 @@ def pyres_manager(argv: Sequence[str] | None = None) -> int:
 
 def _add_pool(parser: _Parser) -> None:
     group = parser.add_argument_group("the pool")
-    group.add_argument("--pool", type=_count, default=1, help="how many minions (default: 1)")
+    group.add_argument(
+        "--pool",
+        type=_pool,
+        default=1,
+        help="how many minions (default: 1), or from how many to how many: 2..16",
+    )
+    _add_scale(group)
+    group.add_argument(
+        "--greenlets",
+        type=_count,
+        default=1,
+        help="how many jobs each minion performs at once, on gevent; includes --monkey-patch and "
+        "--reinit-gevent (default: 1)",
+    )
+    group.add_argument(
+        "--preload",
+        action="store_true",
+        help="import what --require names once, before the minions are forked, not in each of them:"
+        " costs less memory and starts faster, but HUP takes no new code of it",
+    )
     group.add_argument(
         "-i",
         "--interval",
@@ -413,6 +461,24 @@ def _add_pool(parser: _Parser) -> None:
     )
 
 
+def _add_scale(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--scale-wait",
+        type=_positive_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="a pool of 2..16 grows while jobs wait longer than this (default: 5)",
+    )
+    group.add_argument(
+        "--scale-calm",
+        type=_positive_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="and shrinks when no job waited for so long, by the minions that were idle "
+        "(default: 30)",
+    )
+
+
 def _run_manager(options: argparse.Namespace) -> None:
     Khan.run(
         pool_size=options.pool,
@@ -427,8 +493,13 @@ def _run_manager(options: argparse.Namespace) -> None:
         max_memory=options.max_memory,
         timeout=options.timeout,
         blocking_pop=not options.nonblocking_pop,
+        watch_pop=options.watch_pop,
         reinit_gevent=options.reinit_gevent,
         monkey_patch=options.monkey_patch,
+        greenlets=options.greenlets,
+        require=[] if options.preload else options.require,
+        scale_wait=options.scale_wait,
+        scale_calm=options.scale_calm,
         grace=options.grace,
         allow=options.allow,
         json_logs=options.json_logs,
@@ -567,7 +638,7 @@ def _main(
 
 def _monkey_patch(options: argparse.Namespace) -> None:
     """Look for gevent where it is asked for; start again under gevent.monkey where patching is."""
-    patch = getattr(options, "monkey_patch", False)
+    patch = getattr(options, "monkey_patch", False) or getattr(options, "greenlets", 1) > 1
     if not (patch or getattr(options, "reinit_gevent", False)):
         return
     if importlib.util.find_spec("gevent") is None:
@@ -585,13 +656,42 @@ def _import_jobs(options: argparse.Namespace) -> None:
     if not os.path.isdir(path):
         raise BadOptionError(f"--path {path!r} is no folder")
     sys.path.insert(0, os.path.abspath(path))
-    for module in options.require:
+    preload = getattr(options, "preload", None)
+    if preload and not options.require:
+        raise BadOptionError("--preload imports what --require names, and that names nothing")
+    if preload is False and options.require:
+        _try_imports(options.require)
+    else:
+        _import_all(options.require)
+
+
+def _import_all(modules: Sequence[str]) -> None:
+    for module in modules:
         try:
             importlib.import_module(module)
         except Exception as error:
             raise BadOptionError(
                 f"--require {module!r} cannot be imported: {type(error).__name__}: {error}"
             ) from error
+
+
+def _try_imports(modules: Sequence[str]) -> None:
+    """Import in a child: a mistake is told now, and the minions still take what is new later."""
+
+    def run() -> int:
+        try:
+            _import_all(modules)
+        except BadOptionError as error:
+            print(f"pyres_manager: error: {error}", file=sys.stderr)
+            return EXIT_USAGE
+        return EXIT_OK
+
+    children = Children(Signals({}))
+    exit = children.wait(children.fork(run))
+    if exit is not None and exit.code == EXIT_USAGE:
+        raise SystemExit(EXIT_USAGE)
+    if exit is None or not exit.clean:
+        raise BadOptionError(f"--require {','.join(modules)}: the process that imports it {exit}")
 
 
 def _queues(options: argparse.Namespace) -> str:

@@ -11,26 +11,18 @@ from types import FrameType
 from typing import Any
 
 from pyres import hooks, loading, payload
-from pyres.client import LONGEST_POP, ResQ, as_resq
+from pyres.client import ResQ, as_resq
 from pyres.exceptions import CrashError, TimeoutError
 from pyres.job import Job
-from pyres.performer import Performer
+from pyres.performer import ALARM_MARGIN, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
-from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.reports import DONE, Reports
-from pyres.process.signals import Signals
 from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
 from pyres.store import open_hand
 
 logger = logging.getLogger(__name__)
-
-#: Seconds that a child gets to end by itself after its own alarm rang inside its job.
-ALARM_MARGIN = 1.0
-
-#: Seconds that a child which settles a dead job (hooks, retries) may take.
-UNDERTAKER_TIMEOUT = 30.0
 
 
 class Worker(Performer):
@@ -38,7 +30,8 @@ class Worker(Performer):
 
     `queues` in order of priority, with wildcards and !negations; `timeout` seconds a job may take;
     `grace` seconds a job gets to finish after TERM or INT; `blocking_pop=False` takes with LPOP and
-    pauses when all queues are empty; `reinit_gevent` makes gevent's hub anew in each child; `allow`
+    pauses when all queues are empty; `watch_pop` waits for a push without popping, and pauses where
+    the server is older than Redis 6; `reinit_gevent` makes gevent's hub anew in each child; `allow`
     are the dotted prefixes that payloads may name.
     """
 
@@ -50,13 +43,22 @@ class Worker(Performer):
         timeout: float | None = None,
         blocking_pop: bool = True,
         *,
+        watch_pop: bool = False,
         grace: float = 10,
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
     ) -> None:
-        super().__init__(queues, server, password, timeout, blocking_pop=blocking_pop, allow=allow)
+        super().__init__(
+            queues,
+            server,
+            password,
+            timeout,
+            blocking_pop=blocking_pop,
+            watch_pop=watch_pop,
+            reinit_gevent=reinit_gevent,
+            allow=allow,
+        )
         self.grace = grace
-        self.reinit_gevent = reinit_gevent
         self.children = Children(self.signals)
         self._reports: Reports | None = None
         self._paused = False
@@ -71,8 +73,7 @@ class Worker(Performer):
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: Resque's signals, with pyres' grace for TERM and INT."""
-        self.signals.restore()
-        self.signals = Signals(
+        self.signals = self.signals.give_way(
             {
                 signal.SIGTERM: self.shutdown_all,
                 signal.SIGINT: self.shutdown_all,
@@ -83,7 +84,6 @@ class Worker(Performer):
             }
         )
         self.children.signals = self.signals
-        self.signals.install()
 
     def shutdown_all(self, signum: int, frame: FrameType | None) -> None:
         """TERM, INT: take nothing more; the job gets its grace. A second one kills it at once."""
@@ -185,8 +185,9 @@ class Worker(Performer):
     def _end(self) -> None:
         self._patiently(self._leave)
         logger.info("%s has stopped", self)
-        if self._taker is not None:
-            self._taker.close()
+        for connected in (self._taker, self._lookout):
+            if connected is not None:
+                connected.close()
         self._expect_nothing()
         self.children.collect(block=True)
         self._close_reports()
@@ -217,7 +218,7 @@ class Worker(Performer):
         job = self._patiently(self._look)
         if job is not None:
             if self._shutdown:
-                self._patiently(lambda: self._give_back(job), always=True)
+                self._patiently(lambda: self._put_back(job), always=True)
                 return
             self._perform_in_child(job)
             self._finished = True
@@ -227,15 +228,6 @@ class Worker(Performer):
             self._shutdown = True
         elif not self._shutdown:
             self._wait(interval)
-
-    def _look(self) -> Job | None:
-        # Due at once after the server was gone: it may have forgotten that we are registered.
-        self._beat_if_due()
-        return self._take()
-
-    def _give_back(self, job: Job) -> None:
-        assert job.raw is not None and job.hand is not None
-        self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.hand)
 
     def _rest(self) -> None:
         """Paused by USR2: count the last job, and sleep until a signal or the next sign of life."""
@@ -247,22 +239,13 @@ class Worker(Performer):
             self.signals.sleep(max(0, self._next_beat - time.monotonic()))
 
     def _wait(self, interval: float) -> None:
-        """Nothing to do: wait for a job as the worker was told to."""
+        """Nothing to do: wait for a job."""
         paused = self.taker.paused
         self._title("Paused" if paused else f"Waiting for {','.join(self._queue_list.names)}")
-        if paused:
-            self.signals.sleep(min(interval, 1.0))
-        elif self.blocking_pop:
-            job = self._patiently(lambda: self._look_blocking(interval))
-            if job is not None:
-                self._perform_in_child(job)
-                self._finished = True
-        else:
-            self._pause()
-
-    def _look_blocking(self, interval: float) -> Job | None:
-        self._beat_if_due()
-        return self._wait_blocking(min(interval, LONGEST_POP), self._stops)
+        job = self._wait_for_job(interval)
+        if job is not None:
+            self._perform_in_child(job)
+            self._finished = True
 
     def _stops(self) -> bool:
         return self._shutdown or self._paused
@@ -273,21 +256,6 @@ class Worker(Performer):
         # What must be written is waited for as long as a job would be; then its hand, which still
         # stands in Redis, is left to whoever prunes us.
         return self._stop_at is not None and time.monotonic() >= self._stop_at
-
-    def reserve(self, timeout: float = 10) -> Job | None:
-        """Take the next job into this worker's hand, waiting up to `timeout` seconds, or None."""
-        end = time.monotonic() + timeout
-        while True:
-            job = self._take()
-            left = end - time.monotonic()
-            if job is not None or left <= 0 or self._stops():
-                return job
-            if self.blocking_pop:
-                job = self._wait_blocking(min(left, LONGEST_POP), self._stops)
-                if job is not None:
-                    return job
-            else:
-                self._pause()
 
     # One job, one child
 
@@ -356,13 +324,11 @@ class Worker(Performer):
 
     def _become_child(self) -> None:
         self._in_child = True
-        # Patched sockets wait on the hub, and the parent's hears of no socket of ours. Before
-        # anything is closed: the kernel's list of what the parent waits for is the same until then.
-        if self.reinit_gevent or is_patched():
-            make_gevent_anew()
-        if self._taker is not None:
-            self._taker.forget()
-            self._taker = None
+        self._renew_gevent()
+        for parents in (self._taker, self._lookout):
+            if parents is not None:
+                parents.forget()
+        self._taker = self._lookout = None
 
     def _perform_as_child(self, job: Job) -> int:
         self.after_fork(job)
@@ -370,7 +336,7 @@ class Worker(Performer):
         self.process(job)
         flush()
         if self._reports:
-            self._reports.tell_done()
+            self._reports.tell(DONE)
         return 0
 
     def _timeout_of(self, job: Job) -> float | None:
@@ -388,10 +354,10 @@ class Worker(Performer):
             exit = self.children.wait(pid, self._patience(began, timeout), fds)
             if exit is not None:
                 return exit, late if exit.signal else None
-            told = self._reports.hear().get(pid) if self._reports else None
-            if told == DONE:
+            told = self._told_by(pid)
+            if DONE in told:
                 return self.children.let_go(pid), None
-            timeout = timeout if told is None else told
+            timeout = told[-1] if told else timeout
             now = time.monotonic()
             if timeout and now >= began + timeout + ALARM_MARGIN:
                 late = timeout
@@ -399,6 +365,10 @@ class Worker(Performer):
             elif self._stop_at is not None and now >= self._stop_at:
                 self.children.kill(signal.SIGKILL, pid)
             self._beat_while_waiting(now)
+
+    def _told_by(self, pid: int) -> list[float]:
+        heard = self._reports.hear() if self._reports else []
+        return [report.seconds for report in heard if report.pid == pid]
 
     def _patience(self, began: float, timeout: float | None) -> float | None:
         """Seconds until there is something to do for the parent while the child works."""
@@ -431,8 +401,7 @@ class Worker(Performer):
             error = CrashError(f"the process of the job {exit}")
         logger.error("%s: %s", job, error)
         # In a child again: to run the class's hooks its module is needed, and a module that just
-        # took
-        # a process down must not be imported into the worker.
+        # took a process down must not be imported into the worker.
         pid = self.children.fork(lambda: self._be_undertaker(job, error))
         end = time.monotonic() + UNDERTAKER_TIMEOUT
         settled = None
@@ -446,14 +415,8 @@ class Worker(Performer):
     def _be_undertaker(self, job: Job, error: CrashError | TimeoutError) -> int:
         self._become_child()
         self._title(f"Settling {job.name}")
-        # It may have died after it had settled its job itself: then its hooks have run, too.
-        if self._holds(job) and not job.retry_crash(error):
-            self.record_failure(job, error)
+        self.settle_crash(job, error)
         return 0
-
-    def _holds(self, job: Job) -> bool:
-        hand = self._patiently(lambda: self.resq.store.workers.hand(str(self)), always=True)
-        return hand == job.hand
 
     # Hooks for subclasses
 

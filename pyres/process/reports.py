@@ -1,44 +1,82 @@
-"""A pipe on which children tell their parent how long they may take, and that they are done."""
+"""Pipes between a parent and its children: what a child reports, and the bell that wakes it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import struct
+from typing import Any, NamedTuple
 
 from pyres.process.native import close
 
-_ONE = struct.Struct("<id")
+#: What a child says in place of seconds: its job is done and recorded; it waits to be woken; it
+#: waits no more.
+DONE, IDLE, BUSY = -1.0, -2.0, -3.0
 
-#: What a child says in place of seconds when its job is done and recorded.
-DONE = -1.0
 
+class _Pipe:
+    """Records of one layout, written whole; nobody ever waits for the other end."""
 
-class Reports:
-    """Made once by the parent and inherited by every child, so that it costs no job anything."""
-
-    def __init__(self) -> None:
+    def __init__(self, layout: str) -> None:
+        self._layout = struct.Struct(layout)
         self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def tell(self, seconds: float) -> None:
-        """In the child: my job may take so many seconds from now."""
-        with contextlib.suppress(OSError):  # the parent is gone: nobody is there to kill us either
-            os.write(self._writer, _ONE.pack(os.getpid(), seconds))
+    def _put(self, *fields: float) -> None:
+        # A reader that is gone needs no word, and a full pipe wakes it as well as one more would.
+        with contextlib.suppress(OSError):
+            os.write(self._writer, self._layout.pack(*fields))
 
-    def tell_done(self) -> None:
-        """In the child: what is left is to exit."""
-        self.tell(DONE)
-
-    def hear(self) -> dict[int, float]:
-        """In the parent: each pid that has said something since, and the last thing: seconds, or
-        DONE.
-        """
+    def _get(self) -> list[Any]:
         raw = b""
         with contextlib.suppress(BlockingIOError):
-            raw = os.read(self.reader, 1024 * _ONE.size)
-        return dict(_ONE.iter_unpack(raw))
+            raw = os.read(self.reader, 1024 * self._layout.size)
+        return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:
         """Close both ends."""
         close(self.reader)
         close(self._writer)
+
+
+class Report(NamedTuple):
+    """What one hand of a child says: the seconds that its job may take, or DONE, IDLE, BUSY."""
+
+    pid: int
+    hand: int
+    seconds: float
+
+
+class Reports(_Pipe):
+    """Made once by the parent and inherited by every child, so that it costs no job anything."""
+
+    def __init__(self) -> None:
+        super().__init__("<iid")
+
+    def tell(self, seconds: float, hand: int = 0) -> None:
+        """In the child: the job in this hand may take so many seconds from now; or one of DONE,
+        IDLE, BUSY.
+        """
+        self._put(os.getpid(), hand, seconds)
+
+    def hear(self) -> list[Report]:
+        """In the parent: what was said since, in order."""
+        return [Report(*fields) for fields in self._get()]
+
+
+class Bell(_Pipe):
+    """Wakes one hand of one child; made by the parent before the fork."""
+
+    def __init__(self) -> None:
+        super().__init__("<i")
+
+    def forget(self) -> None:
+        """In a child that it is not for."""
+        self.close()
+
+    def ring(self, hand: int = 0) -> None:
+        """In the parent."""
+        self._put(hand)
+
+    def rung(self) -> list[int]:
+        """In the child: the hands that it rang for since."""
+        return [hand for (hand,) in self._get()]

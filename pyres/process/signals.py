@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from select import POLLIN
 from types import FrameType
 from typing import Any
@@ -38,6 +38,9 @@ class Signals:
     a look at a flag and the wait after it still ends that wait.
     """
 
+    #: What a wait waits with; another one where a greenlet waits and not the process.
+    _poller: Callable[[], Any] = staticmethod(_poll)
+
     def __init__(self, handlers: Mapping[int, Handler]) -> None:
         self.handlers = dict(handlers)
         self._former: dict[int, Any] = {}
@@ -65,6 +68,15 @@ class Signals:
         for signum, handler in {**self._needed(), **self.handlers}.items():
             self._former[signum] = _set_handler(signum, _RAW.get(handler, handler))
 
+    def give_way(self, handlers: Mapping[int, Handler]) -> Signals:
+        """Put back what stood there before, and install these in place of ours; they are
+        returned.
+        """
+        self.restore()
+        others = Signals(handlers)
+        others.install()
+        return others
+
     def _needed(self) -> dict[int, Handler]:
         # Some launchers leave SIGCHLD ignored; then the kernel keeps no child's end for its parent.
         ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
@@ -91,15 +103,6 @@ class Signals:
             close(end)
         self._pipe = None
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """No handled signal is delivered inside; what came meanwhile is delivered at the end."""
-        former = self.hold()
-        try:
-            yield
-        finally:
-            self.release(former)
-
     def hold(self) -> set[int]:
         """Hold the handled signals back; returns what release() wants."""
         return set(_sigmask(signal.SIG_BLOCK, self.handlers))
@@ -108,13 +111,19 @@ class Signals:
         """Let the held signals come."""
         _sigmask(signal.SIG_SETMASK, former)
 
+    def ring(self) -> None:
+        """End the wait, or the next one, as a signal would."""
+        if self._pipe:
+            with contextlib.suppress(BlockingIOError):  # full: it is rung for already
+                os.write(self._pipe[1], b"!")
+
     def wait(self, fds: Sequence[int] = (), timeout: float | None = None) -> list[int]:
         """Block until one of `fds` can be read, a signal came, or `timeout` seconds passed.
 
         The fds that can be read. A signal that came before the call ends it at once. A timeout of
         more than a day is one of a day: who waits longer looks around and waits again.
         """
-        poller = _poll()
+        poller = self._poller()
         for fd in fds:
             poller.register(fd, POLLIN)
         if self._pipe:

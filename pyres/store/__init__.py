@@ -19,6 +19,7 @@ from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
 from pyres.store.unique import Unique
 from pyres.store.views import Views
+from pyres.store.watch import Watch
 from pyres.store.workers import Workers
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Store",
     "Taken",
     "Taker",
+    "Watch",
     "WatchError",
     "hand_of",
     "open_hand",
@@ -61,6 +63,10 @@ class Store:
     def taker(self, worker_id: str) -> Taker:
         """A taker of jobs for this worker, with a connection of its own."""
         return Taker(self.client, self.keys, worker_id)
+
+    def push_watch(self) -> Watch:
+        """What tells of pushes, with a connection of its own."""
+        return Watch(self.client, self.keys)
 
     def hold(self, worker_id: str, queue: str, run_at: str, payload: bytes) -> bytes:
         """Put a payload into a worker's hand; the bytes that then stand there."""

@@ -1,0 +1,358 @@
+"""A minion takes and performs jobs without forking for each, or several at once on gevent.
+
+What it sends for a job that goes well is one call to Redis, which counts the last job and takes the
+next.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from types import FrameType
+from typing import Any
+
+from pyres import logs
+from pyres.client import LONGEST_POP
+from pyres.job import Job
+from pyres.performer import Performer
+from pyres.process import title
+from pyres.process.children import (
+    Children,
+    Exit,
+    alive,
+    die_with_parent,
+    resident_megabytes,
+    send,
+)
+from pyres.process.green import GreenSignals, green_alarm, run_together
+from pyres.process.reports import BUSY, DONE, IDLE, Bell, Reports
+from pyres.process.signals import Signals
+from pyres.registry import HEARTBEAT
+from pyres.waking import Lookout
+
+logger = logging.getLogger(__name__)
+
+
+class Minion(Performer):
+    """One process that takes and performs jobs, one after the other. From pyres 1.5.
+
+    `interval` seconds is one wait for a job; `max_jobs` (0: no limit) and `max_memory` megabytes
+    (0: no limit) end it between two jobs, and Khan starts a fresh one. With `greenlets` above 1 it
+    performs so many jobs at once on gevent, each in a hand of its own.
+    """
+
+    minion = True
+
+    #: Which of the process's hands this is.
+    number = 0
+
+    #: Set by Khan on one that it has told to end.
+    retiring = False
+
+    def __init__(
+        self,
+        queues: str | Iterable[str],
+        server: Any = "localhost:6379",
+        password: str | None = None,
+        log_level: int | str = logging.INFO,
+        log_path: str | None = None,
+        interval: float = 5,
+        concat_logs: bool = False,
+        max_jobs: int = 0,
+        *,
+        timeout: float | None = None,
+        blocking_pop: bool = True,
+        watch_pop: bool = False,
+        reinit_gevent: bool = False,
+        max_memory: float = 0,
+        greenlets: int = 1,
+        require: Sequence[str] = (),
+        allow: Sequence[str] = (),
+        json_logs: bool = False,
+    ) -> None:
+        super().__init__(
+            queues,
+            server,
+            password,
+            timeout,
+            blocking_pop=blocking_pop,
+            watch_pop=watch_pop,
+            reinit_gevent=reinit_gevent,
+            allow=allow,
+        )
+        self.log_level = log_level
+        self.log_path = log_path
+        self.interval = interval
+        self.concat_logs = concat_logs
+        self.max_jobs = max_jobs
+        self.max_memory = max_memory
+        self.greenlets = greenlets
+        self.require = require
+        self.json_logs = json_logs
+        self.reports: Reports | None = None
+        self.bell: Bell | None = None
+        #: What of the parent's must not stay open in this process.
+        self.inherited: Sequence[Lookout | Bell] = ()
+        self.children = Children(Signals({}))
+        self.exit: Exit | None = None
+        self.born = 0.0
+        self._hands = [self]
+        self._jobs_done = 0
+        self._working = 0
+        self._guarded = False
+        self._parent = 0
+        self._told: float | None = None
+        self._is_idle = False
+        self._shown = ""
+
+    def __str__(self) -> str:
+        # A name that no queue has, behind the queues: Ruby's pruning reads host and pid in front.
+        return super().__str__() + (f",~{self.number}" if self.number else "")
+
+    @property
+    def ids(self) -> list[str]:
+        """The worker ids of all the hands of this process."""
+        return [str(self), *[f"{self},~{number}" for number in range(1, self.greenlets)]]
+
+    # As a process
+
+    def start(self) -> None:
+        """Fork the process that works."""
+        self._parent = os.getpid()
+        self.born = time.monotonic()
+        self.pid = self.children.fork(self._live)
+
+    def terminate(self) -> None:
+        """Ask it to end after the job in hand."""
+        send(int(self.pid), signal.SIGTERM)
+
+    def ring(self, number: int = 0) -> None:
+        """Wake one of its hands."""
+        if self.bell:
+            self.bell.ring(number)
+
+    def close(self) -> None:
+        """What Khan kept open for it, when it has ended."""
+        if self.bell:
+            self.bell.close()
+
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self.exit is None and int(self.pid) in self.children and alive(int(self.pid))
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end, at most `timeout` seconds."""
+        if self.exit is None and int(self.pid) in self.children:
+            self.exit = self.children.wait(int(self.pid), timeout)
+
+    def _live(self) -> int:
+        """The process's whole life."""
+        self.pid = os.getpid()
+        self._renew_gevent()
+        for parents in self.inherited:
+            parents.forget()
+        self._log_to_own_file()
+        for module in self.require:
+            importlib.import_module(module)
+        self.work()
+        return 0
+
+    def _log_to_own_file(self) -> None:
+        if self.log_path is None:
+            return
+        name = "minion.log" if self.concat_logs else f"minion-{self.pid}.log"
+        where = os.path.join(self.log_path, name)
+        logs.setup_logging("pyres_minion", self.log_level, where, self.json_logs)
+
+    # Signals
+
+    def register_signal_handlers(self) -> None:
+        """Install the handlers; none of Khan's is left."""
+        stop = self.schedule_shutdown
+        self.signals = self.signals.give_way(
+            dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), stop)
+        )
+
+    def schedule_shutdown(self, signum: int, frame: FrameType | None) -> None:
+        """TERM, INT, QUIT: end after the job in hand. Khan sees to it that this does not last."""
+        self._stop_all()
+
+    def _stop_all(self) -> None:
+        for hand in self._hands:
+            hand._shutdown = True
+
+    # Work
+
+    def work(self, interval: float | None = None) -> None:
+        """Take and perform jobs until a signal says stop, or a limit is reached."""
+        self._in_child = True
+        self.register_signal_handlers()
+        if self._parent:
+            self._guarded = die_with_parent(self._parent)
+        self._title("starting")
+        wait = (self.interval if interval is None else interval) or LONGEST_POP
+        if self.greenlets > 1:
+            self._work_with_many_hands(wait)
+        else:
+            self._work_with_this_hand(wait)
+        logger.info("Minion %s has stopped", self.pid)
+
+    def _work_with_this_hand(self, interval: float) -> None:
+        self._patiently(self.register_minion)
+        self._next_beat = time.monotonic() + HEARTBEAT
+        try:
+            while not self._shutdown:
+                self._turn(interval)
+        finally:
+            self._patiently(self._leave)
+
+    def _work_with_many_hands(self, interval: float) -> None:
+        """Each hand in a greenlet of its own, until all have stopped."""
+        self._hands += [self._another_hand(number) for number in range(1, self.greenlets)]
+        real, self.signals = self.signals, GreenSignals()
+        self._alarm = green_alarm
+        works = [hand._work_green(interval) for hand in self._hands]
+        run_together(works, lambda: self._pass_on(real))
+
+    def _another_hand(self, number: int) -> Minion:
+        hand = copy.copy(self)
+        hand.number = number
+        hand.signals = GreenSignals()
+        hand._alarm = green_alarm
+        return hand
+
+    def _work_green(self, interval: float) -> Any:
+        def work() -> None:
+            try:
+                self._work_with_this_hand(interval)
+            finally:
+                # One that ends ends all: a limit is reached, a signal came, or a job wants it.
+                self._stop_all()
+                for hand in self._hands:
+                    hand.signals.ring()
+
+        return work
+
+    def _pass_on(self, real: Signals) -> None:
+        """Beside the hands: what comes to the process ends the wait of those it is for."""
+        waits = GreenSignals.of(real)
+        while True:
+            waits.wait((self.bell.reader,) if self.bell else ())
+            called = self._hands if waits.signalled else []
+            rung = self.bell.rung() if self.bell else []
+            for hand in [*called, *[self._hands[number] for number in rung]]:
+                hand.signals.ring()
+
+    def register_minion(self) -> None:
+        """Announce this minion in Redis, as a worker and as a minion."""
+        self.registry.register()
+
+    def unregister_minion(self) -> None:
+        """Forget this minion in Redis."""
+        self.registry.unregister()
+
+    def _turn(self, interval: float) -> None:
+        """One job, or one wait for it."""
+        job = self._patiently(self._look)
+        if job is None:
+            if not self._shutdown:
+                self._wait(interval)
+        elif self._shutdown:
+            self._patiently(lambda: self._put_back(job), always=True)
+        else:
+            self._do(job)
+
+    def _do(self, job: Job) -> None:
+        if self._is_idle:
+            self._tell(BUSY)
+            self._is_idle = False
+        first = self._hands[0]
+        first._working += 1
+        try:
+            self._title(f"processing {job._queue} since {int(time.time())} [{job.name}]")
+            self.process(job)
+        finally:
+            first._working -= 1
+        self._finished = True
+        if self._told is not None:
+            self._told = None
+            self._tell(DONE)
+        first._jobs_done += 1
+        if first._is_spent():
+            self._stop_all()
+
+    def _is_spent(self) -> bool:
+        """Whether a limit says that a fresh minion is to take over."""
+        if self.max_jobs and self._jobs_done >= self.max_jobs:
+            logger.info("Minion %s has done its %d jobs", self.pid, self._jobs_done)
+            return True
+        if self.max_memory and (used := resident_megabytes()) > self.max_memory:
+            logger.info("Minion %s uses %.0f MB, more than it may", self.pid, used)
+            return True
+        return False
+
+    def _tell(self, what: float) -> None:
+        if self.reports:
+            self.reports.tell(what, self.number)
+
+    def _timeout_of(self, job: Job) -> float | None:
+        seconds = super()._timeout_of(job)
+        if seconds:
+            # Khan is told, so that a job which no alarm reaches is ended from outside.
+            self._told = seconds
+            self._tell(seconds)
+        return seconds
+
+    def _wait(self, interval: float) -> None:
+        self._title(f"waiting for job on: [{','.join(self._queue_list.names)}]")
+        if self._parent and not self._guarded:
+            # No signal tells of a dead parent here, so it is looked for each second.
+            interval = min(interval, 1.0)
+            if os.getppid() != self._parent:
+                self._stop_all()
+                return
+        job = self._wait_for_job(interval)
+        if job is not None:
+            self._do(job)
+
+    def _wait_for_push(self, interval: float) -> None:
+        """Where there is a Khan, he looks at the queues for all of us, and rings."""
+        if self.bell is None:
+            super()._wait_for_push(interval)
+            return
+        fds: tuple[int, ...] = ()
+        if len(self._hands) == 1:
+            # Rung before we said that we wait, it was for a job that has been looked for since.
+            self.bell.rung()
+            fds = (self.bell.reader,)
+        self._is_idle = True
+        self._tell(IDLE)
+        self.signals.wait(fds, interval)
+
+    def _leave(self) -> None:
+        # In one: who is unregistered has no hand any more, and what stood in it is gone.
+        self._settle_up()
+        self.unregister_minion()
+
+    def _gives_up(self, always: bool) -> bool:
+        # A minion that stops waits for nothing: what is in its hand Khan records.
+        return self._shutdown
+
+    def _beat(self) -> None:
+        if self.number:
+            self.registry.beat()
+        else:
+            super()._beat()
+
+    def _title(self, state: str) -> None:
+        if self.greenlets > 1:
+            state = f"processing {self._hands[0]._working} of {self.greenlets} jobs"
+        # Many small jobs of a class show the same text, since the time in it has whole seconds.
+        if state != self._hands[0]._shown:
+            self._hands[0]._shown = state
+            title.set_title(title.minion_title(self._parent or os.getppid(), state))
