@@ -22,6 +22,9 @@ CONNECT_TIMEOUT = 3
 #: Seconds in which it must answer, or it is taken for gone. Longer than any BLPOP of ours (5 s).
 READ_TIMEOUT = 10
 
+#: redis-py 8 stops at 100, and a minion of 200 greenlets has a connection for each.
+MOST_CONNECTIONS = 2**31
+
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 
@@ -197,7 +200,9 @@ def _through_sentinel(dsn: DSN, login: dict[str, Any]) -> Any:
         "socket_connect_timeout": CONNECT_TIMEOUT,
     }
     sentinel = Sentinel(list(dsn.sentinels), sentinel_kwargs=asked)
-    return sentinel.master_for(dsn.service, **login, **_tcp_only(), **options)
+    return sentinel.master_for(
+        dsn.service, **login, **_tcp_only(), **options, max_connections=MOST_CONNECTIONS
+    )
 
 
 def _tls(dsn: DSN) -> dict[str, Any]:
@@ -208,7 +213,8 @@ def _tls(dsn: DSN) -> dict[str, Any]:
 
 
 def _client(connection_class: Any, settings: dict[str, Any]) -> Any:
-    return Redis(connection_pool=ConnectionPool(connection_class=connection_class, **settings))
+    pool = ConnectionPool(connection_class, MOST_CONNECTIONS, **settings)
+    return Redis(connection_pool=pool)
 
 
 def _ours() -> dict[str, Any]:
