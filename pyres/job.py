@@ -309,19 +309,28 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {failure.base.exception_text(error)}"
 
 
+#: Of each class (by its id()) that has `resq` now: how many of its jobs are performed, several
+#: where greenlets do it, and what it had before.
+_loans: dict[int, list[Any]] = {}
+_NOTHING = object()
+
+
 @contextlib.contextmanager
 def _lent(target: Any, resq: ResQ) -> Iterator[None]:
-    """While it performs, the class has `resq`; afterwards it has what it had before."""
-    own = vars(target).get("resq")
-    had = "resq" in vars(target)
+    """While jobs of it are performed the class has `resq`; then again what it had before."""
+    loan = _loans.setdefault(id(target), [0, vars(target).get("resq", _NOTHING)])
+    loan[0] += 1
     target.resq = resq
     try:
         yield
     finally:
-        if had:
-            target.resq = own
-        elif "resq" in vars(target):
-            del target.resq
+        loan[0] -= 1
+        if not loan[0]:
+            del _loans[id(target)]
+            if loan[1] is not _NOTHING:
+                target.resq = loan[1]
+            elif "resq" in vars(target):
+                del target.resq
 
 
 @contextlib.contextmanager
