@@ -199,12 +199,15 @@ class Minion(Performer):
         if self.greenlets > 1:
             self._work_with_many_hands(wait)
         else:
-            self._work_with_this_hand(wait)
+            self._begin()
+            self._work_until_told(wait)
         logger.info("Minion %s has stopped", self.pid)
 
-    def _work_with_this_hand(self, interval: float) -> None:
+    def _begin(self) -> None:
         self._patiently(self.register_minion)
         self._next_beat = time.monotonic() + HEARTBEAT
+
+    def _work_until_told(self, interval: float) -> None:
         try:
             while not self._shutdown:
                 self._turn(interval)
@@ -214,6 +217,8 @@ class Minion(Performer):
     def _work_with_many_hands(self, interval: float) -> None:
         """Each hand in a greenlet of its own, until all have stopped."""
         self._hands += [self._another_hand(number) for number in range(1, self.greenlets)]
+        for hand in self._hands:
+            hand._begin()
         real, self.signals = self.signals, GreenSignals()
         self._alarm = green_alarm
         works = [hand._work_green(interval) for hand in self._hands]
@@ -229,7 +234,7 @@ class Minion(Performer):
     def _work_green(self, interval: float) -> Any:
         def work() -> None:
             try:
-                self._work_with_this_hand(interval)
+                self._work_until_told(interval)
             finally:
                 # One that ends ends all: a limit is reached, a signal came, or a job wants it.
                 self._stop_all()
