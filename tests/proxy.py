@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import selectors
 import socket
 import threading
+import time
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
 class Loss(NamedTuple):
-    """The next request that holds `request` loses its connection after `passed` bytes of reply.
+    """The next request that holds `request` loses its connection.
 
-    None for `passed`: the request itself does not reach the server.
+    After `passed` bytes of the reply; with `of_reply=False` after so many bytes of the request
+    itself, of which the server then gets no more. With `late` seconds the client is cut off at once
+    and the server gets all of the request after that time.
     """
 
     request: bytes
-    passed: int | None
+    passed: int
+    of_reply: bool = True
+    late: float | None = None
+
+
+class Limit(NamedTuple):
+    """After so many bytes a connection is cut; None for no limit."""
+
+    of_requests: int | None = None
+    of_replies: int | None = None
 
 
 class _Link:
     """One client's connection, and ours to the server for it."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, limit: Limit) -> None:
         self.client = client
         self.server = server
-        self.left: int | None = None
+        #: How many more bytes pass to the server, and to the client.
+        self.requests_left = limit.of_requests
+        self.replies_left = limit.of_replies
 
 
 class Proxy:
@@ -36,10 +53,13 @@ class Proxy:
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._losses: list[Loss] = []
+        self._limits: Iterator[Limit] = iter(())
         self._links: dict[socket.socket, _Link] = {}
+        self._late: list[tuple[float, int, socket.socket, bytes]] = []
+        self._numbers = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._forward, name="proxy", daemon=True)
@@ -57,13 +77,34 @@ class Proxy:
         """
         self._losses.append(Loss(request, passed))
 
-    def lose_request(self, request: bytes = b"") -> None:
-        """Cut the connection instead of handing on the next command that holds `request`."""
-        self._losses.append(Loss(request, None))
+    def lose_request(self, request: bytes = b"", passed: int = 0) -> None:
+        """Cut the connection instead of handing on the next command that holds `request`.
+
+        The server gets `passed` bytes of it.
+        """
+        self._losses.append(Loss(request, passed, of_reply=False))
+
+    def delay_request(self, request: bytes = b"", seconds: float = 0.1) -> None:
+        """Cut the client off that sends the next command with `request` in it; the server gets that
+        command later, as from a network that was parted for a while.
+        """
+        self._losses.append(Loss(request, 0, late=seconds))
+
+    def limit_each(self, limits: Iterable[Limit]) -> None:
+        """Give each connection that comes from now on the next of these limits, until there are no
+        more.
+        """
+        self._limits = iter(limits)
+
+    def forgive(self) -> None:
+        """Lose nothing more, but on connections that have a limit already."""
+        self._losses.clear()
+        self._limits = iter(())
 
     def cut_all(self) -> None:
         """Cut every connection that stands."""
         for link in set(self._links.values()):
+            self.cuts += 1
             for end in (link.client, link.server):
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
@@ -79,31 +120,39 @@ class Proxy:
         self._thread.join(20)
         for link in set(self._links.values()):
             self._close(link)
+        for _, _, server, _ in self._late:
+            server.close()
         self._selector.close()
         for end in (self._listener, self._waker, self._woken):
             end.close()
 
     def _forward(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            wait = max(0.0, self._late[0][0] - time.monotonic()) if self._late else None
+            for key, _ in self._selector.select(wait):
                 if key.fileobj is self._woken:
                     return
                 if key.fileobj is self._listener:
                     self._accept()
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._links:
                     self._pass_on(key.fileobj)
+            self._hand_on_late()
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
+        limit = next(self._limits, Limit())
         try:
             server = socket.create_connection(("127.0.0.1", self._server_port), 5)
         except OSError:
             client.close()
             return
-        link = _Link(client, server)
+        link = _Link(client, server, limit)
         for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._links[end] = link
             self._selector.register(end, selectors.EVENT_READ)
+        if 0 in limit:
+            self._cut(link)
 
     def _pass_on(self, end: socket.socket) -> None:
         link = self._links[end]
@@ -121,20 +170,42 @@ class Proxy:
     def _request(self, link: _Link, data: bytes) -> None:
         if self._losses and self._losses[0].request in data:
             loss = self._losses.pop(0)
-            if loss.passed is None:
-                self._cut(link)
+            if loss.late is not None:
+                self._put_off(link, data, loss.late)
                 return
-            link.left = loss.passed
-        link.server.sendall(data)
+            if loss.of_reply:
+                link.replies_left = loss.passed
+            else:
+                link.requests_left = loss.passed
+        link.server.sendall(data[: link.requests_left])
+        if link.requests_left is not None:
+            link.requests_left -= len(data)
+            if link.requests_left <= 0:
+                self._cut(link)
 
     def _reply(self, link: _Link, data: bytes) -> None:
-        if link.left is None:
-            link.client.sendall(data)
-            return
-        link.client.sendall(data[: link.left])
-        link.left -= len(data)
-        if link.left <= 0:
-            self._cut(link)
+        link.client.sendall(data[: link.replies_left])
+        if link.replies_left is not None:
+            link.replies_left -= len(data)
+            if link.replies_left <= 0:
+                self._cut(link)
+
+    def _put_off(self, link: _Link, data: bytes, seconds: float) -> None:
+        self._let_go(link, link.server)
+        self._cut(link)
+        due = time.monotonic() + seconds
+        heapq.heappush(self._late, (due, next(self._numbers), link.server, data))
+
+    def _hand_on_late(self) -> None:
+        """Requests whose client is gone since, and whose time has come."""
+        while self._late and self._late[0][0] <= time.monotonic():
+            _, _, server, data = heapq.heappop(self._late)
+            # The server may be another by now, and nobody waits for the reply.
+            with contextlib.suppress(OSError), server:
+                server.sendall(data)
+                # As one whose peer goes: all that it has sent is read before its end.
+                server.shutdown(socket.SHUT_WR)
+                server.recv(65536)
 
     def _cut(self, link: _Link) -> None:
         self.cuts += 1
@@ -142,6 +213,12 @@ class Proxy:
 
     def _close(self, link: _Link) -> None:
         for end in (link.client, link.server):
-            if self._links.pop(end, None):
-                self._selector.unregister(end)
-            end.close()
+            if self._let_go(link, end):
+                end.close()
+
+    def _let_go(self, link: _Link, end: socket.socket) -> bool:
+        """Look no more at one end of a link; whether it was still looked at."""
+        if not self._links.pop(end, None):
+            return False
+        self._selector.unregister(end)
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,8 +108,9 @@ class Batch(Store):
 
     def watch(self, key: Key) -> bytes | None:
         """The value of a string key that must not change before send()."""
-        self._pipe.watch(key)
-        value: bytes | None = self._pipe.get(key)
+        with _honestly():
+            self._pipe.watch(key)
+            value: bytes | None = self._pipe.get(key)
         self._pipe.multi()
         return value
 
@@ -120,7 +122,8 @@ class Batch(Store):
         nothing was.
         """
         try:
-            self._pipe.execute()
+            with _honestly():
+                self._pipe.execute()
         except WatchError:
             return False
         return True
@@ -128,6 +131,20 @@ class Batch(Store):
     def discard(self) -> None:
         """Drop what was collected."""
         self._pipe.reset()
+
+
+@contextlib.contextmanager
+def _honestly() -> Iterator[None]:
+    """redis-py calls it a WatchError, too, when the connection goes while it watches a key.
+
+    That says nothing of the key: whoever took it for a change would not write what he has to.
+    """
+    try:
+        yield
+    except WatchError as error:
+        if isinstance(error.__context__, ConnectionLost):
+            raise error.__context__ from None
+        raise
 
 
 class _Collecting:

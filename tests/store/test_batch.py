@@ -1,0 +1,83 @@
+"""A batch that watches a key: carried out, refused because the key changed, or cut on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from pyres.performer import Performer
+from pyres.store import ConnectionLost, Store
+from tests.proxy import Proxy
+from tests.servers import Server
+
+HAND = b'{"queue":"mail","run_at":"2026-11-23T16:01:09Z","payload":{"class":"Mail","args":[1]}}'
+
+
+@pytest.fixture
+def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: Proxy) -> Iterator[Store]:
+    """A store whose every word goes through the proxy."""
+    resq = ResQ(proxy.dsn)
+    yield resq.store
+    resq.close()
+
+
+@pytest.mark.parametrize("lost", [b"WATCH", b"GET", b"EXEC"])
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_cut_connection_is_not_taken_for_a_change_of_the_watched_key(
+    lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
+) -> None:
+    redis.set("resque:worker:me", HAND)
+    (proxy.lose_reply if reached else proxy.lose_request)(lost)
+
+    batch = store.batch(atomic=True)
+    with pytest.raises(ConnectionLost):
+        batch.watch(batch.keys.worker("me"))
+        batch.workers.drop_hand("me")
+        batch.send()
+
+    assert proxy.cuts == 1
+    assert redis.exists("resque:worker:me") == (lost != b"EXEC" or not reached)
+
+
+def test_a_change_of_the_watched_key_is_still_told_as_one(store: Store, redis: Redis) -> None:
+    redis.set("resque:worker:me", HAND)
+    batch = store.batch(atomic=True)
+
+    assert batch.watch(batch.keys.worker("me")) == HAND
+    redis.set("resque:worker:me", b"another")
+    batch.workers.drop_hand("me")
+
+    assert batch.send() is False
+    assert redis.get("resque:worker:me") == b"another"
+
+
+@pytest.mark.parametrize("lost", [b"WATCH", b"GET", b"EXEC"])
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_failure_is_recorded_once_wherever_its_connection_is_cut(
+    lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
+) -> None:
+    """Taken for a change by somebody else, a cut lost the record, and the job with it."""
+    resq = ResQ(proxy.dsn)
+    performer = Performer(["mail"], resq)
+    redis.rpush("resque:queue:mail", b'{"class":"tests.nowhere.Mail","args":[1]}')
+    job = performer.reserve(timeout=0)
+    assert job is not None
+    (proxy.lose_reply if reached else proxy.lose_request)(lost)
+
+    performer.record_failure(job, ValueError("at a bad time"))
+
+    assert proxy.cuts == 1
+    assert redis.llen("resque:failed") == 1
+    assert redis.get("resque:stat:failed") == b"1"
+    assert not redis.exists(f"resque:worker:{performer}")
+    performer.taker.close()
+    resq.close()
