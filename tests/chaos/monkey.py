@@ -1,0 +1,312 @@
+"""The chaos itself: real daemons, a server that dies, a proxy that cuts, and jobs meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pyres import ResQ
+from tests.chaos import plan
+from tests.chaos.jobs import SOCKET, DoomedJob, TracedJob
+from tests.chaos.ledger import Ledger
+from tests.proxy import Proxy
+from tests.servers import Daemon, Daemons, Server, alive, processes, title_of, until
+
+QUEUES = ["urgent", "basic"]
+
+#: How a daemon waits for a job, by the name of the mode.
+WAITS = {"nonblocking-pop": ["--nonblocking-pop"], "watch-pop": ["--watch-pop"], "blpop": []}
+
+#: The modes that lose no job, whatever happens.
+LOSSLESS = ["nonblocking-pop", "watch-pop"]
+
+#: Seconds for what is left to be done after the last fault.
+DRAIN = 120.0
+
+
+class Post(NamedTuple):
+    """One place in the fleet, which has a daemon at any time."""
+
+    kind: str
+    script: str
+    options: tuple[str, ...]
+
+
+class Monkey:
+    """`Monkey(folder, modes).run(seed, seconds)` gives the Ledger of a whole run.
+
+    `kinds` are the faults with their weights; `pace` is faults a second, `flow` jobs a second.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        modes: list[str],
+        kinds: dict[str, int] | None = None,
+        pace: float = 3.0,
+        flow: float = 100.0,
+    ) -> None:
+        self.folder = folder
+        self.kinds = plan.FAULTS if kinds is None else kinds
+        self.pace = pace
+        self.flow = flow
+        self.posts = [
+            _post("khan", "pyres_manager", modes[0], "--pool", "3", "--queues", ",".join(QUEUES)),
+            _post("khan", "pyres_manager", modes[-1], "--pool", "3", "--queues", "*"),
+            _post("worker", "pyres_worker", modes[0], "--queues", ",".join(QUEUES)),
+            _post("worker", "pyres_worker", modes[-1], "--queues", "basic,urgent"),
+        ]
+        #: How often each kind of fault was done; one that found nobody is not counted.
+        self.done: Counter[str] = Counter()
+        #: What was done when, for whoever wants to know what became of a job.
+        self.log: list[str] = []
+        self.jobs = 0
+        self._stopped: list[tuple[float, int]] = []
+        self._standing: dict[Post, Daemon] = {}
+        self._former: list[Daemon] = []
+
+    def run(self, seed: int, seconds: float) -> Ledger:
+        with (
+            Server(appendonly=True) as self.server,
+            Proxy(self.server.port) as self.proxy,
+            Daemons(self.folder, f"redis://{self.proxy.dsn}") as self.start,
+            contextlib.closing(ResQ(f"unix://{self.server.unix_socket}")) as self.resq,
+        ):
+            self._man_all()
+            self._do_worst(seed, seconds)
+            self._calm_down()
+            self._drain()
+            with self.server.client() as redis:
+                return Ledger.read(redis, self.jobs, QUEUES)
+
+    # While it lasts
+
+    def _do_worst(self, seed: int, seconds: float) -> None:
+        faults = plan.faults(seed, seconds, self.kinds, self.pace)
+        bursts = plan.bursts(seed, seconds, QUEUES, self.flow)
+        self._began = time.monotonic()
+        for event in _in_order(faults, bursts):
+            until(lambda event=event: self._tend() >= event.at, timeout=seconds + DRAIN)
+            if isinstance(event, plan.Burst):
+                self._enqueue(event)
+            elif _ACTS[event.kind](self, event):
+                self.done[event.kind] += 1
+
+    def _tend(self) -> float:
+        """Let go on what was stopped long enough, and start again who died; the time since the
+        beginning.
+        """
+        now = time.monotonic() - self._began
+        for end, pid in [each for each in self._stopped if each[0] <= now]:
+            self._stopped.remove((end, pid))
+            self._say("continue", pid)
+            _send(pid, signal.SIGCONT)
+        self._man_all()
+        return now
+
+    def _man_all(self) -> None:
+        for post in self.posts:
+            standing = self._standing.get(post)
+            if standing is None or standing.returncode is not None:
+                if standing is not None:
+                    self._former.append(standing)
+                self._standing[post] = self._man(post)
+
+    def _man(self, post: Post) -> Daemon:
+        env = {SOCKET: str(self.server.unix_socket)}
+        return self.start(post.script, *post.options, env=env)
+
+    def _enqueue(self, burst: plan.Burst) -> None:
+        # Past the proxy, and the server stands: what enqueues has its own ways to fail.
+        with self.resq.pipeline() as batch:
+            for seconds, doomed, queue in burst.jobs:
+                job = DoomedJob if doomed else TracedJob
+                batch.enqueue_to(queue, job, self.jobs, seconds)
+                self.jobs += 1
+
+    def _say(self, what: str, whom: object = "") -> None:
+        self.log.append(f"{time.time():.6f} {what} {whom}")
+
+    # Faults: each says whether it found somebody
+
+    def _daemons(self, kind: str) -> list[Daemon]:
+        found = [self._standing[post] for post in self.posts if post.kind == kind]
+        return [daemon for daemon in found if daemon.returncode is None]
+
+    def _kill(self, fault: plan.Fault, pids: list[int]) -> bool:
+        if not pids:
+            return False
+        pid = _choose(pids, fault)
+        self._say(fault.kind, f"{pid} {title_of(pid)!r}")
+        return _send(pid, signal.SIGKILL)
+
+    def _kill_child(self, fault: plan.Fault) -> bool:
+        kind = "khan" if "minion" in fault.kind else "worker"
+        return self._kill(
+            fault, [pid for daemon in self._daemons(kind) for pid in daemon.children()]
+        )
+
+    def _kill_daemon(self, fault: plan.Fault) -> bool:
+        daemon = self._chosen(fault)
+        if daemon is None:
+            return False
+        self._say(fault.kind, daemon.pid)
+        daemon.send(signal.SIGKILL)
+        return True
+
+    def _kill_group(self, fault: plan.Fault) -> bool:
+        daemon = self._chosen(fault)
+        if daemon is None:
+            return False
+        self._say(fault.kind, f"{daemon.pid} {daemon.children()}")
+        daemon.send_group(signal.SIGKILL)
+        return True
+
+    def _chosen(self, fault: plan.Fault) -> Daemon | None:
+        found = self._daemons("khan" if "khan" in fault.kind else "worker")
+        return _choose(found, fault) if found else None
+
+    def _stop(self, fault: plan.Fault) -> bool:
+        daemons = [*self._daemons("khan"), *self._daemons("worker")]
+        pids = [pid for daemon in daemons for pid in (daemon.pid, *daemon.children())]
+        pid = _choose(pids, fault)
+        self._say(fault.kind, f"{pid} {title_of(pid)!r}")
+        now = time.monotonic() - self._began
+        self._stopped.append((now + 0.05 + 3 * fault.amount, pid))
+        return _send(pid, signal.SIGSTOP)
+
+    def _kill_server(self, fault: plan.Fault) -> bool:
+        self._say(fault.kind, self.server.pid)
+        self.server.kill()
+        end = time.monotonic() + fault.amount
+        until(lambda: time.monotonic() >= end)
+        self.server.restart()
+        self._say("server stands again", self.server.pid)
+        return True
+
+    def _stop_server(self, fault: plan.Fault) -> bool:
+        self._say(fault.kind, self.server.pid)
+        self.server.pause()
+        end = time.monotonic() + fault.amount
+        until(lambda: time.monotonic() >= end)
+        self.server.resume()
+        return True
+
+    def _cut_all(self, fault: plan.Fault) -> bool:
+        self._say(fault.kind)
+        self.proxy.cut_all()
+        return True
+
+    def _cut_reply(self, fault: plan.Fault) -> bool:
+        self._say(fault.kind, int(160 * fault.amount))
+        self.proxy.lose_reply(_TAKE if fault.choice < 0.7 else b"", int(160 * fault.amount))
+        return True
+
+    def _cut_request(self, fault: plan.Fault) -> bool:
+        self._say(fault.kind, int(500 * fault.amount))
+        self.proxy.lose_request(_TAKE if fault.choice < 0.7 else b"", int(500 * fault.amount))
+        return True
+
+    def _delay_request(self, fault: plan.Fault) -> bool:
+        self._say(fault.kind, fault.amount)
+        self.proxy.delay_request(_TAKE, fault.amount)
+        return True
+
+    def _end_daemon(self, fault: plan.Fault) -> bool:
+        daemon = _choose(list(self._standing.values()), fault)
+        self._say(fault.kind, daemon.pid)
+        daemon.send(signal.SIGTERM)
+        return True
+
+    def _roll(self, fault: plan.Fault) -> bool:
+        daemon = self._chosen(fault._replace(kind="khan"))
+        if daemon is None or "running" not in daemon.title():  # before, HUP would end it
+            return False
+        self._say(fault.kind, daemon.pid)
+        daemon.send(signal.SIGHUP)
+        return True
+
+    # Afterwards
+
+    def _calm_down(self) -> None:
+        """No more faults; all end in order, and so do the jobs of those who were killed."""
+        self.proxy.forgive()
+        for _, pid in self._stopped:
+            _send(pid, signal.SIGCONT)
+        self._stopped.clear()
+        self._end_all()
+
+    def _end_all(self) -> None:
+        for daemon in self._standing.values():
+            if daemon.returncode is None:
+                daemon.send(signal.SIGTERM)
+        for daemon in self._standing.values():
+            daemon.wait(60)
+        self._former += self._standing.values()
+        self._standing.clear()
+        ids = {daemon.pid for daemon in self._former}
+        until(
+            lambda: not [p for p in processes() if ids & {p.group, p.session}],
+            timeout=60,
+            what="the end of the jobs whose worker was killed",
+        )
+
+    def _drain(self) -> None:
+        """A fresh fleet does what is left, and forgets who died."""
+        self._man_all()
+        with self.server.client() as redis:
+            queues = [f"resque:queue:{queue}" for queue in QUEUES]
+            until(lambda: not redis.exists(*queues), DRAIN, "the end of all jobs")
+            self._end_all()
+        # What was laid back by those who ended; and who died while the fleet started may have been
+        # alive when that looked.
+        last = self._man(_post("worker", "pyres_worker", LOSSLESS[0], "--queues", "*", "--burst"))
+        assert last.wait(60) == 0, last.output()
+
+
+_TAKE = b"EVALSHA"
+
+_ACTS: dict[str, Callable[[Monkey, plan.Fault], bool]] = {
+    "kill a minion": Monkey._kill_child,
+    "kill a khan": Monkey._kill_daemon,
+    "kill a worker": Monkey._kill_daemon,
+    "kill a job's process": Monkey._kill_child,
+    "kill a worker and its children": Monkey._kill_group,
+    "kill a khan and its minions": Monkey._kill_group,
+    "stop a process for a while": Monkey._stop,
+    "kill the server": Monkey._kill_server,
+    "stop the server for a while": Monkey._stop_server,
+    "cut all connections": Monkey._cut_all,
+    "cut a reply": Monkey._cut_reply,
+    "cut a request": Monkey._cut_request,
+    "delay a request": Monkey._delay_request,
+    "tell a daemon to end": Monkey._end_daemon,
+    "roll a pool": Monkey._roll,
+}
+
+
+def _post(kind: str, script: str, mode: str, *options: str) -> Post:
+    common = ("--require", "tests.chaos.jobs", "--log-level", "info")
+    return Post(kind, script, (*options, *WAITS[mode], *common))
+
+
+def _choose(candidates: list, fault: plan.Fault):
+    return candidates[int(fault.choice * len(candidates))]
+
+
+def _send(pid: int, signum: int) -> bool:
+    # Between the look and the signal it may end, and then its pid is a zombie's of its parent.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)
+        return alive(pid) or signum == signal.SIGKILL
+    return False
+
+
+def _in_order(*streams: Iterator) -> list:
+    return sorted((event for stream in streams for event in stream), key=lambda event: event.at)
