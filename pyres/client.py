@@ -34,8 +34,9 @@ LONGEST_POP = 5
 class ResQ:
     """Resque's queues on one Redis server.
 
-    `server` is a DSN (`host:port[/db]`, redis://, rediss://, unix://, redis+sentinel://) or a
-    redis.Redis. `enqueue_timestamp=False` writes payloads equal to Ruby's, byte for byte.
+    `server` is a DSN (`host:port[/db]`, redis://, rediss://, unix://, redis+sentinel://,
+    redis+cluster://) or a redis.Redis. In a Redis Cluster `namespace` has a part in braces.
+    `enqueue_timestamp=False` writes payloads equal to Ruby's, byte for byte.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ResQ:
         elif isinstance(server, Redis):
             # Theirs is shown to them again, ours does the work: with redis-py's defaults a pop is
             # repeated after a lost reply, and what the first one popped is gone.
-            client, self._dsn = from_client(server)
+            client, self._dsn = from_client(server, slot_key=self.namespace.encode())
             self._redis = server
         else:
             raise BadServerError(f"{server!r} is no server. {BadServerError.__doc__}")

@@ -17,7 +17,7 @@ class BadServerError(PyresError, ValueError):
 
 
 class BadDSNError(BadServerError):
-    """A DSN is 'host:port[/db]', redis://, rediss://, unix:// or redis+sentinel://."""
+    """A DSN is 'host:port[/db]' or a URL: redis, rediss, unix, redis+sentinel, redis+cluster."""
 
 
 class BadScheduleError(PyresError, ValueError):

@@ -15,13 +15,13 @@ from typing import Any
 
 from pyres import json_parser, payload
 from pyres.client import ResQ
-from pyres.exceptions import PyresError, UndecodableError
+from pyres.exceptions import BadDSNError, PyresError, UndecodableError
 from pyres.failure.redis import shown
 from pyres.schedule import Entry
 from pyres.store import ConnectionLost, ResponseError
 
 #: What a server that cannot be asked raises; the caller shows it as down.
-DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError)
+DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
 
 #: Characters of arguments, errors and the like that a row carries.
 LONG = 4000

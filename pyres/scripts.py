@@ -22,7 +22,7 @@ from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals
 from pyres.process.title import set_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
-from pyres.store import ConnectionLost, RefusedError, ResponseError
+from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
 from pyres.version import __version__
 from pyres.worker import Worker
 
@@ -121,8 +121,8 @@ def _add_server(parser: _Parser) -> None:
     group = parser.add_argument_group("the Redis server")
     group.add_argument(
         "--dsn",
-        help="host:port[/db], redis://, rediss://, unix:// or "
-        "redis+sentinel://h1:p1,h2:p2/service[/db], each "
+        help="host:port[/db], redis://, rediss:// (TLS), unix://, "
+        "redis+sentinel://h1:p1,h2:p2/service[/db] or redis+cluster://h1:p1,h2:p2, each "
         "with user:password@ where needed (default: $REDIS_URL, else localhost:6379)",
     )
     group.add_argument("--host", help="in place of --dsn: the host (default: localhost)")
@@ -131,7 +131,10 @@ def _add_server(parser: _Parser) -> None:
         "--password", help="the password, where the DSN has none; it disappears from ps"
     )
     group.add_argument(
-        "--namespace", default="resque", help="what every key begins with (default: %(default)s)"
+        "--namespace",
+        default="resque",
+        help="what every key begins with; in a Redis Cluster with a part in braces, '{resque}' "
+        "(default: %(default)s)",
     )
 
 
@@ -597,11 +600,11 @@ def _web_modules() -> list[Any]:
 
 
 def _dsns(options: argparse.Namespace) -> list[str]:
-    """The servers of the command line; a comma before a sentinel's next host parts none."""
+    """The servers of the command line; a comma within a sentinel's or cluster's DSN parts none."""
     given = options.dsn or [os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"]
     found: list[str] = []
     for text in given:
-        if "+sentinel://" in text:
+        if "+sentinel://" in text or "+cluster://" in text:
             found.append(text)
         else:
             found += [part.strip() for part in text.split(",") if part.strip()]
@@ -622,6 +625,8 @@ def _main(
         _import_jobs(options)
         with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
+    except NotTrusted as error:
+        parser.error(str(error))
     except RefusedError as error:
         parser.error(f"the Redis server refuses us: {error}")
     except ResponseError as error:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class Server:
     `args` go to the server as they are. `port=0` means no plain TCP (with TLS, say). With
     `appendonly` the data survive stop(), kill() and restart(); without, they do not. `cluster`
     makes it a cluster of one (two seconds to start); `sentinel_of` makes it a Sentinel that watches
-    these servers by name.
+    these servers by name, of which `quorum` must agree that one is down.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Server:
         appendonly: bool = False,
         cluster: bool = False,
         sentinel_of: Mapping[str, Server] | None = None,
+        quorum: int = 1,
         binary: str | None = None,
     ) -> None:
         self.binary = binary or server_binary()
@@ -132,6 +134,7 @@ class Server:
         self.log = self.folder / "log"
         self.cluster = cluster
         self._sentinel_of = sentinel_of
+        self._quorum = quorum
         self._fixed_port = port
         self.port = free_port() if port is None else port
         self._args = [*args]
@@ -192,7 +195,7 @@ class Server:
         if not file.exists():
             file.write_text(
                 "".join(
-                    f"sentinel monitor {name} 127.0.0.1 {server.port} 1\n"
+                    f"sentinel monitor {name} 127.0.0.1 {server.port} {self._quorum}\n"
                     f"sentinel down-after-milliseconds {name} 500\n"
                     f"sentinel failover-timeout {name} 2000\n"
                     for name, server in self._sentinel_of.items()
@@ -282,6 +285,160 @@ class Server:
 
     def __enter__(self) -> Server:
         return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Watched:
+    """A primary, its replica, and three sentinels of which two must agree: `with Watched() as w:`.
+
+    The replica has all that the primary had when it was asked; ten seconds to start.
+    """
+
+    def __init__(self, name: str = "main") -> None:
+        self.name = name
+        self.servers: list[Server] = []
+        self.sentinels: list[Server] = []
+
+    @property
+    def url(self) -> str:
+        """The DSN that names the sentinels."""
+        nodes = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{nodes}/{self.name}"
+
+    @property
+    def primary(self) -> Server:
+        """Who takes writes, as the sentinels say that are there."""
+        for sentinel in self.sentinels:
+            if sentinel.running:
+                found = sentinel.client().execute_command(
+                    "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name
+                )
+                return next(s for s in self.servers if s.port == int(found[1]))
+        raise AssertionError("no sentinel is there")
+
+    def __enter__(self) -> Watched:
+        try:
+            return self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> Watched:
+        primary = self._started(Server())
+        replica = self._started(Server("--replicaof", "127.0.0.1", str(primary.port)))
+        until(lambda: replica.client().info("replication")["master_link_status"] == "up")
+        for _ in range(3):
+            sentinel = Server(sentinel_of={self.name: primary}, quorum=2)
+            self.sentinels.append(sentinel.start())
+        until(self._know_each_other, what="sentinels that know each other and the replica")
+        return self
+
+    def _started(self, server: Server) -> Server:
+        self.servers.append(server)
+        return server.start()
+
+    def _know_each_other(self) -> bool:
+        seen = [s.client().sentinel_master(self.name) for s in self.sentinels]
+        return all((m["num-other-sentinels"], m["num-slaves"]) == (2, 1) for m in seen)
+
+    def close(self) -> None:
+        for server in (*self.sentinels, *self.servers):
+            server.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Cluster:
+    """Primaries that share the slots evenly, each with as many replicas: `with Cluster() as c:`."""
+
+    def __init__(self, primaries: int = 3, replicas: int = 0) -> None:
+        count = primaries * (1 + replicas)
+        self.nodes = [Server(*self._options()) for _ in range(count)]
+        self.primaries = self.nodes[:primaries]
+
+    def _options(self) -> list[str]:
+        # By itself it would take its port + 10000 for the bus, where anybody may be.
+        bus = ["--cluster-port", str(free_port())]
+        return ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *bus]
+
+    @property
+    def url(self) -> str:
+        """The DSN that names one node."""
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def owner(self, key: str) -> Server:
+        """The primary that has the key, as most nodes say that are there."""
+        slot = key_slot(key.encode())
+        said = [self._said(node, slot) for node in self.nodes if node.running]
+        port = max(said, key=said.count)
+        return next(node for node in self.nodes if node.port == port)
+
+    def _said(self, node: Server, slot: int) -> int:
+        ranges = node.client().execute_command("CLUSTER", "SLOTS")
+        return next((r[2][1] for r in ranges if r[0] <= slot <= r[1]), 0)
+
+    def move(self, key: str, target: Server) -> None:
+        """Have another primary own the key's slot, with all that is in it."""
+        slot, source = key_slot(key.encode()), self.owner(key)
+        names = {node.port: text(self._cluster(node, "MYID")) for node in (source, target)}
+        self._cluster(target, "SETSLOT", slot, "IMPORTING", names[source.port])
+        self._cluster(source, "SETSLOT", slot, "MIGRATING", names[target.port])
+        while keys := self._cluster(source, "GETKEYSINSLOT", slot, 100):
+            where = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys]
+            source.client().execute_command("MIGRATE", *where)
+        for node in (target, source):
+            self._cluster(node, "SETSLOT", slot, "NODE", names[target.port])
+
+    @staticmethod
+    def _cluster(node: Server, *words: Any) -> Any:
+        return node.client().execute_command("CLUSTER", *words)
+
+    def __enter__(self) -> Cluster:
+        try:
+            return self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> Cluster:
+        for node in self.nodes:
+            node.start()
+        self._share_slots()
+        for node in self.nodes[1:]:
+            bus = node.client().config_get("cluster-port")["cluster-port"]
+            self._cluster(self.nodes[0], "MEET", "127.0.0.1", node.port, bus)
+        until(lambda: all(self._knows_all(node) for node in self.nodes), what="a whole cluster")
+        self._add_replicas()
+        until(lambda: all(self._is_ok(node) for node in self.nodes), what="a cluster that is ok")
+        return self
+
+    def _share_slots(self) -> None:
+        count = len(self.primaries)
+        for at, node in enumerate(self.primaries):
+            first, last = 16384 * at // count, 16384 * (at + 1) // count - 1
+            self._cluster(node, "ADDSLOTSRANGE", first, last)
+
+    def _add_replicas(self) -> None:
+        for at, node in enumerate(self.nodes[len(self.primaries) :]):
+            primary = self.primaries[at % len(self.primaries)]
+            self._cluster(node, "REPLICATE", self._cluster(primary, "MYID"))
+            until(lambda node=node: node.client().info("replication")["master_link_status"] == "up")
+
+    def _knows_all(self, node: Server) -> bool:
+        lines = text(self._cluster(node, "NODES")).splitlines()
+        return len(lines) == len(self.nodes) and not any("handshake" in line for line in lines)
+
+    @staticmethod
+    def _is_ok(node: Server) -> bool:
+        info = node.client().cluster("INFO")
+        return bool(info["cluster_state"] == "ok" and info["cluster_slots_ok"] == "16384")
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()

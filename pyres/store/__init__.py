@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
 from pyres.store.delayed import Delayed, Move
-from pyres.store.errors import CannotWriteNow, ConnectionLost, RefusedError
+from pyres.store.errors import CannotWriteNow, ConnectionLost, NotTrusted, RefusedError
 from pyres.store.failed import Failed
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, Queues
@@ -32,6 +32,7 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "NotTrusted",
     "Redis",
     "RefusedError",
     "ResponseError",

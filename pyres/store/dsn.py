@@ -1,20 +1,35 @@
-"""A DSN to a connection: TCP, TLS, unix socket, Sentinel. Passwords are never shown."""
+"""A DSN to a client: TCP, TLS, unix socket, Sentinel, Cluster. Passwords are never shown."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from redis import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis import ConnectionPool, Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import SentinelConnectionPool
 
 from pyres.exceptions import BadDSNError
+from pyres.store.connections import (
+    OURS,
+    TCP,
+    TLS,
+    Nodes,
+    OfCluster,
+    OfClusterTLS,
+    Sentinels,
+    Socket,
+    Watched,
+    WatchedTLS,
+    slot_of,
+)
+from pyres.store.errors import Address, Moved
 
 #: Seconds in which a server must accept a connection.
 CONNECT_TIMEOUT = 3
@@ -28,10 +43,11 @@ MOST_CONNECTIONS = 2**31
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 
-#: What a rediss:// URL may say in its query, handed to redis-py's SSLConnection.
+#: What a URL that begins with rediss may say in its query, handed to redis-py's SSLConnection.
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
-_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
 _SECRET = re.compile(r"(?<=[/\s=,'\"])([^:/@\s=,'\"]*):[^/\s@]*@|^([^:/@\s]*):[^/\s@]*@")
 
 
@@ -46,8 +62,9 @@ class DSN:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     path: str | None = None
-    sentinels: tuple[tuple[str, int], ...] = ()
+    sentinels: tuple[Address, ...] = ()
     service: str | None = None
+    nodes: tuple[Address, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -60,29 +77,36 @@ class DSN:
         scheme, mark, rest = text.strip().partition("://")
         if not mark:
             scheme, rest = "redis", text.strip()
-        if scheme not in _SCHEMES:
+        if scheme not in _OF_PLACE:
             raise BadDSNError(
-                f"{scheme!r} is no scheme of a DSN; it is one of {', '.join(_SCHEMES)}"
+                f"{scheme!r} is no scheme of a DSN; it is one of {', '.join(_OF_PLACE)}"
             )
         rest, _, query = rest.partition("?")
         login, at, place = rest.rpartition("@")
         user, _, secret = login.partition(":")
-        parts = _OF_PLACE[scheme](place, dict(parse_qsl(query)))
+        asked = dict(parse_qsl(query))
+        parts = _OF_PLACE[scheme](place, asked)
         return cls(
             scheme=scheme,
             username=unquote(user) or None,
             password=(unquote(secret) or None if at else None) or password,
+            options=_options(scheme, asked),
             **parts,
         )
 
     @property
+    def encrypted(self) -> bool:
+        return self.scheme.startswith("rediss")
+
+    @property
     def address(self) -> str:
-        """`host:port`, the path of a socket, or the service that sentinels watch."""
+        """`host:port`, the path of a socket, the service that sentinels watch, or nodes."""
         if self.path:
             return self.path
         if self.service:
-            nodes = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.sentinels)
-            return f"{nodes}/{self.service}"
+            return f"{_spelt(self.sentinels)}/{self.service}"
+        if self.nodes:
+            return _spelt(self.nodes)
         return f"{_bracketed(self.host or '')}:{self.port}"
 
     def __str__(self) -> str:
@@ -99,6 +123,10 @@ def mask(text: str) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _spelt(addresses: tuple[Address, ...]) -> str:
+    return ",".join(f"{_bracketed(host)}:{port}" for host, port in addresses)
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
@@ -136,7 +164,7 @@ def _db(text: str) -> int:
 def _tcp(place: str, query: dict[str, str]) -> dict[str, Any]:
     where, _, db = place.partition("/")
     host, port = _host_and_port(where or "localhost", DEFAULT_PORT)
-    return {"host": host, "port": port, "db": _db(query.pop("db", db)), "options": _options(query)}
+    return {"host": host, "port": port, "db": _db(query.pop("db", db))}
 
 
 def _unix(place: str, query: dict[str, str]) -> dict[str, Any]:
@@ -144,8 +172,7 @@ def _unix(place: str, query: dict[str, str]) -> dict[str, Any]:
         raise BadDSNError(
             f"{place!r} is no path of a socket; it begins with a slash: unix:///run/redis.sock"
         )
-    db = _db(query.pop("db", ""))
-    return {"path": unquote(place), "db": db, "options": _options(query)}
+    return {"path": unquote(place), "db": _db(query.pop("db", ""))}
 
 
 def _sentinel(place: str, query: dict[str, str]) -> dict[str, Any]:
@@ -155,61 +182,117 @@ def _sentinel(place: str, query: dict[str, str]) -> dict[str, Any]:
         raise BadDSNError(
             f"{place!r} names no service; it looks like redis+sentinel://host1:26379,host2:26379/service"
         )
-    sentinels = tuple(_host_and_port(node.strip(), SENTINEL_PORT) for node in nodes.split(","))
-    known = {"sentinel_username", "sentinel_password"}
-    return {
-        "sentinels": sentinels,
-        "service": service,
-        "db": _db(db),
-        "options": _options(query, known),
-    }
+    return {"sentinels": _addresses(nodes, SENTINEL_PORT), "service": service, "db": _db(db)}
 
 
-def _options(query: dict[str, str], more: set[str] = frozenset()) -> tuple[tuple[str, str], ...]:  # type: ignore[assignment]
-    known = {*TLS_OPTIONS, *more}
+def _cluster(place: str, query: dict[str, str]) -> dict[str, Any]:
+    nodes, _, db = place.partition("/")
+    if _db(query.pop("db", db)):
+        raise BadDSNError(f"{place!r} names a db; a Redis Cluster has only db 0")
+    return {"nodes": _addresses(nodes, DEFAULT_PORT)}
+
+
+def _addresses(text: str, port: int) -> tuple[Address, ...]:
+    return tuple(_host_and_port(node.strip(), port) for node in text.split(","))
+
+
+def _options(scheme: str, query: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    known = {*(TLS_OPTIONS if scheme.startswith("rediss") else ())}
+    known |= {*(SENTINEL_OPTIONS if scheme.endswith("+sentinel") else ())}
     for option in query:
         if option not in known:
             raise BadDSNError(
-                f"{option!r} is no option of a DSN; it is one of {', '.join(sorted(known))}"
+                f"{option!r} is no option of a DSN that begins {scheme}://; "
+                + (f"it is one of {', '.join(sorted(known))}" if known else "it has none but db")
             )
     return tuple(query.items())
 
 
-_OF_PLACE = {"redis": _tcp, "rediss": _tcp, "unix": _unix, "redis+sentinel": _sentinel}
+_OF_PLACE = {
+    "redis": _tcp,
+    "rediss": _tcp,
+    "unix": _unix,
+    "redis+sentinel": _sentinel,
+    "rediss+sentinel": _sentinel,
+    "redis+cluster": _cluster,
+    "rediss+cluster": _cluster,
+}
 
 
 def connect(dsn: DSN, slot_key: bytes = b"") -> Any:
-    """A client for a DSN, connected at its first command."""
+    """A client for a DSN, connected at its first command.
+
+    In a Redis Cluster it goes to the primary that has all keys which begin with `slot_key`.
+    Raises BadDSNError when those would be spread, and for certificates that cannot be read.
+    """
     login = {"db": dsn.db, "username": dsn.username, "password": dsn.password, **_ours()}
-    if dsn.service:
-        return _through_sentinel(dsn, login)
     if dsn.path:
-        return _client(UnixDomainSocketConnection, {"path": dsn.path, **login})
-    place = {"host": dsn.host, "port": dsn.port, **_tcp_only()}
-    if dsn.scheme == "rediss":
-        return _client(SSLConnection, {**place, **login, **_tls(dsn)})
-    return _client(Connection, {**place, **login})
+        return _client(Socket, {"path": dsn.path, **login})
+    settings = {**login, "socket_keepalive": True, **(_tls(dsn) if dsn.encrypted else {})}
+    if dsn.service:
+        return _through_sentinel(dsn, settings)
+    if dsn.nodes:
+        return _in_cluster(dsn, settings, slot_key)
+    return _client(TLS if dsn.encrypted else TCP, {"host": dsn.host, "port": dsn.port, **settings})
 
 
-def _through_sentinel(dsn: DSN, login: dict[str, Any]) -> Any:
+def _through_sentinel(dsn: DSN, settings: dict[str, Any]) -> Any:
     options = dict(dsn.options)
     asked = {
-        "username": options.pop("sentinel_username", None),
-        "password": options.pop("sentinel_password", None),
+        **_ours(),
+        "username": options.get("sentinel_username"),
+        "password": options.get("sentinel_password"),
         "socket_timeout": CONNECT_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
+        **({"ssl": True, **_tls(dsn)} if dsn.encrypted else {}),
     }
-    sentinel = Sentinel(list(dsn.sentinels), sentinel_kwargs=asked)
-    return sentinel.master_for(
-        dsn.service, **login, **_tcp_only(), **options, max_connections=MOST_CONNECTIONS
+    pool = SentinelConnectionPool(
+        dsn.service,
+        Sentinels(list(dsn.sentinels), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
+        connection_class=WatchedTLS if dsn.encrypted else Watched,
+        **settings,
     )
+    return Redis(connection_pool=pool)
+
+
+def _in_cluster(dsn: DSN, settings: dict[str, Any], slot_key: bytes) -> Any:
+    slot = slot_of(slot_key)
+    if slot is None:
+        name = slot_key.decode("utf-8", "replace")
+        raise BadDSNError(
+            f"the namespace {name!r} would be spread over the nodes of a Redis Cluster; one with "
+            "a part in braces stays together, such as '{resque}' (--namespace '{resque}')"
+        )
+    plain, found = (TLS, OfClusterTLS) if dsn.encrypted else (TCP, OfCluster)
+    asking = {**settings, "socket_timeout": CONNECT_TIMEOUT}
+    nodes = Nodes(dsn.nodes, slot, lambda host, port: plain(host=host, port=port, **asking))
+    # Where the answer was that our keys have moved, nothing was done, so it is safe to try again.
+    again = Retry(NoBackoff(), 1, supported_errors=(Moved,))
+    return _client(found, {**settings, "retry": again, "nodes": nodes})
 
 
 def _tls(dsn: DSN) -> dict[str, Any]:
-    tls: dict[str, Any] = dict(dsn.options)
-    if "ssl_check_hostname" in tls:
-        tls["ssl_check_hostname"] = tls["ssl_check_hostname"].lower() in ("1", "true", "yes")
+    tls: dict[str, Any] = {k: v for k, v in dsn.options if k in TLS_OPTIONS}
+    wanted = tls.setdefault("ssl_cert_reqs", "required")
+    if wanted not in ("none", "optional", "required"):
+        raise BadDSNError(f"ssl_cert_reqs is {wanted!r}; it is none, optional or required")
+    checked = tls.get("ssl_check_hostname", "true").lower() in ("1", "true", "yes")
+    tls["ssl_check_hostname"] = checked and wanted != "none"
+    _try_certificates(tls)
     return tls
+
+
+def _try_certificates(tls: dict[str, Any]) -> None:
+    """Read them now: at each connection a wrong file looks like a server that is gone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusted, certificate = tls.get("ssl_ca_certs"), tls.get("ssl_certfile")
+    try:
+        if trusted:
+            context.load_verify_locations(trusted)
+        if certificate or tls.get("ssl_keyfile"):
+            context.load_cert_chain(certificate or "", tls.get("ssl_keyfile"))
+    except OSError as error:
+        files = ", ".join(f"{k}={v}" for k, v in tls.items() if k.endswith(("certs", "file")))
+        raise BadDSNError(f"{files} cannot be used: {error.strerror or error}") from error
 
 
 def _client(connection_class: Any, settings: dict[str, Any]) -> Any:
@@ -243,11 +326,7 @@ def _ours() -> dict[str, Any]:
     return wanted
 
 
-def _tcp_only() -> dict[str, Any]:
-    return {"socket_keepalive": True}
-
-
-def from_client(client: Any) -> tuple[Any, DSN]:
+def from_client(client: Any, slot_key: bytes = b"") -> tuple[Any, DSN]:
     """A client of ours for the server of somebody's redis.Redis, and the DSN that describes it.
 
     None of its connections is taken: it may have just one.
@@ -256,13 +335,16 @@ def from_client(client: Any) -> tuple[Any, DSN]:
     theirs = {k: v for k, v in pool.connection_kwargs.items() if k not in _NOT_THEIRS}
     settings = {**theirs, **_ours()}
     dsn = _described(pool, settings)
-    if isinstance(pool, SentinelConnectionPool):
-        return Redis(
-            connection_pool=SentinelConnectionPool(
-                pool.service_name, pool.sentinel_manager, **settings
-            )
-        ), dsn
-    return _client(pool.connection_class, settings), dsn
+    settings.pop("nodes", None)
+    kind = OURS.get(pool.connection_class, pool.connection_class)
+    if dsn.service:
+        watched = SentinelConnectionPool(
+            pool.service_name, pool.sentinel_manager, connection_class=kind, **settings
+        )
+        return Redis(connection_pool=watched), dsn
+    if dsn.nodes:
+        return _in_cluster(dsn, settings, slot_key), dsn
+    return _client(kind, settings), dsn
 
 
 #: Settings of a pool that belong to that pool alone.
@@ -297,6 +379,8 @@ def _described(pool: Any, settings: dict[str, Any]) -> DSN:
     if settings.get("path"):
         return DSN("unix", path=settings["path"], **login)
     scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
+    if isinstance(settings.get("nodes"), Nodes):
+        return DSN(f"{scheme}+cluster", nodes=settings["nodes"].seeds, **login)
     return DSN(
         scheme, settings.get("host", "localhost"), int(settings.get("port", DEFAULT_PORT)), **login
     )

@@ -4,9 +4,41 @@ from __future__ import annotations
 
 from redis import exceptions as redis_exceptions
 
+Address = tuple[str, int]
+
+#: Replies by which a server says that it is there and cannot do it just now; nothing was done.
+CANNOT_WRITE = (
+    "ASK ",
+    "BUSY ",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOREPLICAS",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+    # To whom blocks while the server becomes a replica.
+    "UNBLOCKED",
+)
+
 
 class CannotWriteNow(redis_exceptions.ConnectionError):  # noqa: N818 - a state, that passes
     """The server answers and refuses writes: out of memory, a replica, no disk, no quorum."""
+
+
+class Moved(CannotWriteNow):
+    """A node of a Redis Cluster names the one that has our keys now; it has done nothing."""
+
+    def __init__(self, address: Address) -> None:
+        host, port = address
+        super().__init__(f"the slot of the namespace is at {host}:{port} now")
+        self.address = address
+
+
+class NotTrusted(redis_exceptions.ConnectionError):  # noqa: N818 - the server's, or we to it
+    """TLS: one side does not take the other for what it says it is."""
 
 
 #: Caught by whoever can wait and try again. Everything else redis-py raises is a mistake of ours.
@@ -26,4 +58,5 @@ RefusedError: tuple[type[Exception], ...] = (
     redis_exceptions.AuthenticationError,
     redis_exceptions.AuthorizationError,
     redis_exceptions.NoPermissionError,
+    NotTrusted,
 )

@@ -9,12 +9,9 @@ from typing import Any
 
 import hiredis
 from redis import exceptions as redis_exceptions
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
-from pyres.store.errors import CannotWriteNow, ConnectionLost
-
-#: Replies by which a server says that it is there and cannot write just now.
-CANNOT_WRITE = ("MISCONF", "NOREPLICAS", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+from pyres.store.errors import CANNOT_WRITE, CannotWriteNow, ConnectionLost
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -39,6 +36,8 @@ def reply_error(text: str) -> ResponseError:
     """An error reply of the server as redis-py's exception for it."""
     if text.startswith("NOSCRIPT"):
         return NoScriptError(text)
+    if text.startswith("NOPERM"):
+        return NoPermissionError(text.removeprefix("NOPERM "))
     return ResponseError(text)
 
 

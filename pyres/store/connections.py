@@ -1,0 +1,301 @@
+"""The kinds of connection: redis-py's, with replies and refusals told in pyres' own errors.
+
+A reply by which a server says that it cannot serve now is a lost connection: the next one may be to
+the server that can. A connection to a Redis Cluster finds the node that has its namespace's keys.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from redis import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    MovedError,
+    RedisError,
+    ResponseError,
+)
+from redis.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+
+from pyres.exceptions import BadDSNError
+from pyres.store.errors import (
+    CANNOT_WRITE,
+    Address,
+    CannotWriteNow,
+    ConnectionLost,
+    Moved,
+    NotTrusted,
+    RefusedError,
+)
+
+#: What a transaction on the wire begins with.
+_MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+
+#: What a node of a Redis Cluster says to a client that takes it for a server of its own.
+_CLUSTER_WORDS = ("MOVED ", "ASK ", "CROSSSLOT ", "SELECT is not allowed in cluster mode")
+
+
+class _Judging:
+    """Mixed into redis-py's connections: a reply that says what the server is or cannot do."""
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except ResponseError as error:
+            judged = self._judged(error)
+            if judged is None and not isinstance(error, ConnectionLost):
+                raise
+            # Behind one name a failover leaves this connection with what is a replica now.
+            self.disconnect()  # type: ignore[attr-defined]
+            if judged is None:
+                raise
+            raise judged from error
+
+    def _judged(self, error: ResponseError) -> Exception | None:
+        """What it means, when that is not what redis-py says."""
+        if isinstance(error, AskError | ClusterCrossSlotError) or _says(error, *_CLUSTER_WORDS):
+            return _no_server_of_its_own(self)
+        return _cannot_serve(error)
+
+
+def _says(error: Exception, *words: str) -> bool:
+    return str(error).removeprefix("ERR ").startswith(words)
+
+
+def _cannot_serve(error: ResponseError) -> Exception | None:
+    return CannotWriteNow(str(error)) if _says(error, *CANNOT_WRITE) else None
+
+
+def _no_server_of_its_own(connection: Any) -> BadDSNError:
+    place = connection._host_error()
+    return BadDSNError(
+        f"{place} is a node of a Redis Cluster; name it redis+cluster://{place}, and take a "
+        "namespace in braces, such as '{resque}' (--namespace '{resque}')"
+    )
+
+
+class _Trusting:
+    """Mixed into TLS connections: that the two sides do not trust each other, waiting mends not."""
+
+    def _connect(self) -> Any:
+        try:
+            return super()._connect()  # type: ignore[misc]
+        except ssl.SSLCertVerificationError as error:
+            raise NotTrusted(
+                f"the certificate of {self._host_error()} is not trusted: "  # type: ignore[attr-defined]
+                f"{error.verify_message}; ssl_ca_certs names whom to trust"
+            ) from error
+        except ssl.SSLError as error:
+            if type(error) is not ssl.SSLError:
+                raise  # cut off, or too slow
+            raise NotTrusted(
+                f"no TLS with {self._host_error()}: {error.reason or error}"  # type: ignore[attr-defined]
+            ) from error
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except RedisError as error:
+            # In TLS 1.3 a server looks at our certificate when we take us for connected already.
+            cause = error.__context__
+            if isinstance(cause, ssl.SSLError) and "CERTIFICATE" in (cause.reason or ""):
+                raise NotTrusted(
+                    f"{self._host_error()} wants another certificate of ours: "  # type: ignore[attr-defined]
+                    f"{cause.reason}; ssl_certfile and ssl_keyfile name it"
+                ) from error
+            raise
+
+
+class TCP(_Judging, Connection):
+    """To a host and port."""
+
+
+class TLS(_Trusting, _Judging, SSLConnection):
+    """To a host and port, encrypted."""
+
+
+class Socket(_Judging, UnixDomainSocketConnection):
+    """To a Unix socket."""
+
+
+class Watched(_Judging, SentinelManagedConnection):
+    """To whom sentinels call the primary."""
+
+
+class WatchedTLS(_Trusting, _Judging, SentinelManagedSSLConnection):
+    """To whom sentinels call the primary, encrypted."""
+
+
+class Sentinels(Sentinel):
+    """Those who know the primary."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Its host and port. MasterNotFoundError, unless a sentinel refuses us: that is told."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            for sentinel in self.sentinels:
+                try:
+                    sentinel.ping()
+                except RefusedError:
+                    raise
+                except ConnectionLost:
+                    continue
+            raise
+
+
+#: Ours for each of redis-py's.
+OURS = {
+    Connection: TCP,
+    SSLConnection: TLS,
+    UnixDomainSocketConnection: Socket,
+    SentinelManagedConnection: Watched,
+    SentinelManagedSSLConnection: WatchedTLS,
+}
+
+
+def slot_of(namespace: bytes) -> int | None:
+    """The one slot of all keys that begin so; None when they are spread over many."""
+    start = namespace.find(b"{")
+    end = namespace.find(b"}", start + 1)
+    return None if start < 0 or end <= start + 1 else key_slot(namespace)
+
+
+class Nodes:
+    """Who has a slot of a Redis Cluster. `opener(host, port)` makes a connection to ask over."""
+
+    def __init__(
+        self, seeds: tuple[Address, ...], slot: int, opener: Callable[[str, int], Any]
+    ) -> None:
+        self.seeds = seeds
+        self.slot = slot
+        self._opener = opener
+        self._known = list(seeds)
+        self._owner: Address | None = None
+
+    def owner(self) -> Address:
+        """The primary that has the slot, as the first node says that answers. ConnectionLost when
+        none does.
+        """
+        if self._owner is not None:
+            return self._owner
+        # A copy: those that do not answer go to its end, to be asked last the next time.
+        for address in [*self._known]:
+            try:
+                self._learn(address, self._ask(address))
+            except ConnectionLost as error:
+                lost = error
+                self._known.remove(address)
+                self._known.append(address)
+                continue
+            if self._owner is not None:
+                return self._owner
+            lost = CannotWriteNow(f"no node has slot {self.slot} of the Redis Cluster now")
+        raise lost
+
+    def forget(self) -> None:
+        """Ask again before the next connection."""
+        self._owner = None
+
+    def moved(self, address: Address) -> None:
+        """A node said that the slot is there now."""
+        self._owner = address
+
+    def _ask(self, address: Address) -> list[Any]:
+        connection = self._opener(*address)
+        try:
+            connection.connect()
+            connection.send_command("CLUSTER", "SLOTS")
+            return list(connection.read_response())
+        except ResponseError as error:
+            if not _says(error, "This instance has cluster support disabled"):
+                raise
+            host, port = address
+            raise BadDSNError(
+                f"{host}:{port} is no node of a Redis Cluster; name it redis://{host}:{port}"
+            ) from error
+        finally:
+            connection.disconnect()
+
+    def _learn(self, asked: Address, ranges: list[Any]) -> None:
+        for first, last, *nodes in ranges:
+            if first <= self.slot <= last:
+                # Those beside the primary are its replicas: one of them follows it.
+                found = [_address(node, asked) for node in nodes]
+                self._owner = found[0]
+                self._known = list(dict.fromkeys([*found[1:], found[0], *self.seeds]))
+
+
+def _address(node: list[Any], asked: Address) -> Address:
+    # A node that does not know its own address leaves it empty.
+    return (node[0] or b"").decode() or asked[0], int(node[1])
+
+
+class _OfCluster:
+    """Mixed in: goes to the node that has the slot, and on to another when the slot has moved."""
+
+    _sock: Any
+    host: str
+    port: int
+
+    def __init__(self, *, nodes: Nodes, **settings: Any) -> None:
+        self._nodes = nodes
+        #: Whether nothing of what was sent last has been carried out, as far as is known.
+        self._undone = True
+        self._in_multi = False
+        super().__init__(**settings)
+
+    def _connect(self) -> Any:
+        self.host, self.port = self._nodes.owner()
+        try:
+            return super()._connect()  # type: ignore[misc]
+        except OSError:
+            self._nodes.forget()
+            raise
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        if self._sock is not None:
+            # What made us give it up may be a failover.
+            self._nodes.forget()
+        super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+    def send_packed_command(self, command: Any, *args: Any, **kwargs: Any) -> None:
+        super().send_packed_command(command, *args, **kwargs)  # type: ignore[misc]
+        start = command if isinstance(command, bytes) else b"".join(command[:1])
+        self._undone, self._in_multi = True, start.startswith(_MULTI)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            reply = super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except Moved as moved:
+            self._nodes.moved(moved.address)
+            if self._undone:
+                raise
+            raise CannotWriteNow(f"{moved}, and only part of what was sent was done") from moved
+        self._undone = self._in_multi
+        return reply
+
+    def _judged(self, error: ResponseError) -> Exception | None:
+        if isinstance(error, MovedError) or _says(error, "MOVED "):
+            host, _, port = str(error).rpartition(" ")[2].rpartition(":")
+            return Moved((host or self.host, int(port)))
+        if isinstance(error, AskError) or _says(error, "ASK "):
+            return CannotWriteNow("the slot of the namespace is on its way to another node")
+        return _cannot_serve(error)
+
+
+class OfCluster(_OfCluster, TCP):
+    """To the primary that has the namespace's slot."""
+
+
+class OfClusterTLS(_OfCluster, TLS):
+    """To the primary that has the namespace's slot, encrypted."""
