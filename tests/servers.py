@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Below Linux's ephemeral ports: no outgoing connection takes a server's port while it restarts.
 PORTS = range(15000, 32000)
 
+#: A replica gets its copy at once, not after five seconds in which more of them might come.
+REPLICATED = ["--repl-diskless-sync-delay", "0"]
+
 #: What redis-py says when it connects; a test of what pyres sends does not mean these.
 HANDSHAKE = {"HELLO", "AUTH", "SELECT", "CLIENT", "COMMAND"}
 
@@ -326,8 +329,9 @@ class Watched:
             raise
 
     def _start(self) -> Watched:
-        primary = self._started(Server())
-        replica = self._started(Server("--replicaof", "127.0.0.1", str(primary.port)))
+        primary = self._started(Server(*REPLICATED))
+        where = ["127.0.0.1", str(primary.port)]
+        replica = self._started(Server("--replicaof", *where, *REPLICATED))
         until(lambda: replica.client().info("replication")["master_link_status"] == "up")
         for _ in range(3):
             sentinel = Server(sentinel_of={self.name: primary}, quorum=2)
@@ -362,7 +366,7 @@ class Cluster:
     def _options(self) -> list[str]:
         # By itself it would take its port + 10000 for the bus, where anybody may be.
         bus = ["--cluster-port", str(free_port())]
-        return ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *bus]
+        return ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *bus, *REPLICATED]
 
     @property
     def url(self) -> str:
