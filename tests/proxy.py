@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import selectors
 import socket
 import threading
@@ -84,11 +85,16 @@ class Proxy:
         """
         self._losses.append(Loss(request, passed, of_reply=False))
 
-    def delay_request(self, request: bytes = b"", seconds: float = 0.1) -> None:
+    def delay_request(self, request: bytes = b"", seconds: float = math.inf) -> None:
         """Cut the client off that sends the next command with `request` in it; the server gets that
-        command later, as from a network that was parted for a while.
+        command later, as from a network that was parted for a while: after so many seconds, or when
+        pass_late() is called.
         """
         self._losses.append(Loss(request, 0, late=seconds))
+
+    def pass_late(self) -> None:
+        """Hand on what was delayed; when this returns, the server has carried it out."""
+        self._hand_on_late(math.inf)
 
     def limit_each(self, limits: Iterable[Limit]) -> None:
         """Give each connection that comes from now on the next of these limits, until there are no
@@ -128,15 +134,19 @@ class Proxy:
 
     def _forward(self) -> None:
         while True:
-            wait = max(0.0, self._late[0][0] - time.monotonic()) if self._late else None
-            for key, _ in self._selector.select(wait):
+            for key, _ in self._selector.select(self._patience()):
                 if key.fileobj is self._woken:
                     return
                 if key.fileobj is self._listener:
                     self._accept()
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._links:
                     self._pass_on(key.fileobj)
-            self._hand_on_late()
+            self._hand_on_late(time.monotonic())
+
+    def _patience(self) -> float | None:
+        """Seconds until a delayed request is due."""
+        due = self._late[0][0] if self._late else math.inf
+        return None if due == math.inf else max(0.0, due - time.monotonic())
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -191,14 +201,14 @@ class Proxy:
                 self._cut(link)
 
     def _put_off(self, link: _Link, data: bytes, seconds: float) -> None:
-        self._let_go(link, link.server)
-        self._cut(link)
+        self._let_go(link.server)
         due = time.monotonic() + seconds
         heapq.heappush(self._late, (due, next(self._numbers), link.server, data))
+        self._cut(link)
 
-    def _hand_on_late(self) -> None:
+    def _hand_on_late(self, now: float) -> None:
         """Requests whose client is gone since, and whose time has come."""
-        while self._late and self._late[0][0] <= time.monotonic():
+        while self._late and self._late[0][0] <= now:
             _, _, server, data = heapq.heappop(self._late)
             # The server may be another by now, and nobody waits for the reply.
             with contextlib.suppress(OSError), server:
@@ -213,10 +223,10 @@ class Proxy:
 
     def _close(self, link: _Link) -> None:
         for end in (link.client, link.server):
-            if self._let_go(link, end):
+            if self._let_go(end):
                 end.close()
 
-    def _let_go(self, link: _Link, end: socket.socket) -> bool:
+    def _let_go(self, end: socket.socket) -> bool:
         """Look no more at one end of a link; whether it was still looked at."""
         if not self._links.pop(end, None):
             return False

@@ -56,6 +56,24 @@ def open_hand(hand: bytes) -> Taken:
     return Taken(queue, rest[:-1], hand)
 
 
+#: What a call says of the hand: it is empty; its job is finished; its job may be overwritten.
+EMPTY, FINISHED, GIVEN_UP = b"0", b"1", b"2"
+
+#: The script's answer, in place of a queue's index, when the hand or our count is another.
+REFUSED = -2
+
+
+class _Request(NamedTuple):
+    """A call of the script, packed but for the two words that are new each time."""
+
+    heads: dict[bytes, bytes]
+    tail: bytes
+
+    def packed(self, state: bytes, run_at: str, known: bytes) -> bytes:
+        parts = (self.heads[state], run_at.encode(), len(known), known, self.tail)
+        return b"%b%b\r\n$%d\r\n%b\r\n%b" % parts
+
+
 class Taker(Line):
     """Takes jobs for one worker id over a connection of its own."""
 
@@ -67,12 +85,14 @@ class Taker(Line):
         self.paused = False
         self._client_id = 0
         self._reply: Any = False
-        self._processed: int | None = None
+        self._known: bytes | None = None
         self._in_doubt = False
         self._unseen: bytes | None = None
+        self._given: bytes | None = None
         self._popped: tuple[str, bytes] | None = None
         self.queues: tuple[str, ...] | None = None
-        self._last_finish = self._pack(())[1]
+        self._own_count = keys.stat(f"processed:{worker_id}")
+        self._nothing = self._pack(())
         self.look_at(())
 
     def look_at(self, queues: Sequence[str]) -> None:
@@ -83,25 +103,23 @@ class Taker(Line):
         self.queues = wanted
         # Everything but two of the arguments is the same for each call, so it is packed once: that
         # halves the cost of the call on this side (redis-py packs each argument anew each time).
-        self._head, self._head_finished, self._tail = self._pack(wanted)
+        self._wanted = self._pack(wanted)
         self._queue_keys = [self.keys.queue(queue) for queue in wanted]
 
-    def _pack(self, queues: tuple[str, ...]) -> tuple[bytes, bytes, bytes]:
+    def _pack(self, queues: tuple[str, ...]) -> _Request:
         keys = [
             self.keys.worker(self.worker_id),
             self.keys.stat("processed"),
-            self.keys.stat(f"processed:{self.worker_id}"),
+            self._own_count,
+            self.keys.started(self.worker_id),
             self.keys.pause,
             *[self.keys.queue(queue) for queue in queues],
         ]
         names = [queue_json(queue) for queue in queues]
-        start = b"*%d\r\n" % (3 + len(keys) + 2 + len(names))
+        start = b"*%d\r\n" % (3 + len(keys) + 3 + len(names))
         start += bulk("EVALSHA", scripts.sha("take"), str(len(keys)), *keys)
-        return (
-            start + bulk("0") + b"$20\r\n",
-            start + bulk("1") + b"$20\r\n",
-            b"\r\n" + bulk(*names),
-        )
+        heads = {state: start + bulk(state) + b"$20\r\n" for state in (EMPTY, FINISHED, GIVEN_UP)}
+        return _Request(heads, bulk(*names))
 
     def take(self, finished: bool, run_at: str) -> Taken | None:
         """Count the job in hand if it is `finished`, and take the next one into the hand.
@@ -112,26 +130,20 @@ class Taker(Line):
         """
         if self._popped:
             return self._hold_popped(run_at)
-        if self._in_doubt:
-            finished = not self._resolve(finished) and finished
-        if self._unseen:
-            hand, self._unseen = self._unseen, None
-            return open_hand(hand)
-        head = self._head_finished if finished else self._head
-        return self._taken(self._script(b"%b%b%b" % (head, run_at.encode(), self._tail)), run_at)
+        while self._unseen is None:
+            reply = self._ask(finished, run_at, self._wanted)
+            if reply is not None:
+                return self._taken(reply, run_at)
+            finished = False
+        self._given, self._unseen = self._unseen, None
+        return open_hand(self._given)
 
     def finish(self, run_at: str) -> None:
         """Count the job in hand and empty the hand, taking nothing; to be called again
         like take.
         """
-        if self._in_doubt and self._resolve(True):
-            return
-        if self._processed is None:
-            # No take has told it yet, and without it a lost reply could not be resolved.
-            self.connect()
-            self._processed = self._count()
-        head, tail = self._last_finish, self._pack(())[2]
-        self._taken(self._script(b"%b%b%b" % (head, run_at.encode(), tail)), run_at)
+        self._ask(True, run_at, self._nothing)
+        self._given = None
 
     def lay_back(self, run_at: str) -> Taken | None:
         """Put the job that was given to us, and that no take() returned, back on its queue.
@@ -142,7 +154,7 @@ class Taker(Line):
         if self._popped:
             self._unseen = self._hold_popped(run_at).hand
         if self._in_doubt:
-            self._resolve(False)
+            self._ask(False, run_at, self._nothing)
         if self._unseen is None:
             return None
         taken = open_hand(self._unseen)
@@ -152,49 +164,69 @@ class Taker(Line):
         self._unseen = None
         return taken
 
+    def _ask(self, finished: bool, run_at: str, request: _Request) -> list[Any] | None:
+        """The script's reply; None when a call whose reply was lost has done it already, and what
+        that one took, if anything, is in _unseen.
+
+        The script does nothing unless it finds the hand and the count as we know them. So it does
+        not matter when what we have sent is carried out, be it after the same was sent again: a
+        network that was parted brings it when it is whole.
+        """
+        state = FINISHED if finished else EMPTY
+        while self._unseen is None:
+            repeated = self._in_doubt
+            reply = self._script(state, run_at, request)
+            if reply[1] != REFUSED:
+                if state is not GIVEN_UP:
+                    self._given = None
+                return reply
+            held = reply[2]
+            if state is FINISHED and repeated:
+                self._unseen = held
+                break
+            if state is EMPTY and held != self._given:
+                self._unseen = held
+            elif state is EMPTY and held is not None:
+                # Whoever takes again without a word on the job that he was given gets the next.
+                state = GIVEN_UP
+        return None
+
+    def _script(self, state: bytes, run_at: str, request: _Request) -> list[Any]:
+        """One call; a connection that goes meanwhile leaves us in doubt, and says so."""
+        self.connect()
+        if self._known is None:
+            # Neither stands there any more when we are unregistered: what we have sent and comes
+            # later than that takes nothing into a hand that nobody looks at.
+            started = self.keys.started(self.worker_id)
+            counted, since = self.command("MGET", self._own_count, started)
+            self._known = counted or since or b""
+        sent = request.packed(state, run_at, self._known)
+        self._in_doubt = True
+        try:
+            reply: list[Any] = self.call(sent)
+        except NoScriptError:
+            # Nothing ran: a server that restarted has forgotten its scripts.
+            self.command("SCRIPT", "LOAD", scripts.source("take"))
+            reply = self.call(sent)
+        self._in_doubt = False
+        if reply[1] == REFUSED:
+            self._known = None
+        elif reply[0]:
+            self._known = b"%d" % reply[0]
+        return reply
+
     def _taken(self, reply: list[Any], run_at: str) -> Taken | None:
-        self._processed, index = reply[0], reply[1]
+        index = reply[1]
         self.paused = index < 0
         if index <= 0:
             return None
         assert self.queues is not None
         queue, payload = self.queues[index - 1], reply[2]
-        return Taken(queue, payload, hand_of(queue, run_at, payload))
+        self._given = hand_of(queue, run_at, payload)
+        return Taken(queue, payload, self._given)
 
     def _greet(self) -> None:
         self._client_id = self.command("CLIENT", "ID")
-
-    def _script(self, request: bytes) -> Any:
-        """The script's reply; a connection that goes meanwhile leaves us in doubt, and says so."""
-        self.connect()
-        self._in_doubt = True
-        try:
-            reply = self.call(request)
-        except NoScriptError:
-            # Nothing ran: a server that restarted has forgotten its scripts.
-            self.command("SCRIPT", "LOAD", scripts.source("take"))
-            reply = self.call(request)
-        self._in_doubt = False
-        return reply
-
-    def _resolve(self, finished: bool) -> bool:
-        """Whether the call whose reply was lost was carried out; the job that it took is kept.
-
-        Only this taker counts up its own counter, so another count means that the finish was done,
-        and what the hand holds since then is the next job. A smaller count is one that began anew:
-        somebody had thought this worker dead.
-        """
-        self.connect()
-        held = self.command("GET", self.keys.worker(self.worker_id))
-        count = self._count()
-        done = count != (self._processed or 0) if finished else held is not None
-        self._in_doubt = False
-        if done:
-            self._processed, self._unseen = count, held
-        return done
-
-    def _count(self) -> int:
-        return int(self.command("GET", self.keys.stat(f"processed:{self.worker_id}")) or 0)
 
     def start_pop(self, timeout: float) -> None:
         """Ask for the next payload of any queue, to be waited for on fileno() for `timeout`
@@ -235,5 +267,5 @@ class Taker(Line):
         taken = Taken(queue, payload, hand_of(queue, run_at, payload))
         self.connect()
         self.command("SET", self.keys.worker(self.worker_id), taken.hand)
-        self._popped = None
+        self._popped, self._given = None, taken.hand
         return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -87,6 +88,14 @@ def drain(taker: Taker) -> list[bytes]:
         taken.append(found.payload)
         finished = True
     return taken
+
+
+def drain_rest(taker: Taker) -> list[bytes]:
+    """The same for one that has a job in hand."""
+    rest = []
+    while (found := taker.take(True, NOW)) is not None:
+        rest.append(found.payload)
+    return rest
 
 
 def test_a_take_moves_the_oldest_payload_of_the_first_queue_into_the_hand(taker, redis):
@@ -294,8 +303,8 @@ def test_a_reply_that_is_lost_again_while_it_is_resolved_is_resolved_by_the_next
     fill(redis, FIRST, SECOND)
     taker.take(False, NOW)
     proxy.lose_reply(b"EVALSHA")
-    proxy.lose_reply(b"GET")
-    proxy.lose_request(b"GET")
+    proxy.lose_reply(b"EVALSHA", 7)
+    proxy.lose_request(b"EVALSHA")
 
     for _ in range(3):
         with pytest.raises(ConnectionLost):
@@ -305,6 +314,115 @@ def test_a_reply_that_is_lost_again_while_it_is_resolved_is_resolved_by_the_next
     assert proxy.cuts == 3
     assert taken.payload == SECOND
     assert counts(redis) == (1, 1)
+
+
+# A call that comes late
+
+
+def late(taker: Taker, proxy: Proxy, *call: Any) -> None:
+    """A call that the server gets when pass_late() says so, and that is not answered."""
+    proxy.delay_request(b"EVALSHA")
+    with pytest.raises(ConnectionLost):
+        taker.take(*call)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_take_that_comes_after_it_was_sent_again_does_nothing(taker, proxy, redis, finished):
+    """The hand that the second filled was overwritten, and its job lost."""
+    fill(redis, FIRST, SECOND, POISON)
+    if finished:
+        taker.take(False, NOW)
+    late(taker, proxy, finished, NOW)
+    taken = taker.take(finished, LATER)
+    before = (redis.get(HAND), counts(redis), redis.lrange("resque:queue:mail", 0, -1))
+
+    proxy.pass_late()
+
+    assert (redis.get(HAND), counts(redis), redis.lrange("resque:queue:mail", 0, -1)) == before
+    assert before[:2] == (taken.hand, (finished, finished))
+    assert drain_rest(taker) == ([POISON] if finished else [SECOND, POISON])
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_take_that_comes_before_it_is_sent_again_is_done_once(taker, proxy, redis, finished):
+    fill(redis, FIRST, SECOND)
+    if finished:
+        taker.take(False, NOW)
+    late(taker, proxy, finished, NOW)
+
+    proxy.pass_late()
+    taken = taker.take(finished, LATER)
+
+    assert taken.payload == (SECOND if finished else FIRST)
+    assert taken.hand == hand_of("mail", NOW, taken.payload) == redis.get(HAND)
+    assert counts(redis) == (finished, finished)
+
+
+def test_a_finish_that_comes_late_leaves_the_hand_of_the_next_job_alone(taker, proxy, redis):
+    fill(redis, FIRST, SECOND)
+    taker.take(False, NOW)
+    proxy.delay_request(b"EVALSHA")
+    with pytest.raises(ConnectionLost):
+        taker.finish(NOW)
+    taker.finish(NOW)
+    taken = taker.take(False, LATER)
+
+    proxy.pass_late()
+
+    assert redis.get(HAND) == taken.hand
+    assert counts(redis) == (1, 1)
+
+
+def test_what_a_late_take_brings_to_an_idle_taker_is_its_next_job(taker, proxy, redis):
+    late(taker, proxy, False, NOW)
+    assert taker.take(False, NOW) is None
+    fill(redis, FIRST, SECOND)
+
+    proxy.pass_late()
+
+    assert redis.get(HAND) == hand_of("mail", NOW, FIRST)
+    assert drain(taker) == [FIRST, SECOND]
+    assert counts(redis) == (2, 2)
+
+
+def test_a_take_that_comes_after_its_taker_was_unregistered_takes_nothing(
+    store, taker, proxy, redis
+):
+    store.workers.register(ME, "1763913669")
+    fill(redis, FIRST)
+    late(taker, proxy, False, NOW)
+    store.workers.unregister(ME)
+
+    proxy.pass_late()
+
+    assert redis.lrange("resque:queue:mail", 0, -1) == [FIRST]
+    assert redis.get(HAND) is None
+
+
+def test_whoever_takes_again_without_a_word_on_the_last_job_gets_the_next(taker, redis):
+    """As pyres 1.5's reserve() did."""
+    fill(redis, FIRST, SECOND)
+    assert taker.take(False, NOW).payload == FIRST
+    assert taker.take(False, NOW).payload == SECOND
+    assert taker.take(False, NOW) is None
+    assert taker.take(False, NOW) is None
+    fill(redis, POISON)
+
+    assert taker.take(False, NOW).payload == POISON
+    assert counts(redis) == (0, 0)
+
+
+def test_a_counter_that_somebody_else_has_changed_stops_nobody(taker, redis):
+    fill(redis, FIRST, SECOND, POISON)
+    taker.take(False, NOW)
+
+    redis.incr(OWN)
+    assert taker.take(True, NOW).payload == SECOND
+    assert counts(redis) == (1, 2)
+    redis.delete(OWN)
+
+    assert taker.take(True, NOW).payload == POISON
+    assert counts(redis) == (2, 1)
 
 
 def test_equal_jobs_in_the_same_second_are_told_apart(taker, proxy, redis):
@@ -618,7 +736,7 @@ def test_a_daemon_that_stops_while_a_reply_is_lost_leaves_no_job_in_a_forgotten_
 
     assert daemon._patiently(daemon._take) is None
     assert redis.exists(hand)
-    daemon._end()
+    daemon._patiently(daemon._leave)
 
     assert redis.lrange("resque:queue:mail", 0, -1) == ([SECOND] if finished else [FIRST, SECOND])
     assert not redis.exists(hand)
