@@ -31,7 +31,7 @@ from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.scaling import Look, Scale
-from pyres.store import ConnectionLost
+from pyres.store import ConnectionLost, RefusedError
 from pyres.waking import Hand, Lookout, Waker
 
 __all__ = ["Khan", "Minion"]
@@ -215,7 +215,7 @@ class Khan:
         self._title("starting")
         self.setup_resq()
         try:
-            while not self._reach(self._announce) and not self._shutdown:
+            while not self._reach(self._announce, firmly=True) and not self._shutdown:
                 self.signals.sleep(1)
             # What stands now will stand: a collection in a minion would touch, and so copy, all of
             # what was imported before.
@@ -302,11 +302,16 @@ class Khan:
             ends.append(until)
         return max(0.0, min(ends) - now)
 
-    def _reach(self, act: Callable[[], Any]) -> bool:
-        """Do something on the server; False while it is gone, which is said once."""
+    def _reach(self, act: Callable[[], Any], firmly: bool = False) -> bool:
+        """Do something on the server; False while it is gone, which is said once. `firmly`: a
+        server that is there and will not have us is not waited for, but raises.
+        """
         try:
             act()
         except ConnectionLost as error:
+            if firmly and isinstance(error, RefusedError):
+                self._redis_lost = True
+                raise
             if not self._redis_lost:
                 logger.warning("Redis is gone (%s); the minions wait for it", error)
             self._redis_lost = True
