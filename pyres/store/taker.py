@@ -230,14 +230,18 @@ class Taker(Line):
 
     def start_pop(self, timeout: float) -> None:
         """Ask for the next payload of any queue, to be waited for on fileno() for `timeout`
-        seconds.
+        seconds. One that came before, and could not be put into the hand, is the answer at once.
         """
         self.connect()
+        if self._popped:
+            return
         self._send(packed("BLPOP", *self._queue_keys, str(timeout)))
         self._reply = False
 
     def answered(self) -> bool:
         """Whether the reply to start_pop is there: a readable socket need not hold all of it."""
+        if self._popped:
+            return True
         if self._reply is False:
             self._receive_now()
             self._reply = self._reader.gets()
@@ -250,6 +254,8 @@ class Taker(Line):
 
     def end_pop(self, run_at: str) -> Taken | None:
         """The reply to start_pop; the payload is in the hand when this returns."""
+        if self._popped:
+            return self._hold_popped(run_at)
         while not self.answered():
             self._receive()
         reply = self._judged(self._reply)

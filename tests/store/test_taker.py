@@ -597,6 +597,25 @@ def test_what_a_pop_gave_is_kept_until_it_stands_in_the_hand(taker, proxy, redis
 
 
 @pytest.mark.parametrize("how", ["lose_reply", "lose_request"])
+def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
+    taker, proxy, redis, how
+):
+    """The server died between the two, and whoever waits patiently begins to wait anew."""
+    fill(redis, FIRST, SECOND)
+    taker.start_pop(5)
+    getattr(proxy, how)(b"SET")
+    with pytest.raises(ConnectionLost):
+        popped(taker)
+
+    taker.start_pop(5)
+    taken = popped(taker)
+
+    assert taken.payload == FIRST
+    assert redis.get(HAND) == taken.hand
+    assert redis.lrange("resque:queue:mail", 0, -1) == [SECOND]
+
+
+@pytest.mark.parametrize("how", ["lose_reply", "lose_request"])
 def test_one_that_stops_lays_back_what_a_pop_gave_and_no_hand_holds(taker, proxy, redis, how):
     fill(redis, FIRST, SECOND)
     taker.start_pop(5)
