@@ -238,8 +238,11 @@ def connect(dsn: DSN, slot_key: bytes = b"") -> Any:
 
 def _through_sentinel(dsn: DSN, settings: dict[str, Any]) -> Any:
     options = dict(dsn.options)
+    # With redis-py's own retries one that is gone is asked for many seconds before the next is.
     asked = {
-        **_ours(),
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
         "username": options.get("sentinel_username"),
         "password": options.get("sentinel_password"),
         "socket_timeout": CONNECT_TIMEOUT,

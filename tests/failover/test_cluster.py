@@ -196,7 +196,15 @@ def test_the_web_page_shows_the_namespace(cluster: Cluster, namespace: str, resq
     resq.enqueue(NoteJob, "", 1)
     page = create_app([cluster.url], namespace=namespace).test_client()
 
-    for path in ("/", "/queues/", "/workers/", "/failed/", "/delayed/", "/stats/resque", "/stats/keys"):
+    for path in (
+        "/",
+        "/queues/",
+        "/workers/",
+        "/failed/",
+        "/delayed/",
+        "/stats/resque",
+        "/stats/keys",
+    ):
         answer = page.get(path, follow_redirects=True)
         assert answer.status_code == 200, path
     assert page.get("/api/queues").get_json() is not None
