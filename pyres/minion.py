@@ -283,7 +283,7 @@ class Minion(Performer):
             self.process(job)
         finally:
             first._working -= 1
-        self._finished = True
+        self._finished = not self._unrecorded
         if self._told is not None:
             self._told = None
             self._tell(DONE)

@@ -81,6 +81,7 @@ class Performer:
         self._next_beat = 0.0
         self._next_names = 0.0
         self._finished = False
+        self._unrecorded = False
         self._in_child = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
@@ -313,9 +314,11 @@ class Performer:
     def record_failure(self, job: Job, error: BaseException) -> None:
         """Make the job a failure record and count it, once, however often the server goes away."""
         error = job.failure_hooks(error)
-        self._patiently(
+        settled = self._patiently(
             lambda: job.settle(lambda batch: save_failure(job, error, batch)), always=True
         )
+        # Given up: it must not be counted as finished, for then its hand would be emptied.
+        self._unrecorded = settled is None
 
     def settle_crash(self, job: Job, error: BaseException) -> None:
         """A job whose process is gone: a retry or a failure, unless it was settled before."""
@@ -344,7 +347,7 @@ class Performer:
         """Empty the hand and count the job as processed. In a forked child that is the parent's
         part.
         """
-        if self._in_child:
+        if self._in_child or self._unrecorded:
             return
         self._patiently(self._finish_last, always=True)
 

@@ -18,7 +18,7 @@ from pyres.exceptions import (
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
 from pyres.process.children import alive as is_process
-from pyres.process.title import is_worker
+from pyres.process.title import is_manager, is_worker
 from pyres.store import open_hand
 
 logger = logging.getLogger(__name__)
@@ -70,8 +70,12 @@ class Registry:
         return str(int(self.resq._current_time().timestamp()))
 
     def unregister(self) -> None:
-        """Forget this worker."""
-        self.workers.unregister(self.worker_id)
+        """Forget this worker; a job that it leaves in its hand becomes a failure, as in Resque."""
+        gone = held = False
+        while not gone:
+            gone, held = self._forget(self.worker_id, None, silent=False)
+        if held:
+            logger.error("%s leaves with a job in hand; that is now a failure", self.worker_id)
 
     def beat(self) -> None:
         """Give a sign of life; whoever was pruned alive registers again."""
@@ -85,14 +89,25 @@ class Registry:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
 
         Dead are those of this host whose pid is no worker, and those of any host that gave no sign
-        of life for 300 s by the server's clock. Resque's lock keeps it to one at a time.
+        of life for 300 s by the server's clock. Resque's lock keeps it to one at a time. Khans of
+        this host that are gone are forgotten too.
         """
+        self._forget_khans()
         buried = [worker_id for worker_id in self._gone_from_here() if self.bury(worker_id)]
         if self._lock():
             buried += [
                 worker_id for worker_id in self._silent() if self.bury(worker_id, silent=True)
             ]
         return buried
+
+    def _forget_khans(self) -> None:
+        # Who was killed took no leave.
+        own_host = split_id(self.worker_id)[0]
+        for khan_id in self.workers.khan_ids():
+            with contextlib.suppress(ValueError):  # no khan's id
+                host, pid, _size = split_id(khan_id)
+                if host == own_host and not is_manager(pid):
+                    self.workers.unregister_khan(khan_id)
 
     def _lock(self) -> bool:
         holder = self.workers.prune_lock_holder()
@@ -140,6 +155,18 @@ class Registry:
 
         False when somebody else was quicker, or it works again.
         """
+        gone, held = self._forget(worker_id, error, silent)
+        if gone:
+            what = "its job is now a failure" if held else "it held no job"
+            logger.warning("Pruned the dead worker %s; %s", worker_id, what)
+        return gone
+
+    def _forget(
+        self, worker_id: str, error: BaseException | None, silent: bool
+    ) -> tuple[bool, bool]:
+        """Unregister a worker, and make what is in its hand a failure: whether that was done, and
+        whether there was a job.
+        """
         batch = self.resq.store.batch(atomic=True)
         hand = batch.watch(batch.keys.worker(worker_id))
         if hand is not None:
@@ -149,11 +176,7 @@ class Registry:
                 batch.discard()
                 raise
         batch.workers.unregister(worker_id)
-        if not batch.send():
-            return False
-        what = "its job is now a failure" if hand is not None else "it held no job"
-        logger.warning("Pruned the dead worker %s; %s", worker_id, what)
-        return True
+        return batch.send(), hand is not None
 
     def _record(
         self, batch: Any, worker_id: str, hand: bytes, error: BaseException | None, silent: bool

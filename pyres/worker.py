@@ -221,7 +221,7 @@ class Worker(Performer):
                 self._patiently(lambda: self._put_back(job), always=True)
                 return
             self._perform_in_child(job)
-            self._finished = True
+            self._finished = not self._unrecorded
             return
         self._expect_nothing()
         if interval == 0:
@@ -245,7 +245,7 @@ class Worker(Performer):
         job = self._wait_for_job(interval)
         if job is not None:
             self._perform_in_child(job)
-            self._finished = True
+            self._finished = not self._unrecorded
 
     def _stops(self) -> bool:
         return self._shutdown or self._paused
@@ -416,7 +416,7 @@ class Worker(Performer):
         self._become_child()
         self._title(f"Settling {job.name}")
         self.settle_crash(job, error)
-        return 0
+        return int(self._unrecorded)
 
     # Hooks for subclasses
 

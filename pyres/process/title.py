@@ -70,6 +70,11 @@ def manager_title(state: str) -> str:
     return f"pyres_manager: {state}"
 
 
+def is_manager(pid: int) -> bool:
+    """Whether this pid is a live khan on this machine."""
+    return _title(pid).startswith("pyres_manager") and alive(pid)
+
+
 def scheduler_title(state: str) -> str:
     return f"pyres_scheduler-{__version__}: {state}"
 

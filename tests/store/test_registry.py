@@ -14,6 +14,7 @@ from pyres import ResQ
 from pyres.exceptions import CrashError
 from pyres.registry import HEARTBEAT, PRUNE_AFTER, Registry, split_id
 from pyres.worker import Worker
+from tests.servers import until
 
 ME = "here:1:mail"
 LOCK = "resque:pruning_dead_workers_in_progress"
@@ -74,13 +75,29 @@ def test_registering_writes_what_resque_reads(resq, redis, monkeypatch, minion):
 
 
 def test_unregistering_leaves_nothing(resq, redis):
-    enlist(redis, ME, held(JOB))
+    enlist(redis, ME)
     redis.sadd("resque:minions", ME)
     beat_at(redis, ME, 0)
 
     registry(resq).unregister()
 
     assert redis.keys() == []
+
+
+def test_a_job_still_in_the_hand_of_one_that_unregisters_is_a_failure(resq, redis, caplog):
+    """As in Resque; it went with the hand when an error ended a worker."""
+    enlist(redis, ME, held(JOB))
+
+    registry(resq).unregister()
+
+    (record,) = records(redis)
+    assert (record["exception"], record["payload"]) == ("DirtyExitError", json.loads(JOB))
+    assert sorted(redis.keys()) == [
+        b"resque:failed",
+        b"resque:stat:failed",
+        b"resque:stat:processed",
+    ]
+    assert "leaves with a job in hand" in caplog.text
 
 
 def test_a_sign_of_life_is_the_servers_time(resq, redis):
@@ -116,6 +133,27 @@ def test_started_is_stamped_once(resq, redis):
 
 
 # Pruning
+
+
+def test_khans_of_this_host_that_are_gone_are_forgotten(resq, redis, run_daemon):
+    """A khan that was killed stood in `khans` for ever."""
+    here = Worker(["mail"], resq).hostname
+    daemon = run_daemon("pyres_manager", "--queues", "mail")
+    (lives,) = until(lambda: redis.smembers("resque:khans"))
+    editor = run_daemon("-c", "import signal; signal.pause()", "vim", "pyres_manager.py")
+    gone = [f"{here}:4194304:3", f"{here}:{editor.pid}:2"]
+    kept = ["elsewhere:4194304:3", "nonsense", "\udcff"]
+    redis.sadd("resque:khans", *[name.encode("utf-8", "surrogateescape") for name in gone + kept])
+    redis.rpush(f"resque:khan:{gone[0]}", "ADD")
+
+    registry(resq, f"{here}:1:mail").prune()
+
+    assert redis.smembers("resque:khans") == {
+        lives,
+        *[name.encode("utf-8", "surrogateescape") for name in kept],
+    }
+    assert redis.keys("resque:khan:*") == []
+    assert daemon.returncode is None
 
 
 def test_living_workers_stay_however_many_there_are(resq, redis):

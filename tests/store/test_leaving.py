@@ -1,0 +1,99 @@
+"""Daemons that stop at a bad moment leave no job behind that nobody knows of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from pyres.horde import Minion
+from pyres.performer import Performer
+from pyres.store import scripts
+from pyres.worker import Worker
+from tests.jobs import FailJob, NoopJob
+from tests.proxy import Proxy
+from tests.servers import Server
+
+
+@pytest.fixture
+def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def minion(proxy: Proxy) -> Iterator[Minion]:
+    """One whose every word goes through the proxy, as it is after its fork."""
+    minion = Minion(["basic"], proxy.dsn)
+    minion._in_child = True
+    yield minion
+    minion.taker.close()
+    minion.resq.close()
+
+
+def failed(redis: Redis) -> list[dict[str, Any]]:
+    return [json.loads(raw) for raw in redis.lrange("resque:failed", 0, -1)]
+
+
+def nothing_is_held(redis: Redis, performer: Performer) -> bool:
+    return not redis.exists(f"resque:worker:{performer}") and not redis.llen("resque:queue:basic")
+
+
+def test_a_failure_that_a_minion_gave_up_to_record_is_one_when_it_leaves(
+    minion: Minion, proxy: Proxy, resq: ResQ, redis: Redis
+) -> None:
+    """It was counted as done, and its hand emptied."""
+    resq.enqueue(FailJob, 1)
+    job = minion._take()
+    assert job is not None
+    proxy.lose_request(b"EXEC")
+    minion._shutdown = True
+
+    minion._do(job)
+    minion._patiently(minion._leave)
+
+    assert proxy.cuts == 1
+    assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
+    assert redis.mget("resque:stat:processed", "resque:stat:failed") == [b"1", b"1"]
+    assert nothing_is_held(redis, minion)
+
+
+def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
+    minion: Minion, proxy: Proxy, resq: ResQ, redis: Redis
+) -> None:
+    redis.script_load(scripts.source("put_back"))
+    resq.enqueue(NoopJob, 1)
+    job = minion._take()
+    assert job is not None
+    proxy.lose_request(b"EVALSHA")
+    minion._shutdown = True
+
+    minion._patiently(lambda: minion._put_back(job), always=True)
+    minion._patiently(minion._leave)
+
+    assert proxy.cuts == 1
+    assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
+    assert nothing_is_held(redis, minion)
+
+
+def test_a_job_for_which_no_process_can_be_had_is_a_failure(
+    resq: ResQ, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker ends, since the next job would fare no better; the job went with its hand."""
+    worker = Worker(["basic"], resq)
+    resq.enqueue(NoopJob, 1)
+
+    def no_more(*_: object) -> int:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(worker.children, "fork", no_more)
+    with pytest.raises(BlockingIOError):
+        worker.work(interval=0)
+
+    assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
+    assert nothing_is_held(redis, worker)
+    assert redis.keys("resque:worker*") == []
