@@ -270,14 +270,17 @@ class Khan:
 
     def _stand_by(self) -> None:
         """Wait for what there is to do; meanwhile wake minions for jobs that come."""
-        while (left := self._patience()) > 0:
-            fds = (self.reports.reader, *(self._waker.fds() if self._waker else ()))
-            self.signals.wait(fds, left)
-            self._hear()
+        signalled = False
+        while not signalled:
             if self._waker:
                 self._reach(self._tend_waker)
-            if self.signals.signalled:
+            left = self._patience()
+            if left <= 0:
                 return
+            fds = (self.reports.reader, *(self._waker.fds() if self._waker else ()))
+            self.signals.wait(fds, left)
+            signalled = self.signals.signalled
+            self._hear()
 
     def _tend_waker(self) -> None:
         assert self._waker
@@ -633,6 +636,11 @@ class _Undertaker(Performer):
 
     def job_in(self, hand: bytes) -> Job:
         return self._may_load(held_job(hand, self.resq, self._worker_id))
+
+    def _save(self, job: Job, error: BaseException, batch: ResQ) -> None:
+        super()._save(job, error, batch)
+        # Who is dead takes nothing more, and so would never count it.
+        batch.store.stats.incr("processed")
 
 
 def _scale(pool_size: int | str, wait: float, calm: float) -> Scale:

@@ -25,8 +25,8 @@ local paused = redis.call("GET", KEYS[5])
 paused = paused and string.match(string.lower(paused), "^%s*true%s*$")
 local index, payload = 0, nil
 for i = 6, paused and 5 or #KEYS do
-    -- Looked at before it is popped: a read makes CLIENT TRACKING watch the empty queue, and a
-    -- server out of memory refuses the SET while the payload still stands in its queue.
+    -- Looked at before it is popped: a server out of memory refuses the SET while the payload still
+    -- stands in its queue.
     payload = redis.call("LINDEX", KEYS[i], 0)
     if payload then
         index = i - 5
