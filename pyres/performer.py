@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pyres import loading
-from pyres.client import LONGEST_POP, as_resq, now_text
+from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
 from pyres.job import Job
 from pyres.process.alarm import alarm
@@ -315,10 +315,13 @@ class Performer:
         """Make the job a failure record and count it, once, however often the server goes away."""
         error = job.failure_hooks(error)
         settled = self._patiently(
-            lambda: job.settle(lambda batch: save_failure(job, error, batch)), always=True
+            lambda: job.settle(lambda batch: self._save(job, error, batch)), always=True
         )
         # Given up: it must not be counted as finished, for then its hand would be emptied.
         self._unrecorded = settled is None
+
+    def _save(self, job: Job, error: BaseException, batch: ResQ) -> None:
+        save_failure(job, error, batch)
 
     def settle_crash(self, job: Job, error: BaseException) -> None:
         """A job whose process is gone: a retry or a failure, unless it was settled before."""

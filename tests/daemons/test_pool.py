@@ -97,7 +97,7 @@ def test_a_killed_minion_is_replaced_and_its_job_says_how_it_died(
     until(lambda: len(pids(redis)) == 2 and victim not in pids(redis))
     (record,) = until(lambda: failure.all(resq, 0, 9))
     assert record["error"] == "the minion that performed the job was killed by SIGKILL"
-    assert redis.get("resque:stat:failed") == b"1"
+    assert redis.mget("resque:stat:processed", "resque:stat:failed") == [b"1", b"1"]
     assert khans(redis) == ["2"]
     end(daemon, redis)
 
