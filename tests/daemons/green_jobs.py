@@ -1,0 +1,60 @@
+"""Jobs that wait on the network, for minions that perform many at once."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import gevent
+from gevent import socket
+
+from tests.jobs import TestJob
+
+#: A list in Redis: when each AskJob began and ended, on the machine's monotonic clock.
+TIMES = "times"
+
+
+class AskJob(TestJob):
+    """Asks a server that takes its time to answer."""
+
+    queue = "green"
+
+    @classmethod
+    def perform(cls, port: int) -> None:
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.recv(1)
+        cls.resq.redis.rpush(TIMES, began, time.monotonic())
+
+
+class LateJob(TestJob):
+    """Waits longer than it may."""
+
+    queue = "green"
+    timeout = 0.2
+
+    @staticmethod
+    def perform() -> None:
+        gevent.sleep(600)
+
+
+class DeafJob(TestJob):
+    """Never lets go of its process, so that no other greenlet runs."""
+
+    queue = "green"
+    timeout = 0.2
+
+    @staticmethod
+    def perform() -> None:
+        while True:
+            pass
+
+
+class QuitJob(TestJob):
+    """Takes its process down, and with it the jobs beside it."""
+
+    queue = "green"
+
+    @staticmethod
+    def perform() -> None:
+        os._exit(3)

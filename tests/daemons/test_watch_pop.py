@@ -1,0 +1,151 @@
+"""--watch-pop as its operator meets it: a job starts at once, and no reply ever holds one."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ
+from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
+from tests.servers import Daemons, Server, until
+
+COMMANDS = [["pyres_worker"], ["pyres_manager", "--pool", "3"]]
+
+
+def watches(redis: Redis) -> bool:
+    """Whether somebody waits for the server to tell of a push."""
+    return any(
+        c["flags"].count("t") and c["cmd"] in ("exists", "smembers") for c in redis.client_list()
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_watcher_starts_each_job_long_before_its_interval_and_never_blocks_in_a_pop(
+    command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
+) -> None:
+    # Neither the wait of the worker nor that of the minions ends by itself within the test.
+    wait = ["--minions_interval", "600"] if "--pool" in command else ["--interval", "600"]
+    daemon = run_daemon(*command, *wait, "--queues", "urgent,basic", "--watch-pop")
+    until(lambda: watches(redis))
+
+    with server.monitor() as monitor:
+        for number in range(5):
+            resq.enqueue(EchoJob, number)
+            until(lambda: redis.llen(ECHOED) == number + 1)  # noqa: B023 - waited for here
+        assert "BLPOP" not in monitor.names
+
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert redis.get("resque:stat:processed") == b"5"
+    assert not redis.smembers("resque:workers")
+
+
+def test_a_new_queue_behind_a_wildcard_is_noticed_at_once(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    run_daemon("pyres_worker", "--interval", "600", "--queues", "*", "--watch-pop")
+    until(lambda: watches(redis))
+
+    resq.enqueue(EchoJob, 1)
+
+    until(lambda: redis.llen(ECHOED) == 1)
+
+
+def test_many_jobs_wake_the_whole_pool_one_after_the_other(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    options = ["--pool", "4", "--minions_interval", "600", "--queues", "basic", "--watch-pop"]
+    run_daemon("pyres_manager", *options)
+    until(lambda: redis.scard("resque:minions") == 4 and watches(redis))
+
+    resq.enqueue_many([(GateJob, "g")] * 4)
+
+    until(lambda: redis.llen(BEGUN) == 4)
+    assert len(set(redis.lrange(BEGUN, 0, -1))) == 4
+    redis.rpush(GATE.format("g"), *[1] * 4)
+    until(lambda: redis.llen(ECHOED) == 4)
+
+
+def test_a_push_wakes_one_minion_and_not_the_fleet(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
+) -> None:
+    options = ["--pool", "4", "--minions_interval", "600", "--queues", "basic", "--watch-pop"]
+    run_daemon("pyres_manager", *options)
+    until(lambda: redis.scard("resque:minions") == 4 and watches(redis))
+    resq.enqueue(EchoJob, "warm")
+    until(lambda: redis.llen(ECHOED) == 1 and watches(redis))
+
+    with server.monitor() as monitor:
+        resq.enqueue(EchoJob, "one")
+        until(lambda: redis.get("resque:stat:processed") == b"2")
+        takes = [name for name in monitor.names if name == "EVALSHA"]
+
+    # The one that was woken takes the job, and then finds that there is no other.
+    assert len(takes) == 2
+
+
+def test_a_stopped_minion_does_not_keep_the_job_from_the_others(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    options = ["--pool", "2", "--minions_interval", "600", "--queues", "basic", "--watch-pop"]
+    daemon = run_daemon("pyres_manager", *options)
+    until(lambda: redis.scard("resque:minions") == 2 and watches(redis))
+    resq.enqueue(EchoJob, "warm")
+    until(lambda: redis.lrange(ECHOED, 0, -1) == [b'["warm"]'] and watches(redis))
+    stopped = daemon.children()[0]
+    os.kill(stopped, signal.SIGSTOP)
+
+    resq.enqueue_many([(EchoJob, number) for number in range(4)])
+
+    until(lambda: redis.llen(ECHOED) == 5)
+    os.kill(stopped, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_server_that_cannot_tell_is_said_and_paused_for(
+    command: list[str], run_daemon: Daemons
+) -> None:
+    with Server("--rename-command", "HELLO", "") as old:
+        options = ["--dsn", old.dsn, "--queues", "basic", "--watch-pop"]
+        daemon = run_daemon(*command, *options)
+        said = daemon.until_output("--nonblocking-pop")
+        assert "CLIENT TRACKING" in said
+
+        resq = ResQ(old.dsn)
+        resq.enqueue(EchoJob, 1)
+
+        until(lambda: old.client(protocol=2).llen(ECHOED) == 1)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
+        resq.close()
+
+
+def test_two_ways_to_wait_are_a_mistake(run_daemon: Daemons) -> None:
+    daemon = run_daemon("pyres_worker", "basic", "--watch-pop", "--nonblocking-pop")
+
+    assert daemon.wait() == 2
+    (line,) = daemon.output().strip().splitlines()
+    assert "not allowed with" in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_watcher_outlives_its_server(command: list[str], run_daemon: Daemons) -> None:
+    with Server(appendonly=True) as server:
+        wait = ["--minions_interval", "600"] if "--pool" in command else ["--interval", "600"]
+        daemon = run_daemon(
+            *command, *wait, "--queues", "basic", "--dsn", server.dsn, "--watch-pop"
+        )
+        until(lambda: watches(server.client()))
+
+        server.kill()
+        daemon.until_output("Redis is gone")
+        server.restart()
+        until(lambda: watches(server.client()), timeout=40)
+        ResQ(server.dsn).enqueue(EchoJob, "after")
+
+        until(lambda: server.client().llen(ECHOED) == 1)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0
