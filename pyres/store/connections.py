@@ -101,18 +101,36 @@ class _Trusting:
                 f"no TLS with {self._host_error()}: {error.reason or error}"  # type: ignore[attr-defined]
             ) from error
 
+    def can_read(self, timeout: float = 0) -> Any:
+        parser: Any = self._parser  # type: ignore[attr-defined]
+        reader = getattr(parser, "_reader", None)  # hiredis, while there is a connection
+        if timeout or reader is None or reader.has_data():
+            return super().can_read(timeout)  # type: ignore[misc]
+        # Bytes on the socket need not be a reply: TLS 1.3 sends tickets after the handshake, and
+        # redis-py 8 gives a connection up that has something to read before it was asked anything.
+        try:
+            return parser.read_from_socket(timeout=0, raise_on_timeout=False)
+        except ssl.SSLError as error:
+            if refused := self._refused(error):
+                raise refused from error
+            raise
+
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
         except RedisError as error:
-            # In TLS 1.3 a server looks at our certificate when we take us for connected already.
-            cause = error.__context__
-            if isinstance(cause, ssl.SSLError) and "CERTIFICATE" in (cause.reason or ""):
-                raise NotTrusted(
-                    f"{self._host_error()} wants another certificate of ours: "  # type: ignore[attr-defined]
-                    f"{cause.reason}; ssl_certfile and ssl_keyfile name it"
-                ) from error
+            if refused := self._refused(error.__context__):
+                raise refused from error
             raise
+
+    def _refused(self, cause: Any) -> NotTrusted | None:
+        # In TLS 1.3 a server looks at our certificate when we take us for connected already.
+        if not isinstance(cause, ssl.SSLError) or "CERTIFICATE" not in (cause.reason or ""):
+            return None
+        return NotTrusted(
+            f"{self._host_error()} wants another certificate of ours: "  # type: ignore[attr-defined]
+            f"{cause.reason}; ssl_certfile and ssl_keyfile name it"
+        )
 
 
 class TCP(_Judging, Connection):
@@ -136,21 +154,30 @@ class WatchedTLS(_Trusting, _Judging, SentinelManagedSSLConnection):
 
 
 class Sentinels(Sentinel):
-    """Those who know the primary."""
+    """Those who know the primary, each with a client to ask it."""
+
+    def __init__(self, clients: list[Any]) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self.sentinels = clients
 
     def discover_master(self, service_name: str) -> Any:
         """Its host and port. MasterNotFoundError, unless a sentinel refuses us: that is told."""
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except MasterNotFoundError:
-            for sentinel in self.sentinels:
-                try:
-                    sentinel.ping()
-                except RefusedError:
-                    raise
-                except ConnectionLost:
-                    continue
-            raise
+            why = "; ".join(_why_not(sentinel) for sentinel in self.sentinels)
+        raise MasterNotFoundError(f"no sentinel names a primary of {service_name!r}: {why}")
+
+
+def _why_not(sentinel: Any) -> str:
+    place = sentinel.connection_pool.connection_kwargs
+    try:
+        sentinel.ping()
+    except RefusedError:
+        raise
+    except ConnectionLost as error:
+        return str(error)
+    return f"{place['host']}:{place['port']} knows none now"
 
 
 #: Ours for each of redis-py's.

@@ -238,21 +238,17 @@ def connect(dsn: DSN, slot_key: bytes = b"") -> Any:
 
 def _through_sentinel(dsn: DSN, settings: dict[str, Any]) -> Any:
     options = dict(dsn.options)
-    # With redis-py's own retries one that is gone is asked for many seconds before the next is.
-    asked = {
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
+    asking = {
+        **settings,
+        "db": 0,
         "username": options.get("sentinel_username"),
         "password": options.get("sentinel_password"),
         "socket_timeout": CONNECT_TIMEOUT,
-        **({"ssl": True, **_tls(dsn)} if dsn.encrypted else {}),
     }
+    plain, watched = (TLS, WatchedTLS) if dsn.encrypted else (TCP, Watched)
+    clients = [_client(plain, {"host": h, "port": p, **asking}) for h, p in dsn.sentinels]
     pool = SentinelConnectionPool(
-        dsn.service,
-        Sentinels(list(dsn.sentinels), sentinel_kwargs=asked),  # type: ignore[no-untyped-call]
-        connection_class=WatchedTLS if dsn.encrypted else Watched,
-        **settings,
+        dsn.service, Sentinels(clients), connection_class=watched, **settings
     )
     return Redis(connection_pool=pool)
 
