@@ -526,6 +526,7 @@ class Khan:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
         allow = self._minion_options.get("allow", ())
         undertaker = _Undertaker(self.queues, self.resq, worker_id, allow)
+        undertaker._renew_gevent()
         undertaker.settle_crash(undertaker.job_in(hand), error)
         return 0
 

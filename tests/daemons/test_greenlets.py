@@ -1,0 +1,215 @@
+"""--greenlets: many jobs at once in one minion, each in a hand of its own."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ, failure
+from pyres.exceptions import BadOptionError
+from pyres.horde import Khan
+from tests.daemons.green_jobs import TIMES, AskJob, DeafJob, LateJob, QuitJob
+from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
+from tests.servers import Daemon, Daemons, until
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def start(run_daemon: Daemons, redis: Redis) -> Start:
+    """Starts one minion with so many greenlets, and waits until all its hands are registered."""
+
+    def run(count: int, *options: str) -> Daemon:
+        given = ["--greenlets", str(count), "--queues", "green,basic", *options]
+        daemon = run_daemon("pyres_manager", *given)
+        until(lambda: redis.scard("resque:minions") == count, what="the hands to register")
+        return daemon
+
+    return run
+
+
+@pytest.fixture
+def slow_port() -> Iterator[int]:
+    """The port of a server that answers each connection after 0.1 s."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=500)
+    listener.setblocking(False)
+    ends, end = socket.socketpair()
+    thread = threading.Thread(target=_answer_late, args=(listener, ends), daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    end.close()
+    thread.join(20)
+    listener.close()
+
+
+def _answer_late(listener: socket.socket, ends: socket.socket) -> None:
+    due: deque[tuple[float, socket.socket]] = deque()
+    selector = selectors.DefaultSelector()
+    for each in (listener, ends):
+        selector.register(each, selectors.EVENT_READ)
+    while True:
+        left = max(0.0, due[0][0] - time.monotonic()) if due else None
+        for key, _ in selector.select(left):
+            if key.fileobj is ends:
+                return
+            due.append((time.monotonic() + 0.1, listener.accept()[0]))
+        while due and due[0][0] <= time.monotonic():
+            due.popleft()[1].close()
+
+
+def end(daemon: Daemon, redis: Redis) -> None:
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait() == 0, daemon.output()
+    assert not redis.exists("resque:workers", "resque:minions", "resque:workers:heartbeat")
+    assert not redis.keys("resque:worker:*")
+
+
+@pytest.mark.parametrize("wait", ["--watch-pop", "--nonblocking-pop", "--concat_minions_logs"])
+def test_two_hundred_jobs_that_wait_a_tenth_of_a_second_take_less_than_one(
+    wait: str, start: Start, resq: ResQ, redis: Redis, slow_port: int
+) -> None:
+    """The number is the specification's own. The last way to wait is the default, BLPOP."""
+    daemon = start(200, wait)
+
+    resq.enqueue_many([(AskJob, slow_port)] * 200)
+
+    until(lambda: redis.llen(TIMES) == 400)
+    times = [float(moment) for moment in redis.lrange(TIMES, 0, -1)]
+    assert max(times) - min(times) < 1
+    end(daemon, redis)
+    assert redis.get("resque:stat:processed") == b"200"
+
+
+def test_each_job_is_in_a_hand_of_its_own(start: Start, resq: ResQ, redis: Redis) -> None:
+    daemon = start(3)
+    resq.enqueue_many([(GateJob, "g")] * 3)
+    until(lambda: redis.llen(BEGUN) == 3)
+
+    workers = redis.smembers("resque:workers")
+    hands = [redis.get(b"resque:worker:" + worker) for worker in workers]
+
+    assert len(hands) == 3
+    assert all(hand and b"GateJob" in hand for hand in hands)
+    # Host and pid stand in front, as Ruby's pruning reads them.
+    assert {worker.split(b":")[1] for worker in workers} == set(redis.lrange(BEGUN, 0, 0))
+    (minion,) = daemon.children()
+    until(lambda: "processing 3 of 3 jobs" in _title(minion))
+    redis.rpush(GATE.format("g"), 1, 1, 1)
+    until(lambda: redis.llen(ECHOED) == 3)
+    end(daemon, redis)
+
+
+def _title(pid: int) -> str:
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+        return file.read()
+
+
+def test_jobs_in_hand_are_finished_before_the_end(start: Start, resq: ResQ, redis: Redis) -> None:
+    daemon = start(2)
+    resq.enqueue_many([(GateJob, "g")] * 2)
+    until(lambda: redis.llen(BEGUN) == 2)
+
+    daemon.send(signal.SIGTERM)
+    redis.rpush(GATE.format("g"), 1, 1)
+
+    assert daemon.wait() == 0
+    assert redis.llen(ECHOED) == 2
+    assert redis.get("resque:stat:processed") == b"2"
+    assert not redis.exists("resque:failed")
+
+
+def test_all_jobs_of_a_minion_that_dies_are_failures(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(3)
+    resq.enqueue_many([(GateJob, "g")] * 2)
+    until(lambda: redis.llen(BEGUN) == 2)
+
+    resq.enqueue(QuitJob)
+
+    records = until(lambda: failure.count(resq) == 3 and failure.all(resq, 0, 9))
+    assert {record["error"] for record in records} == {
+        "the minion that performed the job exited with status 3"
+    }
+    assert len({record["worker"] for record in records}) == 3
+    until(lambda: redis.scard("resque:minions") == 3)
+    assert redis.get("resque:stat:failed") == b"3"
+    end(daemon, redis)
+
+
+def test_a_late_job_is_ended_and_those_beside_it_go_on(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(2)
+    resq.enqueue(GateJob, "g")
+    until(lambda: redis.llen(BEGUN) == 1)
+
+    resq.enqueue(LateJob)
+
+    (record,) = until(lambda: failure.all(resq, 0, 9))
+    assert "longer than its timeout of 0.2 s" in record["error"]
+    redis.rpush(GATE.format("g"), 1)
+    until(lambda: redis.llen(ECHOED) == 1)
+    end(daemon, redis)
+
+
+def test_a_job_that_lets_no_other_run_is_killed_from_outside(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(2)
+
+    resq.enqueue(DeafJob)
+
+    (record,) = until(lambda: failure.all(resq, 0, 9))
+    assert "longer than its timeout" in record["error"]
+    resq.enqueue(EchoJob, "next")
+    until(lambda: redis.llen(ECHOED) == 1)
+    end(daemon, redis)
+
+
+def test_a_killed_khan_takes_idle_greenlets_along(start: Start, redis: Redis) -> None:
+    daemon = start(5)
+
+    daemon.send(signal.SIGKILL)
+
+    until(lambda: not redis.exists("resque:minions"))
+
+
+def test_greenlets_want_a_number(run_daemon: Daemons) -> None:
+    daemon = run_daemon("pyres_manager", "basic", "--greenlets", "0")
+
+    assert daemon.wait() == 2
+    assert "'0' is not a whole number from 1" in daemon.output()
+
+
+@pytest.mark.parametrize("option", [["--reinit-gevent"], ["--greenlets", "5"]])
+def test_without_gevent_one_line_says_which_extra_to_install(
+    option: list[str], run_daemon: Daemons, tmp_path: object
+) -> None:
+    # What comes first on the path hides the gevent that is installed here.
+    hidden = f"{tmp_path}/no_gevent"
+    os.mkdir(hidden)
+    with open(f"{hidden}/sitecustomize.py", "w", encoding="utf-8") as file:
+        file.write(
+            "import importlib.util as u\nfound = u.find_spec\n"
+            "u.find_spec = lambda name, *more: None if name == 'gevent' else found(name, *more)\n"
+        )
+    daemon = run_daemon("pyres_manager", "basic", *option, env={"PYTHONPATH": hidden})
+
+    assert daemon.wait() == 2
+    (line,) = daemon.output().strip().splitlines()
+    assert "pip install 'pyres[gevent]'" in line
+
+
+def test_a_khan_refuses_greenlets_on_sockets_that_block() -> None:
+    with pytest.raises(BadOptionError, match="patch_all"):
+        Khan(1, ["basic"], greenlets=5)
