@@ -87,6 +87,7 @@ class Taker(Line):
         self._reply: Any = False
         self._known: bytes | None = None
         self._in_doubt = False
+        self._counted = False
         self._unseen: bytes | None = None
         self._given: bytes | None = None
         self._popped: tuple[str, bytes] | None = None
@@ -131,19 +132,21 @@ class Taker(Line):
         if self._popped:
             return self._hold_popped(run_at)
         while self._unseen is None:
-            reply = self._ask(finished, run_at, self._wanted)
+            reply = self._ask(finished and not self._counted, run_at, self._wanted)
             if reply is not None:
+                self._counted = False
                 return self._taken(reply, run_at)
-            finished = False
-        self._given, self._unseen = self._unseen, None
+            # Kept until we return: the caller says `finished` once more when the next call is lost.
+            self._counted = finished
+        self._given, self._unseen, self._counted = self._unseen, None, False
         return open_hand(self._given)
 
     def finish(self, run_at: str) -> None:
         """Count the job in hand and empty the hand, taking nothing; to be called again
         like take.
         """
-        self._ask(True, run_at, self._nothing)
-        self._given = None
+        self._ask(not self._counted, run_at, self._nothing)
+        self._given, self._counted = None, False
 
     def lay_back(self, run_at: str) -> Taken | None:
         """Put the job that was given to us, and that no take() returned, back on its queue.
@@ -182,7 +185,7 @@ class Taker(Line):
                 return reply
             held = reply[2]
             if state is FINISHED and repeated:
-                self._unseen = held
+                self._given, self._unseen = None, held
                 break
             if state is EMPTY and held != self._given:
                 self._unseen = held

@@ -425,6 +425,35 @@ def test_a_counter_that_somebody_else_has_changed_stops_nobody(taker, redis):
     assert counts(redis) == (2, 1)
 
 
+#: In a take by one who says that his hand is empty, and in no other.
+EMPTY_HAND = b"$1\r\n0\r\n$20\r\n"
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_take_lost_while_a_lost_finish_is_made_up_for_keeps_its_job(taker, proxy, redis, stops):
+    """It was counted as the finished one, and the next was put over it."""
+    fill(redis, FIRST)
+    taker.take(False, NOW)
+    proxy.lose_reply(b"EVALSHA")
+    with pytest.raises(ConnectionLost):
+        taker.take(True, NOW)
+    fill(redis, SECOND, POISON)
+    proxy.lose_reply(EMPTY_HAND)
+    with pytest.raises(ConnectionLost):
+        taker.take(True, NOW)
+    assert redis.get(HAND) == hand_of("mail", NOW, SECOND)
+
+    if stops:
+        taker.finish(LATER)
+        assert taker.lay_back(LATER).payload == SECOND
+    else:
+        assert taker.take(True, LATER).payload == SECOND
+
+    assert proxy.cuts == 2
+    assert counts(redis) == (1, 1)
+    assert redis.lrange("resque:queue:mail", 0, -1) == ([SECOND] if stops else []) + [POISON]
+
+
 def test_equal_jobs_in_the_same_second_are_told_apart(taker, proxy, redis):
     fill(redis, SECOND, SECOND, SECOND)
     taker.take(False, NOW)
