@@ -127,8 +127,11 @@ class Job:
             metadata["enqueue_timestamp"] = self.enqueue_timestamp
         metadata["perform_timestamp"] = self.resq._current_time().timestamp()
         self._release(target, "start")
-        with _lent(target, self.resq):
+        _lend(target, self.resq)
+        try:
             return self._perform(target, metadata)
+        finally:
+            _take_back(target)
 
     def _perform(self, target: Any, metadata: dict[str, Any]) -> Any:
         try:
@@ -315,22 +318,23 @@ _loans: dict[int, list[Any]] = {}
 _NOTHING = object()
 
 
-@contextlib.contextmanager
-def _lent(target: Any, resq: ResQ) -> Iterator[None]:
-    """While jobs of it are performed the class has `resq`; then again what it had before."""
+def _lend(target: Any, resq: ResQ) -> None:
+    """Give the class `resq`, until its last job has called _take_back()."""
     loan = _loans.setdefault(id(target), [0, vars(target).get("resq", _NOTHING)])
     loan[0] += 1
     target.resq = resq
-    try:
-        yield
-    finally:
-        loan[0] -= 1
-        if not loan[0]:
-            del _loans[id(target)]
-            if loan[1] is not _NOTHING:
-                target.resq = loan[1]
-            elif "resq" in vars(target):
-                del target.resq
+
+
+def _take_back(target: Any) -> None:
+    """After the last job the class has what it had before."""
+    loan = _loans[id(target)]
+    loan[0] -= 1
+    if not loan[0]:
+        del _loans[id(target)]
+        if loan[1] is not _NOTHING:
+            target.resq = loan[1]
+        elif "resq" in vars(target):
+            del target.resq
 
 
 @contextlib.contextmanager

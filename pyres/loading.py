@@ -47,6 +47,12 @@ def str_to_class(s: str) -> Any:
         return None
 
 
+#: The module and the name in it that a payload's class has led to: a minion looks for the same few
+#: classes again and again. Looked up in the module each time, so that it may be another one by now.
+_places: dict[str, tuple[str, str]] = {}
+MOST_PLACES = 1000
+
+
 def safe_str_to_class(s: str) -> Any:
     """What `module.Name`, `module.Outer.Inner` or Ruby's `A::B` leads to.
 
@@ -54,6 +60,10 @@ def safe_str_to_class(s: str) -> Any:
     ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while
     it is imported comes through as it is.
     """
+    if isinstance(s, str) and (known := _places.get(s)) and known[0] in sys.modules:
+        found = getattr(sys.modules[known[0]], known[1], None)
+        if found is not None and s not in _registered:
+            return found
     parts = s.replace("::", ".").split(".") if isinstance(s, str) else [""]
     # With a dot in front it would be a relative import, and there is nothing to be relative to.
     if not all(parts):
@@ -66,6 +76,8 @@ def safe_str_to_class(s: str) -> Any:
     for length in range(len(parts) - 1, 0, -1):
         module = _module(".".join(parts[:length]))
         if module is not None:
+            if length == len(parts) - 1 and len(_places) < MOST_PLACES:
+                _places[s] = module.__name__, parts[-1]
             return _registered.get(s) or _attribute(module, parts[length:], s)
     raise ClassNotFoundError(f"{s!r} leads to no class: there is no module {parts[0]!r}")
 
