@@ -16,6 +16,7 @@ from redis.exceptions import (
     AskError,
     ClusterCrossSlotError,
     MovedError,
+    NoPermissionError,
     RedisError,
     ResponseError,
 )
@@ -72,6 +73,9 @@ def _says(error: Exception, *words: str) -> bool:
 
 
 def _cannot_serve(error: ResponseError) -> Exception | None:
+    if _says(error, "EXEC without MULTI"):
+        # Of a transaction redis-py reads what EXEC says, not what MULTI said.
+        return NoPermissionError("this user has no permissions to run the 'multi' command")
     return CannotWriteNow(str(error)) if _says(error, *CANNOT_WRITE) else None
 
 

@@ -35,21 +35,23 @@ class UniqueNoteJob(NoteJob):
     unique_for = 600
 
 
-class EnqueueingJob(NoteJob):
-    """Enqueues another, now and later, and then notes its own word."""
-
-    @classmethod
-    def perform(cls, file: str, word: object) -> None:
-        cls.resq.enqueue(NoteJob, file, f"{word}-child")
-        note(file, word)
-
-
 class BadNoteJob(NoteJob):
     """Appends the word and fails."""
 
     @staticmethod
     def perform(file: str, word: object) -> None:
         note(file, word)
+        raise ValueError(word)
+
+
+class GatedBadNoteJob(NoteJob):
+    """Appends the word, waits for another to be appended, and fails."""
+
+    @staticmethod
+    def perform(file: str, word: object, awaited: str) -> None:
+        note(file, word)
+        while awaited not in noted(Path(file)):
+            time.sleep(0.01)
         raise ValueError(word)
 
 
@@ -65,6 +67,13 @@ class RetriedNoteJob(NoteJob):
         note(file, word)
         if first:
             raise ValueError(word)
+
+
+class UniqueRetriedNoteJob(RetriedNoteJob):
+    """A RetriedNoteJob of which one is enough until it is done."""
+
+    unique_for = 600
+    unique_until = "done"
 
 
 class DyingJob(NoteJob):
