@@ -366,6 +366,7 @@ def _described(pool: Any, settings: dict[str, Any]) -> DSN:
         "username": settings.get("username"),
         "password": settings.get("password"),
     }
+    scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
     if isinstance(pool, SentinelConnectionPool):
         nodes = tuple(
             (
@@ -374,10 +375,9 @@ def _described(pool: Any, settings: dict[str, Any]) -> DSN:
             )
             for s in pool.sentinel_manager.sentinels
         )
-        return DSN("redis+sentinel", sentinels=nodes, service=pool.service_name, **login)
+        return DSN(f"{scheme}+sentinel", sentinels=nodes, service=pool.service_name, **login)
     if settings.get("path"):
         return DSN("unix", path=settings["path"], **login)
-    scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
     if isinstance(settings.get("nodes"), Nodes):
         return DSN(f"{scheme}+cluster", nodes=settings["nodes"].seeds, **login)
     return DSN(

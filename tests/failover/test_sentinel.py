@@ -140,6 +140,29 @@ def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job
     assert not any("Traceback" in daemon.output() for daemon in daemons)
 
 
+def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_wakes(
+    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+) -> None:
+    daemons = started(run, resq)
+    old = watched.primary
+    old.pause()
+
+    try:
+        until(lambda: watched.primary is not old, timeout=60)
+        # An application that waits for a reply waits for ten seconds, once.
+        until(lambda: enqueued(resq, NoteJob, str(notes), "asleep"), timeout=60)
+        until(lambda: "asleep" in noted(notes), timeout=60)
+        until(lambda: len(resq.workers()) == 5, timeout=60)
+    finally:
+        old.resume()
+    until(lambda: old.client().info("replication")["role"] == "slave", timeout=60)
+    until(lambda: enqueued(resq, NoteJob, str(notes), "awake"), timeout=60)
+
+    until(lambda: "awake" in noted(notes), timeout=60)
+    end(daemons)
+    assert watched.primary is not old
+
+
 def test_sentinels_that_are_gone_do_not_matter_while_one_is_there(
     watched: Watched, notes: Path
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyres.exceptions import BadDSNError
+from pyres.store import ConnectionLost
 from pyres.store.dsn import DSN, connect, from_client, mask
 from tests.servers import Server
 
@@ -53,6 +54,30 @@ def test_a_socket_and_sentinels_are_read() -> None:
     assert (sentinels.service, sentinels.db, sentinels.password) == ("main", 3, "pw")
 
 
+def test_the_nodes_of_a_cluster_are_read() -> None:
+    dsn = DSN.parse("redis+cluster://ada:p%40ss@h1:1,[::1]:2,h3/0")
+
+    assert dsn.nodes == (("h1", 1), ("::1", 2), ("h3", 6379))
+    assert (dsn.username, dsn.password, dsn.db) == ("ada", "p@ss", 0)
+    assert str(dsn) == "redis+cluster://h1:1,[::1]:2,h3:6379"
+
+
+@pytest.mark.parametrize(
+    ("text", "encrypted"),
+    [
+        ("rediss://h1?ssl_ca_certs=/ca&ssl_check_hostname=no", True),
+        ("rediss+sentinel://h1/main?ssl_cert_reqs=none&sentinel_password=pw", True),
+        ("rediss+cluster://h1?ssl_keyfile=/key", True),
+        ("redis+sentinel://h1/main?sentinel_username=ada", False),
+    ],
+)
+def test_options_are_read_where_they_mean_something(text: str, encrypted: bool) -> None:
+    dsn = DSN.parse(text)
+
+    assert dict(dsn.options) == dict(pair.split("=") for pair in text.split("?")[1].split("&"))
+    assert dsn.encrypted == encrypted
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -67,6 +92,13 @@ def test_a_socket_and_sentinels_are_read() -> None:
         ("redis+sentinel://h1:1", "names no service"),
         ("unix://run", "is no path of a socket"),
         ("redis://db1?x=1", "'x' is no option"),
+        # Whoever asks for a certificate and gets no TLS must hear of it.
+        ("redis://db1?ssl_ca_certs=/ca", "begins redis://; it has none but db"),
+        ("redis+cluster://db1?ssl_ca_certs=/ca", "begins redis+cluster://"),
+        ("rediss://db1?sentinel_password=pw", "begins rediss://; it is one of ssl_"),
+        ("redis+cluster://h1,h2/1", "a Redis Cluster has only db 0"),
+        ("redis+cluster://h1?db=1", "a Redis Cluster has only db 0"),
+        ("redis+cluster://h1,,h2", "has no host"),
     ],
 )
 def test_a_bad_dsn_is_an_error_that_names_its_part(text: str, complaint: str) -> None:
@@ -82,7 +114,13 @@ SECRETS = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=12, max_size=
 @given(
     SECRETS,
     st.sampled_from(
-        ["{}@h:1/0", "redis://u:{}@h:1", "redis+sentinel://u:{}@h:1/s", "unix://:{}@/s"]
+        [
+            "{}@h:1/0",
+            "redis://u:{}@h:1",
+            "redis+sentinel://u:{}@h:1/s",
+            "rediss+cluster://u:{}@h:1,i:2",
+            "unix://:{}@/s",
+        ]
     ),
 )
 def test_no_text_of_a_dsn_shows_the_password(secret: str, form: str) -> None:
@@ -111,7 +149,16 @@ def test_any_text_is_a_dsn_or_a_bad_dsn(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["db1", "db1:6380/3", "[::1]:6380", "rediss://db1:1", "unix:///s?db=2"]
+    "text",
+    [
+        "db1",
+        "db1:6380/3",
+        "[::1]:6380",
+        "rediss://db1:1",
+        "unix:///s?db=2",
+        "rediss+sentinel://h1:1,h2:2/main/3",
+        "redis+cluster://h1:1,h2:2",
+    ],
 )
 def test_what_a_dsn_shows_is_read_as_the_same_server(text: str) -> None:
     dsn = DSN.parse(text)
@@ -163,4 +210,61 @@ def test_a_unix_socket_is_connected(server: Server) -> None:
     client = connect(DSN.parse(f"unix://{server.unix_socket}"))
 
     assert client.ping()
+    client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("slot_key", [b"{a}", b"resque"])
+def test_nobody_but_a_cluster_asks_for_braces(server: Server, slot_key: bytes) -> None:
+    client = connect(DSN.parse(server.dsn), slot_key=slot_key)
+
+    assert client.ping()
+    client.connection_pool.disconnect()
+
+
+def test_a_sentinel_that_is_gone_is_asked_once() -> None:
+    client = connect(DSN.parse("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"))
+
+    asked = client.connection_pool.sentinel_manager.sentinels
+
+    assert [s.connection_pool.connection_kwargs["retry"].get_retries() for s in asked] == [0, 0]
+    with pytest.raises(redis.exceptions.ConnectionError, match="Connection refused") as told:
+        client.ping()
+    assert str(told.value).startswith("no sentinel names a primary of 'main': Error 111")
+
+
+@pytest.mark.parametrize("option", ["", "ssl_cert_reqs=optional", "ssl_check_hostname=yes"])
+def test_a_certificate_must_be_that_of_the_host_unless_it_need_not(option: str) -> None:
+    """redis-py 5 looked at who signed it, and not at whose it is."""
+    kwargs = connect(DSN.parse(f"rediss://h?{option}")).connection_pool.connection_kwargs
+
+    assert kwargs["ssl_check_hostname"] is True
+    assert kwargs["ssl_cert_reqs"] in ("required", "optional")
+
+
+def test_a_level_of_trust_that_there_is_not_is_named() -> None:
+    with pytest.raises(BadDSNError, match="ssl_cert_reqs is 'nope'"):
+        connect(DSN.parse("rediss://h?ssl_cert_reqs=nope"))
+
+
+def test_what_a_sentinels_or_clusters_client_is_connected_to_is_known() -> None:
+    for text, slot_key in (
+        ("rediss+sentinel://h1:1,h2:2/main/3", b""),
+        ("rediss+cluster://h1:1,h2:2", b"{a}"),
+        ("redis+cluster://h1:1,h2:2", b"{a}"),
+    ):
+        _, dsn = from_client(connect(DSN.parse(text), slot_key), slot_key=b"{b}")
+
+        assert str(dsn) == text
+
+
+def test_a_connection_to_what_became_a_replica_is_not_used_again(own_server: Server) -> None:
+    """One name, another address: a server was demoted behind it, and the name leads elsewhere."""
+    client = connect(DSN.parse(own_server.dsn))
+    first = client.client_id()
+    own_server.client().replicaof("127.0.0.1", 1)
+
+    with pytest.raises(ConnectionLost):
+        client.set("k", 1)
+
+    assert client.client_id() != first
     client.connection_pool.disconnect()
