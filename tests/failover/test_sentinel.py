@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job
     watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
     until(lambda: watched.primary is not old, timeout=60)
     # A server that was demoted says so itself when it is the last to be asked.
-    until(lambda: old.client().info("replication")["role"] == "slave")
+    until(lambda: role(old) == "slave")
     for word in range(20):
         until(lambda word=word: enqueued(resq, NoteJob, str(notes), word), timeout=60)
 
@@ -155,12 +156,45 @@ def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_w
         until(lambda: len(resq.workers()) == 5, timeout=60)
     finally:
         old.resume()
-    until(lambda: old.client().info("replication")["role"] == "slave", timeout=60)
+    until(lambda: role(old) == "slave", timeout=60)
     until(lambda: enqueued(resq, NoteJob, str(notes), "awake"), timeout=60)
 
     until(lambda: "awake" in noted(notes), timeout=60)
     end(daemons)
     assert watched.primary is not old
+
+
+def test_what_was_accepted_stays_when_a_primary_that_must_have_a_replica_steps_down(
+    watched: Watched, resq: ResQ
+) -> None:
+    """The old primary hears last that it is none: without that setting it takes jobs till then."""
+    old = watched.primary
+    for server in watched.servers:
+        server.client().config_set("min-replicas-to-write", 1)
+    accepted: list[int] = []
+
+    def enqueue_some() -> None:
+        for word in range(len(accepted), len(accepted) + 20):
+            if enqueued(resq, NoteJob, "", word):
+                accepted.append(word)
+
+    try:
+        enqueue_some()
+        watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
+        until(lambda: enqueue_some() or watched.primary is not old, timeout=60)
+        until(lambda: enqueue_some() or role(old) == "slave", timeout=60)
+        until(lambda: enqueue_some() or watched.primary.client().llen("resque:queue:notes") > 20)
+    finally:
+        for server in watched.servers:
+            server.client().config_set("min-replicas-to-write", 0)
+
+    stands = watched.primary.client().lrange("resque:queue:notes", 0, -1)
+    assert accepted
+    assert {json.loads(raw)["args"][1] for raw in stands} >= {*accepted}
+
+
+def role(server: Server) -> str:
+    return str(server.client().info("replication")["role"])
 
 
 def test_sentinels_that_are_gone_do_not_matter_while_one_is_there(
