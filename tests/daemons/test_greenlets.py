@@ -48,7 +48,8 @@ def slow_port() -> Iterator[int]:
     yield listener.getsockname()[1]
     end.close()
     thread.join(20)
-    listener.close()
+    for each in (listener, ends):
+        each.close()
 
 
 def _answer_late(listener: socket.socket, ends: socket.socket) -> None:
