@@ -118,16 +118,22 @@ class Registry:
         """Burying is atomic here, so that two that find the same dead worker record its
         job once.
         """
-        return [worker_id for worker_id in self.workers.ids() if self._is_gone(worker_id)]
+        registered = self.workers.ids()
+        gone = [worker_id for worker_id in registered if self._is_gone(worker_id)]
+        # A khan gives signs of life for his minions, and one may die before it has registered.
+        strays = sorted(self.workers.heartbeats().keys() - registered)
+        return gone + [stray for stray in strays if self._is_gone(stray, by_pid=True)]
 
-    def _is_gone(self, worker_id: str) -> bool:
-        """Whether it was registered from this host, and its pid is no live worker now."""
+    def _is_gone(self, worker_id: str, by_pid: bool = False) -> bool:
+        """Whether it was registered from this host, and its pid is no live worker now; `by_pid`: no
+        process at all, for one that may not show yet what it is.
+        """
         try:
             host, pid, _queues = split_id(worker_id)
         except ValueError:
             return False
         own_host, own_pid, _ = split_id(self.worker_id)
-        if host != own_host or pid == own_pid or self.alive(pid):
+        if host != own_host or pid == own_pid or self.alive(pid) or (by_pid and is_process(pid)):
             return False
         return not (is_process(pid) and self._pings(f"{host}:{pid}"))
 

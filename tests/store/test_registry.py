@@ -135,6 +135,18 @@ def test_started_is_stamped_once(resq, redis):
 # Pruning
 
 
+def test_a_sign_of_life_of_one_that_died_before_it_registered_goes(resq, redis, run_daemon):
+    """A khan gives it for minions that he has just forked."""
+    young = run_daemon("-c", "import signal; signal.pause()")
+    for pid in (4194304, young.pid):
+        beat_at(redis, f"here:{pid}:mail", 1)
+
+    assert registry(resq).prune() == ["here:4194304:mail"]
+
+    assert redis.hkeys("resque:workers:heartbeat") == [f"here:{young.pid}:mail".encode()]
+    assert records(redis) == []
+
+
 def test_khans_of_this_host_that_are_gone_are_forgotten(resq, redis, run_daemon):
     """A khan that was killed stood in `khans` for ever."""
     here = Worker(["mail"], resq).hostname
