@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-ROUNDS ?= 200
+SECONDS ?= 60
 
 .PHONY: help setup test lint types check demo bench chaos clean
 .DELETE_ON_ERROR:
@@ -29,8 +29,13 @@ demo: .venv/.demo ## see jobs run, with no Redis installed
 bench: .venv/.dev ## measure pyres beside its peers
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-chaos: .venv/.dev ## kill processes and servers for long (ROUNDS=200)
-	@PYRES_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos $(ARGS)
+chaos: .venv/.dev ## kill, stop and cut (SECONDS=60 SEED=..., or ROUNDS=200 of each such test)
+ifdef ROUNDS
+	@PYRES_CHAOS_ROUNDS=$(ROUNDS) PYRES_CHAOS_JOBS=10000 $(BIN)/python -m pytest -m chaos $(ARGS)
+else
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@PYRES_CHAOS_JOBS=10000 $(BIN)/python -m pytest -q tests/chaos/test_every_byte.py
+endif
 
 clean: ## remove what was built and cached, but for .venv
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

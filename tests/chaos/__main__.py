@@ -24,7 +24,7 @@ def main() -> int:
     folder = Path(options.keep or tempfile.mkdtemp(prefix="pyres-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {kind: weight for kind, weight in FAULTS.items() if options.only in kind}
-    monkey = Monkey(folder, options.modes, kinds, options.pace, options.flow)
+    monkey = Monkey(folder, options.modes, kinds, options.pace, options.flow, options.greenlets)
     began = time.monotonic()
     ledger = monkey.run(seed, options.seconds)
     _say(report(monkey, ledger))
@@ -42,6 +42,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pace", type=float, default=3, help="faults a second (default: 3)")
     parser.add_argument("--flow", type=float, default=100, help="jobs a second (default: 100)")
     parser.add_argument("--modes", type=lambda text: text.split(","), default=LOSSLESS)
+    parser.add_argument("--greenlets", type=int, default=1, help="of each minion of one pool")
     parser.add_argument("--only", default="", help="faults with this in their name, as 'kill'")
     parser.add_argument("--keep", help="a folder for the logs, kept also when all is well")
     options = parser.parse_args()

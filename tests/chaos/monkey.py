@@ -42,6 +42,7 @@ class Monkey:
     """`Monkey(folder, modes).run(seed, seconds)` gives the Ledger of a whole run.
 
     `kinds` are the faults with their weights; `pace` is faults a second, `flow` jobs a second.
+    With `greenlets` the minions of the second khan perform so many jobs at once.
     """
 
     def __init__(
@@ -51,14 +52,16 @@ class Monkey:
         kinds: dict[str, int] | None = None,
         pace: float = 3.0,
         flow: float = 100.0,
+        greenlets: int = 1,
     ) -> None:
         self.folder = folder
         self.kinds = plan.FAULTS if kinds is None else kinds
         self.pace = pace
         self.flow = flow
+        green = ("--greenlets", str(greenlets)) if greenlets > 1 else ()
         self.posts = [
             _post("khan", "pyres_manager", modes[0], "--pool", "3", "--queues", ",".join(QUEUES)),
-            _post("khan", "pyres_manager", modes[-1], "--pool", "3", "--queues", "*"),
+            _post("khan", "pyres_manager", modes[-1], "--pool", "3", "--queues", "*", *green),
             _post("worker", "pyres_worker", modes[0], "--queues", ",".join(QUEUES)),
             _post("worker", "pyres_worker", modes[-1], "--queues", "basic,urgent"),
         ]
