@@ -435,10 +435,13 @@ class Cluster:
         lines = text(self._cluster(node, "NODES")).splitlines()
         return len(lines) == len(self.nodes) and not any("handshake" in line for line in lines)
 
-    @staticmethod
-    def _is_ok(node: Server) -> bool:
+    def _is_ok(self, node: Server) -> bool:
         info = node.client().cluster("INFO")
-        return bool(info["cluster_state"] == "ok" and info["cluster_slots_ok"] == "16384")
+        seen = text(self._cluster(node, "NODES")).count("slave")
+        replicas = len(self.nodes) - len(self.primaries)
+        return info["cluster_state"] == "ok" and info["cluster_slots_ok"] == "16384" and (
+            seen == replicas
+        )  # fmt: skip
 
     def close(self) -> None:
         for node in self.nodes:

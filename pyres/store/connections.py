@@ -38,6 +38,9 @@ from pyres.store.errors import (
     RefusedError,
 )
 
+#: Nodes of a Redis Cluster that are asked before giving up for now: each may take its time.
+ASKED = 3
+
 #: What a transaction on the wire begins with.
 _MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 
@@ -219,8 +222,8 @@ class Nodes:
         """
         if self._owner is not None:
             return self._owner
-        # A copy: those that do not answer go to its end, to be asked last the next time.
-        for address in [*self._known]:
+        # Those that do not answer go to the end, to be asked last the next time.
+        for address in self._known[:ASKED]:
             try:
                 self._learn(address, self._ask(address))
             except ConnectionLost as error:
@@ -258,12 +261,15 @@ class Nodes:
             connection.disconnect()
 
     def _learn(self, asked: Address, ranges: list[Any]) -> None:
+        others: list[Address] = []
+        known: list[Address] = []
         for first, last, *nodes in ranges:
+            found = [_address(node, asked) for node in nodes]
             if first <= self.slot <= last:
                 # Those beside the primary are its replicas: one of them follows it.
-                found = [_address(node, asked) for node in nodes]
-                self._owner = found[0]
-                self._known = list(dict.fromkeys([*found[1:], found[0], *self.seeds]))
+                self._owner, known = found[0], [*found[1:], found[0]]
+            others += found
+        self._known = list(dict.fromkeys([*known, *self.seeds, *others]))
 
 
 def _address(node: list[Any], asked: Address) -> Address:

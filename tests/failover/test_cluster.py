@@ -7,6 +7,7 @@ import itertools
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -361,6 +362,70 @@ def test_a_pool_and_an_application_go_on_with_the_replica_of_a_primary_that_died
         end(pool, worker)
         assert resq.workers() == []
         resq.close()
+
+
+def test_the_other_nodes_are_asked_when_the_only_one_that_was_named_is_gone() -> None:
+    with Cluster() as cluster:
+        seed = cluster.nodes[0]
+        namespace = next(n for n in map("{{{}}}".format, itertools.count())
+                         if cluster.owner(f"{n}:") is seed)  # fmt: skip
+        resq = ResQ(cluster.url, namespace=namespace)
+        resq.enqueue(NoteJob, "", 1)
+        for node in cluster.nodes:
+            node.client().config_set("cluster-require-full-coverage", "no")
+        cluster.move(f"{namespace}:", cluster.nodes[1])
+
+        seed.kill()
+
+        until(lambda: enqueued(resq, NoteJob, "", 2))
+        assert resq.size("notes") == 2
+        resq.close()
+
+
+def test_a_node_that_says_where_the_slot_is_now_is_believed(
+    cluster: Cluster, namespace: str, resq: ResQ
+) -> None:
+    """Others may not have heard of it yet, so none is asked."""
+    resq.enqueue(NoteJob, "", 1)
+    here = cluster.owner(f"{namespace}:")
+    cluster.move(f"{namespace}:", next(node for node in cluster.nodes if node is not here))
+    before = asked(cluster)
+
+    resq.enqueue(NoteJob, "", 2)
+
+    assert asked(cluster) == before
+    assert resq.size("notes") == 2
+
+
+def asked(cluster: Cluster) -> int:
+    """How often nodes were asked who has which slots."""
+    stats = [node.client().info("commandstats") for node in cluster.nodes]
+    return sum(stat.get("cmdstat_cluster|slots", {}).get("calls", 0) for stat in stats)
+
+
+@pytest.mark.parametrize("kind", ["taker", "push_watch"])
+def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
+    kind: str, cluster: Cluster, namespace: str, resq: ResQ
+) -> None:
+    taker, watch = resq.store.taker("h:1:notes"), resq.store.push_watch()
+    taker.look_at(["notes"])
+    assert taker.take(False, "2026-11-23T16:01:09Z") is None
+    watch.connect()
+    assert watch.names() == []
+    here = cluster.owner(f"{namespace}:")
+    cluster.move(f"{namespace}:", next(node for node in cluster.nodes if node is not here))
+
+    def again() -> Any:
+        if kind == "taker":
+            return taker.take(False, "2026-11-23T16:01:09Z")
+        watch.connect()
+        return watch.names()
+
+    with pytest.raises(ConnectionLost):
+        again()
+    assert not again()
+    taker.close()
+    watch.close()
 
 
 def enqueued(resq: ResQ, *job: object) -> bool:
