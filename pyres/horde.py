@@ -300,7 +300,7 @@ class Khan:
             *(u[2] for u in self._undertakers.values()),
         ]
         if len(self._workers) < self.pool_size:
-            ends.append(max(self._spawn_after, now + 0.01))
+            ends.append(self._spawn_after)
         if self._waker and (until := self._waker.until()) is not None:
             ends.append(until)
         return max(0.0, min(ends) - now)
