@@ -1,0 +1,66 @@
+"""What tests of pools ask: who is in the pool, how large Khan says it is, what is left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from redis import Redis
+
+from tests.servers import Daemon, Daemons, until
+
+#: A manager with less patience than a minute, so that a test need not wait for a sign of life.
+QUICK_BEATS = (
+    "from pyres import horde, scripts\n"
+    "horde.HEARTBEAT = 0.2\n"
+    "raise SystemExit(scripts.pyres_manager())\n"
+)
+
+
+def minions(redis: Redis) -> list[int]:
+    """The pids of the registered minions."""
+    return [int(member.split(b":")[1]) for member in redis.smembers("resque:minions")]
+
+
+def khans(redis: Redis) -> list[str]:
+    """The pool sizes of the registered khans."""
+    return [member.decode().rpartition(":")[2] for member in redis.smembers("resque:khans")]
+
+
+def nothing_is_left(redis: Redis) -> bool:
+    """Whether no registration remains."""
+    left = ("resque:workers", "resque:minions", "resque:khans", "resque:workers:heartbeat")
+    return not redis.exists(*left) and not redis.keys("resque:worker:*")
+
+
+def start_pool(run_daemon: Daemons, redis: Redis, pool: int, *options: str) -> Daemon:
+    """A manager, on `basic` if no queues are given, whose whole pool is registered."""
+    queues = () if "--queues" in options else ("--queues", "basic")
+    before = len(minions(redis))
+    daemon = run_daemon("pyres_manager", "--pool", str(pool), *queues, *options)
+    until(lambda: len(minions(redis)) == before + pool, what="the pool to register")
+    return daemon
+
+
+def end_pool(daemon: Daemon, redis: Redis, signum: int = signal.SIGTERM) -> None:
+    """Stop a manager; it ends well and leaves nothing."""
+    daemon.send(signum)
+    assert daemon.wait() == 0, daemon.output()
+    assert nothing_is_left(redis)
+    daemon.assert_no_processes_left()
+
+
+def busy_with(redis: Redis, name: str) -> list[int]:
+    """The pids of those that have a job of this class in hand."""
+    found = []
+    for key in redis.scan_iter("resque:worker:*"):
+        hand = None if key.endswith(b":started") else redis.get(key)
+        if hand and json.loads(hand)["payload"]["class"].endswith(f".{name}"):
+            found.append(int(key.split(b":")[3]))
+    return found
+
+
+def open_files(pid: int) -> list[str]:
+    """What a process has open."""
+    return sorted(os.listdir(f"/proc/{pid}/fd"))
