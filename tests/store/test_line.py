@@ -1,0 +1,43 @@
+"""A connection that reads its replies itself: what a server says that cannot serve now."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyres import ResQ
+from pyres.store import CannotWriteNow, ConnectionLost
+from tests.servers import Server, until
+
+NOW = "2026-11-23T16:01:09Z"
+
+
+def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: Server) -> None:
+    redis, busy = own_server.client(), own_server.client()
+    redis.config_set("busy-reply-threshold", 10)
+    resq = ResQ(own_server.dsn)
+    taker = resq.store.taker("h:1:notes")
+    taker.look_at(["notes"])
+    assert taker.take(False, NOW) is None
+    connection = busy.connection_pool.get_connection()
+    connection.send_command("EVAL", "while true do end", 0)
+    until(lambda: is_busy(resq))
+
+    with pytest.raises(CannotWriteNow, match="BUSY"):
+        taker.take(False, NOW)
+    redis.script_kill()
+    until(lambda: not is_busy(resq))
+
+    resq.push("notes", {"class": "A", "args": []})
+    assert taker.take(False, NOW)
+    taker.close()
+    resq.close()
+    connection.disconnect()
+
+
+def is_busy(resq: ResQ) -> bool:
+    """Whether it is told as a server that is gone for now, to an application as well."""
+    try:
+        resq.queues()
+    except ConnectionLost as error:
+        return "BUSY" in str(error)
+    return False
