@@ -16,7 +16,7 @@ from tests.chaos.monkey import LOSSLESS, Monkey
 def test_no_job_is_lost_and_none_done_twice_but_those_cut_before_their_record(
     tmp_path: Path,
 ) -> None:
-    """OLD-FAULTS B30, B31, B37, B43, B44, and two that stood in no list: see CHANGELOG.md."""
+    """OLD-FAULTS B30, B31, B37, B43, B44."""
     seed = int(os.environ.get("PYRES_CHAOS_SEED", "3"))
     monkey = Monkey(tmp_path, LOSSLESS, pace=10, flow=200)
 
