@@ -113,14 +113,15 @@ def test_what_cannot_be_read_is_a_failure_that_keeps_its_bytes(
     assert [record["payload"] for record in records(resq)] == [each["payload"] for each in found]
 
 
+@pytest.mark.parametrize("pop", ["--nonblocking-pop", "--interval=5"])
 def test_an_object_that_is_no_job_is_a_failure_that_says_why(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
+    pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B32, B35."""
     for name, (raw, _) in NO_JOBS.items():
         redis.rpush("resque:queue:basic", raw)
         resq.enqueue(EchoJob, name)
-    daemon = start(run_daemon, redis)
+    daemon = start(run_daemon, redis, "--queues", "basic", pop)
 
     end_of_all(redis, 2 * len(NO_JOBS))
 

@@ -63,11 +63,12 @@ def test_a_thousand_minions_later_the_pool_has_its_size_and_khan_has_leaked_noth
     end_pool(daemon, redis)
 
 
+@pytest.mark.parametrize("pop", ["--nonblocking-pop", "--watch-pop"])
 def test_a_pool_of_which_all_die_at_once_is_whole_again(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
+    pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B38, P3, P6, P8: each job becomes one failure, and the khan keeps its name."""
-    daemon = start_pool(run_daemon, redis, 3)
+    daemon = start_pool(run_daemon, redis, 3, pop)
     resq.enqueue_many([(GateJob, str(number)) for number in range(3)])
     until(lambda: len(busy_with(redis, "GateJob")) == 3 == redis.llen(BEGUN))
     before, files = minions(redis), open_files(daemon.pid)

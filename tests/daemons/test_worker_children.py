@@ -12,7 +12,7 @@ from redis import Redis
 
 from pyres import ResQ
 from pyres.worker import Worker
-from tests.daemons.bad_jobs import StuckJob, SwallowingJob
+from tests.daemons.bad_jobs import HandlerJob, SlowJob, StuckJob, SwallowingJob, UnspeakableJob
 from tests.daemons.odd_jobs import (
     ClosingJob,
     DeepJob,
@@ -42,7 +42,18 @@ from tests.daemons.watching import (
     start,
     zombies,
 )
-from tests.jobs import GATE, EchoJob, FailJob, GateJob, NoopJob
+from tests.jobs import (
+    GATE,
+    EchoJob,
+    ExitJob,
+    FailJob,
+    GateJob,
+    NoopJob,
+    SegfaultJob,
+    SignalJob,
+    SleepJob,
+    SysExitJob,
+)
 from tests.servers import Daemons, Server, until
 
 
@@ -146,38 +157,68 @@ def test_a_class_says_how_long_its_jobs_may_take(
     assert counted(redis)[1] == 4
 
 
+def test_the_workers_own_timeout_holds_too(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    """OLD-FAULTS B20: a job over its time, and one that ends in time is none."""
+    resq.enqueue(SleepJob, 60)
+    resq.enqueue(SleepJob, 0)
+
+    burst(run_daemon, "-t", "0.3")
+
+    assert [record["exception"] for record in records(resq)] == ["TimeoutError"]
+    assert echoed(redis) == [[0]]
+
+
 ODD = {
-    "KeyboardInterrupt": (InterruptedJob, "KeyboardInterrupt"),
-    "GeneratorExit": (LeavingJob, "GeneratorExit"),
-    "RecursionError": (DeepJob, "RecursionError"),
-    "waits for children": (ReapingJob, "ChildProcessError"),
-    "no perform": (NoPerform, "ClassNotFoundError"),
-    "wrong args": (GateJob, "TypeError"),
-    "no class in the module": ("tests.jobs.NoSuch", "ClassNotFoundError"),
-    "no function": ("os.getcwd", "ClassNotFoundError"),
-    "closes all files": (ClosingJob, None),
-    "forks": (DoublingJob, None),
-    "leaves a thread": (ThreadJob, None),
+    "raises": (FailJob, ["why"], "ValueError", "why"),
+    "killed": (SignalJob, [int(signal.SIGKILL)], "CrashError", "was killed by SIGKILL"),
+    "os._exit": (ExitJob, [3], "CrashError", "exited with status 3"),
+    "sys.exit(3)": (SysExitJob, [3], "CrashError", "status 3"),
+    "sys.exit(0)": (SysExitJob, [0], None, ""),
+    "sys.exit()": (SysExitJob, [None], None, ""),
+    "segfault": (SegfaultJob, [], "CrashError", "SIGSEGV"),
+    "slow": (SlowJob, [], "TimeoutError", "0.2 s"),
+    "stuck in C": (StuckJob, [], "TimeoutError", "0.2 s"),
+    "swallows": (SwallowingJob, [], "TimeoutError", "0.2 s"),
+    "str raises": (UnspeakableJob, [], "UnspeakableError", "RuntimeError"),
+    "no module": ("no.such.Job", [], "ClassNotFoundError", "'no.such.Job'"),
+    "import raises": ("tests.daemons.bad_import.Job", [], "ZeroDivisionError", "division"),
+    "KeyboardInterrupt": (InterruptedJob, [], "KeyboardInterrupt", ""),
+    "GeneratorExit": (LeavingJob, [], "GeneratorExit", "left"),
+    "RecursionError": (DeepJob, [], "RecursionError", "recursion"),
+    "waits for children": (ReapingJob, [], "ChildProcessError", ""),
+    "no perform": (NoPerform, [], "ClassNotFoundError", ""),
+    "wrong args": (GateJob, [], "TypeError", "argument"),
+    "no class in the module": ("tests.jobs.NoSuch", [], "ClassNotFoundError", "NoSuch"),
+    "no function": ("os.getcwd", [], "ClassNotFoundError", "getcwd"),
+    "closes all files": (ClosingJob, [], None, ""),
+    "forks": (DoublingJob, [], None, ""),
+    "leaves a thread": (ThreadJob, [], None, ""),
 }
 
 
 def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B16, B19, B44: one record or none, counted once, and the worker goes on."""
+    """OLD-FAULTS B16, B19, B20, B21, B32, B37, B44: one record or none, counted once, and the
+    worker goes on.
+    """
     daemon = start(run_daemon, redis)
 
-    for name, (klass, _) in ODD.items():
-        resq.enqueue_to("basic", klass)
+    for name, (klass, args, *_) in ODD.items():
+        resq.enqueue_to("basic", klass, *args)
         resq.enqueue(EchoJob, name)
-    until(lambda: counted(redis)[0] == 2 * len(ODD), what="all to be counted")
+    until(lambda: counted(redis)[0] == 2 * len(ODD), timeout=40, what="all to be counted")
 
-    failed = {name: exception for name, (_, exception) in ODD.items() if exception}
-    assert [record["exception"] for record in records(resq)] == list(failed.values())
+    failed = [(exception, error) for *_, exception, error in ODD.values() if exception]
+    found = records(resq)
+    assert [record["exception"] for record in found] == [exception for exception, _ in failed]
+    for record, (_, error) in zip(found, failed, strict=True):
+        assert error in record["error"]
     assert counted(redis) == (2 * len(ODD), len(failed))
     done = [arg for (arg,) in echoed(redis)]
     assert done.count("doubled") == 1
     assert [arg for arg in done if arg != "doubled"] == list(ODD)
+    assert not redis.exists(b"resque:worker:" + registered(redis, daemon))
     until(lambda: daemon.children() == [], what="an end of every job's process")
     assert echoed(redis)[-1] == [list(ODD)[-1]]
 
@@ -325,6 +366,38 @@ def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
     assert len(os.listdir("/proc/self/fd")) <= len(fds) + 3
 
 
+def test_processing_nothing_is_nothing(resq: ResQ, redis: Redis) -> None:
+    """OLD-FAULTS B15."""
+    assert Worker("basic", resq).process() is None
+
+    assert redis.get("resque:stat:processed") is None
+    assert records(resq) == []
+
+
+#: 1.5's users call startup() themselves, and work() calls it too.
+TWICE = """
+import os
+from pyres.worker import Worker
+worker = Worker("basic", os.environ["REDIS_URL"])
+worker.startup()
+worker.work(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["pyres_worker", "basic", "--burst"], ["-c", TWICE]], ids=["pyres_worker", "twice"]
+)
+def test_a_jobs_process_has_default_handlers(
+    command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    """OLD-FAULTS B17."""
+    resq.enqueue(HandlerJob)
+
+    assert run_daemon(*command).wait() == 0
+
+    assert echoed(redis) == [[[True] * 4]]
+
+
 def test_what_fails_is_shown_as_ruby_shows_it(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
@@ -354,12 +427,15 @@ Worker.run("basic", os.environ["REDIS_URL"], interval=0)
 @pytest.mark.parametrize(
     "command",
     [
+        ["pyres_worker", "basic", "--burst"],
+        ["pyres_worker", "basic", "--burst", "--reinit-gevent"],
+        ["pyres_worker", "basic", "--burst", "--monkey-patch", "--reinit-gevent"],
         ["pyres_worker", "basic", "--burst", "--monkey-patch"],
         ["pyres_worker", "basic", "--burst", "--nonblocking-pop", "--monkey-patch"],
         ["-c", PATCHED],
         ["pyres_worker", "basic", "--burst", "--require", "tests.daemons.green"],
     ],
-    ids=["-m", "-m -n", "patched by a program", "imported by the parent"],
+    ids=["plain", "-r", "-m -r", "-m", "-m -n", "patched by a program", "imported by the parent"],
 )
 def test_gevent_in_the_parent_stalls_no_job(
     command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
+from pyres.worker import Worker
 from tests.daemons.bad_jobs import PrintJob
-from tests.daemons.watching import begun, burst, counted, echoed, registered, start
+from tests.daemons.watching import begun, burst, counted, echoed, records, registered, start
 from tests.jobs import GATE, EchoJob, FailJob, GateJob
 from tests.servers import ROOT, Daemon, Daemons, Server, title_of, until
 
@@ -113,18 +115,36 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
         (["--queues", " , "], {}, "no queue"),
         ([], {"QUEUES": ""}, "no queue"),
         ([], {"QUEUE": "!a"}, "'!a' names no queue"),
+        (["--queues", "!a"], {}, "'!a' names no queue"),
+        (["a", "--queues", "b"], {}, "queues are given twice"),
+        (["a", "--dsn", "ftp://h"], {}, "'ftp' is no scheme"),
+        (["a", "--dsn", "h:x"], {}, "'x' is no port"),
+        (["a", "--dsn", "h", "--port", "1"], {}, "the server is given twice"),
+        (["a", "--port", "0"], {}, "'0' is not a port"),
+        (["a", "-i", "soon"], {}, "'soon' is not a number of seconds"),
+        (["a", "-t", "0"], {}, "'0' is not a number of seconds above 0"),
+        (["a", "--grace", "-1"], {}, "'-1' is not a number"),
+        (["a", "-l", "loud"], {}, "'loud' is no log level"),
+        (["a", "-f", "/no/such/x.log"], {}, "cannot be opened"),
+        (["a", "-f", "syslog:nowhere"], {}, "no facility 'nowhere'"),
+        (["a", "--require", "no_such"], {}, "--require 'no_such' cannot be imported"),
+        (["a", "--path", "/no/such"], {}, "is no folder"),
+        (["a", "--nonsense"], {}, "--nonsense"),
+        (["-q", "--password", SECRET], {}, "unrecognized arguments: -q"),
     ]
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(run_daemon: Daemons, tmp_path: Path) -> None:
     """None of them is a traceback, and none of the values is silently taken for another."""
-    for at_once in (mistakes(tmp_path)[::2], mistakes(tmp_path)[1::2]):
+    all_of_them = mistakes(tmp_path)
+    for at_once in (all_of_them[first::4] for first in range(4)):
         daemons = [run_daemon("pyres_worker", *given, env=env) for given, env, _ in at_once]
         for daemon, (given, _, complaint) in zip(daemons, at_once, strict=True):
             assert daemon.wait() == 2, (given, daemon.output())
             (line,) = daemon.output().strip().splitlines()
             assert line.startswith("pyres_worker: error: "), given
             assert complaint in line
+            assert SECRET not in line
 
 
 def test_a_database_that_the_server_has_not_is_one_line(
@@ -135,6 +155,60 @@ def test_a_database_that_the_server_has_not_is_one_line(
     assert daemon.wait() == 2
     (line,) = daemon.output().strip().splitlines()
     assert "DB index" in line
+
+
+def test_a_live_workers_title_is_one_that_ruby_leaves_alone(
+    run_daemon: Daemons, redis: Redis
+) -> None:
+    daemon = start(run_daemon, redis)
+
+    shown = daemon.until_title("Waiting")
+
+    assert re.search(r"resque-\d", shown)
+    assert shown.startswith("pyres_worker")
+    assert str(daemon.pid) in Worker.worker_pids()
+
+
+def test_queues_come_from_the_environment_and_else_all_are_worked_with_a_warning(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    for queue in ("one", "two", "three"):
+        resq.enqueue_to(queue, EchoJob, queue)
+
+    assert run_daemon("pyres_worker", "--burst", env={"QUEUES": "one", "QUEUE": "two"}).wait() == 0
+    assert echoed(redis) == [["one"]]
+    assert run_daemon("pyres_worker", "--burst", env={"QUEUE": "two"}).wait() == 0
+    assert echoed(redis) == [["one"], ["two"]]
+    everything = run_daemon("pyres_worker", "--burst")
+    assert everything.wait() == 0
+    assert "No queues were named" in everything.output()
+    assert echoed(redis) == [["one"], ["two"], ["three"]]
+
+
+def test_only_what_is_allowed_is_performed(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    resq.enqueue(EchoJob, 1)
+    resq.enqueue_to("basic", "os.system", "true")
+
+    burst(run_daemon, "--allow", "tests.jobs")
+
+    assert echoed(redis) == [[1]]
+    (record,) = records(resq)
+    assert (record["exception"], record["payload"]["class"]) == ("NotAllowedError", "os.system")
+
+
+def test_jobs_are_found_in_the_folder_that_path_names(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "shelf.py").write_text(
+        "from pyres import job\nfrom tests.jobs import TestJob\n"
+        "@job(queue='basic', name='A::Archive')\n"
+        "def archive(x): archive.resq.redis.rpush('echoed', '[\"archived\"]')\n"
+    )
+    redis.rpush("resque:queue:basic", b'{"class":"A::Archive","args":[1]}')
+
+    burst(run_daemon, "--path", str(tmp_path), "--require", "shelf")
+
+    assert echoed(redis) == [["archived"]]
 
 
 def test_jobs_are_found_in_the_current_folder(
@@ -249,6 +323,27 @@ def test_a_pidfile_of_a_killed_worker_stands_in_nobodys_way(
     second.send(signal.SIGINT)
 
     assert second.wait() == 0
+    assert not pidfile.exists()
+
+
+def test_a_log_file_survives_rotation_and_the_pidfile_goes(
+    run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path
+) -> None:
+    log, pidfile = tmp_path / "w.log", tmp_path / "run" / "w.pid"
+    daemon = start(run_daemon, redis, "basic", "-f", str(log), "-p", str(pidfile))
+    resq.enqueue(EchoJob, "one")
+    until(lambda: "one" in log.read_text())
+    assert pidfile.read_text().strip() == str(daemon.pid)
+
+    log.rename(tmp_path / "w.log.1")
+    resq.enqueue(EchoJob, "two")
+    until(lambda: log.exists() and "two" in log.read_text())
+    second = run_daemon("pyres_worker", "basic", "-p", str(pidfile))
+    assert second.wait() == 2
+    assert f"belongs to process {daemon.pid}" in second.output()
+
+    daemon.send(signal.SIGTERM)
+    daemon.wait()
     assert not pidfile.exists()
 
 

@@ -12,6 +12,7 @@ from redis import Redis
 
 from pyres import ResQ
 from pyres.worker import Worker
+from tests.daemons.later import FailLater, SleepLonger
 from tests.daemons.odd_jobs import FileGateJob, LineJob
 from tests.daemons.watching import (
     begun,
@@ -23,7 +24,7 @@ from tests.daemons.watching import (
     registered,
     start,
 )
-from tests.jobs import BEGUN, GATE, EchoJob, GateJob
+from tests.jobs import BEGUN, GATE, EchoJob, GateJob, SleepJob
 from tests.servers import Daemon, Daemons, Server, alive, free_port, until
 
 #: A worker with shorter patience, so that a test need not have the daemon's own: seconds for a
@@ -88,6 +89,36 @@ def test_a_server_that_stands_still_costs_nothing(
     assert [record["error"] for record in records(resq)] == ["at a bad time"]
     assert redis.llen(BEGUN) == 2
     assert all(registered(redis, worker) for worker in workers.values())
+    resq.close()
+
+
+def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
+    run_daemon: Daemons, lasting: Server
+) -> None:
+    """OLD-FAULTS B43, B3: while idle, while a job goes well, and while one fails."""
+    redis, resq = lasting.client(), ResQ(lasting.dsn)
+    queues = ("idle", "busy", "failing")
+    workers = {q: run_daemon("pyres_worker", "--queues", q, "--dsn", lasting.dsn) for q in queues}
+    for worker in workers.values():
+        until(lambda worker=worker: registered(redis, worker))
+    resq.enqueue_to("busy", SleepLonger, 1)
+    resq.enqueue_to("failing", FailLater, 1)
+    until(lambda: redis.llen(BEGUN) == 2)
+    resq.close()
+
+    lasting.kill()
+    workers["busy"].until_output("Redis is gone")
+    workers["failing"].until_output("Redis is gone")
+    lasting.restart()
+    redis, resq = lasting.client(), ResQ(lasting.dsn)
+
+    for queue in queues:
+        resq.enqueue_to(queue, EchoJob, queue)
+    until(lambda: sorted(echoed(redis)) == [["busy"], ["failing"], ["idle"]], timeout=40)
+    until(lambda: counted(redis) == (5, 1))
+    until(lambda: all(registered(redis, worker) for worker in workers.values()))
+    assert [record["error"] for record in records(resq)] == ["later"]
+    assert redis.llen(BEGUN) == 2
     resq.close()
 
 
@@ -165,6 +196,25 @@ def test_a_worker_may_start_before_its_server(run_daemon: Daemons) -> None:
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
         resq.close()
+
+
+def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is_gone(
+    run_daemon: Daemons,
+) -> None:
+    with Server() as server:
+        redis, resq = server.client(), ResQ(server.dsn)
+        options = ("--queues", "basic", "--dsn", server.dsn, "--grace", "0.5")
+        daemon = run_daemon("pyres_worker", *options)
+        until(lambda: registered(redis, daemon))
+        resq.enqueue(SleepJob, 60)
+        begun(redis)
+        resq.close()
+
+        server.kill()
+        daemon.send(signal.SIGTERM)
+
+        assert daemon.wait() == 0
+        assert "what is in hand stays recorded there" in daemon.output()
 
 
 def test_a_worker_whose_server_has_forgotten_everything_registers_again(

@@ -25,8 +25,8 @@ from tests.daemons.watching import (
     start,
     takes,
 )
-from tests.jobs import GATE, EchoJob, GateJob, NoopJob, SleepJob
-from tests.servers import Daemons, Server, until
+from tests.jobs import GATE, EchoJob, GateJob, NoopJob, SleepJob, StubbornJob
+from tests.servers import Daemons, Server, alive, until
 
 
 def test_a_job_resets_the_pause_and_a_signal_ends_it(
@@ -101,6 +101,65 @@ def test_a_job_pushed_in_the_very_moment_of_the_signal_is_not_lost(
     assert redis.keys("resque:worker*") == []
 
 
+def test_term_gives_the_job_its_grace(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    daemon = start(run_daemon, redis)
+    resq.enqueue(GateJob, "g")
+    begun(redis)
+
+    daemon.send(signal.SIGTERM)
+    redis.rpush(GATE.format("g"), 1)
+
+    assert daemon.wait() == 0
+    assert echoed(redis) == [["g"]]
+    assert redis.get("resque:stat:processed") == b"1"
+
+
+def test_a_job_that_outlasts_the_grace_is_killed_and_recorded(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "0.3")
+    resq.enqueue(StubbornJob, 60)
+    pid = begun(redis)
+
+    daemon.send(signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert not alive(pid)
+    (record,) = records(resq)
+    assert (record["exception"], record["error"]) == (
+        "CrashError",
+        "the process of the job was killed by SIGKILL",
+    )
+    assert redis.get("resque:stat:failed") == b"1"
+    assert redis.scard("resque:workers") == 0
+
+
+def test_a_second_int_kills_at_once(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "600")
+    resq.enqueue(StubbornJob, 60)
+    pid = begun(redis)
+
+    # Two that the kernel has not delivered yet count as one, so there may be more than two.
+    until(lambda: not alive(pid) or daemon.send(signal.SIGINT))
+
+    assert daemon.wait() == 0
+    assert len(records(resq)) == 1
+
+
+def test_quit_waits_for_the_job(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "0")
+    resq.enqueue(GateJob, "g")
+    begun(redis)
+
+    daemon.send(signal.SIGQUIT)
+    resq.enqueue(EchoJob, "later")
+    redis.rpush(GATE.format("g"), 1)
+
+    assert daemon.wait() == 0
+    assert echoed(redis) == [["g"]]
+    assert resq.size("basic") == 1
+
+
 def test_ctrl_c_is_one_failure_and_an_orderly_end(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
@@ -151,6 +210,18 @@ def test_usr1_kills_the_job_in_hand_and_no_child_in_waiting(
     until(lambda: not living([waiting]), what="the end of the child that did the next job")
 
 
+def test_usr2_pauses_and_cont_resumes(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    daemon = start(run_daemon, redis)
+
+    daemon.send(signal.SIGUSR2)
+    daemon.until_title("Paused")
+    resq.enqueue(EchoJob, 1)
+    assert resq.size("basic") == 1
+
+    daemon.send(signal.SIGCONT)
+    until(lambda: echoed(redis) == [[1]])
+
+
 def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
@@ -171,8 +242,9 @@ def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
     assert redis.keys("resque:worker*") == []
 
 
+@pytest.mark.parametrize("other", ["false", None])
 def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
+    other: str | None, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     redis.set("resque:pause-all-workers", " TRUE ")
     workers = [
@@ -185,7 +257,10 @@ def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
         worker.until_title("Paused")
     assert (resq.size("one"), resq.size("two")) == (1, 1)
 
-    redis.set("resque:pause-all-workers", "false")
+    if other is None:
+        redis.delete("resque:pause-all-workers")
+    else:
+        redis.set("resque:pause-all-workers", other)
 
     until(lambda: sorted(echoed(redis)) == [["one"], ["two"]])
 

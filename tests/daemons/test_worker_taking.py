@@ -1,0 +1,89 @@
+"""How a worker looks for jobs: in which order, at what price, and with which pauses."""
+
+from __future__ import annotations
+
+import signal
+
+from redis import Redis
+
+from pyres import ResQ
+from tests.daemons.watching import burst, echoed, start, takes
+from tests.jobs import ECHOED, EchoJob, NoopJob
+from tests.servers import Daemons, Server, until
+
+#: A worker whose pauses take a twentieth of their time, and that tells how long each was to be.
+HASTY = (
+    "from pyres import scripts\n"
+    "from pyres.process.signals import Signals\n"
+    "sleep = Signals.sleep\n"
+    "def hasty(self, seconds):\n"
+    "    print('pause', seconds, flush=True)\n"
+    "    return sleep(self, seconds / 20)\n"
+    "Signals.sleep = hasty\n"
+    "raise SystemExit(scripts.pyres_worker())\n"
+)
+
+
+def test_the_most_important_queue_is_first_although_its_jobs_came_last(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
+) -> None:
+    queues = [f"p{number}" for number in range(10, 0, -1)]
+    for queue in reversed(queues):
+        for number in range(2):
+            resq.enqueue_to(queue, EchoJob, queue, number)
+
+    with server.monitor() as monitor:
+        daemon = start(run_daemon, redis, "--queues", ",".join(queues), "--nonblocking-pop")
+        until(lambda: redis.llen(ECHOED) == 20)
+        daemon.send(signal.SIGTERM)
+        daemon.wait()
+        names = monitor.names
+
+    assert echoed(redis) == [[queue, number] for queue in queues for number in range(2)]
+    assert not [name for name in names if name.startswith(("BLPOP", "BRPOP", "BLMOVE"))]
+
+
+def test_a_job_costs_one_round_trip(
+    run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
+) -> None:
+    """OLD-FAULTS B41, B42: no look every half second, no wait where all is to be drained."""
+    resq.enqueue_many([(NoopJob, number) for number in range(30)])
+
+    with server.monitor() as monitor:
+        burst(run_daemon, "--nonblocking-pop", "--require", "tests.jobs")
+        names = monitor.names
+
+    evals = [index for index, name in enumerate(names) if name == "EVALSHA"]
+    steady = names[evals[5] : evals[25] + 1]
+    assert steady == ["EVALSHA"] * 21
+
+
+def test_the_pauses_are_one_two_four_and_eight_seconds(
+    run_daemon: Daemons, redis: Redis, server: Server
+) -> None:
+    """OLD-FAULTS P1, P2: they were 2, 4, 8, and a worker left instead. One look before each."""
+    with server.monitor() as monitor:
+        daemon = run_daemon("-c", HASTY, "--queues", "basic", "--nonblocking-pop")
+        until(lambda: daemon.output().count("pause") >= 6, what="six pauses")
+        said, looks = daemon.output(), [take.at for take in takes(monitor)]
+
+    told = [float(line.split()[1]) for line in said.splitlines() if line.startswith("pause")]
+    assert told[:6] == [1, 2, 4, 8, 8, 8]
+    # The first look is sent twice to a server that does not know the script yet.
+    waits = [later - earlier for earlier, later in zip(looks, looks[1:], strict=False)]
+    kept = [wait for wait in waits if wait >= 0.04]
+    assert all(wait >= pause / 20 for wait, pause in zip(kept, told, strict=False))
+    daemon.send(signal.SIGTERM)
+    assert daemon.wait(2) == 0
+
+
+def test_wildcards_and_negations_see_queues_that_come_later(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    start(run_daemon, redis, "--queues", "m*,!mute", "--nonblocking-pop")
+
+    resq.enqueue_to("mute", EchoJob, "never")
+    resq.enqueue_to("mail", EchoJob, "mail")
+
+    until(lambda: echoed(redis) == [["mail"]])
+    assert resq.size("mute") == 1
