@@ -266,7 +266,8 @@ def _in_cluster(dsn: DSN, settings: dict[str, Any], slot_key: bytes) -> Any:
     nodes = Nodes(dsn.nodes, slot, lambda host, port: plain(host=host, port=port, **asking))
     # Where the answer was that our keys have moved, nothing was done, so it is safe to try again.
     again = Retry(NoBackoff(), 1, supported_errors=(Moved,))
-    return _client(found, {**settings, "retry": again, "nodes": nodes})
+    settings = {**settings, "retry": again, "retry_on_error": [Moved], "nodes": nodes}
+    return _client(found, settings)
 
 
 def _tls(dsn: DSN) -> dict[str, Any]:
