@@ -1,18 +1,21 @@
 """One contestant, in a process of its own: `python -m benchmarks.contestants NAME PORT COUNT`
-prints how many a second.
+prints how many a second, or what else it measures.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import random
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import redis
 
-from benchmarks.jobs import Noop, noop
+from benchmarks.jobs import Noop, Timed, noop
 from pyres import ResQ
 from pyres.horde import Minion
 from pyres.store import scripts
@@ -117,24 +120,71 @@ def huey_process(dsn: str, count: int) -> float:
     return (count - 1) / (last - first)
 
 
+@contextlib.contextmanager
+def _manager(dsn: str, minions: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "scripts/pyres_manager", "--dsn", dsn, "--pool", str(minions)]
+    khan = subprocess.Popen([*command, "-l", "error", "--queues", Noop.queue, *options])
+    try:
+        yield khan
+    finally:
+        khan.terminate()
+        khan.wait()
+
+
 def pyres_pool(dsn: str, count: int, minions: int) -> float:
     """A Khan's pool, from a tenth of the jobs done to nine tenths."""
-    import subprocess
-
     resq = ResQ(dsn)
     resq.enqueue_many([(Noop, 1, "two")] * count)
-    command = [sys.executable, "scripts/pyres_manager", "--dsn", dsn, "--pool", str(minions)]
-    command += ["-l", "error", "--queues", Noop.queue, "--nonblocking-pop"]
-    khan = subprocess.Popen(command)
     marks = []
-    for part in (count // 10, count * 9 // 10):
-        while (done := resq.stat("processed").get()) < part:
-            time.sleep(0.005)
-        marks.append((time.perf_counter(), done))
-    khan.terminate()
-    khan.wait()
+    with _manager(dsn, minions, "--nonblocking-pop"):
+        for part in (count // 10, count * 9 // 10):
+            while (done := resq.stat("processed").get()) < part:
+                time.sleep(0.005)
+            marks.append((time.perf_counter(), done))
     (began, first), (ended, last) = marks
     return (last - first) / (ended - began)
+
+
+def idle_to_start(dsn: str, count: int, *options: str) -> float:
+    """Milliseconds from enqueue() to a job's first line in an idle pool: of 100 jobs 99 take no
+    longer.
+    """
+    resq = ResQ(dsn)
+    waits = []
+    with _manager(dsn, 4, *options):
+        for number in range(-20, count):
+            _until_idle(resq)
+            resq.enqueue(Timed, time.time())
+            while (told := resq.redis.lpop(Timed.key)) is None:
+                time.sleep(0.0005)
+            # The first ones import the class.
+            waits += [1000 * float(told)] if number >= 0 else []
+    return sorted(waits)[int(len(waits) * 0.99)]
+
+
+def _until_idle(resq: ResQ) -> None:
+    while len(resq.store.workers.minion_ids()) < 4 or resq.working():
+        time.sleep(0.002)
+    time.sleep(random.uniform(0.002, 0.01))
+
+
+def unique_megabytes(dsn: str, count: int, *options: str) -> float:
+    """The unique set size of a minion: what it alone has in memory, on the average of a pool."""
+    resq = ResQ(dsn)
+    with _manager(dsn, count, "--require", "benchmarks.heavy", *options) as khan:
+        while len(resq.store.workers.minion_ids()) < count:
+            time.sleep(0.01)
+        resq.enqueue_many([(Noop, 1, "two")] * 1000)
+        while resq.stat("processed").get() < 1000:
+            time.sleep(0.01)
+        with open(f"/proc/{khan.pid}/task/{khan.pid}/children", encoding="ascii") as file:
+            sizes = [_unique_kilobytes(pid) for pid in file.read().split()]
+    return sum(sizes) / len(sizes) / 1024
+
+
+def _unique_kilobytes(pid: str) -> int:
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
 
 
 def pyres_enqueue(dsn: str, count: int) -> float:
@@ -178,7 +228,7 @@ def round_trips(dsn: str, count: int) -> float:
     resq.redis.config_resetstat()
     minion.work()
     stats = resq.redis.info("commandstats")
-    inside = {"lindex", "set", "lpop", "incrby", "get", "del"}
+    inside = {"lindex", "set", "lpop", "incrby", "get", "del", "exists"}
     sent = sum(s["calls"] for name, s in stats.items() if name.split("_")[1] not in inside)
     return sent / count
 
@@ -192,6 +242,10 @@ CONTESTANTS: dict[str, Callable[[str, int], float]] = {
     "huey_process": huey_process,
     "pyres_pool_1": lambda dsn, count: pyres_pool(dsn, count, 1),
     "pyres_pool_2": lambda dsn, count: pyres_pool(dsn, count, 2),
+    "start_blpop": idle_to_start,
+    "start_watch": lambda dsn, count: idle_to_start(dsn, count, "--watch-pop"),
+    "unique_each": unique_megabytes,
+    "unique_preloaded": lambda dsn, count: unique_megabytes(dsn, count, "--preload"),
     "pyres_enqueue": pyres_enqueue,
     "pyres_bulk": pyres_bulk,
     "bare_rpush": bare_rpush,

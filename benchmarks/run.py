@@ -22,6 +22,10 @@ COUNTS = {
     "huey_process": 3000,
     "pyres_pool_1": 60_000,
     "pyres_pool_2": 60_000,
+    "start_blpop": 500,
+    "start_watch": 500,
+    "unique_each": 8,
+    "unique_preloaded": 8,
     "pyres_enqueue": 10_000,
     "bare_rpush": 10_000,
     "pyres_bulk": 100_000,
@@ -37,9 +41,21 @@ RATIOS: list[tuple[str, str, str, float | None]] = [
     ("minion : Huey's process worker", "pyres_minion", "huey_process", 3),
     ("minion : RQ's forking worker", "pyres_minion", "rq_fork", 20),
     ("two minions : one, on this machine", "pyres_pool_2", "pyres_pool_1", 1.6),
+    ("idle to started, p99: --watch-pop : BLPOP (at most)", "start_watch", "start_blpop", 2),
+    ("memory a minion: --preload : without", "unique_preloaded", "unique_each", None),
     ("enqueue : bare RPUSH", "pyres_enqueue", "bare_rpush", None),
     ("bulk enqueue : bare pipelined RPUSH", "pyres_bulk", "bare_pipelined", 1 / 3),
 ]
+
+
+#: What these measure, where it is not how many a second.
+OTHER_UNITS = {
+    "start_blpop": "ms",
+    "start_watch": "ms",
+    "unique_each": "MB",
+    "unique_preloaded": "MB",
+    "round_trips": "commands a job",
+}
 
 
 def measure(name: str, count: int) -> float:
@@ -71,13 +87,14 @@ def main() -> None:
     )
     for name, rates in found.items():
         middle = statistics.median(rates)
-        print(f"{name:40} {min(rates):10.1f} {middle:10.1f} {max(rates):10.1f}")
-    print(f"\n{'ratio of the medians':40} {'ratio':>10} {'goal':>10}")
+        unit = OTHER_UNITS.get(name, "")
+        print(f"{name:40} {min(rates):10.1f} {middle:10.1f} {max(rates):10.1f} {unit}")
+    print(f"\n{'ratio of the medians':52} {'ratio':>10} {'goal':>10}")
     for text, one, other, goal in RATIOS:
         if one in found and other in found:
             ratio = statistics.median(found[one]) / statistics.median(found[other])
             aim = "" if goal is None else f"{goal:.2f}"
-            print(f"{text:40} {ratio:10.2f} {aim:>10}")
+            print(f"{text:52} {ratio:10.2f} {aim:>10}")
 
 
 if __name__ == "__main__":

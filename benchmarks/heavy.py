@@ -1,0 +1,17 @@
+"""What an application imports, for the memory of a pool: much of the standard library."""
+
+from __future__ import annotations
+
+import asyncio
+import decimal
+import email.message
+import http.server
+import sqlite3
+import unittest.mock
+import xml.dom.minidom
+
+#: So that each import is one that is used.
+MODULES = (asyncio, decimal, email, http, sqlite3, unittest, xml)
+
+#: And some data that it holds.
+TABLE = {str(number): [number] * 10 for number in range(20_000)}
