@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import signal
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from pyres.store import CannotWriteNow, ConnectionLost
 from pyres.store.connections import slot_of
 from resweb.app import create_app
 from tests.failover.jobs import BadNoteJob, NoteJob, RetriedNoteJob, UniqueNoteJob, noted
-from tests.servers import Cluster, Daemon, Daemons, Server, until
+from tests.servers import Cluster, Daemon, Daemons, Server, free_port, until
 
 NUMBERS = itertools.count(1)
 
@@ -210,6 +212,29 @@ def test_the_web_page_shows_the_namespace(cluster: Cluster, namespace: str, resq
         assert answer.status_code == 200, path
     assert page.get("/api/queues").get_json() is not None
     assert "notes" in page.get("/queues/").text
+
+
+def test_the_web_command_takes_several_nodes_for_one_cluster(
+    cluster: Cluster, resq: ResQ, run: Run
+) -> None:
+    resq.enqueue(NoteJob, "", 1)
+    nodes = ",".join(f"127.0.0.1:{node.port}" for node in cluster.nodes)
+    port = str(free_port())
+
+    web = run("pyres_web", "--port", port, "--dsn", f"jobs=redis+cluster://{nodes}")
+
+    web.until_output("Listening")
+    shown = until(lambda: page(f"http://127.0.0.1:{port}/api/queues"))
+    (row,) = shown["queues"]
+    assert (row["server"], row["name"], row["size"]) == ("jobs", "notes", 1)
+    web.send(signal.SIGINT)
+    web.wait()
+
+
+def page(url: str) -> Any:
+    """The JSON there, or None while nobody listens."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
 
 
 def test_the_web_page_shows_a_node_that_was_named_alone_as_down(cluster: Cluster) -> None:
