@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import email.utils
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -386,11 +387,15 @@ def _of(item: object) -> tuple[str, str]:
     return _short(name), _short(args)
 
 
+_HAND_NUMBER = re.compile(r",~\d+\Z")
+
+
 def _split(worker_id: str) -> tuple[str, str, str]:
     """host, pid and the rest of an id."""
     host, _, rest = _plain(worker_id).partition(":")
     pid, _, more = rest.partition(":")
-    return host, pid, more
+    # What comes behind the queues tells the hands of one process apart, and is no queue.
+    return host, pid, _HAND_NUMBER.sub("", more)
 
 
 def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow:
