@@ -1,0 +1,100 @@
+"""The proxy that tests put before a server passes, cuts and delays exactly what it was told."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from tests.proxy import Limit, Proxy
+from tests.servers import Server, until
+
+SET = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
+ECHO = b"*2\r\n$4\r\nECHO\r\n$5\r\nhello\r\n"
+REPLY = b"$5\r\nhello\r\n"
+
+
+@pytest.fixture
+def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+def said(proxy: Proxy, *requests: bytes) -> bytes:
+    """All that comes back for these requests until the connection is cut."""
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        told = b""
+        for request in requests:
+            client.sendall(request)
+            more = client.recv(100)
+            if not more:
+                return told
+            told += more
+        while more := client.recv(100):
+            told += more
+        return told
+
+
+@pytest.mark.parametrize("passed", range(1, len(REPLY) + 1))
+def test_a_connection_gives_so_many_bytes_of_replies(proxy: Proxy, passed: int) -> None:
+    proxy.limit_each([Limit(of_replies=passed)])
+
+    assert said(proxy, ECHO) == REPLY[:passed]
+    assert proxy.cuts == 1
+
+
+@pytest.mark.parametrize("passed", [0, 1, len(SET) - 1, len(SET)])
+def test_the_server_gets_so_many_bytes_of_requests(proxy: Proxy, redis: Redis, passed: int) -> None:
+    proxy.limit_each([Limit(of_requests=passed)])
+
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        client.sendall(SET)
+        until(lambda: proxy.cuts == 1)
+
+    if passed == len(SET):
+        until(lambda: redis.get("k") == b"v")
+    else:
+        assert redis.get("k") is None
+
+
+def test_each_connection_has_the_next_limit_and_those_after_the_last_none(proxy: Proxy) -> None:
+    proxy.limit_each([Limit(of_replies=2), Limit(of_replies=len(REPLY) + 3)])
+
+    assert [said(proxy, ECHO), said(proxy, ECHO, ECHO)] == [b"$5", REPLY + b"$5\r"]
+    with Redis(port=proxy.port) as client:
+        assert [client.echo("hello") for _ in range(9)] == [b"hello"] * 9
+
+
+def test_a_delayed_request_is_carried_out_when_it_is_passed(proxy: Proxy, redis: Redis) -> None:
+    proxy.delay_request(b"SET")
+
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        client.sendall(SET)
+        assert client.recv(100) == b""
+    assert redis.get("k") is None
+
+    proxy.pass_late()
+
+    assert redis.get("k") == b"v"
+
+
+def test_a_delayed_request_comes_by_itself_after_its_time(proxy: Proxy, redis: Redis) -> None:
+    proxy.delay_request(b"SET", 0.05)
+
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        client.sendall(SET)
+
+    until(lambda: redis.get("k") == b"v")
+
+
+def test_what_is_forgiven_is_not_lost(proxy: Proxy) -> None:
+    proxy.lose_request(b"ECHO")
+    proxy.limit_each([Limit(of_replies=0)])
+
+    proxy.forgive()
+
+    with Redis(port=proxy.port) as client:
+        assert client.echo("hello") == b"hello"
+    assert proxy.cuts == 0
