@@ -229,7 +229,7 @@ class ResQ:
         An exception inside drops them all. after_enqueue hooks run once the jobs are on their
         queues; that one of them was dropped (`unique_for`) is not known inside.
         """
-        batch = Pipeline(self, atomic)
+        batch = Pipeline(self, self.store.batch(atomic))
         try:
             yield batch
         except BaseException:
@@ -598,10 +598,10 @@ class Pipeline(ResQ):
 
     store: Batch
 
-    def __init__(self, resq: ResQ, atomic: bool) -> None:
+    def __init__(self, resq: ResQ, batch: Batch) -> None:
         # Not ResQ's own: that would open a connection, and this one borrows everything.
         self.__dict__.update(resq.__dict__)
-        self.store = resq.store.batch(atomic)
+        self.store = batch
         self._redis = self.store.client
         self._later: list[Callable[[], None]] = []
 

@@ -60,16 +60,12 @@ def safe_str_to_class(s: str) -> Any:
     ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while
     it is imported comes through as it is.
     """
-    if isinstance(s, str) and (known := _places.get(s)) and known[0] in sys.modules:
-        found = getattr(sys.modules[known[0]], known[1], None)
-        if found is not None and s not in _registered:
-            return found
+    if isinstance(s, str) and (found := _known(s)) is not None:
+        return found
     parts = s.replace("::", ".").split(".") if isinstance(s, str) else [""]
     # With a dot in front it would be a relative import, and there is nothing to be relative to.
     if not all(parts):
         raise ClassNotFoundError(f"{s!r} names no class; a job's class is named 'module.Class'")
-    if s in _registered:
-        return _registered[s]
     if len(parts) == 1:
         parts = [*parts, *parts]
     # The longest part that is a module; what follows are its attributes.
@@ -80,6 +76,14 @@ def safe_str_to_class(s: str) -> Any:
                 _places[s] = module.__name__, parts[-1]
             return _registered.get(s) or _attribute(module, parts[length:], s)
     raise ClassNotFoundError(f"{s!r} leads to no class: there is no module {parts[0]!r}")
+
+
+def _known(name: str) -> Any:
+    """What is registered for a name, or stands where it was found the last time; else None."""
+    if name in _registered:
+        return _registered[name]
+    module, attribute = _places.get(name, ("", ""))
+    return getattr(sys.modules.get(module), attribute, None) if module else None
 
 
 def loaded(name: str) -> Any:

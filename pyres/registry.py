@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pyres import json_parser, payload
-from pyres.client import ResQ
+from pyres.client import Pipeline, ResQ
 from pyres.exceptions import (
     DirtyExitError,
     PruneDeadWorkerDirtyExitError,
@@ -192,7 +192,7 @@ class Registry:
             error = PruneDeadWorkerDirtyExitError(
                 f"Worker {worker_id} did not gracefully exit while processing {job.name}"
             )
-        save_failure(job, error or DirtyExitError(), batch_of(self.resq, batch))
+        save_failure(job, error or DirtyExitError(), Pipeline(self.resq, batch))
         # Resque forgets to count these; here a job is counted once, however it ends.
         batch.stats.incr("processed")
 
@@ -215,15 +215,6 @@ def _foreign_job(hand: bytes, resq: ResQ, worker_id: str) -> Job | None:
     if isinstance(queue, str) and isinstance(item, dict):
         return Job(queue, item, resq, worker_id, hand=hand)
     return None
-
-
-def batch_of(resq: ResQ, batch: Any) -> ResQ:
-    """A ResQ that writes into a batch of the store."""
-    joined = object.__new__(ResQ)
-    joined.__dict__.update(resq.__dict__)
-    joined.store = batch
-    joined._redis = batch.client
-    return joined
 
 
 def save_failure(job: Job, error: BaseException, resq: ResQ) -> None:

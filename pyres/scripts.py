@@ -20,7 +20,7 @@ from pyres.horde import Khan
 from pyres.process.children import Children
 from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals
-from pyres.process.title import set_title
+from pyres.process.title import set_title, web_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
 from pyres.version import __version__
@@ -581,7 +581,9 @@ def _run_web(options: argparse.Namespace) -> None:
             "" if options.read_only else " and delete them",
             "!" * 72,
         )
-    logger.info("Listening on http://%s:%s%s", options.host, options.port, options.url_prefix)
+    where = f"http://{options.host}:{options.port}{options.url_prefix}"
+    logger.info("Listening on %s", where)
+    set_title(web_title(f"listening on {where}"))
     try:
         waitress.serve(app, host=options.host, port=options.port, threads=8, ident=None)
     except OSError as error:

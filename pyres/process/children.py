@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -64,7 +64,6 @@ class Children:
         self.signals = signals
         self.pids: list[int] = []
         self._leaving: list[int] = []
-        self._hurried = False
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -189,26 +188,6 @@ class Children:
         for each in list(self.pids) if pid is None else [pid]:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself in the meantime
                 os.kill(each, signum)
-
-    def hurry(self) -> None:
-        """Cut the grace of stop() short; may be called from a handler."""
-        self._hurried = True
-
-    def stop(self, grace: float, signum: int = signal.SIGTERM) -> Iterator[Exit]:
-        """`signum` to all at once, `grace` seconds for all together, then SIGKILL; each end as it
-        comes.
-        """
-        self.kill(signum)
-        end = time.monotonic() + grace
-        while self.pids and not self._hurried and (left := end - time.monotonic()) > 0:
-            exits = self.reap()
-            yield from exits
-            if not exits:
-                self.signals.wait((), min(left, 0.5 if self.signals.installed else 0.02))
-        self.kill(signal.SIGKILL)
-        for pid in list(self.pids):
-            if exit := self._end_of(pid):
-                yield exit
 
 
 def alive(pid: int) -> bool:

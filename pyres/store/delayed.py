@@ -158,11 +158,6 @@ class Delayed:
         """`count` payloads due then, from index `start`."""
         return page(self.client, self.keys.delayed(timestamp), start, count)
 
-    def found_at(self, payload: bytes) -> list[int]:
-        """The timestamps under which exactly this payload waits, sorted."""
-        members = self.client.smembers(self.keys.timestamps(payload))
-        return sorted(int(member.rpartition(b":")[2]) for member in members)
-
 
 def _numbers(members: Sequence[bytes]) -> list[int]:
     """The timestamps among members of the schedule; what else was left there is passed over."""

@@ -33,8 +33,13 @@ def children(signals: Signals) -> Iterator[Children]:
     """Children of which none stays."""
     children = Children(signals)
     yield children
-    for _ in children.stop(0):
-        pass
+    end(children)
+
+
+def end(children: Children, signum: int = signal.SIGKILL) -> list[Exit | None]:
+    """Send this signal to all; how each of them ended."""
+    children.kill(signum)
+    return [children.wait(pid, 20) for pid in children.pids[:]]
 
 
 @pytest.fixture(params=["pidfd", "polling"])
@@ -221,7 +226,7 @@ def test_every_signal_ends_the_wait_for_a_child(waiting: None) -> None:
         cut_short += time.monotonic() - began < 10
 
     assert cut_short == 10
-    list(children.stop(0))
+    end(children)
     signals.restore()
 
 
@@ -266,15 +271,20 @@ from pyres.process.signals import Signals
 told = []
 signals = Signals({signal.SIGTERM: lambda signum, frame: told.append(signum)})
 children = Children(signals)
+def end(signum):
+    children.kill(signum)
+    return [ended(pid) for pid in children.pids[:]]
+def ended(pid):
+    while (exit := children.wait(pid)) is None:
+        pass
+    return exit
 signals.install()
 print(os.getpid(), flush=True)
 while not told:
     children.fork(signal.pause)
     if len(children) > 20:
-        list(children.stop(0))
-pids = children.pids[:]
-exits = list(children.stop(60))
-print(len(pids) == len(exits) and all(exit.signal == "SIGTERM" for exit in exits))
+        end(signal.SIGKILL)
+print(all(exit.signal == "SIGTERM" for exit in end(signal.SIGTERM)))
 """
     for _ in range(3):
         parent = subprocess.Popen(
@@ -287,33 +297,6 @@ print(len(pids) == len(exits) and all(exit.signal == "SIGTERM" for exit in exits
         assert parent.stdout.read() == "True\n"
         assert parent.wait() == 0
         parent.stdout.close()
-
-
-def test_a_stop_asks_all_at_once_and_tells_each_end(children: Children) -> None:
-    pids = [sleeping_child(children) for _ in range(3)]
-
-    exits = list(children.stop(60))
-
-    assert sorted((exit.pid, exit.signal) for exit in exits) == [(pid, "SIGTERM") for pid in pids]
-
-
-def test_a_stop_kills_what_outlives_the_grace(children: Children) -> None:
-    deaf = deaf_child(children)
-
-    exits = list(children.stop(0.05))
-
-    assert exits == [Exit(deaf, -signal.SIGKILL)]
-
-
-def test_a_hurry_cuts_the_grace_short(children: Children) -> None:
-    deaf, meek = deaf_child(children), sleeping_child(children)
-
-    exits = []
-    for exit in children.stop(3600):
-        exits.append(exit)
-        children.hurry()
-
-    assert exits == [Exit(meek, -signal.SIGTERM), Exit(deaf, -signal.SIGKILL)]
 
 
 @pytest.mark.parametrize("pid", [0, -1, -12345, 2**40])
