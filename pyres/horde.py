@@ -387,8 +387,12 @@ class Khan:
         self.children.kill(signal.SIGTERM, pid)
 
     def _resize(self, size: int) -> None:
-        self._former_ids.append(str(self))
+        former = str(self)
         self.pool_size = max(0, size)
+        # Each name once, the last one at the end: a pool that fits its work changes for months.
+        self._former_ids = [
+            name for name in self._former_ids if name not in (former, str(self))
+        ] + [former]
         # Whoever asks for more or fewer than the range holds has the last word.
         self.scale.include(self.pool_size)
         logger.info("The pool has %d minions now", self.pool_size)
@@ -433,9 +437,9 @@ class Khan:
             look.idle,
         )
         idle = [pid for pid, works in zip(active, busy, strict=True) if not works]
-        while self.pool_size > wanted:
+        for _ in range(self.pool_size - wanted):
             self._remove_minion(idle.pop() if idle else None)
-        while self.pool_size < wanted:
+        for _ in range(wanted - self.pool_size):
             self.add_minion()
 
     def _active(self) -> list[int]:
@@ -554,14 +558,15 @@ class Khan:
             hand = Hand(pid, number)
             if told == DONE:
                 self._deadlines.pop(hand, None)
-            elif pid not in self._workers:
-                continue
-            elif told == IDLE and self._waker:
-                self._waker.idle(hand)
-            elif told == BUSY and self._waker:
-                self._waker.busy(hand)
-            else:
+            elif told in (IDLE, BUSY):
+                self._note_wait(hand, told == IDLE)
+            elif pid in self._workers:
                 self._deadlines[hand] = time.monotonic() + told + ALARM_MARGIN
+
+    def _note_wait(self, hand: Hand, idle: bool) -> None:
+        if self._waker and hand.pid in self._workers:
+            note = self._waker.idle if idle else self._waker.busy
+            note(hand)
 
     def _keep_time(self) -> None:
         """Kill what is over its time, and give a sign of life for everybody."""

@@ -1,0 +1,55 @@
+"""A Khan as an object: what he makes of reports and of his own changing name."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+
+from redis import Redis
+
+from pyres import ResQ
+from pyres.horde import Khan, Minion
+from pyres.process.reports import BUSY, DONE, IDLE
+
+
+def khan_with_a_minion(resq: ResQ) -> Khan:
+    """A Khan who takes this very process for his minion."""
+    khan = Khan("1..9", ["basic"], resq)
+    khan.setup_resq()
+    khan._workers = OrderedDict({os.getpid(): Minion(["basic"], resq)})
+    return khan
+
+
+def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
+    """A minion that went on to say that it waits, where nobody wakes it, was killed for it."""
+    khan = khan_with_a_minion(resq)
+
+    for told in (IDLE, BUSY, IDLE):
+        khan.reports.tell(told)
+    khan._hear()
+    assert khan._deadlines == {}
+
+    khan.reports.tell(5.0)
+    khan.reports.tell(IDLE, 1)
+    khan._hear()
+    assert list(khan._deadlines) == [(os.getpid(), 0)]
+
+    khan.reports.tell(DONE)
+    khan._hear()
+    assert khan._deadlines == {}
+
+
+def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
+    resq: ResQ, redis: Redis
+) -> None:
+    khan = khan_with_a_minion(resq)
+    first = str(khan)
+
+    for size in [2, 3, 4, 3, 2] * 50:
+        khan._resize(size)
+
+    assert len(khan._former_ids) == len(set(khan._former_ids)) == 3
+    assert redis.smembers("resque:khans") == {str(khan).encode()}
+    redis.rpush(f"resque:khan:{first}", "SHUTDOWN")
+    khan._take_commands()
+    assert khan._shutdown
