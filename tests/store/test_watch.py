@@ -79,8 +79,9 @@ def test_a_connection_that_was_cut_is_made_anew(lookout: Lookout, redis: Redis) 
     assert is_told(lookout)
 
 
-def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(server: Server) -> None:
-    redis = server.client()
+def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(
+    server: Server, redis: Redis
+) -> None:
     with Proxy(server.port) as proxy:
         for passed in range(4):
             redis.flushall()
