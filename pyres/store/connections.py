@@ -60,9 +60,9 @@ class _Judging:
                 raise
             # Behind one name a failover leaves this connection with what is a replica now.
             self.disconnect()  # type: ignore[attr-defined]
-            if judged is None:
-                raise
-            raise judged from error
+            # A plain ResponseError redis-py would keep until it has read the rest of a transaction,
+            # of which there is none any more; and so would tell of a lost connection only.
+            raise judged or CannotWriteNow(str(error)) from error
 
     def _judged(self, error: ResponseError) -> Exception | None:
         """What it means, when that is not what redis-py says."""

@@ -268,3 +268,21 @@ def test_a_connection_to_what_became_a_replica_is_not_used_again(own_server: Ser
 
     assert client.client_id() != first
     client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+def test_a_refusal_in_the_midst_of_several_commands_is_told_as_what_it_is(
+    own_server: Server, transaction: bool
+) -> None:
+    own_server.client().config_set("maxmemory", 1)
+    client = connect(DSN.parse(own_server.dsn))
+    pipe = client.pipeline(transaction=transaction)
+    for number in range(3):
+        pipe.rpush("k", number)
+
+    with pytest.raises(ConnectionLost, match="maxmemory"):
+        pipe.execute()
+
+    own_server.client().config_set("maxmemory", 0)
+    assert client.exists("k") == 0
+    client.connection_pool.disconnect()
