@@ -37,6 +37,9 @@ from pyres.waking import Lookout
 
 logger = logging.getLogger(__name__)
 
+#: How often a minion that stops tries to write what must be written.
+LAST_TRIES = 3
+
 
 class Minion(Performer):
     """One process that takes and performs jobs, one after the other. From pyres 1.5.
@@ -212,7 +215,7 @@ class Minion(Performer):
             while not self._shutdown:
                 self._turn(interval)
         finally:
-            self._patiently(self._leave)
+            self._patiently(self._leave, always=True)
 
     def _work_with_many_hands(self, interval: float) -> None:
         """Each hand in a greenlet of its own, until all have stopped."""
@@ -344,9 +347,10 @@ class Minion(Performer):
         self._settle_up()
         self.unregister_minion()
 
-    def _gives_up(self, always: bool) -> bool:
-        # A minion that stops waits for nothing: what is in its hand Khan records.
-        return self._shutdown
+    def _gives_up(self, always: bool, tries: int) -> bool:
+        # A connection that was cut is made anew; but for a server that is gone a minion that stops
+        # does not wait: what is in its hand Khan records.
+        return self._shutdown and (not always or tries >= LAST_TRIES)
 
     def _beat(self) -> None:
         if self.number:

@@ -381,14 +381,15 @@ class Performer:
 
         Gives up, with None, once a shutdown is asked for; `always`: only when that is urgent.
         """
-        pause = FIRST_PAUSE
+        pause, tries = FIRST_PAUSE, 0
         while True:
+            tries += 1
             try:
                 return act()
             except ConnectionLost as error:
                 if isinstance(error, RefusedError) and self._next_beat == 0:
                     raise
-                if self._gives_up(always):
+                if self._gives_up(always, tries):
                     logger.error(
                         "Redis is gone (%s) while stopping; what is in hand stays recorded there",
                         error,
@@ -399,7 +400,7 @@ class Performer:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._next_beat = min(self._next_beat, 1.0)
 
-    def _gives_up(self, always: bool) -> bool:
+    def _gives_up(self, always: bool, tries: int) -> bool:
         return self._shutdown and not always
 
     def _beat_if_due(self) -> None:

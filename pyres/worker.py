@@ -250,7 +250,7 @@ class Worker(Performer):
     def _stops(self) -> bool:
         return self._shutdown or self._paused
 
-    def _gives_up(self, always: bool) -> bool:
+    def _gives_up(self, always: bool, tries: int) -> bool:
         if not always:
             return self._shutdown
         # What must be written is waited for as long as a job would be; then its hand, which still

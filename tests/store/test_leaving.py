@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
-from pyres.horde import Minion
+from pyres.minion import LAST_TRIES, Minion
 from pyres.performer import Performer
 from pyres.store import scripts
 from pyres.worker import Worker
@@ -69,13 +69,14 @@ def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
     resq.enqueue(NoopJob, 1)
     job = minion._take()
     assert job is not None
-    proxy.lose_request(b"EVALSHA")
+    for _ in range(LAST_TRIES):
+        proxy.lose_request(b"EVALSHA")
     minion._shutdown = True
 
     minion._patiently(lambda: minion._put_back(job), always=True)
     minion._patiently(minion._leave)
 
-    assert proxy.cuts == 1
+    assert proxy.cuts == LAST_TRIES
     assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
     assert nothing_is_held(redis, minion)
 
@@ -97,3 +98,22 @@ def test_a_job_for_which_no_process_can_be_had_is_a_failure(
     assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
     assert nothing_is_held(redis, worker)
     assert redis.keys("resque:worker*") == []
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_minion_that_stops_still_counts_its_last_job_over_a_cut_connection(
+    reached: bool, minion: Minion, proxy: Proxy, redis: Redis
+) -> None:
+    """It gave up at once, and Khan made a failure of a job that was done."""
+    minion.resq.enqueue(NoopJob)
+    minion.register_minion()
+    assert minion.reserve(timeout=0)
+    minion._finished = minion._shutdown = True
+    (proxy.lose_reply if reached else proxy.lose_request)(b"EVALSHA")
+
+    minion._patiently(minion._leave, always=True)
+
+    assert proxy.cuts == 1
+    assert redis.get("resque:stat:processed") == b"1"
+    assert not redis.exists("resque:workers", "resque:minions", "resque:failed")
+    assert not redis.keys("resque:worker:*")
