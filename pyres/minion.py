@@ -7,6 +7,7 @@ next.
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import logging
 import os
@@ -36,6 +37,10 @@ from pyres.registry import HEARTBEAT
 from pyres.waking import Lookout
 
 logger = logging.getLogger(__name__)
+
+#: Jobs between two looks for young garbage. Small jobs leave so few objects behind that the
+#: interpreter's own look comes after hundreds of them, and a socket may hang in each.
+COLLECT_EVERY = 50
 
 #: How often a minion that stops tries to write what must be written.
 LAST_TRIES = 3
@@ -291,6 +296,8 @@ class Minion(Performer):
             self._told = None
             self._tell(DONE)
         first._jobs_done += 1
+        if first._jobs_done % COLLECT_EVERY == 0:
+            gc.collect(1)
         if first._is_spent():
             self._stop_all()
 

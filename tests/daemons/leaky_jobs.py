@@ -1,0 +1,32 @@
+"""Jobs that leave something behind in their process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from tests.jobs import TestJob
+
+_hoard: list[bytes] = []
+
+
+class LeakJob(TestJob):
+    """Forgets two sockets in a cycle, which only the collector of garbage finds; tells how many
+    descriptors are open.
+    """
+
+    @classmethod
+    def perform(cls) -> None:
+        cycle: list[Any] = [*socket.socketpair()]
+        cycle.append(cycle)
+        cls.echo(len(os.listdir("/proc/self/fd")))
+
+
+class HoardJob(TestJob):
+    """Keeps 50 MB for good, and tells where."""
+
+    @classmethod
+    def perform(cls) -> None:
+        _hoard.append(b"x" * 50_000_000)
+        cls.echo(os.getpid())
