@@ -25,6 +25,13 @@ def hooks(target: Any, prefix: str) -> list[Callable[..., Any]]:
     return [getattr(target, name) for name in _names(target, prefix)]
 
 
+@functools.cache
+def hookless(target: Any) -> bool:
+    """Whether nothing is to be called around the job, as with most: one look in place of four."""
+    around = (_names(target, prefix) for prefix in PREFIXES[:3])
+    return not any(around) and not any(hasattr(target, name) for name in WITH_METADATA)
+
+
 def allow(target: Any, prefix: str, args: Any) -> bool:
     """Run every such hook; whether none of them returned exactly False (Resque's veto)."""
     return all([hook(*args) is not False for hook in hooks(target, prefix)])
@@ -40,3 +47,4 @@ def learn(target: Any) -> None:
     """
     for prefix in PREFIXES:
         _names(target, prefix)
+    hookless(target)

@@ -15,9 +15,12 @@ from typing import Any
 from pyres import decorators, failure, loading, payload, retrying, unique
 from pyres.client import ResQ
 from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError, UnencodableError
-from pyres.hooks import hooks
+from pyres.hooks import hookless, hooks
 
 logger = logging.getLogger(__name__)
+
+#: What an argument may be that the job's code could change in place.
+_CHANGEABLE = (list, dict)
 
 
 class Job:
@@ -87,8 +90,11 @@ class Job:
         """The arguments for the job's code, which may change them: those that are recorded, tried
         again and known as unique stay as they were enqueued.
         """
-        changeable = any(isinstance(arg, list | dict) for arg in self.args)
-        return copy.deepcopy(self.args) if changeable else list(self.args)
+        args = self.args
+        for arg in args:
+            if isinstance(arg, _CHANGEABLE):
+                return copy.deepcopy(args)
+        return list(args)
 
     def load(self) -> Any:
         """The class or function that the payload names, imported now if it was not.
@@ -122,16 +128,22 @@ class Job:
         A failure that is retried later returns None; one that is not raises what the job raised.
         """
         target = self.load()
-        metadata: dict[str, Any] = {"args": self._own_args(), "failed": False}
-        if self.enqueue_timestamp:
-            metadata["enqueue_timestamp"] = self.enqueue_timestamp
-        metadata["perform_timestamp"] = self.resq._current_time().timestamp()
+        metadata: dict[str, Any] = {"args": self._own_args()}
+        if not hookless(target):
+            self._describe(metadata)
         self._release(target, "start")
         _lend(target, self.resq)
         try:
             return self._perform(target, metadata)
         finally:
             _take_back(target)
+
+    def _describe(self, metadata: dict[str, Any]) -> None:
+        """What pyres 1.5's hooks are told beside the arguments."""
+        metadata["failed"] = False
+        if self.enqueue_timestamp:
+            metadata["enqueue_timestamp"] = self.enqueue_timestamp
+        metadata["perform_timestamp"] = self.resq._current_time().timestamp()
 
     def _perform(self, target: Any, metadata: dict[str, Any]) -> Any:
         try:
@@ -165,6 +177,8 @@ class Job:
 
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
         args = metadata["args"]
+        if hookless(target):
+            return target.perform(*args)
         before = getattr(target, "before_perform", None)
         if before:
             before(metadata)
