@@ -324,7 +324,8 @@ class Minion(Performer):
         return seconds
 
     def _wait(self, interval: float) -> None:
-        self._title(f"waiting for job on: [{','.join(self._queue_list.names)}]")
+        waits = f"waiting for job on: [{','.join(self._queue_list.names)}]"
+        self._title("paused" if self.taker.paused else waits)
         if self._parent and not self._guarded:
             # No signal tells of a dead parent here, so it is looked for each second.
             interval = min(interval, 1.0)

@@ -9,8 +9,10 @@ import importlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from pyres import logs
@@ -584,12 +586,18 @@ def _run_web(options: argparse.Namespace) -> None:
     where = f"http://{options.host}:{options.port}{options.url_prefix}"
     logger.info("Listening on %s", where)
     set_title(web_title(f"listening on {where}"))
+    # What waitress waits in ends by an exception, and by nothing else.
+    Signals({signal.SIGTERM: _leave}).install()
     try:
         waitress.serve(app, host=options.host, port=options.port, threads=8, ident=None)
     except OSError as error:
         raise BadOptionError(
             f"cannot listen on {options.host}:{options.port}: {error.strerror or error}"
         ) from None
+
+
+def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_OK)
 
 
 def _web_modules() -> list[Any]:

@@ -10,7 +10,7 @@ from redis import Redis
 
 from pyres import ResQ
 from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
-from tests.servers import Daemons, Server, until
+from tests.servers import Daemons, Server, title_of, until
 
 COMMANDS = [["pyres_worker"], ["pyres_manager", "--pool", "3"]]
 
@@ -117,10 +117,18 @@ def test_a_server_that_cannot_tell_is_said_and_paused_for(
         resq = ResQ(old.dsn)
         resq.enqueue(EchoJob, 1)
 
-        until(lambda: old.client(protocol=2).llen(ECHOED) == 1)
+        until(lambda: resq.redis.llen(ECHOED) == 1)
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
         resq.close()
+
+
+def test_a_paused_minion_says_so(run_daemon: Daemons, redis: Redis) -> None:
+    redis.set("resque:pause-all-workers", "true")
+    daemon = run_daemon("pyres_manager", "--queues", "basic", "--watch-pop")
+    until(lambda: redis.scard("resque:minions") == 1)
+
+    until(lambda: ": paused" in title_of(daemon.children()[0]))
 
 
 def test_two_ways_to_wait_are_a_mistake(run_daemon: Daemons) -> None:
@@ -138,14 +146,17 @@ def test_a_watcher_outlives_its_server(command: list[str], run_daemon: Daemons) 
         daemon = run_daemon(
             *command, *wait, "--queues", "basic", "--dsn", server.dsn, "--watch-pop"
         )
-        until(lambda: watches(server.client()))
+        redis, resq = server.client(), ResQ(server.dsn)
+        until(lambda: watches(redis))
 
         server.kill()
         daemon.until_output("Redis is gone")
         server.restart()
-        until(lambda: watches(server.client()), timeout=40)
-        ResQ(server.dsn).enqueue(EchoJob, "after")
+        redis = server.client()
+        until(lambda: watches(redis), timeout=40)
+        resq.enqueue(EchoJob, "after")
 
-        until(lambda: server.client().llen(ECHOED) == 1)
+        until(lambda: redis.llen(ECHOED) == 1)
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
+        resq.close()

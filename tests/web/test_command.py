@@ -35,6 +35,7 @@ def test_it_serves_and_warns_of_a_public_address_without_a_password(tmp_path, ds
         finally:
             process.terminate()
 
+    assert process.returncode == 0
     assert ("nobody is asked for a password" in log.read_text()) == warned
 
 
