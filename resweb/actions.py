@@ -42,6 +42,10 @@ def delete_one(server: Server, record: str) -> int:
     return failure.delete(server.resq, raw) or RedisMultiQueueBackend.delete(server.resq, raw)
 
 
+#: What ends a task early, and is shown.
+FAULTS: tuple[type[Exception], ...] = (*DOWN, PyresError)
+
+
 class Task:
     """One action on many failures; lives as long as the app, not as the tab."""
 
@@ -64,7 +68,7 @@ class Task:
         try:
             for server in self._servers:
                 self._work(server)
-        except (*DOWN, PyresError) as error:
+        except FAULTS as error:
             self.error = f"{type(error).__name__}: {error}"[:300]
         finally:
             self.running = False

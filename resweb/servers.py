@@ -14,6 +14,9 @@ from pyres.inspector import DOWN, Inspector
 #: Seconds until a server that says nothing counts as down for this page.
 TIMEOUT = 2.0
 
+#: How a server does not answer: it is gone, or it hangs.
+NO_ANSWER: tuple[type[Exception], ...] = (*DOWN, TimeoutError)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
@@ -70,7 +73,7 @@ class Servers:
         for server, future in waiting:
             try:
                 answers.append(Answer(server, future.result(TIMEOUT * 3)))
-            except (*DOWN, TimeoutError) as error:
+            except NO_ANSWER as error:
                 answers.append(Answer(server, error=f"{type(error).__name__}: {error}"[:300]))
         return answers
 

@@ -39,9 +39,44 @@ def test_it_serves_and_warns_of_a_public_address_without_a_password(tmp_path, ds
     assert ("nobody is asked for a password" in log.read_text()) == warned
 
 
+RECORD = '{"queue":"mail","payload":{"class":"M","args":[%d]},"exception":"E","error":"%s"}'
+
+
+@pytest.mark.parametrize(("chosen", "count"), [({}, 40_000), ({"text": "wanted"}, 5_000)])
+def test_a_page_killed_in_the_middle_of_a_retry_of_all_lost_and_doubled_none(
+    tmp_path, dsn, redis, chosen, count
+):
+    """Each record moves whole, so the same button goes on with those that are left."""
+    for start in range(0, count, 5_000):
+        records = (RECORD % (n, "wanted") for n in range(start, start + 5_000))
+        redis.rpush("resque:failed", *records)
+    left = count
+    for times in range(2):
+        port, log = free_port(), tmp_path / f"log{times}"
+        command = [*COMMAND, "--port", str(port), "--dsn", dsn, "-f", str(log)]
+        with subprocess.Popen(command, env=ENVIRONMENT) as process:
+            try:
+                until(lambda: log.exists() and "Listening" in log.read_text(), 30)  # noqa: B023
+                visitor = Visitor(f"http://127.0.0.1:{port}")
+                until(lambda: _answers(visitor), 30)  # noqa: B023
+                visitor.press("/failed/retry_all", **chosen)
+                until(lambda: redis.llen("resque:failed") < left, 60)  # noqa: B023
+                if times:
+                    until(lambda: not redis.llen("resque:failed"), 120)
+            finally:
+                process.kill()
+        left = redis.llen("resque:failed")
+        if not times:
+            assert 0 < left < count
+            assert redis.llen("resque:queue:mail") == count - left
+
+    jobs = redis.lrange("resque:queue:mail", 0, -1)
+    assert len(jobs) == len(set(jobs)) == count
+
+
 def _answers(visitor: Visitor) -> bool:
     try:
-        return "main" in visitor.get("/overview")
+        return "Overview" in visitor.get("/overview")
     except OSError:
         return False
 

@@ -68,6 +68,27 @@ def test_a_server_that_is_down_is_told_and_the_others_stay(serve, resq):
     assert 'resque_up{server="gone"} 0.0' in visitor.get("/metrics")
 
 
+def test_a_server_that_hangs_is_told_and_keeps_no_page_from_the_others(serve, resq, own_server):
+    """It takes connections, as the kernel does for it, and never answers."""
+    resq.push("mail", {"class": "A", "args": []})
+    app = create_app([f"up={resq.dsn}", f"hung={own_server.dsn}"], sample=False)
+    visitor = Visitor(serve(app))
+    assert "hung is down" not in visitor.get("/overview")
+    own_server.pause()
+
+    try:
+        pages = [visitor.get(path) for path in ("/overview", "/queues/", "/failed/", "/metrics")]
+        answer = visitor.json("/api/overview")
+    finally:
+        own_server.resume()
+
+    assert "hung is down" in pages[0]
+    assert ">mail<" in pages[0]
+    assert 'resque_up{server="hung"} 0.0' in pages[3]
+    assert [row["name"] for row in answer["queues"]] == ["mail"]
+    assert "hung is down" not in visitor.get("/overview")
+
+
 def test_every_tab_of_an_empty_server_shows(visitor):
     for path in TABS:
         visitor.get(path)
