@@ -26,7 +26,7 @@ from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Per
 from pyres.process import title
 from pyres.process.children import Children, Exit
 from pyres.process.native import is_patched
-from pyres.process.reports import BUSY, DONE, IDLE, Bell, Reports
+from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, held_job
@@ -122,6 +122,7 @@ class Khan:
         self._deadlines: dict[Hand, float] = {}
         self._undertakers: dict[int, tuple[str, BaseException, float]] = {}
         self._dead: list[tuple[str, BaseException]] = []
+        self._finished_before = 0
         self._quick_deaths = 0
         self._spawn_after = 0.0
         self._next_beat = 0.0
@@ -272,7 +273,8 @@ class Khan:
         """Wait for what there is to do; meanwhile wake minions for jobs that come."""
         signalled = False
         while not signalled:
-            if self._waker:
+            if self._waker and not self._reach(self._tend_waker):
+                # One connection that was cut: this opens it again, before a push is missed.
                 self._reach(self._tend_waker)
             left = self._patience()
             if left <= 0:
@@ -303,6 +305,8 @@ class Khan:
             ends.append(self._spawn_after)
         if self._waker and (until := self._waker.until()) is not None:
             ends.append(until)
+        if not self._redis_lost:
+            ends.append(self._next_beat)
         return max(0.0, min(ends) - now)
 
     def _reach(self, act: Callable[[], Any], firmly: bool = False) -> bool:
@@ -421,8 +425,7 @@ class Khan:
         greenlets = self._minion_options.get("greenlets", 1)
         # A minion is idle when all of its hands are.
         busy = [any(hands[n : n + greenlets]) for n in range(0, len(hands), greenlets)]
-        finished = sum(store.stats.get_many([f"processed:{worker_id}" for worker_id in ids]))
-        look = Look(waiting, finished, busy.count(False))
+        look = Look(waiting, self._finished(), busy.count(False))
         now = time.monotonic()
         wanted = self.scale.size(self.pool_size, look, now)
         if wanted == self.pool_size:
@@ -441,6 +444,14 @@ class Khan:
             self._remove_minion(idle.pop() if idle else None)
         for _ in range(wanted - self.pool_size):
             self.add_minion()
+
+    def _finished(self) -> int:
+        """How many jobs this pool has ever finished: a minion that ends takes its counter along,
+        and tells it before.
+        """
+        ids = [worker_id for minion in self._workers.values() for worker_id in minion.ids]
+        counts = self.resq.store.stats.get_many([f"processed:{worker_id}" for worker_id in ids])
+        return self._finished_before + sum(counts)
 
     def _active(self) -> list[int]:
         return [pid for pid, minion in self._workers.items() if not minion.retiring]
@@ -556,7 +567,9 @@ class Khan:
         """Note what the minions report."""
         for pid, number, told in self.reports.hear():
             hand = Hand(pid, number)
-            if told == DONE:
+            if number == WHOLE:
+                self._finished_before += int(told)
+            elif told == DONE:
                 self._deadlines.pop(hand, None)
             elif told in (IDLE, BUSY):
                 self._note_wait(hand, told == IDLE)

@@ -31,7 +31,7 @@ from pyres.process.children import (
     send,
 )
 from pyres.process.green import GreenSignals, green_alarm, run_together
-from pyres.process.reports import BUSY, DONE, IDLE, Bell, Reports
+from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals
 from pyres.registry import HEARTBEAT
 from pyres.waking import Lookout
@@ -209,6 +209,8 @@ class Minion(Performer):
         else:
             self._begin()
             self._work_until_told(wait)
+        if self.reports:
+            self.reports.tell(self._jobs_done, WHOLE)
         logger.info("Minion %s has stopped", self.pid)
 
     def _begin(self) -> None:

@@ -13,6 +13,9 @@ from pyres.process.native import close
 #: waits no more.
 DONE, IDLE, BUSY = -1.0, -2.0, -3.0
 
+#: In place of a hand: the child ends, and what follows is how many jobs it has finished.
+WHOLE = -1
+
 
 class _Pipe:
     """Records of one layout, written whole; nobody ever waits for the other end."""

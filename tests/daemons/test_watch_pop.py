@@ -123,6 +123,23 @@ def test_a_server_that_cannot_tell_is_said_and_paused_for(
         resq.close()
 
 
+@pytest.mark.parametrize("queues", ["basic", "*"])
+def test_a_lookout_whose_connection_is_cut_looks_again_at_once(
+    queues: str, run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    options = ["--pool", "2", "--minions_interval", "600", "--interval", "600"]
+    run_daemon("pyres_manager", *options, "--queues", queues, "--watch-pop")
+    until(lambda: redis.scard("resque:minions") == 2 and watches(redis))
+
+    for number in range(3):
+        (lookout,) = [c["id"] for c in redis.client_list() if c["flags"].count("t")]
+        redis.client_kill_filter(_id=lookout)
+        resq.enqueue(EchoJob, number)
+
+        # Neither Khan nor a minion would look by itself for ten minutes.
+        until(lambda: redis.llen(ECHOED) == number + 1 and watches(redis))  # noqa: B023
+
+
 def test_a_paused_minion_says_so(run_daemon: Daemons, redis: Redis) -> None:
     redis.set("resque:pause-all-workers", "true")
     daemon = run_daemon("pyres_manager", "--queues", "basic", "--watch-pop")

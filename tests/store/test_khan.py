@@ -9,7 +9,7 @@ from redis import Redis
 
 from pyres import ResQ
 from pyres.horde import Khan, Minion
-from pyres.process.reports import BUSY, DONE, IDLE
+from pyres.process.reports import BUSY, DONE, IDLE, WHOLE
 
 
 def khan_with_a_minion(resq: ResQ) -> Khan:
@@ -53,3 +53,19 @@ def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
     redis.rpush(f"resque:khan:{first}", "SHUTDOWN")
     khan._take_commands()
     assert khan._shutdown
+
+
+def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
+    resq: ResQ, redis: Redis
+) -> None:
+    """With --max-jobs each took its counter along, and the pool grew for jobs that did not wait."""
+    khan = khan_with_a_minion(resq)
+    (minion,) = khan._workers.values()
+    redis.set(f"resque:stat:processed:{minion}", 7)
+    assert khan._finished() == 7
+
+    khan.reports.tell(5, WHOLE)
+    khan._hear()
+
+    assert khan._finished() == 12
+    assert khan._deadlines == {}
