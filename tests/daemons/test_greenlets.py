@@ -214,3 +214,45 @@ def test_without_gevent_one_line_says_which_extra_to_install(
 def test_a_khan_refuses_greenlets_on_sockets_that_block() -> None:
     with pytest.raises(BadOptionError, match="patch_all"):
         Khan(1, ["basic"], greenlets=5)
+
+
+def test_a_minion_of_many_hands_is_replaced_after_its_jobs_and_loses_none(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(3, "--max-jobs", "10", "--watch-pop")
+
+    resq.enqueue_many([(EchoJob, number) for number in range(60)])
+
+    until(lambda: redis.llen(ECHOED) == 60, timeout=40)
+    assert len(set(redis.lrange(ECHOED, 0, -1))) == 60
+    until(lambda: redis.scard("resque:minions") == 3)
+    end(daemon, redis)
+    assert redis.get("resque:stat:processed") == b"60"
+
+
+def test_signals_change_and_renew_a_pool_of_many_hands(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(3)
+    first = redis.smembers("resque:minions")
+
+    daemon.send(signal.SIGUSR2)
+    until(lambda: redis.scard("resque:minions") == 6)
+    daemon.send(signal.SIGTTOU)
+    until(lambda: redis.smembers("resque:minions") == first)
+    daemon.send(signal.SIGHUP)
+    until(
+        lambda: redis.scard("resque:minions") == 3 and not redis.smembers("resque:minions") & first
+    )
+    resq.enqueue(EchoJob, "new")
+    until(lambda: redis.llen(ECHOED) == 1)
+    end(daemon, redis)
+
+
+def test_a_job_may_use_greenlets_of_its_own(start: Start, resq: ResQ, redis: Redis) -> None:
+    daemon = start(2)
+
+    resq.enqueue_to("basic", "tests.daemons.green.GreenJob", 20)
+
+    assert until(lambda: redis.lrange(ECHOED, 0, -1)) == [b"[20]"]
+    end(daemon, redis)
