@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import _thread
 import contextlib
 import os
 import signal
@@ -48,6 +49,8 @@ class Signals:
         self._former_wakeup = -1
         #: Whether a signal ended the last wait().
         self.signalled = False
+        #: What came while the handlers were out of the way; None while they are in place.
+        self._kept: list[tuple[int, FrameType | None]] | None = None
 
     @property
     def installed(self) -> bool:
@@ -98,18 +101,33 @@ class Signals:
         signal.set_wakeup_fd(wakeup)
         for signum, handler in self._former.items():
             _set_handler(signum, _signal.SIG_DFL if handler is None else handler)
-        self._former = {}
+        self._former, self._kept = {}, None
         for end in self._pipe:
             close(end)
         self._pipe = None
 
     def hold(self) -> set[int]:
         """Hold the handled signals back; returns what release() wants."""
+        # The mask is one thread's. A signal then goes to another one, if there is any, and its
+        # handler would be called here all the same.
+        if self._pipe and _thread._count():
+            self._kept = kept = []
+            for signum in self._callable():
+                _set_handler(signum, lambda signum, frame: kept.append((signum, frame)))
         return set(_sigmask(signal.SIG_BLOCK, self.handlers))
 
     def release(self, former: set[int]) -> None:
         """Let the held signals come."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            for signum, handler in self._callable().items():
+                _set_handler(signum, handler)
         _sigmask(signal.SIG_SETMASK, former)
+        for signum, frame in kept or ():
+            self._callable()[signum](signum, frame)
+
+    def _callable(self) -> dict[int, Callable[[int, FrameType | None], Any]]:
+        return {signum: found for signum, found in self.handlers.items() if callable(found)}
 
     def ring(self) -> None:
         """End the wait, or the next one, as a signal would."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,14 +75,29 @@ def test_a_wait_tells_what_can_be_read(signals: Signals) -> None:
     os.close(writer)
 
 
-def test_held_signals_come_at_the_end(signals: Signals) -> None:
+@pytest.mark.parametrize("others", [0, 3])
+def test_held_signals_come_at_the_end(others: int) -> None:
+    """Also where the kernel gives them to another thread than the one that holds them back."""
     seen: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda signum, frame: seen.append(signum))
+    signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait) for _ in range(others)]
+    for thread in threads:
+        thread.start()
+    signals.install()
 
-    former = signals.hold()
-    os.kill(os.getpid(), signal.SIGUSR1)
-    assert seen == []
-    signals.release(former)
+    try:
+        former = signals.hold()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if others:
+            assert signals.sleep(60), "no thread got it"
+        assert seen == []
+        signals.release(former)
+    finally:
+        signals.restore()
+        end.set()
+        for thread in threads:
+            thread.join()
 
     assert seen == [signal.SIGUSR1]
 
