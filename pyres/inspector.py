@@ -8,16 +8,20 @@ import contextlib
 import dataclasses
 import email.utils
 import hashlib
+import heapq
+import itertools
+import math
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from pyres import json_parser, payload
 from pyres.client import ResQ
-from pyres.exceptions import BadDSNError, PyresError, UndecodableError
-from pyres.failure.redis import shown
+from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
+from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry
 from pyres.store import ConnectionLost, ResponseError
 
@@ -33,11 +37,21 @@ DIGEST = "sha256:"
 #: Failure records that a filter looks at for one page.
 LOOKED_AT = 20_000
 
+#: Failure records whose kinds are counted.
+NEWEST = 200
+
+#: Failure records that are looked at for the one of a URL.
+SEARCHED = 200_000
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueRow:
+    """By its `handle` (see handle()) an action finds a queue, worker, key and the like again."""
+
     name: str
     size: int
+    handle: str
+    oldest: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,11 +84,16 @@ class WorkerRow:
     args: str
     run_at: float | None
     minion: bool
+    handle: str
+    queue_handle: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A failure record; by `record` (see mark()) an action finds it again."""
+    """A failure record; by `record` (see mark()) an action finds it again.
+
+    It stands in the list `of` at `index` from the head; list and `digest` name it for good.
+    """
 
     queue: str
     klass: str
@@ -87,6 +106,9 @@ class FailureRow:
     failed_at_text: str
     retried_at: str
     record: str
+    of: str = ""
+    index: int = 0
+    digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,6 +136,7 @@ class KhanRow:
     host: str
     pid: str
     pool: str
+    handle: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +144,7 @@ class KeyRow:
     name: str
     kind: str
     size: int
+    handle: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,28 +161,6 @@ class Stats:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FailureFilter:
-    """Which failures; an empty field matches all."""
-
-    queue: str = ""
-    klass: str = ""
-    exception: str = ""
-    text: str = ""
-
-    def __bool__(self) -> bool:
-        return any((self.queue, self.klass, self.exception, self.text))
-
-    def matches(self, row: FailureRow, raw: bytes) -> bool:
-        """Whether a record is meant; `text` is looked for in its bytes and its message."""
-        return (
-            self.queue in ("", row.queue)
-            and self.klass in ("", row.klass)
-            and self.exception in ("", row.exception)
-            and (not self.text or self.text.encode() in raw or self.text in row.error)
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Page:
     """Some rows; `following` is where the next page starts, or None."""
 
@@ -168,6 +170,36 @@ class Page:
     following: int | None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailurePage:
+    """Failures, newest first. A position is an index in each list, from which on down is to be
+    read: what comes in later does not move it.
+
+    `positions` has one more than rows: before the first, and after each; `end` is after all that
+    was looked at, and `horizon` is when the last of those failed.
+    """
+
+    rows: list[FailureRow]
+    positions: list[dict[str, int]]
+    end: dict[str, int]
+    total: int
+    horizon: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is no more to look at."""
+        return not any(self.end.values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailureKinds:
+    """How often each class and exception is among some failures, and how many were retried."""
+
+    classes: dict[str, int]
+    exceptions: dict[str, int]
+    retried: int
+
+
 class Inspector:
     """Answers what is there now. Raises what is in DOWN when the server cannot be asked."""
 
@@ -175,19 +207,21 @@ class Inspector:
         self.resq = resq
         self._store = resq.store
 
-    def queues(self) -> list[QueueRow]:
-        """Every queue with its size, by name."""
-        return [QueueRow(_plain(name), size) for name, size in self._store.queues.sizes().items()]
+    def queues(self, oldest: bool = False) -> list[QueueRow]:
+        """Every queue with its size, by name; if wanted, when the job at its head was enqueued,
+        where it says so.
+        """
+        sizes = self._store.queues.sizes()
+        heads = self._store.queues.heads(list(sizes)) if oldest else {}
+        return [
+            QueueRow(plain(name), size, handle(name), _enqueued(heads.get(name)))
+            for name, size in sizes.items()
+        ]
 
     def queue_page(self, name: str, start: int, count: int) -> Page:
         """Jobs of a queue, oldest first."""
         raws = self._store.queues.peek(name, start, count)
         return _page([_job(raw) for raw in raws], self._store.queues.size(name), start)
-
-    def oldest(self, name: str) -> float | None:
-        """When the job at the head of a queue was enqueued, where it says so."""
-        head = self._store.queues.peek(name, 0, 1)
-        return _job(head[0]).enqueued if head else None
 
     def workers(self) -> list[WorkerRow]:
         """Every registered worker and minion."""
@@ -217,7 +251,7 @@ class Inspector:
     def khans(self) -> list[KhanRow]:
         """Managers of minions, with their pools."""
         rows = [(khan, _split(khan)) for khan in self._store.workers.khan_ids()]
-        return [KhanRow(_plain(khan), *parts) for khan, parts in rows]
+        return [KhanRow(plain(khan), *parts, handle(khan)) for khan, parts in rows]
 
     def failure_lists(self) -> list[str]:
         """The lists that hold failures: Resque's one, and those of the multi-queue backend."""
@@ -225,26 +259,88 @@ class Inspector:
 
     def failure_count(self) -> int:
         """How many failure records there are."""
-        return sum(self._store.failed.count(name) for name in self.failure_lists())
+        return sum(self.failure_counts().values())
 
-    def failures_page(self, start: int, count: int, chosen: FailureFilter | None = None) -> Page:
-        """Failures, newest first; a filter looks at no more than LOOKED_AT records a page."""
+    def failure_counts(self) -> dict[str, int]:
+        """How many records each failure list holds."""
+        return self._store.failed.counts(self.failure_lists())
+
+    def failures_page(
+        self,
+        count: int,
+        chosen: FailureFilter | None = None,
+        position: Mapping[str, int] | None = None,
+        lists: Sequence[str] = (),
+    ) -> FailurePage:
+        """Up to `count` failures from a position on, or the newest; of these lists, or of all.
+
+        Several lists are merged by when each failed. A filter looks at no more than LOOKED_AT
+        records for one page.
+        """
         chosen = chosen or FailureFilter()
-        total = self.failure_count()
+        sizes = self.failure_counts()
+        sizes = {name: sizes.get(name, 0) for name in lists} if lists else sizes
+        given = position or {}
+        at = {name: min(size, given.get(name, size)) for name, size in sizes.items()}
         rows: list[FailureRow] = []
-        at = start
-        for raw in self._newest(start, min(total, start + (LOOKED_AT if chosen else count))):
-            row = _failure(raw)
-            at += 1
-            if chosen.matches(row, raw):
-                rows.append(row)
+        positions = [dict(at)]
+        horizon = math.inf
+        step = 100 if chosen else count
+        merged = heapq.merge(*(self._down(name, at[name], step) for name in at), key=_newest_first)
+        for _ in range(LOOKED_AT):
+            found = next(merged, None)
+            if found is None:
+                break
+            failed_at, name, index, raw = found
+            at[name], horizon = index, failed_at
+            if chosen.matches(raw):
+                rows.append(_failure(raw, name, index))
+                positions.append(dict(at))
                 if len(rows) == count:
                     break
-        return Page(rows, total, start, at if at < total else None)
+        return FailurePage(rows, positions, at, sum(sizes.values()), horizon)
+
+    def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
+        """What the newest NEWEST failures of these lists, or of all, are."""
+        names = list(lists) or self.failure_lists()
+        each = max(10, NEWEST // len(names))
+        classes: Counter[str] = Counter()
+        exceptions: Counter[str] = Counter()
+        retried = 0
+        for name, size in self._store.failed.counts(names).items():
+            for _, _, _, raw in itertools.islice(self._down(name, size, each), each):
+                record = shown(raw)
+                classes[_short(job_in(record["payload"])[0])] += 1
+                exceptions[_short(record["exception"] or "")] += 1
+                retried += bool(record.get("retried_at"))
+        return FailureKinds(dict(classes), dict(exceptions), retried)
+
+    def _down(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
+        """(when, list, index, record) below an index, the newest first."""
+        while start > 0:
+            low = max(0, start - step)
+            records = self._store.failed.page(low, start - low, name)
+            for offset in range(len(records) - 1, -1, -1):
+                raw = records[offset]
+                yield failed_at(raw), name, low + offset, raw
+            start = low
 
     def failure(self, record: bytes) -> FailureRow:
         """A raw record as a row."""
         return _failure(record)
+
+    def failure_at(self, name: str, digest: str, hint: int | None = None) -> FailureRow | None:
+        """The record of a list by its row's `digest`; None when it is gone, or not among the
+        SEARCHED that were looked at, from index `hint` on down or from the newest.
+
+        A record only ever moves down, when one before it is taken.
+        """
+        start = self._store.failed.count(name)
+        start = start if hint is None else min(start, hint + 1)
+        for _, _, index, raw in itertools.islice(self._down(name, start, 200), SEARCHED):
+            if digest_of(raw) == digest:
+                return _failure(raw, name, index)
+        return None
 
     def find_failure(self, marked: str) -> bytes | None:
         """The raw record that a row's `record` stands for, or None."""
@@ -262,19 +358,6 @@ class Inspector:
     def schedule_entry(self, name: str) -> Entry:
         """An entry of the schedule in Redis. Raises BadScheduleError where there is none."""
         return Entry.read(name, self.resq.get_schedule(name))
-
-    def _newest(self, start: int, end: int) -> Iterator[bytes]:
-        """Records start..end, counted from the newest of each list."""
-        passed = 0
-        for name in self.failure_lists():
-            size = self._store.failed.count(name)
-            low, high = max(start - passed, 0), min(end - passed, size)
-            passed += size
-            while low < high:
-                step = min(100, high - low)
-                page = self._store.failed.page(size - low - step, step, name)
-                yield from reversed(page)
-                low += step
 
     def delayed_page(self, start: int, count: int) -> Page:
         """Timestamps at which jobs wait, earliest first."""
@@ -320,12 +403,43 @@ class Inspector:
     def keys_page(self, cursor: int, count: int) -> tuple[int, list[KeyRow]]:
         """About `count` keys, and the cursor of the next page; 0 after the last."""
         after, rows = self._store.views.keys_page(cursor, count)
-        return after, [KeyRow(_plain(name), kind, size) for name, kind, size in rows]
+        return after, [KeyRow(plain(name), kind, size, handle(name)) for name, kind, size in rows]
 
-    def key(self, name: str, start: int, count: int) -> tuple[KeyRow, list[str]]:
-        """A key, and some of its elements as text."""
-        kind, size, found = self._store.views.key(name, start, count)
-        return KeyRow(_plain(name), kind, size), [_plain(value) for value in found]
+    def key(self, name: str, start: int, count: int) -> tuple[KeyRow, Page]:
+        """A key, and some of its elements as text; `start` is 0 or a page's `following`."""
+        found = self._store.views.key(name, start, count)
+        following = found.following or None
+        page = Page([plain(value) for value in found.elements], found.size, start, following)
+        return KeyRow(plain(name), found.kind, found.size, handle(name)), page
+
+
+#: What a name begins with that is spelt in base64, as one of those that no URL can hold.
+SPELT = "b64:"
+
+
+def handle(name: str) -> str:
+    """A name as a URL's path and a form can carry it back; most names are their own handle."""
+    plain_enough = not name.startswith(SPELT) and all(
+        piece not in ("", ".", "..") for piece in name.split("/")
+    )
+    try:
+        octets = name.encode()
+    except UnicodeEncodeError:
+        octets, plain_enough = name.encode("utf-8", "surrogateescape"), False
+    if plain_enough and name.isprintable():
+        return name
+    return SPELT + base64.urlsafe_b64encode(octets).decode()
+
+
+def name_of(given: str) -> str:
+    """The name that a handle stands for. Raises BadOptionError for one that stands for none."""
+    if not given.startswith(SPELT):
+        return given
+    try:
+        octets = base64.b64decode(given.removeprefix(SPELT), b"-_", validate=True)
+    except ValueError:
+        raise BadOptionError(f"{given[:100]!r} is no name: behind {SPELT} stands base64") from None
+    return octets.decode("utf-8", "surrogateescape")
 
 
 def _page(rows: list[Any], total: int, start: int) -> Page:
@@ -349,42 +463,26 @@ def _unmark(marked: str, among: Iterable[bytes]) -> bytes | None:
     return next((raw for raw in among if len(raw) > LONG and mark(raw) == marked), None)
 
 
-def _plain(value: object) -> str:
-    """Text that any output can hold: what was no UTF-8 shows as a mark."""
-    found = value if isinstance(value, str) else _dumped(value)
-    return found.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _dumped(value: object) -> str:
-    try:
-        return json_parser.dumps(value)
-    except (TypeError, ValueError):
-        return repr(value)
-
-
 def _short(value: object) -> str:
-    found = _plain(value)
+    found = plain(value)
     return found if len(found) <= LONG else f"{found[:LONG]}… ({len(found)} characters)"
+
+
+def _enqueued(raw: bytes | None) -> float | None:
+    return moment(payload.show(raw).get("enqueue_timestamp")) if raw else None
 
 
 def _job(raw: bytes) -> JobRow:
     item = payload.show(raw)
     klass, args = _of(item)
-    enqueued = item.get("enqueue_timestamp")
-    when = float(enqueued) if isinstance(enqueued, int | float) else None
+    when = moment(item.get("enqueue_timestamp"))
     readable = item.get("class") != payload.UNDECODABLE
-    return JobRow(klass, args, mark(raw), when, readable, _plain(item.get("queue") or ""))
+    return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""))
 
 
 def _of(item: object) -> tuple[str, str]:
-    """Class and arguments; of ActiveJob's wrapper those within."""
-    if not isinstance(item, dict):
-        return "<no job>", _short(item)
-    name, args = item.get("class", "<no class>"), item.get("args", [])
-    inner = args[0] if isinstance(args, list) and args and isinstance(args[0], dict) else {}
-    if isinstance(name, str) and name.endswith("::JobWrapper") and "job_class" in inner:
-        name, args = inner["job_class"], inner.get("arguments", [])
-    return _short(name), _short(args)
+    klass, args = job_in(item)
+    return _short(klass), _short(args)
 
 
 _HAND_NUMBER = re.compile(r",~\d+\Z")
@@ -392,7 +490,7 @@ _HAND_NUMBER = re.compile(r",~\d+\Z")
 
 def _split(worker_id: str) -> tuple[str, str, str]:
     """host, pid and the rest of an id."""
-    host, _, rest = _plain(worker_id).partition(":")
+    host, _, rest = plain(worker_id).partition(":")
     pid, _, more = rest.partition(":")
     # What comes behind the queues tells the hands of one process apart, and is no queue.
     return host, pid, _HAND_NUMBER.sub("", more)
@@ -405,20 +503,22 @@ def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow
     if standing.hand is not None:
         queue, klass, args, run_at = _hand(standing.hand)
     return WorkerRow(
-        _plain(worker_id),
+        plain(worker_id),
         host,
         pid,
         queues,
         "idle" if standing.hand is None else "working",
         moment(standing.started),
         moment(beat),
-        _plain(standing.processed or "0"),
-        _plain(standing.failed or "0"),
-        queue,
+        plain(standing.processed or "0"),
+        plain(standing.failed or "0"),
+        plain(queue),
         klass,
         args,
         run_at,
         minion,
+        handle(worker_id),
+        handle(queue) if queue else "",
     )
 
 
@@ -428,10 +528,33 @@ def _hand(raw: bytes) -> tuple[str, str, str, float | None]:
     except UndecodableError:
         return "", payload.UNDECODABLE, _short(raw.decode("utf-8", "replace")), None
     klass, args = _of(hand.get("payload"))
-    return _plain(hand.get("queue") or ""), klass, args, moment(hand.get("run_at"))
+    queue = hand.get("queue") or ""
+    queue = queue if isinstance(queue, str) else plain(queue)
+    return queue, klass, args, moment(hand.get("run_at"))
 
 
-def _failure(raw: bytes) -> FailureRow:
+_FAILED_AT = re.compile(rb'"failed_at": ?"([^"\\]{1,60})"')
+
+
+def failed_at(raw: bytes) -> float:
+    """When a record says it failed, found without reading all of it; one that does not say so is
+    taken for new, so that it does not hold up a list.
+    """
+    found = _FAILED_AT.search(raw)
+    when = moment(found[1].decode("utf-8", "replace")) if found else None
+    return math.inf if when is None else when
+
+
+def _newest_first(found: tuple[float, str, int, bytes]) -> float:
+    return -found[0]
+
+
+def digest_of(raw: bytes) -> str:
+    """Which record it is, short enough for a URL."""
+    return hashlib.sha256(raw).hexdigest()[:32]
+
+
+def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
     record = shown(raw)
     klass, args = _of(record["payload"])
     trace = record["backtrace"]
@@ -442,12 +565,15 @@ def _failure(raw: bytes) -> FailureRow:
         args,
         _short(record["exception"] or ""),
         _short(record["error"] or ""),
-        _short("\n".join(map(_plain, lines))),
+        _short("\n".join(map(plain, lines))),
         _short(record["worker"] or ""),
         moment(record["failed_at"]),
         _short(record["failed_at"] or ""),
         _short(record.get("retried_at") or ""),
         mark(raw),
+        name,
+        index,
+        digest_of(raw),
     )
 
 
@@ -457,9 +583,9 @@ def _entry(name: str, raw: bytes, last: str, now: int) -> ScheduleRow:
         entry = Entry.read(name, config)
         upcoming = float(entry.timing.next_after(now))
     except PyresError as error:
-        return ScheduleRow(_plain(name), "", "", "", "", "", moment(last), None, _short(str(error)))
+        return ScheduleRow(plain(name), "", "", "", "", "", moment(last), None, _short(str(error)))
     return ScheduleRow(
-        _plain(name),
+        plain(name),
         entry.klass,
         entry.queue or "",
         _short(entry.args),

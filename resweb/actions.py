@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyres import failure
 from pyres.exceptions import PyresError
-from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
-from pyres.inspector import DOWN, FailureFilter, FailureRow
+from pyres.failure.everywhere import EveryList, only
+from pyres.failure.records import FailureFilter
+from pyres.inspector import DOWN
 from resweb.servers import Server
 
 #: More failures than this are worked through behind the page, which shows how far it is.
@@ -30,20 +29,24 @@ def retry_one(server: Server, record: str) -> int:
     queue = server.inspector.failure(raw).queue
     if not queue:
         raise BadForm("this record names no queue, so it cannot be retried")
-    moved = failure.retry(server.resq, queue, raw)
-    return moved or RedisMultiQueueBackend.retry(server.resq, queue, raw)
+    return EveryList.retry(server.resq, queue, raw)
 
 
 def delete_one(server: Server, record: str) -> int:
     """Delete one record; 0 when it is gone."""
     raw = server.inspector.find_failure(record)
-    if raw is None:
-        return 0
-    return failure.delete(server.resq, raw) or RedisMultiQueueBackend.delete(server.resq, raw)
+    return 0 if raw is None else EveryList.delete(server.resq, raw)
 
 
 #: What ends a task early, and is shown.
 FAULTS: tuple[type[Exception], ...] = (*DOWN, PyresError)
+
+
+class Chosen(NamedTuple):
+    """Which failures a button means: those that match, in every list or in one."""
+
+    matching: FailureFilter
+    name: str = ""
 
 
 class Task:
@@ -51,54 +54,44 @@ class Task:
 
     numbers = itertools.count(1)
 
-    def __init__(self, kind: str, servers: list[Server], chosen: FailureFilter) -> None:
+    def __init__(self, kind: str, servers: list[Server], chosen: Chosen) -> None:
         self.number = next(self.numbers)
         self.kind = kind
-        self.total = sum(server.inspector.failure_count() for server in servers)
+        self._servers = servers
+        self._chosen = chosen
+        self._sizes = [self._size(server) for server in servers]
+        self.total = self.left = sum(self._sizes)
         self.done = 0
-        self.passed = 0
         self.error = ""
         self.running = True
         self.started = time.time()
-        self._servers = servers
-        self._chosen = chosen
+
+    def _size(self, server: Server) -> int:
+        counts = server.inspector.failure_counts()
+        return counts.get(self._chosen.name, 0) if self._chosen.name else sum(counts.values())
 
     def run(self) -> None:
-        """Work through all servers. Each record moves whole: cut short, the rest still stands."""
+        """Work through all servers. Each page moves whole: cut short, the rest still stands."""
+        later = self.total
         try:
-            for server in self._servers:
-                self._work(server)
+            for server, size in zip(self._servers, self._sizes, strict=True):
+                later -= size
+                self._work(server, later)
+                self.left = later
         except FAULTS as error:
             self.error = f"{type(error).__name__}: {error}"[:300]
         finally:
             self.running = False
 
-    def _work(self, server: Server) -> None:
-        chosen = self._chosen
-        before = self.done
-        simple = not (chosen.exception or chosen.text)
-        if self.kind == "retry" and simple:
-            backend = RedisMultiQueueBackend if _is_multi(server) else failure
-            narrowed: Any = {"queue": chosen.queue or None, "klass": chosen.klass or None}
-
-            def progress(moved: int) -> None:
-                self.done = before + moved
-
-            backend.retry_all(server.resq, progress=progress, **narrowed)
-            if backend is RedisMultiQueueBackend:
-                before = self.done
-                failure.retry_all(server.resq, progress=progress, **narrowed)
+    def _work(self, server: Server, later: int) -> None:
+        name = self._chosen.name
+        if name and name not in server.inspector.failure_lists():
             return
-        self._one_by_one(server, retry_one if self.kind == "retry" else delete_one)
-
-    def _one_by_one(self, server: Server, act: Callable[[Server, str], int]) -> None:
-        at: int | None = 0
-        while at is not None:
-            page = server.inspector.failures_page(at, 100, self._chosen)
-            # What cannot be retried stays in the list and is passed over.
-            gone = sum(_try(act, server, row) for row in page.rows)
-            self.done += gone
-            at = None if page.following is None else max(0, page.following - gone)
+        backend = only(name) if name else EveryList
+        each = backend.retry_each if self.kind == "retry" else backend.delete_each
+        for batch in each(server.resq, self._chosen.matching):
+            self.done += batch.gone
+            self.left = batch.left + later
 
     def as_json(self) -> dict[str, Any]:
         """How far it is."""
@@ -107,21 +100,11 @@ class Task:
             "kind": self.kind,
             "total": self.total,
             "done": self.done,
+            "left": self.left,
             "running": self.running,
             "error": self.error,
-            "percent": min(100, self.done * 100 // self.total) if self.total else 100,
+            "percent": (self.total - self.left) * 100 // self.total if self.total else 100,
         }
-
-
-def _is_multi(server: Server) -> bool:
-    return len(server.inspector.failure_lists()) > 1
-
-
-def _try(act: Callable[[Server, str], int], server: Server, row: FailureRow) -> int:
-    try:
-        return act(server, row.record)
-    except PyresError:
-        return 0
 
 
 class Tasks:
@@ -130,7 +113,7 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: list[Task] = []
 
-    def start(self, kind: str, servers: list[Server], chosen: FailureFilter) -> Task:
+    def start(self, kind: str, servers: list[Server], chosen: Chosen) -> Task:
         """Do it now if that is quick, else behind the page."""
         task = Task(kind, servers, chosen)
         self._tasks = [*self._tasks[-9:], task]

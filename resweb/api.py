@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,8 @@ PATHS = {
     "/api/workers": "workers",
     "/api/workers/<path:worker_id>": "worker",
     "/api/failed": "failed",
+    "/api/failed/<path:name>": "failed",
+    "/api/failed/<path:name>/<string(length=32):digest>": "failure",
     "/api/delayed": "delayed",
     "/api/delayed/<int(signed=True):timestamp>": "timestamp",
     "/api/schedule": "schedule",
@@ -27,7 +30,22 @@ PATHS = {
 }
 
 PAGED = {"queue", "workers", "failed", "delayed", "timestamp", "keys", "key"}
-STARTS = {"workers": r"^[0-9]{1,9}$", "keys": r"^[0-9]{1,9}$", "key": r"^[0-9]{1,9}$"}
+STARTS = {
+    "workers": r"^[0-9]{1,9}$",
+    "keys": r"^[0-9]{1,9}$",
+    "failed": r"^([0-9]{1,9}|[0-9]:failed:[0-9]{1,9})$",
+}
+NAME: dict[str, Any] = {"type": "string", "minLength": 1}
+KINDS: dict[str, dict[str, Any]] = {
+    "timestamp": {"type": "integer", "minimum": -(10**11), "maximum": 10**11},
+    "digest": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}
+HANDLE = "The `handle` of its row, or the name where that can stand in a URL."
+TOLD = {
+    "timestamp": "As the list of all has it.",
+    "digest": "The `digest` of its row.",
+    "worker_id": "The `handle` of its row; a host's name, or `all`, for all those workers.",
+}
 SAYS = {
     "type": "object",
     "properties": {"down": {"type": "array", "items": {"type": "object"}}},
@@ -45,8 +63,7 @@ def document(base: str) -> dict[str, Any]:
 
 
 def _spelt(path: str) -> str:
-    head, _, converter = path.partition("<")
-    return f"{head}{{{converter.rpartition(':')[2].rstrip('>')}}}" if converter else path
+    return re.sub(r"<(?:[^<>]*:)?(\w+)>", r"{\1}", path)
 
 
 def _operation(path: str, page: str) -> dict[str, Any]:
@@ -61,15 +78,17 @@ def _operation(path: str, page: str) -> dict[str, Any]:
     if page == "samples":
         seconds = {"type": "integer", "minimum": 0, "maximum": 86400}
         parameters.append(_parameter("seconds", "query", seconds, "How far back."))
-    name = _spelt(path).partition("{")[2].rstrip("}")
-    if name:
-        kind: dict[str, Any] = {"type": "string", "minLength": 1}
-        if name == "timestamp":
-            kind = {"type": "integer", "minimum": -(10**11), "maximum": 10**11}
-        parameters.append(_parameter(name, "path", kind, "As the list of all has it."))
+    if page == "failed":
+        retried = {"type": "string", "enum": ["yes", "no"]}
+        parameters.append(_parameter("retried", "query", retried, "Marked by a requeue, or not."))
+    if page == "failure":
+        at = {"type": "integer", "minimum": 0, "maximum": 10**9}
+        parameters.append(_parameter("at", "query", at, "`index` of its row: found sooner."))
+    for name in re.findall(r"{(\w+)}", _spelt(path)):
+        parameters.append(_parameter(name, "path", KINDS.get(name, NAME), TOLD.get(name, HANDLE)))
     failed = {"application/json": {"schema": {"type": "object", "required": ["error"]}}}
     return {
-        "operationId": page,
+        "operationId": f"{page}_of_a_list" if page == "failed" and "<" in path else page,
         "summary": f"The page {page}.",
         "parameters": parameters,
         "responses": {
@@ -79,7 +98,7 @@ def _operation(path: str, page: str) -> dict[str, Any]:
             },
             "400": {"description": "A parameter cannot be used.", "content": failed},
             "401": {"description": "Without the password."},
-            "404": {"description": "No such server, worker or page.", "content": failed},
+            "404": {"description": "No such server, worker, failure or page.", "content": failed},
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -20,12 +21,14 @@ from resweb.pages import Data, Pages
 from resweb.posts import BUTTONS, Posts
 from resweb.sampler import Sampler
 from resweb.servers import Servers
-from resweb.templates import render
+from resweb.templates import render, render_body
 
 #: The largest form that is read: a page of records, ticked.
 FORM = 2 * 2**20
 
 COOKIE = "resweb_visitor"
+
+VERSION = importlib.metadata.version("pyres")
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -44,6 +47,8 @@ PAGES = [
     ("/working/", "working", "working", "Working"),
     ("/working/<path:worker_id>", "worker", "worker", "Working"),
     ("/failed/", "failed", "failed", "Failed"),
+    ("/failed/<path:name>/", "failed", "failed", "Failed"),
+    ("/failed/<path:name>/<string(length=32):digest>", "failure", "failure", "Failed"),
     ("/queues/", "queues", "queues", "Queues"),
     ("/queues/<path:name>/", "queue", "queue", "Queues"),
     ("/workers/", "workers", "workers", "Workers"),
@@ -75,7 +80,12 @@ OLD_LINKS = {
     "/failed/retry_all/": "/failed/",
     "/failed/requeue/<path:index>": "/failed/",
     "/failed/remove/<path:index>": "/failed/",
+    "/failed/<path:name>/requeue/<int:index>": "/failed/",
+    "/failed/<path:name>/remove/<int:index>": "/failed/",
 }
+
+#: Ruby's pages without what is around them, for those who fetch them again and again.
+POLLED = ["/overview", "/working", "/workers"]
 
 
 def create_app(dsns: Sequence[str | ResQ], *, url_prefix: str = "", **options: Any) -> Flask:
@@ -152,6 +162,9 @@ class _Site:
                 add(path, self._old_link("/" + path.split("/")[1] + "/"))
         for path, where in OLD_LINKS.items():
             add(path, self._old_link(where))
+        for path in POLLED:
+            name = path.strip("/")
+            add(f"{path}.poll", self._body(name, getattr(self.pages, name)))
         add("/", lambda: redirect(url_for("resweb.GET /overview")))
         add("/stats", lambda: redirect(url_for("resweb.GET /stats/resque")))
         add("/stats.txt", self.stats_txt)
@@ -174,9 +187,17 @@ class _Site:
 
     def _html(self, template: str, page: Callable[..., Data], tab: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
-            return self.show(template, tab, page(request.args.to_dict(), **named))
+            data = page(request.args.to_dict(), **named)
+            # /workers/<host> is the list of a host's workers, at the path of one worker.
+            chosen = "workers" if template == "worker" and "hosts" in data else template
+            return self.show(chosen, tab, data)
 
         return view
+
+    def _body(self, template: str, page: Callable[..., Data]) -> Callable[..., Response]:
+        return lambda: Response(
+            render_body(template, {"base": _base(), **page(request.args.to_dict())})
+        )
 
     def show(self, template: str, tab: str, data: Data, status: int = 200) -> Response:
         """A page in the layout that all have."""
@@ -199,6 +220,9 @@ class _Site:
             "several_servers": len(self.servers.all) > 1,
             "chosen_server": chosen,
             "next_query": _query({**query, "start": str(data.get("following"))}),
+            "before_query": _query({**query, "start": str(data.get("before"))}),
+            "has_before": data.get("before") is not None,
+            "version": VERSION,
             "first_query": _query(query),
             "started_within": bool(request.args.get("start", "0") != "0"),
         }

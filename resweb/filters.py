@@ -8,7 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-TIMES = ("enqueued", "started", "heartbeat", "run_at", "failed_at", "timestamp", "last", "next")
+TIMES = (
+    "enqueued",
+    "started",
+    "heartbeat",
+    "run_at",
+    "failed_at",
+    "timestamp",
+    "last",
+    "next",
+    "oldest",
+)
 
 
 def when(moment: float | None) -> dict[str, str] | None:
@@ -38,6 +48,8 @@ def row(value: Any, server: str, **more: Any) -> dict[str, Any]:
     for field in TIMES:
         if field in shown:
             shown[f"{field}_shown"] = when(shown[field])
+    if "handle" in shown:
+        shown["path"] = path(shown["handle"])
     return {**shown, "server": server, **more}
 
 

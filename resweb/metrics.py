@@ -30,7 +30,7 @@ def text(servers: Servers) -> bytes:
 
 
 def _question(inspector: Inspector) -> Any:
-    queues = [(q.name, q.size, inspector.oldest(q.name)) for q in inspector.queues()]
+    queues = [(q.name, q.size, q.oldest) for q in inspector.queues(oldest=True)]
     beats = [w.heartbeat for w in inspector.workers() if w.heartbeat]
     return inspector.stats(), queues, beats
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from werkzeug.exceptions import BadRequest, NotFound
 
-from pyres.inspector import FailureFilter, Inspector, Page
+from pyres.failure.records import FailureFilter, plain
+from pyres.inspector import Inspector, Page, WorkerRow, handle, name_of
+from resweb import failures
 from resweb.actions import Tasks
 from resweb.filters import path, row, when
 from resweb.sampler import Sampler
 from resweb.servers import Answer, Servers
+
+#: Where a server has no more: past every end.
+PAST = 2**70
 
 #: Rows a page, as in resque-web; of workers more, since they are short.
 ROWS, WORKERS = 20, 100
@@ -44,53 +50,125 @@ class Pages:
 
         answers, data = self._ask(query, question)
         data |= _queues([(a.server.name, a.value[0], a.value[1]) for a in answers])
-        busy = [row(w, a.server.name, path=path(w.id)) for a in answers for w in a.value[2]]
+        busy = [_worker(w, a.server.name) for a in answers for w in a.value[2]]
         return data | _working(busy, ROWS) | {"tasks": self.tasks.running()}
 
     def queues(self, query: Query) -> Data:
-        answers, data = self._ask(query, lambda i: (i.queues(), i.failure_count()))
+        answers, data = self._ask(query, lambda i: (i.queues(oldest=True), i.failure_count()))
         return data | _queues([(a.server.name, *a.value) for a in answers])
 
     def queue(self, query: Query, name: str) -> Data:
-        starts = _Starts(query, self._where)
-        answers, data = self._ask(query, lambda i: i.queue_page(name, starts.of(i), ROWS))
-        return data | starts.merge(answers) | {"name": name, "path": path(name)}
+        starts, known = _Starts(query, self._where), name_of(name)
+        answers, data = self._ask(query, lambda i: i.queue_page(known, starts.of(i), ROWS))
+        named = {"name": plain(known), "handle": name, "path": path(name)}
+        return data | starts.merge(answers) | named
 
     def working(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: (i.working(), i.stats().workers))
-        busy = [row(w, a.server.name, path=path(w.id)) for a in answers for w in a.value[0]]
+        busy = [_worker(w, a.server.name) for a in answers for w in a.value[0]]
         return data | _working(busy, WORKERS) | {"workers": sum(a.value[1] for a in answers)}
 
-    def workers(self, query: Query) -> Data:
+    def workers(self, query: Query, host: str = "") -> Data:
         start = _number(query.get("start", "0"))
         answers, data = self._ask(query, lambda i: (i.workers(), i.khans()))
-        rows = [(a.server.name, worker) for a in answers for worker in a.value[0]]
-        shown = [row(w, name, path=path(w.id)) for name, w in rows[start : start + WORKERS]]
+        found = [(a.server.name, worker) for a in answers for worker in a.value[0]]
+        hosts = Counter(worker.host for _, worker in found)
+        rows = [one for one in found if host in ("", one[1].host)]
+        if host and not rows and not data["down"]:
+            raise NotFound(f"no worker of a host {host[:200]!r} is registered")
         khans = [row(khan, a.server.name) for a in answers for khan in a.value[1]]
-        following = start + WORKERS if start + WORKERS < len(rows) else None
         return data | {
-            "rows": shown,
+            "rows": [_worker(worker, name) for name, worker in rows[start : start + WORKERS]],
             "total": len(rows),
-            "khans": khans,
+            "host": host,
+            "hosts": [
+                {"host": name, "path": path(name), "workers": count, "chosen": name == host}
+                for name, count in sorted(hosts.items())
+                if ":" not in name and name not in ("", "all")
+            ],
+            "several_hosts": len(hosts) > 1,
+            "khans": [khan for khan in khans if host in ("", khan["host"])],
             "has_khans": bool(khans),
-            "following": following,
-            "has_following": following is not None,
+            **_following(start + WORKERS if start + WORKERS < len(rows) else None),
+            **_span(start, len(rows[start : start + WORKERS]), len(rows)),
         }
 
     def worker(self, query: Query, worker_id: str) -> Data:
-        answers, data = self._ask(query, lambda i: i.worker(worker_id))
-        rows = [row(a.value, a.server.name, path=path(worker_id)) for a in answers if a.value]
+        """One worker; of a host's name, or of `all`, which no id can be, all those workers."""
+        if worker_id == "all":
+            return self.workers(query)
+        if ":" not in worker_id:
+            return self.workers(query, worker_id)
+        known = name_of(worker_id)
+        answers, data = self._ask(query, lambda i: i.worker(known))
+        rows = [_worker(a.value, a.server.name) for a in answers if a.value]
         if not rows and not data["down"]:
-            raise NotFound(f"no worker {worker_id[:200]!r} is registered; it may have ended")
-        return data | {"rows": rows, "name": worker_id}
+            raise NotFound(f"no worker {plain(known)[:200]!r} is registered; it may have ended")
+        return data | {"rows": rows, "name": plain(known)}
 
-    def failed(self, query: Query) -> Data:
-        starts, chosen = _Starts(query, self._where), filter_of(query)
-        answers, data = self._ask(query, lambda i: i.failures_page(starts.of(i), ROWS, chosen))
-        data |= starts.merge(answers)
-        data["rows"].sort(key=lambda found: -(found["failed_at"] or 0))
-        fields = {name: getattr(chosen, name) for name in ("queue", "klass", "exception", "text")}
-        return data | {"filter": fields, "filtered": bool(chosen), "tasks": self.tasks.shown()[:3]}
+    def failed(self, query: Query, name: str = "") -> Data:
+        chosen, known = filter_of(query), name_of(name)
+        starts = failures.Starts(query.get("start", ""), self._where)
+        lists = [known] if known else []
+
+        def question(inspector: Inspector) -> Any:
+            counts = inspector.failure_counts()
+            position = starts.of(inspector, counts)
+            page = inspector.failures_page(ROWS, chosen, position, lists)
+            return page, counts, inspector.failure_kinds(lists)
+
+        answers, data = self._ask(query, question)
+        counts = {(a.server.name, list_): n for a in answers for list_, n in a.value[1].items()}
+        if known and not data["down"] and not any(list_ == known for _, list_ in counts):
+            raise NotFound(f"no server has a failure list {plain(known)[:200]!r}")
+        rows, following = failures.merged([(a.server, a.value[0]) for a in answers], ROWS)
+        total = sum(a.value[0].total for a in answers)
+        passed = total - sum(sum(a.value[0].positions[0].values()) for a in answers)
+        spanned = {} if chosen else _span(passed, len(rows), total)
+        if len(answers) > 1 or any(len(a.value[0].end) > 1 for a in answers):
+            spanned.pop("before", None)
+        fields = ("queue", "klass", "exception", "text")
+        return data | {
+            "rows": rows,
+            "total": total,
+            **_following(following),
+            **spanned,
+            "list": plain(known),
+            "list_handle": name,
+            "lists": [
+                {"server": server, "name": plain(list_), "size": n, "path": path(handle(list_))}
+                for (server, list_), n in sorted(counts.items())
+            ],
+            "several_lists": len({list_ for _, list_ in counts}) > 1,
+            **failures.kinds([a.value[2] for a in answers]),
+            "filter": {field: getattr(chosen, field) or "" for field in fields}
+            | {"retried": query.get("retried", "")},
+            "filtered": bool(chosen),
+            "tasks": self.tasks.shown()[:3],
+        }
+
+    def failure(self, query: Query, name: str, digest: str) -> Data:
+        """One failure, by the URL that names it for good."""
+        known = name_of(name)
+        hint = _number(query["at"]) if query.get("at") else None
+
+        def question(inspector: Inspector) -> Any:
+            there = known in inspector.failure_lists()
+            return inspector.failure_at(known, digest, hint) if there else None
+
+        answers, data = self._ask(query, question)
+        rows = [failures.shown(a.value, a.server) for a in answers if a.value]
+        if not rows and not data["down"]:
+            raise NotFound(
+                f"this failure is gone from the list {plain(known)[:200]!r}: it was retried, "
+                "deleted or cleared"
+            )
+        return data | {
+            "rows": rows,
+            "name": plain(known),
+            "list_path": path(name),
+            "digest": digest,
+        }
 
     def delayed(self, query: Query) -> Data:
         starts = _Starts(query, self._where)
@@ -134,18 +212,21 @@ class Pages:
         cursor = _number(query.get("start", "0"), 20)
         answers, data = self._ask({"server": name}, lambda i: i.keys_page(cursor, 100))
         after, found = answers[0].value if answers else (0, [])
-        rows = [row(key, name, path=path(key.name)) for key in found]
-        return data | {"rows": rows, "following": after or None, "has_following": bool(after)}
+        rows = [row(key, name) for key in found]
+        return data | {"rows": rows} | _following(after or None)
 
     def key(self, query: Query, name: str) -> Data:
-        start = _number(query.get("start", "0"))
-        answers, data = self._ask(query, lambda i: i.key(name, start, ROWS))
-        found = [
-            row(a.value[0], a.server.name, elements=a.value[1])
-            for a in answers
-            if a.value[0].kind != "none"
-        ]
-        return data | {"rows": found, "name": name}
+        starts, known = _Starts(query, self._where), name_of(name)
+
+        def question(inspector: Inspector) -> Any:
+            start = starts.of(inspector)
+            return None if start == PAST else inspector.key(known, start, ROWS)
+
+        answers, data = self._ask(query, question)
+        found = [a for a in answers if a.value and a.value[0].kind != "none"]
+        rows = [row(a.value[0], a.server.name, elements=a.value[1].rows) for a in found]
+        follow = starts.following({a.server.position: a.value[1].following for a in found})
+        return data | {"rows": rows, "name": plain(known), "handle": name} | follow
 
     def samples(self, query: Query) -> Data:
         seconds = _number(query.get("seconds", "3600"))
@@ -163,38 +244,72 @@ class _Starts:
         self._given = query.get("start", "0").split(",")
         self._positions: dict[int, int | None] = {}
         for at, text in enumerate(self._given):
-            self._positions[at] = None if text == "x" else _number(text)
+            self._positions[at] = None if text == "x" else _number(text, 20)
         self._where = where
+        self._alone = len(where) == 1 or bool(query.get("server"))
 
     def of(self, inspector: Inspector) -> int:
         at = self._where[id(inspector)] if len(self._given) > 1 else 0
         found = self._positions.get(at)
-        # Past every end: a server that has no more shows none.
-        return 2**40 if found is None else found
+        return PAST if found is None else found
 
     def merge(self, answers: list[Answer]) -> Data:
         """The rows of all pages, their totals, and where the next page starts."""
         pages: list[tuple[str, Page]] = [(a.server.name, a.value) for a in answers]
         rows = [row(found, name) for name, page in pages for found in page.rows]
         ends = {a.server.position: a.value.following for a in answers}
-        width = max(ends, default=0) + 1
-        following = ",".join("x" if ends.get(at) is None else str(ends[at]) for at in range(width))
-        more = any(end is not None for end in ends.values())
-        if width == 1:
-            following = str(ends.get(0))
-        elif more and len(ends) == 1:
-            following = str(next(iter(ends.values())))
         return {
             "rows": rows,
             "total": sum(page.total for _, page in pages),
-            "following": following if more else None,
-            "has_following": more,
+            **self.following(ends),
+            **self._spanned(pages),
         }
+
+    def following(self, ends: dict[int, int | None]) -> Data:
+        """Where the next page starts, of where each server's ended by its position."""
+        width = max(ends, default=0) + 1
+        each = ["x" if ends.get(at) is None else str(ends[at]) for at in range(width)]
+        if all(end is None for end in ends.values()):
+            return _following(None)
+        return _following(each[-1] if self._alone else ",".join(each))
+
+    def _spanned(self, pages: list[tuple[str, Page]]) -> Data:
+        """Where in the list this is, and the page before; of one server only: of several nobody
+        knows how far each had come.
+        """
+        if len(pages) != 1:
+            return {}
+        ((_, page),) = pages
+        return _span(page.start, len(page.rows), page.total)
 
 
 def filter_of(query: Query) -> FailureFilter:
     """The filter that a query or a form names."""
-    return FailureFilter(*(query.get(name, "") for name in ("queue", "class", "exception", "text")))
+    queue, klass, exception, text = (
+        query.get(name) or None for name in ("queue", "class", "exception", "text")
+    )
+    retried = query.get("retried") or None
+    if retried not in (None, "yes", "no"):
+        raise BadRequest(f"retried is {retried[:50]!r}; it is yes or no")
+    marked = None if retried is None else retried == "yes"
+    return FailureFilter(queue, klass, exception, text, marked)
+
+
+def _following(following: Any) -> Data:
+    return {"following": following, "has_following": following is not None}
+
+
+def _span(start: int, count: int, total: int) -> Data:
+    """Which of how many are shown, and where the page before and the last page start."""
+    shown = {"first": start + 1, "last": start + count, "of": total} if count else None
+    return {
+        "span": shown,
+        "before": str(max(0, start - ROWS)) if 0 < start <= total else None,
+    }
+
+
+def _worker(worker: WorkerRow, server: str) -> Data:
+    return row(worker, server, queue_path=path(worker.queue_handle))
 
 
 def _number(text: str, digits: int = 12) -> int:
@@ -204,11 +319,7 @@ def _number(text: str, digits: int = 12) -> int:
 
 
 def _queues(found: list[tuple[str, list[Any], int]]) -> Data:
-    rows = [
-        {"name": queue.name, "size": queue.size, "server": name, "path": path(queue.name)}
-        for name, queues, _ in found
-        for queue in queues
-    ]
+    rows = [row(queue, name) for name, queues, _ in found for queue in queues]
     rows.sort(key=lambda one: (one["name"], one["server"]))
     return {
         "queues": rows,

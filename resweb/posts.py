@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from werkzeug.datastructures import MultiDict
 
-from resweb.actions import BadForm, Tasks, delete_one, retry_one
+from pyres.failure.records import plain
+from pyres.inspector import name_of
+from resweb.actions import BadForm, Chosen, Tasks, delete_one, retry_one
 from resweb.filters import path
 from resweb.pages import filter_of
 from resweb.servers import Server, Servers
@@ -64,29 +66,32 @@ class Posts:
         servers = self.servers.chosen(form.get("server", ""))
         if not servers:
             raise BadForm(f"no server is named {form.get('server', '')[:100]!r}")
-        task = self.tasks.start(kind, servers, filter_of(form.to_dict()))
+        chosen = Chosen(filter_of(form.to_dict()), name_of(form.get("list", "")))
+        task = self.tasks.start(kind, servers, chosen)
         verb = "Retried" if kind == "retry" else "Deleted"
         if task.running:
             return Outcome(f"Working on {task.total} failures; see how far it is.", "/failed/")
         trouble = f" It ended early: {task.error}" if task.error else ""
-        return Outcome(f"{verb} {_records(task.done)}.{trouble}", "/failed/")
+        where = path(form["list"]) + "/" if form.get("list") else ""
+        return Outcome(f"{verb} {_records(task.done)}.{trouble}", f"/failed/{where}")
 
     def remove_queue(self, form: Form) -> Outcome:
-        name, server = _field(form, "queue"), self._server(form)
+        name, server = name_of(_field(form, "queue")), self._server(form)
         server.resq.remove_queue(name)
-        return Outcome(f"Removed the queue {name} of {server.name}.", "/queues/")
+        return Outcome(f"Removed the queue {plain(name)} of {server.name}.", "/queues/")
 
     def delete_job(self, form: Form) -> Outcome:
-        name, server = _field(form, "queue"), self._server(form)
+        given, server = _field(form, "queue"), self._server(form)
+        name = name_of(given)
         raw = server.inspector.find_job(name, _field(form, "job"))
         done = 0 if raw is None else server.resq.delete_job(name, raw)
-        said = f"Deleted a job of {name}." if done else "That job is gone already."
-        return Outcome(said, f"/queues/{path(name)}/")
+        said = f"Deleted a job of {plain(name)}." if done else "That job is gone already."
+        return Outcome(said, f"/queues/{path(given)}/")
 
     def move_queue(self, form: Form) -> Outcome:
-        source, target = _field(form, "queue"), _field(form, "target")
+        source, target = name_of(_field(form, "queue")), name_of(_field(form, "target"))
         moved = self._server(form).resq.move_queue(source, target)
-        return Outcome(f"Moved {moved} jobs from {source} to {target}.", "/queues/")
+        return Outcome(f"Moved {moved} jobs from {plain(source)} to {plain(target)}.", "/queues/")
 
     def delayed_now(self, form: Form) -> Outcome:
         return self._delayed(form, "Enqueued", lambda server: server.resq.promote_job)
@@ -122,11 +127,13 @@ class Posts:
         return Outcome(f"{verb} all workers of {server.name}.", "/workers/")
 
     def khan(self, form: Form) -> Outcome:
-        server, khan, word = self._server(form), _field(form, "khan"), _field(form, "command")
+        server, khan = self._server(form), name_of(_field(form, "khan"))
+        word = _field(form, "command")
         if word not in ("ADD", "REMOVE", "SHUTDOWN"):
             raise BadForm(f"{word[:30]!r} is no command; a khan knows ADD, REMOVE and SHUTDOWN")
         told = server.resq.command_khan(khan, word)
-        return Outcome(f"Told {khan}: {word}." if told else f"{khan} is gone.", "/workers/")
+        said = f"Told {plain(khan)}: {word}." if told else f"{plain(khan)} is gone."
+        return Outcome(said, "/workers/")
 
 
 #: Path of each button, and the question that is asked before it destroys.

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyres import json_parser, payload
-from pyres.exceptions import BadOptionError, UndecodableError
 from pyres.failure.base import BaseBackend
+from pyres.failure.records import FailureFilter, destination, raw_record, record_of, shown
+from pyres.store import Failed, Going
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
 
-#: Records that are retried or deleted in one round trip.
-BATCH = 500
+#: Records that are retried or deleted in one step, and how many bytes of them.
+BATCH, BATCH_BYTES = 500, 2**20
+
+#: How many in the first step.
+FIRST_BATCH = 20
+
+
+class Batch(NamedTuple):
+    """What one step did: how many records went, and how many are still to be looked at."""
+
+    gone: int
+    left: int
 
 
 class RedisBackend(BaseBackend):
@@ -40,7 +50,7 @@ class RedisBackend(BaseBackend):
         """How many records there are, of one queue or one class if given."""
         if queue is None and klass is None:
             return sum(resq.store.failed.count(name) for name in cls.lists(resq))
-        return sum(1 for _ in cls.matching(resq, queue, klass))
+        return sum(1 for _ in cls.matching(resq, FailureFilter(queue, klass)))
 
     @classmethod
     def all(
@@ -57,7 +67,7 @@ class RedisBackend(BaseBackend):
         retry and delete find it again.
         """
         if cls._must_look(queue, klass):
-            found_raw = (raw for _, raw in cls.matching(resq, queue, klass))
+            found_raw = cls.matching(resq, FailureFilter(queue, klass))
             end = None if count < 0 else start + count
             return [shown(raw) for raw in itertools.islice(found_raw, start, end)]
         found: list[dict[str, Any]] = []
@@ -82,7 +92,7 @@ class RedisBackend(BaseBackend):
         """Forget every record, or those of one queue or class; how many that was."""
         if queue is None and klass is None:
             return sum(resq.store.failed.clear(name) for name in cls.lists(resq))
-        return cls._in_batches(resq, queue, klass, cls._delete_batch)
+        return sum(batch.gone for batch in cls.delete_each(resq, FailureFilter(queue, klass)))
 
     @classmethod
     def delete(cls, resq: ResQ, record: bytes | str) -> int:
@@ -94,7 +104,7 @@ class RedisBackend(BaseBackend):
     def retry(cls, resq: ResQ, queue: str, record: bytes | str) -> int:
         """Move one record's payload to a queue: both or neither. 0 when it is gone already."""
         raw = raw_record(record)
-        encoded = payload.encode(_payload_of(raw))
+        encoded = payload.encode(record_of(raw)["payload"])
         lists = cls._lists_of(resq, raw)
         return int(any(resq.store.failed.retry(raw, queue, encoded, name) for name in lists))
 
@@ -108,11 +118,16 @@ class RedisBackend(BaseBackend):
     ) -> int:
         """Retry every record, or those of one queue or class; how many were moved.
 
-        Works through a page at a time, so that a million need no memory; `progress` is told how
-        many were moved so far after each batch. Cut short, what was moved is moved and the rest
-        stands.
+        Works through a page at a time, each in one step, so that a million need no memory;
+        `progress` is told how many were moved so far after each. Cut short, what was moved is
+        moved and the rest stands.
         """
-        return cls._in_batches(resq, queue, klass, cls._retry_batch, progress)
+        moved = 0
+        for batch in cls.retry_each(resq, FailureFilter(queue, klass)):
+            moved += batch.gone
+            if progress:
+                progress(moved)
+        return moved
 
     @classmethod
     def requeue_at(cls, resq: ResQ, index: int, record: bytes | str, name: str = "failed") -> bool:
@@ -121,7 +136,7 @@ class RedisBackend(BaseBackend):
         The record must still be the one at `index`; False, and nothing done, when another is.
         """
         raw = raw_record(record)
-        found = _record_of(raw)
+        found = record_of(raw)
         stamp = resq._current_time().astimezone().strftime(cls._retried_at_format())
         marked = json_parser.encode({**found, "retried_at": stamp})
         encoded = payload.encode(found["payload"])
@@ -132,134 +147,77 @@ class RedisBackend(BaseBackend):
         return "%Y/%m/%d %H:%M:%S %Z"
 
     @classmethod
-    def matching(
-        cls, resq: ResQ, queue: str | None = None, klass: str | None = None
-    ) -> Iterator[tuple[str, bytes]]:
-        """(list, raw record) of those of a queue or class, oldest first, a page at a time."""
-        for name in cls.lists(resq, queue):
-            for raw in resq.store.failed.walk(name):
-                if _matches(raw, queue, klass):
-                    yield name, raw
+    def matching(cls, resq: ResQ, chosen: FailureFilter) -> Iterator[bytes]:
+        """The raw records that are meant, oldest first of each list, a page at a time."""
+        for name in cls.lists(resq, chosen.queue):
+            yield from filter(chosen.matches, resq.store.failed.walk(name))
 
     @classmethod
     def _lists_of(cls, resq: ResQ, raw: bytes) -> list[str]:
         return cls.lists(resq, shown(raw)["queue"])
 
     @classmethod
+    def retry_each(cls, resq: ResQ, chosen: FailureFilter) -> Iterator[Batch]:
+        """Retry every record that is meant, a page a step; what cannot be retried stays."""
+        return cls._in_batches(resq, chosen, destination)
+
+    @classmethod
+    def delete_each(cls, resq: ResQ, chosen: FailureFilter) -> Iterator[Batch]:
+        """Delete every record that is meant, a page a step."""
+        return cls._in_batches(resq, chosen, lambda raw: (None, b""))
+
+    @classmethod
     def _in_batches(
         cls,
         resq: ResQ,
-        queue: str | None,
-        klass: str | None,
-        act: Callable[[ResQ, str, list[bytes]], tuple[int, int]],
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """Do something to every record that matches, from the head, where removing costs
-        nothing.
-        """
-        done = 0
-        for name in cls.lists(resq, queue):
-            left, start = resq.store.failed.count(name), 0
-            while left > 0 and (records := resq.store.failed.page(start, min(BATCH, left), name)):
-                left -= len(records)
-                chosen = [raw for raw in records if _matches(raw, queue, klass)]
-                acted, left_alone = act(resq, name, chosen)
-                # What was left standing is not looked at again; what somebody else took meanwhile
-                # stands no more.
-                start += len(records) - len(chosen) + left_alone
-                done += acted
-                if progress:
-                    progress(done)
-        return done
+        chosen: FailureFilter,
+        destined: Callable[[bytes], tuple[str | None, bytes] | None],
+    ) -> Iterator[Batch]:
+        """From the head on, a page of each list after the other, each page in one step."""
+        sizes = resq.store.failed.counts(cls.lists(resq, chosen.queue))
+        later = sum(sizes.values())
+        for name, size in sizes.items():
+            later -= size
+            for batch in cls._in_list(resq.store.failed, name, size, chosen, destined):
+                yield Batch(batch.gone, batch.left + later)
 
     @classmethod
-    def _delete_batch(cls, resq: ResQ, name: str, records: list[bytes]) -> tuple[int, int]:
-        return resq.store.failed.delete_many(records, name) if records else 0, 0
-
-    @classmethod
-    def _retry_batch(cls, resq: ResQ, name: str, records: list[bytes]) -> tuple[int, int]:
-        moves = [move for raw in records if (move := _move_of(raw))]
-        moved = resq.store.failed.retry_many(moves, name) if moves else 0
-        return moved, len(records) - len(moves)
-
-
-def shown(raw: bytes) -> dict[str, Any]:
-    """A record for a reader, with `redis_value`; one that is no record is shown as a record about
-    itself.
-    """
-    try:
-        record = json_parser.loads(raw)
-    except UndecodableError as error:
-        record = _stand_in(raw, str(error))
-    if not isinstance(record, dict):
-        record = _stand_in(raw, "this element of the failure list is no failure record")
-    for field, default in DEFAULTS.items():
-        record.setdefault(field, default)
-    record["redis_value"] = base64.b64encode(raw).decode()
-    return record
-
-
-#: What a record without a field is shown with: other programs leave some of them out.
-DEFAULTS: dict[str, Any] = {
-    "failed_at": "",
-    "payload": {},
-    "exception": "",
-    "error": "",
-    "backtrace": [],
-    "worker": "",
-    "queue": "",
-}
-
-
-def _stand_in(raw: bytes, error: str) -> dict[str, Any]:
-    return {"payload": payload.undecodable(raw), "exception": "UndecodableError", "error": error}
-
-
-def raw_record(record: bytes | str) -> bytes:
-    """The exact bytes of a record that is given raw or as `redis_value` (base64). BadOptionError if
-    neither.
-    """
-    octets = record.encode("utf-8", "surrogateescape") if isinstance(record, str) else record
-    if octets[:1] in (b"{", b""):
-        return octets
-    try:
-        return base64.b64decode(octets, validate=True)
-    except ValueError:
-        raise BadOptionError(
-            f"{octets[:60]!r} is no failure record: give its bytes or its redis_value"
-        ) from None
-
-
-def _record_of(raw: bytes) -> dict[str, Any]:
-    record = shown(raw)
-    del record["redis_value"]
-    return record
-
-
-def _move_of(raw: bytes) -> tuple[bytes, str, bytes] | None:
-    """The record, its queue and its payload; None for what cannot be retried and so stays."""
-    record = _record_of(raw)
-    queue = record["queue"]
-    if not isinstance(queue, str) or not queue:
-        return None
-    try:
-        queue.encode("utf-8")
-        return raw, queue, payload.encode(record["payload"])
-    except ValueError:
-        return None
-
-
-def _payload_of(raw: bytes) -> Any:
-    return _record_of(raw)["payload"]
-
-
-def _matches(raw: bytes, queue: str | None, klass: str | None) -> bool:
-    if queue is None and klass is None:
-        return True
-    record = shown(raw)
-    return queue in (None, record["queue"]) and klass in (None, _class_of(record))
-
-
-def _class_of(record: dict[str, Any]) -> Any:
-    found = record["payload"]
-    return found.get("class") if isinstance(found, dict) else None
+    def _in_list(
+        cls,
+        failed: Failed,
+        name: str,
+        end: int,
+        chosen: FailureFilter,
+        destined: Callable[[bytes], tuple[str | None, bytes] | None],
+    ) -> Iterator[Batch]:
+        # Of few first: nobody knows yet whether they are of megabytes.
+        start, size = 0, FIRST_BATCH
+        before: list[bytes] = []
+        while start < end:
+            # With the last one that was left alone: when another stands there now, somebody took
+            # some from before it, all has moved up, and is looked at again.
+            found = failed.page(start - len(before), len(before) + min(size, end - start), name)
+            if found[: len(before)] != before:
+                start, before = 0, []
+                continue
+            records = found[len(before) :]
+            if not records:
+                break
+            going = [
+                Going(place, raw, *where)
+                for place, raw in enumerate(records)
+                if chosen.matches(raw) and (where := destined(raw))
+            ]
+            gone = failed.take_many(start, going, name) if going else 0
+            # What comes in behind the end is left for another time.
+            end -= gone
+            if gone == len(going):
+                taken = {one.place for one in going}
+                stayed = [raw for place, raw in enumerate(records) if place not in taken]
+                before = stayed[-1:] or before
+                start += len(records) - gone
+            else:
+                start, before = 0, []
+            average = sum(map(len, records)) // len(records) + 1
+            size = max(1, min(BATCH, BATCH_BYTES // average))
+            yield Batch(gone, max(0, end - start))

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError, WatchError
 
 from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import CannotWriteNow, ConnectionLost, NotTrusted, RefusedError
-from pyres.store.failed import Failed
+from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, Queues
 from pyres.store.schedules import Firing, Lock, Schedules
@@ -28,7 +28,9 @@ __all__ = [
     "Batch",
     "CannotWriteNow",
     "ConnectionLost",
+    "Failed",
     "Firing",
+    "Going",
     "Keys",
     "Lock",
     "Move",

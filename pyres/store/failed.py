@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyres.store import scripts
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, page
 from pyres.store.text import spelt, text
+
+
+class Going(NamedTuple):
+    """A record that leaves its list: its place on the page, and where its payload goes, if
+    anywhere.
+    """
+
+    place: int
+    record: bytes
+    queue: str | None = None
+    payload: bytes = b""
 
 
 class Failed:
@@ -38,6 +51,13 @@ class Failed:
     def count(self, name: str = "failed") -> int:
         return int(self.client.llen(self.keys.failure_list(name)))
 
+    def counts(self, names: Sequence[str]) -> dict[str, int]:
+        """How many records each list holds, in one round trip."""
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.llen(self.keys.failure_list(name))
+        return dict(zip(names, pipe.execute(), strict=True))
+
     def page(self, start: int, count: int, name: str = "failed") -> list[bytes]:
         """`count` records from index `start`, oldest first."""
         return page(self.client, self.keys.failure_list(name), start, count)
@@ -51,13 +71,6 @@ class Failed:
         """Remove one record by its exact value; 0 when it is gone already."""
         return int(self.client.lrem(self.keys.failure_list(name), 1, record))
 
-    def delete_many(self, records: Sequence[bytes], name: str = "failed") -> int:
-        """Remove each of these records once; how many were still there."""
-        pipe = self.client.pipeline(transaction=False)
-        for record in records:
-            pipe.lrem(self.keys.failure_list(name), 1, record)
-        return sum(pipe.execute())
-
     def clear(self, name: str = "failed") -> int:
         """Forget a whole list; how many records it held."""
         pipe = self.client.pipeline(transaction=True)
@@ -67,16 +80,28 @@ class Failed:
 
     def retry(self, record: bytes, queue: str, payload: bytes, name: str = "failed") -> bool:
         """Move a record's payload to a queue: both or neither. False when the record is gone."""
-        return bool(self.retry_many([(record, queue, payload)], name))
-
-    def retry_many(self, moves: Sequence[tuple[bytes, str, bytes]], name: str = "failed") -> int:
-        """retry() of several (record, queue, payload) in one round trip; how many were moved."""
-        pipe = self.client.pipeline(transaction=False)
         script = scripts.load(self.client, "retry_failed")
-        for record, queue, payload in moves:
-            keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]
-            script(keys=keys, args=[record, payload, spelt(queue)], client=pipe)
-        return sum(pipe.execute())
+        keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]
+        return bool(script(keys=keys, args=[record, payload, spelt(queue)]))
+
+    def take_many(self, start: int, going: Sequence[Going], name: str = "failed") -> int:
+        """Take these records of the page from index `start` on out of the list, and put the
+        payloads of those that have a queue there: all in one step; how many went.
+
+        By the place and not by the value alone, so that the cost does not grow with the records
+        before them; one that no longer stands in its place stays.
+        """
+        queues = list(dict.fromkeys(one.queue for one in going if one.queue is not None))
+        script = scripts.load(self.client, "take_failed")
+        keys = [self.keys.failure_list(name), self.keys.queues, *map(self.keys.queue, queues)]
+        numbers = {queue: number for number, queue in enumerate(queues, 1)}
+        last = start + max(one.place for one in going)
+        args: list[Any] = [start, last, f"taken:{secrets.token_hex(16)}", *map(spelt, queues)]
+        for one in going:
+            digest = hashlib.sha1(one.record, usedforsecurity=False).hexdigest()
+            number = 0 if one.queue is None else numbers[one.queue]
+            args += [one.place, digest, number, one.payload]
+        return int(script(keys=keys, args=args))
 
     def requeue(
         self,

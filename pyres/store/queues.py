@@ -79,6 +79,13 @@ class Queues:
             pipe.llen(self.keys.queue(name))
         return dict(zip(names, pipe.execute(), strict=True))
 
+    def heads(self, names: Sequence[str]) -> dict[str, bytes | None]:
+        """The oldest payload of each queue, in one round trip."""
+        pipe = self.client.pipeline(transaction=False)
+        for name in names:
+            pipe.lindex(self.keys.queue(name), 0)
+        return dict(zip(names, pipe.execute(), strict=True))
+
     def peek(self, queue: str, start: int, count: int) -> list[bytes]:
         """`count` payloads from `start`, oldest first."""
         return page(self.client, self.keys.queue(queue), start, count)

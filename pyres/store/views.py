@@ -31,6 +31,15 @@ class Summary(NamedTuple):
     paused: bool
 
 
+class Elements(NamedTuple):
+    """Some elements of a key; `following` is where the next ones start, or 0."""
+
+    kind: str
+    size: int
+    following: int
+    elements: list[str]
+
+
 class Views:
     """Reads that touch several tables."""
 
@@ -85,27 +94,36 @@ class Views:
         rows = zip(map(self._bare, names), types, sizes, strict=True)
         return int(after), sorted(rows)
 
-    def key(self, name: str, start: int, count: int) -> tuple[str, int, list[str]]:
-        """Type, size and some elements of one key, given without the namespace."""
+    def key(self, name: str, start: int, count: int) -> Elements:
+        """Type, size and some elements of one key, given without the namespace.
+
+        `start` is where the page before said that this one starts: an index, a cursor of SSCAN or
+        HSCAN, or a byte.
+        """
         key = spelt(f"{self.keys.prefix}{name}")
         kind = text(self.client.type(key))
         (size,) = self._sizes([key], [kind])
-        found = self._elements(key, kind, start, count)
-        return kind, size, [text(value[:SHOWN]) for value in found]
+        following, found = self._elements(key, kind, start, count)
+        if kind in ("list", "zset", "string"):
+            following = following if following < size else 0
+        return Elements(kind, size, following, [text(value[:SHOWN]) for value in found])
 
-    def _elements(self, key: Key, kind: str, start: int, count: int) -> list[bytes]:
+    def _elements(self, key: Key, kind: str, start: int, count: int) -> tuple[int, list[bytes]]:
         if kind == "string":
-            return [self.client.getrange(key, 0, SHOWN)]
+            return start + SHOWN, [self.client.getrange(key, start, start + SHOWN - 1)]
         if kind == "list":
-            return list(self.client.lrange(key, start, start + count - 1))
+            return start + count, list(self.client.lrange(key, start, start + count - 1))
         if kind == "zset":
-            return list(self.client.zrange(key, start, start + count - 1))
+            scored = self.client.zrange(key, start, start + count - 1, withscores=True)
+            return start + count, [b"%b = %.17g" % pair for pair in scored]
+        # A small one comes whole, whatever is asked for; what is left out here would never come.
         if kind == "set":
-            return list(self.client.sscan(key, 0, count=count)[1])[:count]
+            following, members = self.client.sscan(key, start, count=count)
+            return int(following), list(members)
         if kind == "hash":
-            found = self.client.hscan(key, 0, count=count)[1]
-            return [b"%b = %b" % pair for pair in list(found.items())[:count]]
-        return []
+            following, pairs = self.client.hscan(key, start, count=count)
+            return int(following), [b"%b = %b" % pair for pair in pairs.items()]
+        return 0, []
 
     def _sizes(self, names: Sequence[Key], types: Sequence[str]) -> list[int]:
         pipe = self.client.pipeline(transaction=False)

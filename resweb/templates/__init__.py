@@ -8,6 +8,8 @@ from typing import Any
 
 import pystache
 
+from resweb.filters import TIMES
+
 TIME = (
     '{{#%s_shown}}<time datetime="{{iso}}" title="{{iso}}">{{ago}}</time>{{/%s_shown}}'
     "{{^%s_shown}}-{{/%s_shown}}"
@@ -20,20 +22,24 @@ PIECES = {
     "{{/several_servers}}",
     "[[server-head]]": '{{#several_servers}}<th scope="col">Server</th>{{/several_servers}}',
     "[[pages]]": '<nav class="pages" aria-label="Pages">{{#started_within}}'
-    '<a href="{{first_query}}">first page</a>{{/started_within}}{{#has_following}}'
-    '<a rel="next" href="{{next_query}}">next page</a>{{/has_following}}</nav>',
-    **{
-        f"[[time {field}]]": TIME.replace("%s", field)
-        for field in ("enqueued", "started", "heartbeat", "run_at", "timestamp", "last", "next")
-    },
+    '<a href="{{first_query}}">first page</a>{{/started_within}}{{#has_before}}'
+    '<a rel="prev" href="{{before_query}}">previous page</a>{{/has_before}}{{#has_following}}'
+    '<a rel="next" href="{{next_query}}">next page</a>{{/has_following}}'
+    "{{#span}}<span>Showing {{first}} to {{last}} of {{of}}</span>{{/span}}</nav>",
+    "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
+    **{f"[[time {field}]]": TIME.replace("%s", field) for field in TIMES},
 }
 
 
 def render(name: str, context: dict[str, Any]) -> str:
     """The page as HTML; every value is escaped."""
-    renderer = pystache.Renderer(missing_tags="ignore")
-    body = renderer.render(_parsed(name), context)
-    return renderer.render(_parsed("layout"), {**context, "body": body})
+    layout = {**context, "body": render_body(name, context)}
+    return pystache.Renderer(missing_tags="ignore").render(_parsed("layout"), layout)
+
+
+def render_body(name: str, context: dict[str, Any]) -> str:
+    """What is within the layout."""
+    return str(pystache.Renderer(missing_tags="ignore").render(_parsed(name), context))
 
 
 @functools.cache

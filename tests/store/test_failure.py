@@ -24,7 +24,8 @@ from pyres.exceptions import BadOptionError
 from pyres.failure.base import BaseBackend
 from pyres.failure.mail import MailBackend
 from pyres.failure.multiple import MultipleBackend
-from pyres.failure.redis import BATCH, RedisBackend
+from pyres.failure.records import FailureFilter
+from pyres.failure.redis import BATCH, BATCH_BYTES, FIRST_BATCH, RedisBackend
 from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 from pyres.job import Job
 
@@ -364,7 +365,7 @@ def test_retrying_all_goes_in_batches_and_tells_how_far_it_is(resq, redis, serve
         assert failure.retry_all(resq, progress=told.append) == 2 * BATCH + 1
         assert monitor.names.count("LRANGE") == 3
 
-    assert told == [BATCH, 2 * BATCH, 2 * BATCH + 1]
+    assert told == [FIRST_BATCH, FIRST_BATCH + BATCH, 2 * BATCH + 1]
     assert queued(redis) == list(range(2 * BATCH + 1))
     assert not redis.exists("resque:failed")
 
@@ -412,25 +413,80 @@ def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(res
     moved = failure.retry_all(resq, progress=lambda done: fail(resq, 10_000 + done))
 
     assert moved == BATCH + 1
-    assert numbers(redis) == [10_000 + BATCH, 10_000 + BATCH + 1]
+    assert numbers(redis) == [10_000 + FIRST_BATCH, 10_000 + BATCH + 1]
 
 
 def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, redis, monkeypatch):
     for number in range(3 * BATCH):
         fail(resq, number)
-    retry_many = type(resq.store.failed).retry_many
+    take_many = type(resq.store.failed).take_many
     others: list[int] = []
 
-    def second_to_come(self: Any, moves: Any, name: str = "failed") -> int:
+    def second_to_come(self: Any, start: int, going: Any, name: str = "failed") -> int:
         if not others:
-            others.append(retry_many(self, moves, name))
-        return retry_many(self, moves, name)
+            others.append(take_many(self, start, going, name))
+        return take_many(self, start, going, name)
 
-    monkeypatch.setattr(type(resq.store.failed), "retry_many", second_to_come)
+    monkeypatch.setattr(type(resq.store.failed), "take_many", second_to_come)
 
-    assert failure.retry_all(resq) == 2 * BATCH
-    assert others == [BATCH]
+    assert failure.retry_all(resq) == 3 * BATCH - FIRST_BATCH
+    assert others == [FIRST_BATCH]
     assert sorted(queued(redis)) == list(range(3 * BATCH))
+
+
+def test_what_is_left_alone_is_seen_again_when_somebody_takes_from_before_it(resq, redis):
+    """Else as many as they took would be passed by."""
+    for number in range(3 * BATCH):
+        fail(resq, number, klass="XY"[number % 2])
+
+    def another(_done: int) -> None:
+        redis.lpop("resque:failed", 3)
+
+    failure.retry_all(resq, klass="Y", progress=another)
+
+    assert failure.count(resq, klass="Y") == 0
+
+
+@pytest.mark.parametrize(
+    ("chosen", "meant"),
+    [
+        ({"queue": "b"}, [1]),
+        ({"klass": "Inner"}, [2]),
+        ({"klass": "ActiveJob::JobWrapper"}, [2]),
+        ({"klass": "<no job>"}, [4]),
+        ({"exception": "IOError"}, [1]),
+        ({"exception": "UndecodableError"}, [3]),
+        ({"text": "caf\u00e9"}, [0]),
+        ({"text": "disk <full>"}, [1]),
+        ({"text": "failure record"}, [3]),
+        ({"retried": True}, [2]),
+        ({"retried": False, "klass": "A"}, [0, 1]),
+        ({}, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_a_filter_means_what_a_reader_would_say(chosen, meant):
+    wrapped = {"class": "ActiveJob::JobWrapper", "args": [{"job_class": "Inner"}]}
+    records = [
+        json.dumps({"payload": {"class": "A"}, "error": "caf\u00e9"}).encode(),
+        rb'{"queue":"b","payload":{"class":"A"},"exception":"IOError","error":"disk \u003cfull>"}',
+        json.dumps({"payload": wrapped, "retried_at": "2026/11/23 01:02:03"}).encode(),
+        b"[1]",
+        b'{"payload":7}',
+    ]
+
+    found = [at for at, raw in enumerate(records) if FailureFilter(**chosen).matches(raw)]
+
+    assert found == meant
+
+
+def test_a_page_of_huge_records_is_made_small(resq, server):
+    record = '{"queue":"mail","payload":{"class":"A","args":[%d,"%s"]}}'
+    for number in range(FIRST_BATCH + 10):
+        resq.redis.rpush("resque:failed", record % (number, "x" * BATCH_BYTES))
+
+    with server.monitor() as monitor:
+        assert failure.retry_all(resq) == FIRST_BATCH + 10
+        assert monitor.names.count("LRANGE") == 11
 
 
 @pytest.mark.slow
@@ -455,7 +511,7 @@ def test_a_hundred_thousand_records_are_retried_without_being_held_in_memory(res
 
     assert failure.retry_all(resq, progress=progress) == 100_000
 
-    assert told == list(range(BATCH, 100_001, BATCH))
+    assert told == [*range(FIRST_BATCH, 100_001, BATCH), 100_000]
     # All of them would be thirty megabytes as bytes alone.
     assert most < 8_000_000
     assert redis.llen("resque:queue:mail") == 100_000

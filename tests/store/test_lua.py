@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -15,6 +16,10 @@ RAW = b'\xff\x00\r\n"}'
 
 #: Stands in a case for the payload, which is JSON and then bytes that are no UTF-8.
 P = object()
+
+
+def sha(record: bytes) -> str:
+    return hashlib.sha1(record).hexdigest()
 
 
 class Case(NamedTuple):
@@ -110,6 +115,23 @@ CASES = [
         {"failed": [b"x"]},
         ["failed", "q", "qs"],
         [P, "j", "q"],
+        0,
+        {"failed": [b"x"]},
+    ),
+    Case(
+        "take_failed",
+        {"failed": [b"x", b"r", b"y", P, b"z"]},
+        ["failed", "queues", "q1", "q2"],
+        [1, 3, "TOKEN", "q1", "q2", *(0, sha(b"r"), 2, P), *(1, sha(b"y"), 0, b"")]
+        + [2, sha(b"another"), 1, b"j"],
+        2,
+        {"failed": [b"x", P, b"z"], "q2": [P], "queues": {b"q2"}},
+    ),
+    Case(
+        "take_failed",
+        {"failed": [b"x"]},
+        ["failed", "queues", "q"],
+        [0, 9, "TOKEN", "q", 5, sha(b"x"), 1, b"j"],
         0,
         {"failed": [b"x"]},
     ),

@@ -1,0 +1,113 @@
+"""The failures of several servers as one list, the newest first, with a paging that holds still."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+from werkzeug.exceptions import BadRequest
+
+from pyres.inspector import (
+    FailureKinds,
+    FailurePage,
+    FailureRow,
+    Inspector,
+    handle,
+    name_of,
+)
+from resweb.filters import path, row
+from resweb.servers import Server
+
+#: One place of a `start`: a server's position, a list of it, and the index below which to go on.
+PLACE = re.compile(r"([0-9]{1,4}):([^:,]{1,2000}):([0-9]{1,12})", re.ASCII)
+
+#: Kinds that are shown of the newest.
+KINDS = 8
+
+
+class Starts:
+    """Where a page starts: `?start=20` leaves out the newest 20 of each list; what a page gives as
+    `following` says of each list from where on down, so that new failures move nothing.
+    """
+
+    def __init__(self, given: str, where: Mapping[int, int]) -> None:
+        self._where = where
+        self._passed = int(given) if re.fullmatch(r"[0-9]{1,12}", given, re.ASCII) else 0
+        self._places: dict[int, dict[str, int]] = {}
+        if not given or self._passed or not given.strip("0"):
+            return
+        for text in given.split(","):
+            found = PLACE.fullmatch(text)
+            if not found:
+                raise BadRequest(f"{text[:100]!r} is no place to start at, nor a number from 0")
+            place = self._places.setdefault(int(found[1]), {})
+            place[name_of(unquote(found[2]))] = int(found[3])
+
+    def of(self, inspector: Inspector, counts: Mapping[str, int]) -> dict[str, int]:
+        """The position on one server; a list that is not in it starts with its newest."""
+        if self._passed:
+            return {name: max(0, count - self._passed) for name, count in counts.items()}
+        return self._places.get(self._where[id(inspector)], {})
+
+
+def merged(
+    pages: Sequence[tuple[Server, FailurePage]], count: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The newest rows of all, and where the next page starts.
+
+    Where one server has looked as far as it may and has more, nothing older than that is shown: its
+    next ones may be newer.
+    """
+    taken = dict.fromkeys(range(len(pages)), 0)
+    rows: list[dict[str, Any]] = []
+    while len(rows) < count:
+        heads = {at: pages[at][1].rows[n] for at, n in taken.items() if n < len(pages[at][1].rows)}
+        if not heads:
+            break
+        newest = max(heads, key=lambda at: _age(heads[at]))
+        waiting = (page.horizon for at, (_, page) in enumerate(pages) if at not in heads
+                   and not page.complete)  # fmt: skip
+        if _age(heads[newest]) < max(waiting, default=-math.inf):
+            break
+        rows.append(shown(heads[newest], pages[newest][0]))
+        taken[newest] += 1
+    left = [
+        (server.position, page.positions[n] if n < len(page.rows) else page.end)
+        for (server, page), n in zip(pages, taken.values(), strict=True)
+    ]
+    if not any(index for _, position in left for index in position.values()):
+        return rows, None
+    places = (
+        f"{at}:{quote(handle(name), safe='')}:{index}"
+        for at, position in left
+        for name, index in position.items()
+    )
+    return rows, ",".join(places)
+
+
+def _age(found: FailureRow) -> float:
+    return math.inf if found.failed_at is None else found.failed_at
+
+
+def shown(found: FailureRow, server: Server) -> dict[str, Any]:
+    """A failure with the path that names it for good."""
+    list_path = path(handle(found.of))
+    return row(found, server.name, list_path=list_path, path=f"{list_path}/{found.digest}")
+
+
+def kinds(found: Sequence[FailureKinds]) -> dict[str, Any]:
+    """The classes and exceptions that are most among the newest."""
+    classes: Counter[str] = Counter()
+    exceptions: Counter[str] = Counter()
+    for one in found:
+        classes.update(one.classes)
+        exceptions.update(one.exceptions)
+    return {
+        "classes": [{"kind": kind, "count": n} for kind, n in classes.most_common(KINDS)],
+        "exceptions": [{"kind": kind, "count": n} for kind, n in exceptions.most_common(KINDS)],
+        "retried": sum(one.retried for one in found),
+    }
