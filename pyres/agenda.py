@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from pyres import loading, schedule, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
-from pyres.schedule import Entry
+from pyres.schedule import Entry, InForce
 from pyres.store import ConnectionLost, Firing, ResponseError
 from pyres.timing import Cron, Every
 
@@ -56,6 +56,7 @@ class Agenda:
         self.environment = environment
         self.late = int(late)
         self._static: dict[str, Entry] = {}
+        self._filed: frozenset[str] = frozenset()
         self._dynamic: dict[str, Entry] = {}
         self._slots: dict[str, Slot] = {}
         self._looked = 0
@@ -63,8 +64,9 @@ class Agenda:
     def load(self) -> None:
         """Read code and file. Raises BadOptionError or BadScheduleError for a file that is none."""
         found = schedule.from_code()
-        entries = found.entries | (self._told(schedule.from_file(self.path)) if self.path else {})
-        self._static = self._told(schedule.Schedule(entries, found.faults))
+        filed = self._told(schedule.from_file(self.path)) if self.path else {}
+        self._static = self._told(schedule.Schedule(found.entries | filed, found.faults))
+        self._filed = frozenset(filed)
 
     def _told(self, found: schedule.Schedule) -> dict[str, Entry]:
         """The entries; the faults go to the log."""
@@ -81,6 +83,7 @@ class Agenda:
             self._dynamic = self._told(schedule.from_redis(self.resq.store.schedules.all_afresh()))
         self._slots = {}
         self._arrange(self._static | self._dynamic)
+        self._publish(self._slots, set(self.resq.store.schedules.in_force()) - set(self._slots))
 
     def reload(self) -> None:
         """Read all again; what was due until the last look stays done."""
@@ -108,6 +111,7 @@ class Agenda:
         self._dynamic |= found
         force = self._static | self._dynamic
         self._arrange({name: force[name] for name in changed if name in force})
+        self._publish(changed, [name for name in changed if name not in self._slots])
 
     def _arrange(self, entries: dict[str, Entry]) -> None:
         """Give each entry its slot."""
@@ -152,13 +156,38 @@ class Agenda:
     def fire(self, now: float) -> int:
         """Enqueue all that is due; how many jobs that made."""
         made = 0
-        for slot in list(self._slots.values()):
-            if slot.due <= now:
-                made += sum(
-                    self._fire(slot, moment, now) for moment in self._moments(slot, int(now))
-                )
+        due = [slot for slot in self._slots.values() if slot.due <= now]
+        for slot in due:
+            made += sum(self._fire(slot, moment, now) for moment in self._moments(slot, int(now)))
         self._looked = int(now)
+        self._publish(slot.entry.name for slot in due)
         return made
+
+    def _publish(self, names: Iterable[str], gone: Iterable[str] = ()) -> None:
+        """Tell readers, who can neither see the code nor the file, what is in force."""
+        told = {
+            name: self._in_force(self._slots[name]).encoded()
+            for name in names
+            if name in self._slots
+        }
+        if told or (gone := sorted(gone)):
+            self.resq.store.schedules.publish(told, sorted(gone))
+
+    def _in_force(self, slot: Slot) -> InForce:
+        entry = slot.entry
+        dynamic, filed = entry.name in self._dynamic, entry.name in self._filed
+        seconds = getattr(slot.target, "unique_for", None)
+        return InForce(
+            entry.klass,
+            slot.queue,
+            entry.args,
+            str(slot.timing),
+            slot.due,
+            entry.description,
+            "Redis" if dynamic else "file" if filed else "code",
+            seconds.total_seconds() if isinstance(seconds, timedelta) else seconds,
+            unique.stage_of(slot.target, entry.klass),
+        )
 
     def _moments(self, slot: Slot, now: int) -> Iterator[int]:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyres import hooks, json_parser, loading, payload, promotion, unique
-from pyres.exceptions import BadServerError, NoQueueError, UndecodableError
-from pyres.schedule import Entry
+from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
+from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
 from pyres.store import PAGE, Batch, Move, Redis, Store, text
 from pyres.store.dsn import DSN, connect, from_client
@@ -587,6 +587,35 @@ class ResQ:
     def schedules(self) -> dict[str, dict[str, Any]]:
         """The dynamic schedule: the entries that stand in Redis, by name."""
         return {name: _shown(raw) for name, raw in sorted(self.store.schedules.all().items())}
+
+    def run_schedule(self, name: str) -> bool:
+        """Enqueue what a schedule entry enqueues, now; False when there is a job like it and one is
+        enough.
+
+        The entry is one that stands in Redis, or one that a master scheduler said it has in force;
+        of a class that is not imported here the latter knows `unique_for`. Raises BadScheduleError
+        where there is no such entry, or nobody knows its queue.
+        """
+        told = self.store.schedules.in_force().get(name)
+        in_force = InForce.read(told) if told else None
+        stored = self.get_schedule(name)
+        if stored is None and in_force is None:
+            raise BadScheduleError(f"there is no schedule entry {name!r} in force")
+        found = in_force if stored is None else Entry.read(name, stored)
+        assert found is not None
+        target = loading.loaded(found.klass) or in_force
+        queue = found.queue or getattr(target, "queue", None)
+        if not queue:
+            raise BadScheduleError(
+                f"the entry {name!r} names no queue, and {found.klass} is not known here"
+            )
+        now = self._current_time().timestamp()
+        encoded = self._payload(found.klass, found.args, now)
+        claim = unique.claim(target, found.klass, found.args, now)
+        if claim is None:
+            self._append(_checked(queue), [encoded])
+            return True
+        return self.store.unique.push(*claim, _checked(queue), encoded)
 
     def remove_schedule(self, name: str) -> None:
         """Remove an entry from the dynamic schedule."""

@@ -22,7 +22,7 @@ from pyres import json_parser, payload
 from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
-from pyres.schedule import Entry
+from pyres.schedule import Entry, InForce
 from pyres.store import ConnectionLost, ResponseError
 
 #: What a server that cannot be asked raises; the caller shows it as down.
@@ -119,6 +119,8 @@ class DelayedRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScheduleRow:
+    """An entry; `source` says where it stands, and is "" for one that is in force no more."""
+
     name: str
     klass: str
     queue: str
@@ -128,6 +130,8 @@ class ScheduleRow:
     last: float | None
     next: float | None
     fault: str
+    source: str
+    handle: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -355,10 +359,6 @@ class Inspector:
         """The payload at a timestamp that a row's `raw` stands for, or None."""
         return _unmark(marked, self._store.delayed.peek(timestamp, 0, -1))
 
-    def schedule_entry(self, name: str) -> Entry:
-        """An entry of the schedule in Redis. Raises BadScheduleError where there is none."""
-        return Entry.read(name, self.resq.get_schedule(name))
-
     def delayed_page(self, start: int, count: int) -> Page:
         """Timestamps at which jobs wait, earliest first."""
         timestamps = self._store.delayed.timestamps(start, count)
@@ -372,11 +372,27 @@ class Inspector:
         return _page([_job(raw) for raw in raws], self._store.delayed.size(timestamp), start)
 
     def schedule(self) -> list[ScheduleRow]:
-        """Entries of the schedule in Redis, with their last and next run."""
-        last = self._store.schedules.last_enqueued_at()
+        """Entries that stand in Redis, those that the master scheduler has in force, and those that
+        were fired once and are known no more; with their last and next run.
+        """
+        schedules = self._store.schedules
+        stored, in_force = schedules.all(), schedules.in_force()
+        last = {name: float(fired) for name, fired in schedules.fired().items()}
+        for name, when in schedules.last_enqueued_at().items():
+            last[name] = max(last.get(name, 0), moment(when) or 0)
         now = int(self.resq._current_time().timestamp())
-        stored = sorted(self._store.schedules.all().items())
-        return [_entry(name, raw, last.get(name, ""), now) for name, raw in stored]
+        rows = []
+        for name in sorted({*stored, *in_force, *last}):
+            told = InForce.read(in_force[name]) if name in in_force else None
+            row = _told(name, told) if told else _past(name)
+            if name in stored and not (told and told.source == "Redis"):
+                row = _entry(name, stored[name], now)
+            rows.append(dataclasses.replace(row, last=last.get(name)))
+        return rows
+
+    def master(self) -> str:
+        """The scheduler that holds the master's lock, or ""."""
+        return plain(self._store.schedules.master())
 
     def stats(self) -> Stats:
         """The totals of resque-web's table."""
@@ -577,13 +593,33 @@ def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
     )
 
 
-def _entry(name: str, raw: bytes, last: str, now: int) -> ScheduleRow:
+def _told(name: str, entry: InForce) -> ScheduleRow:
+    return ScheduleRow(
+        plain(name),
+        _short(entry.klass),
+        _short(entry.queue),
+        _short(entry.args),
+        _short(entry.timing),
+        _short(entry.description),
+        None,
+        moment(entry.next),
+        "",
+        _short(entry.source),
+        handle(name),
+    )
+
+
+def _past(name: str) -> ScheduleRow:
+    nothing = ("", "", "", "", "")
+    return ScheduleRow(plain(name), *nothing, None, None, "", "", handle(name))
+
+
+def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
     try:
-        config = json_parser.loads(raw)
-        entry = Entry.read(name, config)
+        entry = Entry.read(name, json_parser.loads(raw))
         upcoming = float(entry.timing.next_after(now))
     except PyresError as error:
-        return ScheduleRow(plain(name), "", "", "", "", "", moment(last), None, _short(str(error)))
+        return dataclasses.replace(_past(name), fault=_short(str(error)), source="Redis")
     return ScheduleRow(
         plain(name),
         entry.klass,
@@ -591,9 +627,11 @@ def _entry(name: str, raw: bytes, last: str, now: int) -> ScheduleRow:
         _short(entry.args),
         str(entry.timing),
         entry.description,
-        moment(last),
+        None,
         upcoming,
         "",
+        "Redis",
+        handle(name),
     )
 
 

@@ -62,6 +62,39 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class InForce:
+    """An entry as the master scheduler follows it, for readers: `source` is code, file or Redis,
+    `next` an epoch second, `unique_for` seconds or None.
+    """
+
+    klass: str
+    queue: str
+    args: list[Any]
+    timing: str
+    next: int
+    description: str = ""
+    source: str = ""
+    unique_for: float | None = None
+    unique_until: str = ""
+
+    def encoded(self) -> bytes:
+        """As it is published."""
+        return json_parser.encode(dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, raw: bytes) -> InForce | None:
+        """What encoded() wrote; None for anything else."""
+        try:
+            found = cls(**json_parser.loads(raw))
+        except (TypeError, UndecodableError):
+            return None
+        texts = (found.klass, found.queue, found.timing, found.source, found.unique_until)
+        well = all(isinstance(value, str) for value in (*texts, found.description))
+        numbers = isinstance(found.next, int) and isinstance(found.unique_for, int | float | None)
+        return found if well and numbers and isinstance(found.args, list) else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Schedule:
     """Entries by name, and what was wrong with those that are left out."""
 

@@ -78,6 +78,8 @@ def _operation(path: str, page: str) -> dict[str, Any]:
     if page == "samples":
         seconds = {"type": "integer", "minimum": 0, "maximum": 86400}
         parameters.append(_parameter("seconds", "query", seconds, "How far back."))
+        told = "The handle of the queue whose depth is wanted, in place of the deepest."
+        parameters.append(_parameter("queue", "query", {"type": "string"}, told))
     if page == "failed":
         retried = {"type": "string", "enum": ["yes", "no"]}
         parameters.append(_parameter("retried", "query", retried, "Marked by a requeue, or not."))

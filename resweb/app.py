@@ -123,7 +123,8 @@ def create_blueprint(
     blueprint = Blueprint("resweb", __name__, static_folder="static", static_url_path="/static")
     blueprint.before_request(site.guard)
     blueprint.after_request(site.seal)
-    for error in (HTTPException, PyresError, *DOWN):
+    # The 404 by its number, too: what create_app has for paths of nobody would come before.
+    for error in (HTTPException, 404, PyresError, *DOWN):
         blueprint.register_error_handler(error, site.trouble)
     site.route(blueprint)
     return blueprint
@@ -195,18 +196,30 @@ class _Site:
         return view
 
     def _body(self, template: str, page: Callable[..., Data]) -> Callable[..., Response]:
-        return lambda: Response(
-            render_body(template, {"base": _base(), **page(request.args.to_dict())})
-        )
+        def view() -> Response:
+            data = page(request.args.to_dict())
+            # Without buttons: a form of theirs would want its visitor's cookie.
+            return Response(render_body(template, self._context("", data, "") | {"may_act": False}))
+
+        return view
 
     def show(self, template: str, tab: str, data: Data, status: int = 200) -> Response:
         """A page in the layout that all have."""
         visitor = request.cookies.get(COOKIE, "")
         known = 20 <= len(visitor) <= 100
         visitor = visitor if known else csrf.visitor()
+        response = Response(render(template, self._context(tab, data, visitor)), status)
+        if not known:
+            response.set_cookie(
+                COOKIE, visitor, httponly=True, samesite="Strict", secure=request.is_secure,
+                path=_base() or "/",
+            )  # fmt: skip
+        return response
+
+    def _context(self, tab: str, data: Data, visitor: str) -> Data:
         chosen = request.args.get("server", "")
         query = {key: value for key, value in request.args.items() if key != "start"}
-        context = {
+        return {
             "base": _base(),
             "csrf": csrf.token(self.secret, visitor),
             "may_act": not self.read_only,
@@ -225,14 +238,8 @@ class _Site:
             "version": VERSION,
             "first_query": _query(query),
             "started_within": bool(request.args.get("start", "0") != "0"),
+            **data,
         }
-        response = Response(render(template, {**context, **data}), status)
-        if not known:
-            response.set_cookie(
-                COOKIE, visitor, httponly=True, samesite="Strict", secure=request.is_secure,
-                path=_base() or "/",
-            )  # fmt: skip
-        return response
 
     def _json(self, page: Callable[..., Data]) -> Callable[..., Any]:
         return lambda **named: page(request.args.to_dict(), **named)

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 from werkzeug.exceptions import BadRequest
 
@@ -107,7 +107,12 @@ def kinds(found: Sequence[FailureKinds]) -> dict[str, Any]:
         classes.update(one.classes)
         exceptions.update(one.exceptions)
     return {
-        "classes": [{"kind": kind, "count": n} for kind, n in classes.most_common(KINDS)],
-        "exceptions": [{"kind": kind, "count": n} for kind, n in exceptions.most_common(KINDS)],
+        "classes": _most("class", classes),
+        "exceptions": _most("exception", exceptions),
         "retried": sum(one.retried for one in found),
     }
+
+
+def _most(field: str, counted: Counter[str]) -> list[dict[str, Any]]:
+    most = [(kind, count) for kind, count in counted.most_common(KINDS) if kind]
+    return [{"kind": k, "count": n, "query": urlencode({field: k})} for k, n in most]

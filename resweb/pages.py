@@ -183,8 +183,10 @@ class Pages:
         return data | starts.merge(answers) | {"timestamp": timestamp, "due": when(timestamp)}
 
     def schedule(self, query: Query) -> Data:
-        answers, data = self._ask(query, lambda i: i.schedule())
-        return data | {"rows": [row(entry, a.server.name) for a in answers for entry in a.value]}
+        answers, data = self._ask(query, lambda i: (i.schedule(), i.master()))
+        rows = [row(entry, a.server.name) for a in answers for entry in a.value[0]]
+        masters = [{"server": a.server.name, "master": a.value[1]} for a in answers]
+        return data | {"rows": rows, "masters": masters}
 
     def stats(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: i.stats())
@@ -230,8 +232,10 @@ class Pages:
 
     def samples(self, query: Query) -> Data:
         seconds = _number(query.get("seconds", "3600"))
-        found = self.sampler.since(seconds, query.get("server", "")) if self.sampler else []
-        return {"samples": found}
+        if not self.sampler:
+            return {"samples": []}
+        server, queue = query.get("server", ""), query.get("queue", "")
+        return {"samples": self.sampler.since(seconds, server, queue)}
 
     def all_tasks(self, query: Query) -> Data:
         return {"tasks": self.tasks.shown()}

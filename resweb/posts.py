@@ -108,12 +108,12 @@ class Posts:
         return Outcome(f"{verb} {done} jobs." if done else "Nothing was there to do.", "/delayed/")
 
     def schedule_run(self, form: Form) -> Outcome:
-        server, name = self._server(form), _field(form, "name")
-        entry = server.inspector.schedule_entry(name)
-        if not entry.queue:
-            raise BadForm(f"the entry {name!r} names no queue, and its class is not known here")
-        server.resq.enqueue_from_string(entry.klass, entry.queue, *entry.args)
-        return Outcome(f"Enqueued {name} to {entry.queue} on {server.name}.", "/schedule/")
+        server, name = self._server(form), name_of(_field(form, "name"))
+        queued = server.resq.run_schedule(name)
+        said = f"Enqueued {plain(name)} on {server.name}."
+        if not queued:
+            said = f"Dropped {plain(name)}: a job like it was enqueued, and one is enough."
+        return Outcome(said, "/schedule/")
 
     def pause(self, form: Form) -> Outcome:
         return self._switch(form, "Paused", lambda server: server.resq.pause_all())

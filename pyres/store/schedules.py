@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
@@ -78,6 +78,24 @@ class Schedules:
         """The last moment (epoch seconds) of each entry that was fired by pyres."""
         found = self.client.hgetall(self.keys.schedule_fired)
         return {text(name): int(moment) for name, moment in found.items() if moment.isdigit()}
+
+    def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
+        """Tell readers which entries are in force: these changed, and those are so no more."""
+        pipe = self.client.pipeline(transaction=True)
+        if gone:
+            pipe.hdel(self.keys.schedule_in_force, *gone)
+        if entries:
+            pipe.hset(self.keys.schedule_in_force, mapping=dict(entries))
+        pipe.execute()
+
+    def in_force(self) -> dict[str, bytes]:
+        """What publish() told, by name."""
+        found = self.client.hgetall(self.keys.schedule_in_force)
+        return {text(name): entry for name, entry in found.items()}
+
+    def master(self, prefix: str = "") -> str:
+        """Who holds the master's lock, or "" when nobody does."""
+        return text(self.client.get(self.keys.scheduler_lock(prefix)) or b"")
 
     def anchor(self, name: str, moment: int) -> int:
         """Where an entry begins to count: when it was last fired, else from now on this moment."""

@@ -25,27 +25,43 @@
     if (text !== undefined) made.textContent = text;
     return made;
   };
+  const rates = (points) => points.slice(1).map((point, at) =>
+    [point[0], Math.max(0, point[1] - points[at][1]) / Math.max(1, point[0] - points[at][0])]);
+  const told = (number) => number < 1e-6 ? "0" : (+number.toFixed(2)).toLocaleString();
   const draw = (chart, samples) => {
     const field = chart.dataset.field;
-    let points = samples.map((one) => [one.at, one[field]]);
-    if (chart.dataset.rate) points = points.slice(1).map((point, at) =>
-      [point[0], Math.max(0, point[1] - points[at][1]) / Math.max(1, point[0] - points[at][0])]);
+    // One line, or of the queues one each, by name.
+    const names = field === "queues" ? Object.keys(samples.at(-1)?.queues ?? {}) : [field];
+    const lines = names.map((name) => {
+      const points = samples.map((one) => [one.at, field === "queues" ? one.queues[name] : one[field]]);
+      return chart.dataset.rate ? rates(points) : points;
+    });
     chart.setAttribute("viewBox", "0 0 300 110");
     chart.replaceChildren();
-    if (points.length < 2) { chart.append(svg("text", { x: 4, y: 60 }, "collecting samples…")); return; }
-    const most = Math.max(...points.map((point) => point[1]), 1e-9);
-    const from = points[0][0], width = Math.max(1, points.at(-1)[0] - from);
-    const path = points.map(([at, value], index) =>
-      `${index ? "L" : "M"}${((at - from) / width * 300).toFixed(1)} ${(104 - value / most * 86).toFixed(1)}`);
-    const last = points.at(-1)[1];
-    chart.append(svg("path", { d: path.join("") }),
-      svg("text", { x: 4, y: 11 }, `now ${+last.toFixed(2)} · most ${+(most < 1e-6 ? 0 : most).toFixed(2)}`));
+    const legend = chart.parentElement.querySelector(".legend");
+    legend?.replaceChildren();
+    if (samples.length < 3) { chart.append(svg("text", { x: 4, y: 60 }, "collecting samples…")); return; }
+    const most = Math.max(...lines.flat().map((point) => point[1]), 1e-9);
+    const from = samples[0].at, width = Math.max(1, samples.at(-1).at - from);
+    lines.forEach((points, line) => {
+      const path = points.map(([at, value], index) =>
+        `${index ? "L" : "M"}${((at - from) / width * 300).toFixed(1)} ${(104 - value / most * 86).toFixed(1)}`);
+      chart.append(svg("path", { d: path.join(""), class: `line${line}` }));
+      if (!legend) return;
+      const item = document.createElement("li");
+      item.className = `line${line}`;
+      item.textContent = `${names[line]}: ${told(points.at(-1)[1])}`;
+      legend.append(item);
+    });
+    const now = field === "queues" ? "" : `now ${told(lines[0]?.at(-1)[1] ?? 0)} · `;
+    chart.append(svg("text", { x: 4, y: 11 }, `${now}most ${told(most)}`));
   };
   let samples = [];
   const drawAll = () => document.querySelectorAll(".chart").forEach((one) => draw(one, samples));
   const charts = async () => {
     if (!document.querySelector(".chart")) return;
-    const query = new URLSearchParams({ seconds: span, server: body.dataset.server });
+    const queue = document.querySelector("[data-queue]")?.dataset.queue ?? "";
+    const query = new URLSearchParams({ seconds: span, server: body.dataset.server, queue });
     const answer = await fetch(`${base}/api/samples?${query}`);
     if (answer.ok) { samples = (await answer.json()).samples; drawAll(); }
   };

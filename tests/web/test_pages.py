@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
 from datetime import datetime
+from urllib.parse import quote
 
 import pytest
 from redis import Redis
 
+from pyres import inspector
+from pyres.agenda import Agenda
+from pyres.schedule import InForce
 from resweb.app import create_app
-from tests.servers import free_port
+from tests.servers import free_port, until
 from tests.web.visitor import Visitor
 from tests.wire.comparing import golden, names, restore
 
@@ -97,20 +102,6 @@ def test_every_tab_of_an_empty_server_shows(visitor):
     assert visitor.ask("GET", "/workers/h:1:q/")[0] == 404
     assert visitor.ask("GET", "/failed/?start=x1")[0] == 400
     assert visitor.ask("GET", "/queues/?server=none")[0] == 404
-
-
-def test_pages_of_failures_hold_every_record_once_newest_first(visitor, resq, second):
-    for number in range(25):
-        fail(resq.redis, error=f"one{number:02}")
-    fail(second.redis, error="two")
-
-    first = visitor.json("/api/failed")
-    following = visitor.json(f"/api/failed?start={first['following']}")
-
-    errors = [row["error"] for row in [*first["rows"], *following["rows"]]]
-    assert sorted(errors) == sorted([*(f"one{number:02}" for number in range(25)), "two"])
-    assert "one24" in [row["error"] for row in first["rows"]]
-    assert following["following"] is None
 
 
 @pytest.mark.parametrize("query", ["queue=mail", "class=Mail", "exception=ValueError", "text=such"])
@@ -250,3 +241,290 @@ def test_delayed_jobs_and_each_template_show(visitor, resq):
     assert visitor.json("/api/delayed")["rows"][0]["timestamp"] == 2_000_000_000
     assert "<code>A</code>" in visitor.get("/delayed/2000000000/")
     assert "A zset of 1" in visitor.get("/stats/keys/delayed_queue_schedule")
+
+
+# Failures of several servers and lists
+
+
+def at(second: int) -> str:
+    return f"2026/11/23 16:00:{second:02} UTC"
+
+
+def all_pages(visitor: Visitor, path: str, between=lambda: None) -> list[dict]:
+    rows, start = [], ""
+    while True:
+        page = visitor.json(f"{path}{'&' if '?' in path else '?'}start={start}")
+        rows += page["rows"]
+        if not page["has_following"]:
+            return rows
+        start = quote(page["following"])
+        between()
+
+
+def test_failures_of_all_servers_and_lists_are_one_list_the_newest_first(visitor, resq, second):
+    for second_ in range(50):
+        server = (resq, second)[second_ % 2]
+        fail(server.redis, error=str(second_), failed_at=at(second_))
+    own = json.dumps({**RECORD, "queue": "odd", "error": "own", "failed_at": at(25)})
+    second.redis.rpush("resque:odd_failed", own)
+    second.redis.sadd("resque:failed_queues", "odd_failed")
+
+    first = visitor.json("/api/failed")
+    rows = all_pages(visitor, "/api/failed")
+
+    times = [row["failed_at"] for row in rows]
+    assert times == sorted(times, reverse=True)
+    assert sorted(row["error"] for row in rows) == sorted([*map(str, range(50)), "own"])
+    assert first["span"] == {"first": 1, "last": 20, "of": 51}
+    assert {row["of"] for row in rows} == {"failed", "odd_failed"}
+
+
+def test_new_failures_move_no_page(visitor, resq, second):
+    for second_ in range(50):
+        fail((resq, second)[second_ % 2].redis, error=str(second_), failed_at=at(second_))
+
+    def another() -> None:
+        fail(resq.redis, error="new", failed_at=at(59))
+        fail(second.redis, error="new", failed_at=at(59))
+
+    rows = all_pages(visitor, "/api/failed", another)
+
+    assert [row["error"] for row in rows] == [str(number) for number in range(49, -1, -1)]
+
+
+def test_a_filter_finds_all_in_order_though_it_looks_at_few_a_page(
+    visitor, resq, second, monkeypatch
+):
+    monkeypatch.setattr(inspector, "LOOKED_AT", 7)
+    wanted = []
+    for second_ in range(50):
+        error = "wanted" if second_ % 9 == 0 or second_ > 45 else "other"
+        fail((resq, second)[second_ % 2].redis, error=error, failed_at=at(second_))
+        wanted += [at(second_)] if error == "wanted" else []
+
+    rows = all_pages(visitor, "/api/failed?text=wanted")
+
+    assert [row["failed_at_text"] for row in rows] == wanted[::-1]
+
+
+def test_resques_start_leaves_out_so_many(visitor, resq):
+    for number in range(45):
+        fail(resq.redis, error=str(number))
+
+    page = visitor.json("/api/failed?start=20")
+
+    assert [row["error"] for row in page["rows"]] == [str(n) for n in range(24, 4, -1)]
+    assert page["span"] == {"first": 21, "last": 40, "of": 45}
+    assert 'rel="prev"' in visitor.get("/failed/?start=20&server=one")
+
+
+def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
+    for number in range(30):
+        fail(second.redis, error=str(number))
+    row = visitor.json("/api/failed")["rows"][12]
+    path, found = f"/failed/{row['path']}", row["error"]
+
+    second.redis.lpop("resque:failed", 3)
+    fail(second.redis, error="newer")
+
+    hinted = visitor.get(f"{path}?at={row['index']}")
+    assert f"<summary>{found}<" in hinted
+    assert f"<summary>{found}<" in visitor.get(path)
+    assert f'href="{path}?server=two' in visitor.get("/failed/")
+    (shown,) = visitor.json(f"/api{path}?server=two")["rows"]
+    assert (shown["error"], shown["index"]) == (found, row["index"] - 3)
+    visitor.press("/failed/delete/", server="two", failed_job=row["record"])
+    status, _, text = visitor.ask("GET", path)
+    assert status == 404
+    assert "gone" in text
+    assert visitor.ask("GET", f"/failed/{'0' * 32}/{'0' * 32}")[0] == 404
+
+
+def test_no_other_key_is_read_as_a_failure_list(visitor, resq):
+    resq.push("secret", {"class": "A", "args": ["hidden"]})
+    digest = inspector.digest_of(resq.redis.lindex("resque:queue:secret", 0))
+
+    for path in ("/failed/queue:secret/", f"/failed/queue:secret/{digest}"):
+        status, _, text = visitor.ask("GET", path)
+        assert status == 404
+        assert "hidden" not in text
+
+
+def test_kinds_of_the_newest_failures_lead_to_those(visitor, resq):
+    for number in range(3):
+        fail(resq.redis, exception="IOError" if number else "KeyError")
+
+    page = visitor.json("/api/failed")
+
+    found = [(one["kind"], one["count"]) for one in page["exceptions"]]
+    assert found == [("IOError", 2), ("KeyError", 1)]
+    assert '<a href="?exception=IOError">IOError (2)</a>' in visitor.get("/failed/")
+    assert [row["exception"] for row in visitor.json("/api/failed?exception=IOError")["rows"]] == [
+        "IOError"
+    ] * 2
+
+
+# Names that no URL can hold
+
+NAMES = [b"\xff\xfe", b"a/b", b"..", b"a//b", b"/", b"b64:x", b"a?b=c&d#e", b" ", b"%2e"]
+NAMES += ["caf\u00e9".encode()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_finds_what_it_names_whatever_its_name(visitor, second, name):
+    redis = second.redis
+    redis.sadd("resque:queues", name)
+    redis.rpush(b"resque:queue:" + name, b'{"class":"Found","args":[]}')
+    redis.sadd("resque:workers", b"h:1:" + name)
+    redis.sadd("resque:failed_queues", name + b"_failed")
+    redis.rpush(b"resque:" + name + b"_failed", json.dumps(RECORD))
+
+    def follow(page: str, among: str) -> str:
+        found = re.search(rf'href="(/(?:{among})/[^"]+)"', visitor.get(page))
+        assert found, page
+        return visitor.get(html.unescape(found[1]))
+
+    assert "<code>Found</code>" in follow("/queues/", "queues")
+    assert "<dt>Pid</dt><dd>1</dd>" in follow("/workers/", "workers")
+    assert "no such address" in follow("/failed/", r"failed/[^\"/]*_failed|failed/b64[^\"/]*")
+    (row,) = visitor.json("/api/queues")["queues"]
+    assert visitor.json(f"/api/queues/{row['path']}")["total"] == 1
+    visitor.press("/queues/move", server="two", queue=row["handle"], target="else")
+    assert redis.lrange("resque:queue:else", 0, -1) == [b'{"class":"Found","args":[]}']
+    visitor.press("/queues/remove", server="two", queue=row["handle"])
+    assert redis.smembers("resque:queues") == {b"else"}
+
+
+# Keys
+
+
+@pytest.mark.parametrize("size", [25, 700])
+def test_a_key_of_each_type_shows_all_of_itself_page_after_page(visitor, second, size):
+    names = [f"member{number:03}" for number in range(size)]
+    redis = second.redis
+    redis.rpush("resque:list", *names)
+    redis.sadd("resque:set", *names)
+    redis.zadd("resque:zset", {name: number for number, name in enumerate(names)})
+    redis.hset("resque:hash", mapping={name: "v" for name in names})
+    redis.set("resque:string", "".join(names))
+
+    for kind in ("list", "set", "zset", "hash", "string"):
+        for server in ("", "&server=two"):
+            elements, start, most = [], "0", 0
+            while start is not None:
+                page = visitor.json(f"/api/keys/{kind}?start={start}{server}")
+                (row,) = page["rows"]
+                elements += row["elements"]
+                most = max(most, len(row["elements"]))
+                start = page["following"]
+            assert row["kind"] == kind
+            if kind == "string":
+                assert "".join(elements) == "".join(names)
+            else:
+                assert {text.partition(" = ")[0] for text in elements} == set(names)
+            assert most < 200 or size == 25
+
+
+def test_a_key_of_a_million_is_read_a_page_at_a_time(visitor, resq, server):
+    resq.redis.eval(
+        "for i=1,1000 do local t={} for j=1,1000 do t[j]=i*1000+j end "
+        "redis.call('SADD',KEYS[1],unpack(t)) redis.call('RPUSH',KEYS[2],unpack(t)) end",
+        2, "resque:set", "resque:list",
+    )  # fmt: skip
+
+    with server.monitor() as monitor:
+        assert len(visitor.json("/api/keys/set?server=one")["rows"][0]["elements"]) < 100
+        assert len(visitor.json("/api/keys/list?server=one")["rows"][0]["elements"]) == 20
+        assert not {"SMEMBERS", "HGETALL", "KEYS"} & set(monitor.names)
+    assert "A set of 1000000" in visitor.get("/stats/keys/set?server=one")
+
+
+# As resque-web
+
+
+def test_workers_of_a_host_are_at_its_name(visitor, resq, second):
+    for worker in ("web1:1:a", "web1:2:a", "web2:1:a"):
+        resq.store.workers.register(worker, "1795435269")
+    second.store.workers.register("web1:3:b", "1795435269")
+
+    assert "web1 (3)" in visitor.get("/workers/")
+    assert len(visitor.json("/api/workers/web1")["rows"]) == 3
+    assert "<h1>3 workers on web1</h1>" in visitor.get("/workers/web1/")
+    assert "<h1>4 workers</h1>" in visitor.get("/workers/all")
+    assert visitor.ask("GET", "/workers/nobody/")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/overview", "/working", "/workers"])
+def test_a_polled_page_is_the_page_without_what_is_around_it(visitor, path):
+    text = visitor.get(f"{path}.poll")
+
+    assert text.lstrip().startswith("<h1>")
+    assert "<html" not in text
+    whole = re.sub(r'<div class="actions">.*?</div>', "", visitor.get(path), flags=re.DOTALL)
+    assert " ".join(text.split()) in " ".join(whole.split())
+
+
+def test_the_oldest_job_of_each_queue_is_told(visitor, resq):
+    resq.enqueue_timestamp = True
+    resq.push("q", {"class": "A", "args": [], "enqueue_timestamp": 1795435269})
+
+    assert visitor.json("/api/queues")["queues"][0]["oldest"] == 1795435269
+    assert 'datetime="2026-11-23T12:01:09+00:00"' in visitor.get("/queues/")
+
+
+def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, second):
+    app = create_app([f"one={resq.dsn}", f"two={second.dsn}"])
+    visitor = Visitor(serve(app))
+    for number, queue in enumerate("abcdefg"):
+        resq.store.queues.push(queue, [b"{}"] * (number + 1))
+    second.store.queues.push("a", [b"{}"] * 10)
+
+    until(lambda: (found := visitor.json("/api/samples")["samples"]) and found[-1]["pending"], 60)
+
+    last = visitor.json("/api/samples")["samples"][-1]
+    assert last["queues"] == {"a": 11, "d": 4, "e": 5, "f": 6, "g": 7}
+    assert visitor.json("/api/samples?server=one&queue=b")["samples"][-1]["queues"] == {"b": 2}
+
+
+# The schedule
+
+
+def test_the_schedule_shows_what_the_master_has_from_code_file_and_redis(visitor, resq, tmp_path):
+    path = tmp_path / "schedule.json"
+    path.write_text('{"filed": {"every": "1h", "class": "F", "queue": "low", "args": [1]}}')
+    resq.set_schedule("stored", {"cron": "0 3 * * *", "class": "S", "queue": "low"})
+    resq.redis.hset("resque:delayed:last_enqueued_at", "gone", "2026-11-23 12:01:09 +0000")
+    agenda = Agenda(resq, str(path), dynamic=True)
+    agenda.load()
+    agenda.start(int(time.time()))
+
+    rows = {row["name"]: row for row in visitor.json("/api/schedule?server=one")["rows"]}
+    text = visitor.get("/schedule/")
+
+    assert {name: row["source"] for name, row in rows.items()} == {
+        "filed": "file", "stored": "Redis", "gone": "",
+    }  # fmt: skip
+    assert all(rows[name]["next"] > time.time() for name in ("filed", "stored"))
+    assert rows["gone"]["last"] == 1795435269
+    assert "in force no more" in text
+    assert "No scheduler is running" in text
+    visitor.press("/schedule/run", server="one", name="filed")
+    assert resq.peek("low", 0, 9)[0]["args"] == [1]
+
+
+def test_a_schedule_entry_run_now_is_dropped_when_one_like_it_is_enough(visitor, resq):
+    told = InForce("No.Such.Class", "low", [], "every 60 s", 2_000_000_000, unique_for=60.0)
+    resq.store.schedules.publish({"once": told.encoded()})
+
+    for _ in range(2):
+        visitor.press("/schedule/run", server="one", name="once")
+
+    assert resq.size("low") == 1
+    assert "Dropped once" in visitor.get("/schedule/")
+
+
+def test_an_entry_that_nobody_has_in_force_cannot_be_run(visitor):
+    status, _, text = visitor.press("/schedule/run", server="one", name="nothing")
+
+    assert status == 400
+    assert "nothing" in text

@@ -6,7 +6,8 @@
 -- ARGV[1]   index of the page's first record, from the head
 -- ARGV[2]   index of its last one
 -- ARGV[3]   a text that stands in no list, to mark what goes
--- then of each queue its name, then of each record four: its place on the page from 0, its SHA-1 in hex, which of the queues from 1 (0: it is deleted), the payload
+-- ARGV[4..] each queue's name, then of each record four: its place on the page from 0, its SHA-1 in
+--           hex, which of the queues from 1 (0: it is deleted), the payload
 -- returns   how many went; a record that no longer stands in its place stays
 local page = redis.call("LRANGE", KEYS[1], ARGV[1], ARGV[2])
 local queues = #KEYS - 2
