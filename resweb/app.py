@@ -124,7 +124,8 @@ def create_blueprint(
     blueprint.before_request(site.guard)
     blueprint.after_request(site.seal)
     # The 404 by its number, too: what create_app has for paths of nobody would come before.
-    for error in (HTTPException, 404, PyresError, *DOWN):
+    errors: list[type[Exception] | int] = [HTTPException, 404, PyresError, *DOWN]
+    for error in errors:
         blueprint.register_error_handler(error, site.trouble)
     site.route(blueprint)
     return blueprint
@@ -306,7 +307,8 @@ class _Site:
 
     def stats_txt(self) -> Response:
         """Ruby's plain table."""
-        total = self.pages.stats({})["total"]
+        stats = self.pages.stats({})
+        total = stats["total"]
         lines = [
             f"resque.pending={total['pending']}",
             f"resque.processed+={total['processed']}",
@@ -314,10 +316,7 @@ class _Site:
             f"resque.workers={total['workers']}",
             f"resque.working={total['working']}",
         ]
-        sizes: dict[str, int] = {}
-        for found in self.pages.queues({})["queues"]:
-            sizes[found["name"]] = sizes.get(found["name"], 0) + found["size"]
-        lines += [f"queues.{name}={size}" for name, size in sizes.items()]
+        lines += [f"queues.{name}={size}" for name, size in sorted(stats["sizes"].items())]
         return Response("\n".join(lines) + "\n", mimetype="text/plain")
 
     def healthz(self) -> tuple[Data, int]:

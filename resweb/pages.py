@@ -189,15 +189,16 @@ class Pages:
         return data | {"rows": rows, "masters": masters}
 
     def stats(self, query: Query) -> Data:
-        answers, data = self._ask(query, lambda i: i.stats())
-        rows = [row(a.value, a.server.name, where=a.server.where) for a in answers]
-        fields = ("pending", "processed", "failed", "failures", "queues", "workers", "working")
+        answers, data = self._ask(query, lambda i: (i.stats(), i.queues()))
+        rows = [row(a.value[0], a.server.name, where=a.server.where) for a in answers]
+        fields = ("pending", "processed", "failed", "failures", "workers", "working")
         total = {name: sum(found[name] for found in rows) for name in fields}
-        names = {
-            found.name for a in self.servers.ask(lambda i: i.queues()) for found in a.value or []
-        }
-        total["queues"] = len(names) if not query.get("server") else total["queues"]
-        return data | {"rows": rows, "total": total, "several": len(rows) > 1}
+        sizes: Counter[str] = Counter()
+        for answer in answers:
+            sizes.update({queue.name: queue.size for queue in answer.value[1]})
+        # A queue of two servers is one queue.
+        total["queues"] = len(sizes)
+        return data | {"rows": rows, "total": total, "sizes": sizes, "several": len(rows) > 1}
 
     def redis(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: i.server())

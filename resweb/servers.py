@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,9 @@ from pyres.inspector import DOWN, Inspector
 
 #: Seconds until a server that says nothing counts as down for this page.
 TIMEOUT = 2.0
+
+#: Seconds for which one that said nothing is not asked again: else every page would wait for it.
+QUIET = 5.0
 
 #: How a server does not answer: it is gone, or it hangs.
 NO_ANSWER: tuple[type[Exception], ...] = (*DOWN, TimeoutError)
@@ -36,6 +40,22 @@ class Server:
         self.inspector = Inspector(resq)
         #: Its place in the order given; a page's `start` tells servers apart by it.
         self.position = position
+        self._quiet_until = 0.0
+        self._last_error = ""
+
+    def answer(self, question: Callable[[Inspector], Any]) -> Answer:
+        """Put a question to it. One that did not answer in time is taken for down for a while."""
+        begun = time.monotonic()
+        if begun < self._quiet_until:
+            return Answer(self, error=self._last_error)
+        try:
+            return Answer(self, question(self.inspector))
+        except NO_ANSWER as error:
+            self._last_error = _told(error)
+            ended = time.monotonic()
+            if ended - begun > TIMEOUT / 2:
+                self._quiet_until = ended + QUIET
+            return Answer(self, error=self._last_error)
 
     @property
     def where(self) -> str:
@@ -67,15 +87,19 @@ class Servers:
     def ask(self, question: Callable[[Inspector], Any], name: str = "") -> list[Answer]:
         """Put a question to the chosen servers at the same time."""
         waiting = [
-            (server, self._pool.submit(question, server.inspector)) for server in self.chosen(name)
+            (server, self._pool.submit(server.answer, question)) for server in self.chosen(name)
         ]
         answers = []
         for server, future in waiting:
             try:
-                answers.append(Answer(server, future.result(TIMEOUT * 3)))
-            except NO_ANSWER as error:
-                answers.append(Answer(server, error=f"{type(error).__name__}: {error}"[:300]))
+                answers.append(future.result(TIMEOUT * 3))
+            except TimeoutError as error:
+                answers.append(Answer(server, error=_told(error)))
         return answers
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _named(given: str | ResQ, password: str | None, more: dict[str, Any]) -> tuple[str, ResQ]:

@@ -16,6 +16,8 @@ TIME = (
 )
 #: What many templates hold; put in when they are read, since a partial is parsed for each row.
 PIECES = {
+    # The first, since it holds some of the others.
+    "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
     "[[guard]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
     '<input type="hidden" name="server" value="{{server}}">',
     "[[server]]": '{{#several_servers}}<td><span class="tag">{{server}}</span></td>'
@@ -26,7 +28,6 @@ PIECES = {
     '<a rel="prev" href="{{before_query}}">previous page</a>{{/has_before}}{{#has_following}}'
     '<a rel="next" href="{{next_query}}">next page</a>{{/has_following}}'
     "{{#span}}<span>Showing {{first}} to {{last}} of {{of}}</span>{{/span}}</nav>",
-    "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
     **{f"[[time {field}]]": TIME.replace("%s", field) for field in TIMES},
 }
 

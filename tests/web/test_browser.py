@@ -25,7 +25,13 @@ FLAGS = [
 ]
 AXE = Path(__file__).parent.parent / "peers/node_modules/axe-core/axe.min.js"
 SAMPLES = [
-    {"at": n * 10, "pending": 40 + n % 17 * 3, "processed": n * n, "failed": n // 9 * 2}
+    {
+        "at": n * 10,
+        "pending": 40 + n % 17 * 3,
+        "processed": n * n,
+        "failed": n // 9 * 2,
+        "queues": {"images": n % 17 * 3, "mail": 40 + n % 13 * 2},
+    }
     for n in range(90)
 ]
 TABS = ["Overview", "Working", "Failed", "Queues", "Workers", "Delayed", "Schedule", "Stats"]
@@ -58,8 +64,9 @@ def page(browser: Any, site: str) -> Iterator[Any]:
     )
     yield page
     context.close()
-    # What a test provokes on purpose: the answer 403 to an old token.
-    assert [told for told in troubles if "status of 403" not in told] == []
+    # What a test provokes on purpose: the answer 403 to an old token, 404 for what is gone.
+    meant = ("status of 403", "status of 404")
+    assert [told for told in troubles if not any(text in told for text in meant)] == []
 
 
 @pytest.fixture
@@ -112,6 +119,42 @@ def test_a_filter_narrows_and_delete_asks_first(page, filled, resq, second):
     assert [r.redis.llen("resque:failed") for r in (resq, second)] == [1, 0]
 
 
+def test_a_failure_can_be_retried_at_its_own_address(page, filled, second):
+    page.goto("/failed/?server=two")
+    page.locator("article a").first.click()
+    assert page.locator("h1").inner_text() == "A failure"
+    page.get_by_role("button", name="Retry", exact=True).click()
+
+    assert page.get_by_role("status").inner_text() == "Retried 1 failure."
+    assert second.redis.llen("resque:failed") == 0
+    page.go_back()
+    page.reload()
+    assert "gone" in page.locator(".trouble").inner_text()
+
+
+def test_the_kinds_of_failures_and_the_lists_narrow_the_page(page, filled, second):
+    second.store.failed.push_for_queue("slow", b'{"error":"in a list of its own"}')
+    page.goto("/failed/")
+    page.get_by_role("link", name="OSError (1)").click()
+    assert page.locator("article").count() == 1
+    page.get_by_role("link", name="slow_failed of two (1)").click()
+
+    assert page.locator("h1").inner_text() == "1 failed jobs in slow_failed"
+    assert "in a list of its own" in page.locator("article").inner_text()
+
+
+def test_charts_show_the_deepest_queues_and_one(browser, serve, resq, second, filled):
+    site = serve(create_app([f"one={resq.dsn}", f"two={second.dsn}"], sample=False))
+    context = browser.new_context(base_url=site)
+    page = context.new_page()
+    page.route("**/api/samples*", lambda route: route.fulfill(json={"samples": SAMPLES}))
+    for path, lines in (("/overview", 5), ("/queues/mail/", 2)):
+        page.goto(path, wait_until="networkidle")
+        assert page.locator(".chart path").count() == lines
+        assert page.locator(".legend li").all_inner_texts() == ["images: 12", "mail: 62"]
+    context.close()
+
+
 def test_an_expired_token_is_told_and_does_nothing(page, filled, resq):
     page.goto("/failed/?server=one")
     page.locator("[name=csrf]").evaluate_all("all => all.forEach(one => one.value = '1.old')")
@@ -138,7 +181,10 @@ def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled
         base_url=site, color_scheme="dark", viewport={"width": 360, "height": 740}
     )
     page = context.new_page()
-    for path in ("/overview", "/failed/", "/workers/", "/stats/resque", "/queues/mail/"):
+    found = page.request.get("/api/failed").json()["rows"][0]["path"]
+    paths = ["/overview", "/working/", "/failed/", f"/failed/{found}", "/queues/", "/workers/"]
+    paths += ["/queues/mail/", "/schedule/", "/delayed/", "/stats/resque", "/stats/keys"]
+    for path in paths:
         page.goto(path)
         background = page.evaluate(
             "getComputedStyle(document.querySelector('main')).backgroundColor"
@@ -157,6 +203,7 @@ def test_axe_finds_no_barrier(browser, site, filled, scheme):
     context = browser.new_context(base_url=site, color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
     paths = ["/overview", "/working/", "/failed/", "/queues/", "/queues/mail/", "/workers/"]
+    paths.append(f"/failed/{page.request.get('/api/failed').json()['rows'][0]['path']}")
     for path in [*paths, "/delayed/", "/schedule/", "/stats/resque", "/stats/keys"]:
         page.goto(path)
         page.add_script_tag(path=AXE)

@@ -13,7 +13,7 @@ from resweb.app import create_app
 from resweb.auth import hash_password
 from resweb.posts import BUTTONS
 from tests.servers import until
-from tests.web.test_pages import fail
+from tests.web.test_pages import RECORD, fail
 from tests.web.visitor import Visitor
 
 
@@ -78,6 +78,86 @@ def test_a_hundred_thousand_are_retried_behind_the_page_each_once(visitor, resq,
     jobs = redis.lrange("resque:queue:mail", 0, -1)
     assert len(jobs) == len(set(jobs)) == 100_000
     assert visitor.json("/api/tasks")["tasks"][0]["done"] == 100_000
+
+
+def test_all_that_match_of_a_hundred_thousand_are_done_behind_the_page(visitor, resq, redis):
+    record = '{"queue":"mail","payload":{"class":"M","args":[%d]},"exception":"E%d"}'
+    for start in range(0, 100_000, 10_000):
+        redis.rpush("resque:failed", *(record % (n, n % 2) for n in range(start, start + 10_000)))
+
+    def done() -> dict:
+        assert until(lambda: not visitor.json("/api/tasks")["tasks"][0]["running"], 120)
+        return visitor.json("/api/tasks")["tasks"][0]
+
+    visitor.press("/failed/retry_all", exception="E1")
+    retried = done()
+    left = redis.llen("resque:failed")
+    visitor.press("/failed/delete_all", text='"exception":"E0"')
+
+    assert (retried["done"], retried["left"], retried["percent"]) == (50_000, 0, 100)
+    assert left == done()["done"] == 50_000
+    assert redis.llen("resque:failed") == 0
+    args = [json.loads(raw)["args"][0] for raw in redis.lrange("resque:queue:mail", 0, -1)]
+    assert args == list(range(1, 100_000, 2))
+
+
+@pytest.fixture
+def lists(second):
+    """One failure in each of three lists of the second server."""
+    fail(second.redis, error="in failed")
+    for queue in ("mail", "slow"):
+        record = json.dumps({**RECORD, "queue": queue, "error": f"in {queue}"}).encode()
+        second.store.failed.push_for_queue(queue, record)
+    return lambda: {name: second.store.failed.count(name) for name in LISTS}
+
+
+LISTS = ("failed", "mail_failed", "slow_failed")
+
+
+def test_one_failure_of_a_queues_own_list_is_retried_or_deleted(visitor, second, lists):
+    rows = {row["of"]: row["record"] for row in visitor.json("/api/failed")["rows"]}
+
+    visitor.press("/failed/retry/", server="two", failed_job=rows["mail_failed"])
+    visitor.press("/failed/delete/", server="two", failed_job=rows["slow_failed"])
+
+    assert lists() == {"failed": 1, "mail_failed": 0, "slow_failed": 0}
+    assert second.queue_sizes() == {"mail": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "left", "queued"),
+    [
+        ("/failed/retry_all", {}, (0, 0, 0), {"mail": 2, "slow": 1}),
+        ("/failed/retry_all", {"list": "slow_failed"}, (1, 1, 0), {"slow": 1}),
+        ("/failed/retry_all", {"queue": "mail"}, (0, 0, 1), {"mail": 2}),
+        ("/failed/retry_all", {"text": "in mail"}, (1, 0, 1), {"mail": 1}),
+        ("/failed/delete_all", {}, (0, 0, 0), {}),
+        ("/failed/delete_all", {"list": "mail_failed"}, (1, 0, 1), {}),
+        ("/failed/delete_all", {"text": "in slow", "server": "two"}, (1, 1, 0), {}),
+        ("/failed/delete_all", {"list": "queue:x"}, (1, 1, 1), {}),
+    ],
+)
+def test_buttons_for_all_reach_every_list_or_the_one_named(
+    visitor, resq, second, lists, path, form, left, queued
+):
+    second.redis.rpush("resque:queue:x", "no list of failures")
+
+    visitor.press(path, **form)
+
+    assert tuple(lists().values()) == left
+    assert second.queue_sizes() == queued
+    assert second.size("x") == 1
+
+
+def test_what_ruby_has_retried_already_can_be_cleared(visitor, resq):
+    fail(resq.redis, error="once")
+    fail(resq.redis, error="again", retried_at="2026/11/23 16:05:00")
+
+    assert "Clear retried" in visitor.get("/failed/")
+    visitor.press("/failed/delete_all", retried="yes")
+
+    assert [row["error"] for row in visitor.json("/api/failed")["rows"]] == ["once"]
+    assert "Clear retried" not in visitor.get("/failed/")
 
 
 def test_queues_are_moved_removed_and_relieved_of_one_job(visitor, resq, second):
@@ -163,7 +243,16 @@ def test_what_destroys_asks_first(visitor, resq):
     assert resq.redis.llen("resque:failed") == 1
 
 
-@pytest.mark.parametrize("path", ["/failed/retry_all", "/failed/delete_all/", "/failed/remove/3"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/failed/retry_all",
+        "/failed/delete_all/",
+        "/failed/remove/3",
+        "/failed/mail_failed/requeue/1",
+        "/failed/a/b/remove/7",
+    ],
+)
 def test_old_links_that_changed_things_say_where_the_button_is(visitor, path):
     status, _, text = visitor.ask("GET", path)
 

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from redis import Redis
 from pyres import inspector
 from pyres.agenda import Agenda
 from pyres.schedule import InForce
+from resweb import sampler
 from resweb.app import create_app
 from tests.servers import free_port, until
 from tests.web.visitor import Visitor
@@ -73,25 +75,40 @@ def test_a_server_that_is_down_is_told_and_the_others_stay(serve, resq):
     assert 'resque_up{server="gone"} 0.0' in visitor.get("/metrics")
 
 
-def test_a_server_that_hangs_is_told_and_keeps_no_page_from_the_others(serve, resq, own_server):
-    """It takes connections, as the kernel does for it, and never answers."""
+HUNG = [path for path in TABS if path not in ("/stats.txt", "/metrics", "/healthz")]
+HUNG += ["/queues/mail/", "/delayed/5/", "/workers/h:1:q/", "/stats/keys?server=hung"]
+
+
+def test_servers_that_hang_are_told_on_every_page_and_waited_for_side_by_side(
+    serve, resq, own_server, second_server
+):
+    """They take connections, as the kernel does for them, and never answer."""
     resq.push("mail", {"class": "A", "args": []})
-    app = create_app([f"up={resq.dsn}", f"hung={own_server.dsn}"], sample=False)
-    visitor = Visitor(serve(app))
+    dsns = [f"hung={own_server.dsn}", f"up={resq.dsn}", f"dead={second_server.dsn}"]
+    visitor = Visitor(serve(create_app(dsns, sample=False)))
     assert "hung is down" not in visitor.get("/overview")
     own_server.pause()
+    second_server.pause()
 
     try:
-        pages = [visitor.get(path) for path in ("/overview", "/queues/", "/failed/", "/metrics")]
-        answer = visitor.json("/api/overview")
+        with ThreadPoolExecutor(4) as pool:
+            texts = dict(zip(HUNG, pool.map(visitor.get, HUNG), strict=True))
+            answers = list(pool.map(visitor.json, ["/api/overview", "/api/failed", "/healthz"]))
+        metrics = visitor.get("/metrics")
+        plain = visitor.get("/stats.txt")
     finally:
         own_server.resume()
+        second_server.resume()
 
-    assert "hung is down" in pages[0]
-    assert ">mail<" in pages[0]
-    assert 'resque_up{server="hung"} 0.0' in pages[3]
-    assert [row["name"] for row in answer["queues"]] == ["mail"]
-    assert "hung is down" not in visitor.get("/overview")
+    assert {path: text.count("is down.</strong>") for path, text in texts.items()} == {
+        path: 1 if "server=" in path or path == "/stats/keys" else 2 for path in HUNG
+    }
+    assert ">mail<" in texts["/overview"]
+    assert 'resque_up{server="hung"} 0.0' in metrics
+    assert [row["name"] for row in answers[0]["queues"]] == ["mail"]
+    assert answers[2]["ok"] is True
+    assert "queues.mail=1" in plain
+    assert until(lambda: "is down" not in visitor.get("/overview"), 30)
 
 
 def test_every_tab_of_an_empty_server_shows(visitor):
@@ -329,6 +346,7 @@ def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
 
     hinted = visitor.get(f"{path}?at={row['index']}")
     assert f"<summary>{found}<" in hinted
+    assert "[[" not in hinted
     assert f"<summary>{found}<" in visitor.get(path)
     assert f'href="{path}?server=two' in visitor.get("/failed/")
     (shown,) = visitor.json(f"/api{path}?server=two")["rows"]
@@ -341,13 +359,13 @@ def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
 
 
 def test_no_other_key_is_read_as_a_failure_list(visitor, resq):
-    resq.push("secret", {"class": "A", "args": ["hidden"]})
+    resq.push("secret", {"class": "A", "args": ["treasure"]})
     digest = inspector.digest_of(resq.redis.lindex("resque:queue:secret", 0))
 
     for path in ("/failed/queue:secret/", f"/failed/queue:secret/{digest}"):
         status, _, text = visitor.ask("GET", path)
         assert status == 404
-        assert "hidden" not in text
+        assert "treasure" not in text
 
 
 def test_kinds_of_the_newest_failures_lead_to_those(visitor, resq):
@@ -472,14 +490,18 @@ def test_the_oldest_job_of_each_queue_is_told(visitor, resq):
     assert 'datetime="2026-11-23T12:01:09+00:00"' in visitor.get("/queues/")
 
 
-def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, second):
+def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, second, monkeypatch):
+    monkeypatch.setattr(sampler, "EVERY", 0.1)
     app = create_app([f"one={resq.dsn}", f"two={second.dsn}"])
     visitor = Visitor(serve(app))
     for number, queue in enumerate("abcdefg"):
         resq.store.queues.push(queue, [b"{}"] * (number + 1))
     second.store.queues.push("a", [b"{}"] * 10)
 
-    until(lambda: (found := visitor.json("/api/samples")["samples"]) and found[-1]["pending"], 60)
+    until(
+        lambda: (found := visitor.json("/api/samples")["samples"]) and found[-1]["pending"] == 38,
+        60,
+    )
 
     last = visitor.json("/api/samples")["samples"][-1]
     assert last["queues"] == {"a": 11, "d": 4, "e": 5, "f": 6, "g": 7}
