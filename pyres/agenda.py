@@ -170,8 +170,16 @@ class Agenda:
             for name in names
             if name in self._slots
         }
-        if told or (gone := sorted(gone)):
-            self.resq.store.schedules.publish(told, sorted(gone))
+        lost = sorted(gone)
+        if not told and not lost:
+            return
+        try:
+            self.resq.store.schedules.publish(told, lost)
+        except ConnectionLost:
+            raise
+        except ResponseError as error:
+            # It is for those who look, and no reason to fire nothing.
+            logger.warning("What is in force could not be told to the web page: %s", error)
 
     def _in_force(self, slot: Slot) -> InForce:
         entry = slot.entry

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -34,6 +35,18 @@ SAMPLES = [
     }
     for n in range(90)
 ]
+
+
+def sampled(route: Any) -> None:
+    """The samples above, as the app would answer with them."""
+    queue = parse_qs(urlsplit(route.request.url).query).get("queue", [""])[0]
+    found = [
+        {**one, "queues": {name: n for name, n in one["queues"].items() if queue in ("", name)}}
+        for one in SAMPLES
+    ]
+    route.fulfill(json={"samples": found})
+
+
 TABS = ["Overview", "Working", "Failed", "Queues", "Workers", "Delayed", "Schedule", "Stats"]
 
 
@@ -147,11 +160,12 @@ def test_charts_show_the_deepest_queues_and_one(browser, serve, resq, second, fi
     site = serve(create_app([f"one={resq.dsn}", f"two={second.dsn}"], sample=False))
     context = browser.new_context(base_url=site)
     page = context.new_page()
-    page.route("**/api/samples*", lambda route: route.fulfill(json={"samples": SAMPLES}))
-    for path, lines in (("/overview", 5), ("/queues/mail/", 2)):
+    page.route("**/api/samples*", sampled)
+    both = ["images: 12", "mail: 62"]
+    for path, lines, legend in (("/overview", 5, both), ("/queues/mail/", 1, ["mail: 62"])):
         page.goto(path, wait_until="networkidle")
         assert page.locator(".chart path").count() == lines
-        assert page.locator(".legend li").all_inner_texts() == ["images: 12", "mail: 62"]
+        assert page.locator(".legend li").all_inner_texts() == legend
     context.close()
 
 
@@ -220,16 +234,21 @@ def test_pictures_of_the_page(browser, serve, resq, second, filled):
         pytest.skip("PYRES_SCREENSHOTS names no folder")
     app = create_app([f"mail-1=127.0.0.1:{resq.port}", f"shop-2=127.0.0.1:{second.port}"])
     site = serve(app)
+    for number in range(40):
+        second.push("images", {"class": "app.images.Resize", "args": [f"{number}.png", 640]})
     for name, path, scheme, width in (
         ("overview", "/overview", "light", 1100),
         ("failed-dark", "/failed/", "dark", 1100),
+        ("queue", "/queues/images/", "light", 1100),
+        ("schedule", "/schedule/", "light", 1100),
         ("workers-phone", "/workers/", "light", 390),
+        ("failed-phone", "/failed/", "dark", 390),
     ):
         context = browser.new_context(
             base_url=site, color_scheme=scheme, viewport={"width": width, "height": 800}
         )
         page = context.new_page()
-        page.route("**/api/samples*", lambda route: route.fulfill(json={"samples": SAMPLES}))
+        page.route("**/api/samples*", sampled)
         page.goto(path, wait_until="networkidle")
         page.screenshot(path=f"{folder}/web-{name}.png")
         context.close()

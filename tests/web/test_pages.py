@@ -498,13 +498,12 @@ def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, se
         resq.store.queues.push(queue, [b"{}"] * (number + 1))
     second.store.queues.push("a", [b"{}"] * 10)
 
-    until(
-        lambda: (found := visitor.json("/api/samples")["samples"]) and found[-1]["pending"] == 38,
-        60,
-    )
+    def last() -> dict:
+        return (visitor.json("/api/samples")["samples"] or [{"pending": 0}])[-1]
 
-    last = visitor.json("/api/samples")["samples"][-1]
-    assert last["queues"] == {"a": 11, "d": 4, "e": 5, "f": 6, "g": 7}
+    until(lambda: last()["pending"] == 38, 60)
+
+    assert last()["queues"] == {"a": 11, "d": 4, "e": 5, "f": 6, "g": 7}
     assert visitor.json("/api/samples?server=one&queue=b")["samples"][-1]["queues"] == {"b": 2}
 
 
