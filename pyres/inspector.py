@@ -7,6 +7,7 @@ import calendar
 import contextlib
 import dataclasses
 import email.utils
+import functools
 import hashlib
 import heapq
 import itertools
@@ -643,6 +644,16 @@ FORMS = (
 )
 
 
+@functools.lru_cache(maxsize=4096)
+def _moment_of(text: str) -> float | None:
+    """Many records of a page fail, beat or start in the same second."""
+    with contextlib.suppress(ValueError):  # no number; tried as a date below
+        return moment(float(text))
+    with contextlib.suppress(ValueError, OverflowError):  # no ISO date; the others below
+        return datetime.fromisoformat(text).timestamp()
+    return _by_form(text.partition(" (")[0])
+
+
 def moment(value: object) -> float | None:
     """Epoch seconds of a time as Ruby, node-resque or pyres writes it, or None."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -651,11 +662,7 @@ def moment(value: object) -> float | None:
         return value.timestamp()
     if not isinstance(value, str) or len(value) > 100:
         return None
-    with contextlib.suppress(ValueError):  # no number; tried as a date below
-        return moment(float(value))
-    with contextlib.suppress(ValueError, OverflowError):  # no ISO date; the others below
-        return datetime.fromisoformat(value).timestamp()
-    return _by_form(value.partition(" (")[0])
+    return _moment_of(value)
 
 
 def _by_form(value: str) -> float | None:

@@ -92,7 +92,8 @@ def create_app(dsns: Sequence[str | ResQ], *, url_prefix: str = "", **options: A
     """The page over these servers as a WSGI application.
 
     Each of `dsns` is a DSN, `name=DSN`, or a ResQ. Options as of create_blueprint().
-    Raises BadDSNError and BadOptionError.
+    `app.extensions["resweb"].close()` ends its threads and connections, where an application goes
+    before its process does. Raises BadDSNError and BadOptionError.
     """
     app = Flask("resweb", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = FORM
@@ -128,6 +129,7 @@ def create_blueprint(
     for error in errors:
         blueprint.register_error_handler(error, site.trouble)
     site.route(blueprint)
+    blueprint.record(lambda state: state.app.extensions.setdefault("resweb", site))
     return blueprint
 
 
@@ -146,6 +148,12 @@ class _Site:
         self.secret = secret
         # Kept here and not in the URL, where anybody could make the page say anything.
         self.notices: OrderedDict[str, str] = OrderedDict()
+
+    def close(self) -> None:
+        """End the threads, and leave the servers."""
+        if self.pages.sampler:
+            self.pages.sampler.close()
+        self.servers.close()
 
     def route(self, blueprint: Blueprint) -> None:
         def add(path: str, view: Callable[..., Any], method: str = "GET") -> None:

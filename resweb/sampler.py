@@ -41,7 +41,8 @@ class Sampler:
         #: The number of each (server, queue) in the samples.
         self._numbers: dict[tuple[str, str], int] = {}
         self._end = threading.Event()
-        threading.Thread(target=self._run, name="resweb-sampler", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="resweb-sampler", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -93,8 +94,9 @@ class Sampler:
         return found
 
     def close(self) -> None:
-        """Take no more samples."""
+        """Take no more samples; returns when the last is taken."""
         self._end.set()
+        self._thread.join()
 
 
 def _sum(sample: Sample, names: set[str]) -> dict[str, int]:

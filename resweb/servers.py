@@ -80,6 +80,12 @@ class Servers:
             raise BadOptionError("no server was named; give at least one DSN")
         self._pool = ThreadPoolExecutor(max_workers=4 * len(self.all))
 
+    def close(self) -> None:
+        """End the threads when they are done, and leave the servers."""
+        self._pool.shutdown()
+        for server in self.all:
+            server.resq.close()
+
     def chosen(self, name: str) -> list[Server]:
         """The server of this name, or all for an empty name; none for an unknown one."""
         return [server for server in self.all if name in ("", server.name)]

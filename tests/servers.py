@@ -176,6 +176,8 @@ class Server:
             if self._fixed_port is not None or b"already in use" not in self.log.read_bytes():
                 break
             self.port = free_port()
+            if "--cluster-port" in self._args:
+                self._args[self._args.index("--cluster-port") + 1] = str(free_port())
         raise AssertionError(f"{self.binary} did not start:\n{self.log.read_text('utf-8')}")
 
     def _spawn(self) -> subprocess.Popen[bytes]:

@@ -228,7 +228,9 @@ def test_schedulers_may_do_what_they_need_and_no_more(
         resq.enqueue_in(-1, NoteJob, "", "due")
         resq.set_schedule("later", {"every": "1h", "class": _name(NoteJob), "queue": "often"})
         until(lambda: resq.size("notes") == 3)
-        until(lambda: not resq.redis.exists("resque:schedules_changed"))
+        until(lambda: resq.redis.hexists("resque:pyres:schedule", "later"))
+        resq.remove_schedule("later")
+        until(lambda: not resq.redis.hexists("resque:pyres:schedule", "later"))
         end(second)
 
         assert used(server, monitor) == rights("pyres-scheduler")

@@ -34,21 +34,22 @@ def second(second_server: Server) -> Iterator[ResQ]:
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
     """Serves an app on a free port; the URL."""
-    running: list[tuple[Any, threading.Thread]] = []
+    running: list[tuple[Any, Any, threading.Thread]] = []
 
     def start(app: Any) -> str:
         server = waitress.create_server(app, host="127.0.0.1", port=0, threads=4)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
-        running.append((server, thread))
+        running.append((app, server, thread))
         return f"http://127.0.0.1:{server.effective_port}"
 
     yield start
-    for server, thread in running:
+    for app, server, thread in running:
         # In the server's own thread: it may be waiting on the sockets that are closed here.
         server.trigger.pull_trigger(functools.partial(server.asyncore.close_all, server._map))
         thread.join(10)
         server.task_dispatcher.shutdown()
+        app.extensions["resweb"].close()
 
 
 @pytest.fixture

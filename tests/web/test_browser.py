@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from resweb.app import create_app
+from tests.servers import until
 from tests.web.test_pages import fail
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -105,7 +106,7 @@ def test_every_tab_opens_from_the_overview(page, filled):
 
     for tab in TABS:
         page.get_by_role("link", name=tab, exact=True).first.click()
-        assert page.locator("header [aria-current=page]").inner_text() == tab
+        until(lambda: page.locator("header [aria-current=page]").inner_text() == tab)  # noqa: B023
         assert page.locator("h1").count() == 1
 
 
@@ -122,7 +123,7 @@ def test_a_filter_narrows_and_delete_asks_first(page, filled, resq, second):
     page.goto("/failed/")
     page.get_by_label("Text").fill("disk")
     page.get_by_role("button", name="Filter").click()
-    assert page.locator("article").count() == 1
+    until(lambda: page.locator("article").count() == 1)
 
     page.get_by_role("button", name="Delete all that match").click()
     assert second.redis.llen("resque:failed") == 1
@@ -135,7 +136,7 @@ def test_a_filter_narrows_and_delete_asks_first(page, filled, resq, second):
 def test_a_failure_can_be_retried_at_its_own_address(page, filled, second):
     page.goto("/failed/?server=two")
     page.locator("article a").first.click()
-    assert page.locator("h1").inner_text() == "A failure"
+    until(lambda: page.locator("h1").inner_text() == "A failure")
     page.get_by_role("button", name="Retry", exact=True).click()
 
     assert page.get_by_role("status").inner_text() == "Retried 1 failure."
@@ -149,10 +150,10 @@ def test_the_kinds_of_failures_and_the_lists_narrow_the_page(page, filled, secon
     second.store.failed.push_for_queue("slow", b'{"error":"in a list of its own"}')
     page.goto("/failed/")
     page.get_by_role("link", name="OSError (1)").click()
-    assert page.locator("article").count() == 1
+    until(lambda: page.locator("article").count() == 1)
     page.get_by_role("link", name="slow_failed of two (1)").click()
 
-    assert page.locator("h1").inner_text() == "1 failed jobs in slow_failed"
+    until(lambda: page.locator("h1").inner_text() == "1 failed jobs in slow_failed")
     assert "in a list of its own" in page.locator("article").inner_text()
 
 

@@ -93,8 +93,8 @@ def test_a_scheduler_fires_what_ruby_scheduled_and_leaves_what_ruby_leaves(run_d
     wanted = golden("13b_scheduler_running")["redis"]
     (payload,) = left["resque:queue:cron"]["values"]
     assert payload.startswith('{"class":"CronJob","args":[{"k":"v"}]')
-    # What pyres adds: when it fired what, and the time of enqueuing in the payload.
-    del left["resque:pyres:schedule_fired"]
+    # What pyres adds: what is in force, when it fired what, and the time in the payload.
+    del left["resque:pyres:schedule"], left["resque:pyres:schedule_fired"]
     left["resque:queue:cron"] = wanted["resque:queue:cron"]
     left["resque:persistent_schedules"] = wanted["resque:persistent_schedules"]
     when = left["resque:delayed:last_enqueued_at"]["fields"].pop("often")
