@@ -307,12 +307,13 @@ class Inspector:
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
         """What the newest NEWEST failures of these lists, or of all, are."""
-        names = list(lists) or self.failure_lists()
-        each = max(10, NEWEST // len(names))
+        there = self.failure_counts()
+        sizes = {name: size for name, size in there.items() if name in lists or not lists}
+        each = max(10, NEWEST // max(1, len(sizes)))
         classes: Counter[str] = Counter()
         exceptions: Counter[str] = Counter()
         retried = 0
-        for name, size in self._store.failed.counts(names).items():
+        for name, size in sizes.items():
             for _, _, _, raw in itertools.islice(self._down(name, size, each), each):
                 record = shown(raw)
                 classes[_short(job_in(record["payload"])[0])] += 1
@@ -377,7 +378,7 @@ class Inspector:
         were fired once and are known no more; with their last and next run.
         """
         schedules = self._store.schedules
-        stored, in_force = schedules.all(), schedules.in_force()
+        stored, in_force, master = schedules.all(), schedules.in_force(), schedules.master()
         last = {name: float(fired) for name, fired in schedules.fired().items()}
         for name, when in schedules.last_enqueued_at().items():
             last[name] = max(last.get(name, 0), moment(when) or 0)
@@ -386,7 +387,8 @@ class Inspector:
         for name in sorted({*stored, *in_force, *last}):
             told = InForce.read(in_force[name]) if name in in_force else None
             row = _told(name, told) if told else _past(name)
-            if name in stored and not (told and told.source == "Redis"):
+            # Without a master what it told is old, and what stands in Redis may be newer.
+            if name in stored and not (told and master):
                 row = _entry(name, stored[name], now)
             rows.append(dataclasses.replace(row, last=last.get(name)))
         return rows

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from flask import Blueprint, Flask, Response, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
@@ -14,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
 from pyres.inspector import DOWN
-from resweb import api, csrf, metrics
+from resweb import api, csrf, filters, metrics
 from resweb.actions import Tasks
 from resweb.auth import Door
 from resweb.pages import Data, Pages
@@ -73,6 +75,9 @@ TABS = {
     "Schedule": "/schedule/",
     "Stats": "/stats/resque",
 }
+
+#: The page of one failure.
+FAILURE = re.compile(r"/failed/.+/[0-9a-f]{32}")
 
 #: Links of old pages that changed something, and where the button is now.
 OLD_LINKS = {
@@ -231,6 +236,7 @@ class _Site:
         return {
             "base": _base(),
             "csrf": csrf.token(self.secret, visitor),
+            "back": _here(),
             "may_act": not self.read_only,
             "said": self.notices.pop(visitor, ""),
             "tabs": [{"tab": t, "path": p, "current": t == tab} for t, p in TABS.items()],
@@ -241,6 +247,7 @@ class _Site:
             ],
             "several_servers": len(self.servers.all) > 1,
             "chosen_server": chosen,
+            "chosen_server_url": filters.path(chosen),
             "next_query": _query({**query, "start": str(data.get("following"))}),
             "before_query": _query({**query, "start": str(data.get("before"))}),
             "has_before": data.get("before") is not None,
@@ -267,7 +274,7 @@ class _Site:
             self.notices[visitor] = outcome.said
             while len(self.notices) > 1000:
                 self.notices.popitem(last=False)
-            return redirect(_base() + outcome.page, 303)
+            return redirect(_base() + _back(request.form.get("back", ""), outcome.page), 303)
 
         return view
 
@@ -279,7 +286,7 @@ class _Site:
             for name, value in request.form.items(multi=True)
             if name not in hidden
         ]
-        told = [f for f in fields if f["name"] not in ("job", "record", "failed_job")]
+        told = [f for f in fields if f["name"] not in ("job", "record", "failed_job", "back")]
         told = [field for field in told if field["value"]]
         picked = len(request.form.getlist("record"))
         data = {"question": question, "action": path, "fields": fields, "told": told}
@@ -342,6 +349,28 @@ def _lost(error: HTTPException) -> Response:
     if request.path.startswith(f"{_base()}/api/"):
         return Response(api.error("there is no such page"), 404, HEADERS, "application/json")
     return Response("There is no such page.\n", 404, HEADERS, "text/plain")
+
+
+def _back(given: str, page: str) -> str:
+    """Where to go after a button: to the page it was on, with its filter and its place, if that is
+    of the same tab and still there; anything else, whoever gave it, is the tab's own page.
+    """
+    found = urlsplit(given)
+    tab = "/" + page.split("/")[1] + "/"
+    ours = not found.scheme and not found.netloc and found.path.startswith(tab)
+    if not ours or not given.isprintable() or "\\" in given or len(given) > 4000:
+        return page
+    # A failure that was retried or deleted has no page any more; neither has a queue without jobs.
+    if FAILURE.fullmatch(found.path):
+        return page
+    query = f"?{urlencode(parse_qsl(found.query))}" if found.query else ""
+    return quote(found.path, safe="/%:~,;=@+") + query
+
+
+def _here() -> str:
+    """The path and query of this request, below the prefix."""
+    query = request.query_string.decode("latin-1")
+    return quote(request.path).removeprefix(_base()) + (f"?{query}" if query else "")
 
 
 def _base() -> str:

@@ -50,7 +50,7 @@ def row(value: Any, server: str, **more: Any) -> dict[str, Any]:
             shown[f"{field}_shown"] = when(shown[field])
     if "handle" in shown:
         shown["path"] = path(shown["handle"])
-    return {**shown, "server": server, **more}
+    return {**shown, "server": server, "server_url": path(server), **more}
 
 
 def path(text: str) -> str:

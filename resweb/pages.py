@@ -77,6 +77,7 @@ class Pages:
         if host and not rows and not data["down"]:
             raise NotFound(f"no worker of a host {host[:200]!r} is registered")
         khans = [row(khan, a.server.name) for a in answers for khan in a.value[1]]
+        khans = [khan for khan in khans if host in ("", khan["host"])]
         return data | {
             "rows": [_worker(worker, name) for name, worker in rows[start : start + WORKERS]],
             "total": len(rows),
@@ -87,10 +88,10 @@ class Pages:
                 if ":" not in name and name not in ("", "all")
             ],
             "several_hosts": len(hosts) > 1,
-            "khans": [khan for khan in khans if host in ("", khan["host"])],
+            "khans": khans,
             "has_khans": bool(khans),
             **_following(start + WORKERS if start + WORKERS < len(rows) else None),
-            **_span(start, len(rows[start : start + WORKERS]), len(rows)),
+            **_span(start, len(rows[start : start + WORKERS]), len(rows), WORKERS),
         }
 
     def worker(self, query: Query, worker_id: str) -> Data:
@@ -136,7 +137,13 @@ class Pages:
             "list": plain(known),
             "list_handle": name,
             "lists": [
-                {"server": server, "name": plain(list_), "size": n, "path": path(handle(list_))}
+                {
+                    "server": server,
+                    "server_url": path(server),
+                    "name": plain(list_),
+                    "size": n,
+                    "path": path(handle(list_)),
+                }
                 for (server, list_), n in sorted(counts.items())
             ],
             "several_lists": len({list_ for _, list_ in counts}) > 1,
@@ -304,12 +311,12 @@ def _following(following: Any) -> Data:
     return {"following": following, "has_following": following is not None}
 
 
-def _span(start: int, count: int, total: int) -> Data:
+def _span(start: int, count: int, total: int, step: int = ROWS) -> Data:
     """Which of how many are shown, and where the page before and the last page start."""
     shown = {"first": start + 1, "last": start + count, "of": total} if count else None
     return {
         "span": shown,
-        "before": str(max(0, start - ROWS)) if 0 < start <= total else None,
+        "before": str(max(0, start - step)) if 0 < start <= total else None,
     }
 
 

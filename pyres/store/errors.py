@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from redis import exceptions as redis_exceptions
 
 Address = tuple[str, int]
@@ -60,3 +63,13 @@ RefusedError: tuple[type[Exception], ...] = (
     redis_exceptions.NoPermissionError,
     NotTrusted,
 )
+
+
+def lengths(found: Sequence[Any]) -> list[int]:
+    """What a pipeline of LLENs found. A key of another type, which somebody else must have put
+    there, holds nothing; any other error is raised.
+    """
+    for value in found:
+        if isinstance(value, Exception) and not str(value).startswith("WRONGTYPE"):
+            raise value
+    return [0 if isinstance(value, Exception) else int(value) for value in found]

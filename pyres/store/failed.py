@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
+from pyres.store.errors import lengths
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, page
 from pyres.store.text import spelt, text
@@ -52,11 +53,11 @@ class Failed:
         return int(self.client.llen(self.keys.failure_list(name)))
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
-        """How many records each list holds, in one round trip."""
+        """How many records each list holds, in one round trip; what is no list holds none."""
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.llen(self.keys.failure_list(name))
-        return dict(zip(names, pipe.execute(), strict=True))
+        return dict(zip(names, lengths(pipe.execute(raise_on_error=False)), strict=True))
 
     def page(self, start: int, count: int, name: str = "failed") -> list[bytes]:
         """`count` records from index `start`, oldest first."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyres.store import scripts
+from pyres.store.errors import lengths
 from pyres.store.keys import Key, Keys
 from pyres.store.text import spelt, text
 
@@ -72,19 +73,21 @@ class Queues:
         return int(self.client.llen(self.keys.queue(queue)))
 
     def sizes(self, names: Sequence[str] | None = None) -> dict[str, int]:
-        """Each queue's length, in one round trip after the names."""
+        """Each queue's length, in one round trip after the names; what is no list has none."""
         names = self.names() if names is None else names
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.llen(self.keys.queue(name))
-        return dict(zip(names, pipe.execute(), strict=True))
+        return dict(zip(names, lengths(pipe.execute(raise_on_error=False)), strict=True))
 
     def heads(self, names: Sequence[str]) -> dict[str, bytes | None]:
         """The oldest payload of each queue, in one round trip."""
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.lindex(self.keys.queue(name), 0)
-        return dict(zip(names, pipe.execute(), strict=True))
+        found = pipe.execute(raise_on_error=False)
+        heads = [head if isinstance(head, bytes) else None for head in found]
+        return dict(zip(names, heads, strict=True))
 
     def peek(self, queue: str, start: int, count: int) -> list[bytes]:
         """`count` payloads from `start`, oldest first."""

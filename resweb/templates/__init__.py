@@ -16,10 +16,11 @@ TIME = (
 )
 #: What many templates hold; put in when they are read, since a partial is parsed for each row.
 PIECES = {
-    # The first, since it holds some of the others.
+    # What holds some of the others comes before them.
     "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
-    "[[guard]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
-    '<input type="hidden" name="server" value="{{server}}">',
+    "[[guard]]": '[[form]]<input type="hidden" name="server" value="{{server}}">',
+    "[[form]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
+    '<input type="hidden" name="back" value="{{back}}">',
     "[[server]]": '{{#several_servers}}<td><span class="tag">{{server}}</span></td>'
     "{{/several_servers}}",
     "[[server-head]]": '{{#several_servers}}<th scope="col">Server</th>{{/several_servers}}',

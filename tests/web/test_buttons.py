@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 from datetime import datetime
 
 import pytest
@@ -223,6 +225,57 @@ def test_no_button_works_without_its_token(visitor, resq, path):
 
     assert statuses == [403] * 4
     assert keyspace(resq.redis) == before
+
+
+@pytest.mark.parametrize(
+    ("back", "page"),
+    [
+        ("/failed/?class=Mail&start=20", "/failed/?class=Mail&start=20"),
+        ("/failed/mail_failed/?server=two", "/failed/mail_failed/?server=two"),
+        (f"/failed/failed/{'0' * 32}?at=1", "/failed/"),
+        ("/overview", "/failed/"),
+        ("", "/failed/"),
+        ("//evil.example/failed/", "/failed/"),
+        ("https://evil.example/failed/", "/failed/"),
+        ("/\\evil.example/failed/", "/failed/"),
+        ("/failed/\r\nSet-Cookie: a=b", "/failed/"),
+        ("/failed/?a=\r\nb", "/failed/"),
+    ],
+)
+def test_a_button_leads_back_to_its_page_and_never_elsewhere(visitor, resq, back, page):
+    record = base64.b64encode(fail(resq.redis)).decode()
+
+    status, headers, _ = visitor.press("/failed/retry/", server="one", failed_job=record, back=back)
+
+    assert (status, headers["Location"]) == (303, page)
+
+
+def test_a_button_leads_back_to_a_list_of_any_name(visitor, second):
+    second.store.failed.push_for_queue("a?b%2e/c", json.dumps(RECORD).encode())
+    (row,) = visitor.json("/api/failed")["rows"]
+    path = f"/failed/{row['list_path']}/"
+    back = re.search(r'name="back" value="([^"]*)"', visitor.get(path))
+
+    _, headers, _ = visitor.press(
+        "/failed/retry/", server="two", failed_job=row["record"], back=html.unescape(back[1])
+    )
+
+    assert "Retried 1 failure." in visitor.get(headers["Location"])
+    assert "in a?b%2e/c_failed</h1>" in visitor.get(headers["Location"])
+
+
+def test_a_page_gives_its_buttons_where_it_is(serve, resq):
+    fail(resq.redis)
+    visitor = Visitor(serve(create_app([resq.dsn], url_prefix="/ops", sample=False)))
+    text = visitor.get("/ops/failed/?class=Mail&text=")
+
+    backs = re.findall(r'name="back" value="([^"]*)"', text)
+    token = re.findall(r'name="csrf" value="([^"]*)"', text)[0]
+    form = {"csrf": token, "confirmed": "yes", "class": "Mail", "back": html.unescape(backs[0])}
+    status, headers, _ = visitor.ask("POST", "/ops/failed/retry_all", form)
+
+    assert len(backs) == text.count('name="csrf"')
+    assert (status, headers["Location"]) == (303, "/ops/failed/?class=Mail")
 
 
 def test_a_token_grows_old():

@@ -149,11 +149,26 @@ def test_no_record_breaks_a_page(visitor, resq):
     client.sadd("resque:queues", "q", b"\xff")
     client.sadd("resque:workers", b"\xff\xfe", "no colon")
 
-    texts = [visitor.get(path) for path in [*TABS, "/queues/q/", "/delayed/5/"]]
+    paths = [*TABS, "/queues/q/", "/delayed/5/", "/overview.poll"]
+    texts = [visitor.get(path) for path in paths]
 
+    assert not any("is down" in text for text in texts)
     assert not any("<script>alert" in text for text in texts)
     assert "{{mustache}}" in visitor.get("/queues/q/")
     assert len(visitor.json("/api/queues/q")["rows"]) == len(poison)
+
+
+def test_keys_of_another_type_than_their_name_says_break_no_page(visitor, resq):
+    client = resq.redis
+    client.sadd("resque:queues", "typed")
+    client.sadd("resque:failed_queues", "typed_failed")
+    client.mset({"resque:queue:typed": "x", "resque:typed_failed": "x", "resque:stat:failed": "x"})
+    client.hset("resque:pyres:schedule", mapping={"a": "7", "b": '{"klass":"A"}', "c": b"\xff"})
+    client.hset("resque:delayed:last_enqueued_at", b"\xff", "never")
+
+    paths = [*TABS, "/failed/typed_failed/", "/overview.poll"]
+
+    assert [path for path in paths if "is down" in visitor.get(path)] == []
 
 
 def test_five_megabytes_of_arguments_make_a_small_page_and_can_be_deleted(visitor, resq):
@@ -358,10 +373,29 @@ def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
     assert visitor.ask("GET", f"/failed/{'0' * 32}/{'0' * 32}")[0] == 404
 
 
+def test_links_and_forms_carry_the_name_of_any_server(serve, second):
+    fail(second.redis)
+    second.push("q", {"class": "A", "args": []})
+    name = "a+b & c#d"
+    visitor = Visitor(serve(create_app([f"{name}={second.dsn}"], sample=False)))
+
+    text = visitor.get(f"/failed/?server={quote(name)}")
+    links = {html.unescape(found) for found in re.findall(r'href="(/[^"]*server=[^"]*)"', text)}
+
+    assert len(links) > len(TABS) - 6
+    for link in links:
+        visitor.get(link)
+    record = visitor.json("/api/failed")["rows"][0]["record"]
+    visitor.press("/failed/retry/", record=f"{name} {record}")
+    assert second.redis.llen("resque:failed") == 0
+
+
 def test_no_other_key_is_read_as_a_failure_list(visitor, resq):
     resq.push("secret", {"class": "A", "args": ["treasure"]})
     digest = inspector.digest_of(resq.redis.lindex("resque:queue:secret", 0))
 
+    page = visitor.json("/api/failed/failed?start=0:queue%253Asecret:5")
+    assert "treasure" not in json.dumps(page)
     for path in ("/failed/queue:secret/", f"/failed/queue:secret/{digest}"):
         status, _, text = visitor.ask("GET", path)
         assert status == 404
