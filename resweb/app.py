@@ -355,12 +355,12 @@ def _back(given: str, page: str) -> str:
     """Where to go after a button: to the page it was on, with its filter and its place, if that is
     of the same tab and still there; anything else, whoever gave it, is the tab's own page.
     """
-    found = urlsplit(given)
     tab = "/" + page.split("/")[1] + "/"
-    ours = not found.scheme and not found.netloc and found.path.startswith(tab)
-    if not ours or not given.isprintable() or "\\" in given or len(given) > 4000:
+    plain = given.isprintable() and "\\" not in given and len(given) < 4000
+    if not plain or not given.startswith(tab):
         return page
-    # A failure that was retried or deleted has no page any more; neither has a queue without jobs.
+    found = urlsplit(given)
+    # A failure that was retried or deleted has no page any more.
     if FAILURE.fullmatch(found.path):
         return page
     query = f"?{urlencode(parse_qsl(found.query))}" if found.query else ""

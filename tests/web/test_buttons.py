@@ -236,6 +236,7 @@ def test_no_button_works_without_its_token(visitor, resq, path):
         ("/overview", "/failed/"),
         ("", "/failed/"),
         ("//evil.example/failed/", "/failed/"),
+        ("//[", "/failed/"),
         ("https://evil.example/failed/", "/failed/"),
         ("/\\evil.example/failed/", "/failed/"),
         ("/failed/\r\nSet-Cookie: a=b", "/failed/"),
