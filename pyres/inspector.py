@@ -177,11 +177,12 @@ class Page:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailurePage:
-    """Failures, newest first. A position is an index in each list, from which on down is to be
-    read: what comes in later does not move it.
+    """Failures, newest first or oldest first. A position is an index in each list, below which (or
+    from which on, of the oldest first) is to be read: what comes in later does not move it.
 
     `positions` has one more than rows: before the first, and after each; `end` is after all that
-    was looked at, and `horizon` is when the last of those failed.
+    was looked at, and `horizon` is when the last of those failed; `complete` says that there is no
+    more to look at.
     """
 
     rows: list[FailureRow]
@@ -189,11 +190,7 @@ class FailurePage:
     end: dict[str, int]
     total: int
     horizon: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether there is no more to look at."""
-        return not any(self.end.values())
+    complete: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -276,8 +273,11 @@ class Inspector:
         chosen: FailureFilter | None = None,
         position: Mapping[str, int] | None = None,
         lists: Sequence[str] = (),
+        *,
+        oldest_first: bool = False,
     ) -> FailurePage:
-        """Up to `count` failures from a position on, or the newest; of these lists, or of all.
+        """Up to `count` failures from a position on, or from the first one; of these lists, or of
+        all.
 
         Several lists are merged by when each failed. A filter looks at no more than LOOKED_AT
         records for one page.
@@ -286,24 +286,27 @@ class Inspector:
         sizes = self.failure_counts()
         sizes = {name: sizes.get(name, 0) for name in lists} if lists else sizes
         given = position or {}
-        at = {name: min(size, given.get(name, size)) for name, size in sizes.items()}
+        ends = dict.fromkeys(sizes, 0)
+        walk, first, last = (self._up, ends, sizes) if oldest_first else (self._down, sizes, ends)
+        at = {name: min(size, given.get(name, first[name])) for name, size in sizes.items()}
         rows: list[FailureRow] = []
         positions = [dict(at)]
         horizon = math.inf
         step = 100 if chosen else count
-        merged = heapq.merge(*(self._down(name, at[name], step) for name in at), key=_newest_first)
+        walks = (walk(name, at[name], step) for name in at)
+        merged = heapq.merge(*walks, key=_oldest_first if oldest_first else _newest_first)
         for _ in range(LOOKED_AT):
             found = next(merged, None)
             if found is None:
                 break
             failed_at, name, index, raw = found
-            at[name], horizon = index, failed_at
+            at[name], horizon = index + oldest_first, failed_at
             if chosen.matches(raw):
                 rows.append(_failure(raw, name, index))
                 positions.append(dict(at))
                 if len(rows) == count:
                     break
-        return FailurePage(rows, positions, at, sum(sizes.values()), horizon)
+        return FailurePage(rows, positions, at, sum(sizes.values()), horizon, at == last)
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
         """What the newest NEWEST failures of these lists, or of all, are."""
@@ -330,6 +333,13 @@ class Inspector:
                 raw = records[offset]
                 yield failed_at(raw), name, low + offset, raw
             start = low
+
+    def _up(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
+        """The same from an index on, the oldest first."""
+        while records := self._store.failed.page(start, step, name):
+            for index, raw in enumerate(records, start):
+                yield failed_at(raw), name, index, raw
+            start += len(records)
 
     def failure(self, record: bytes) -> FailureRow:
         """A raw record as a row."""
@@ -566,6 +576,10 @@ def failed_at(raw: bytes) -> float:
 
 def _newest_first(found: tuple[float, str, int, bytes]) -> float:
     return -found[0]
+
+
+def _oldest_first(found: tuple[float, str, int, bytes]) -> float:
+    return -math.inf if found[0] == math.inf else found[0]
 
 
 def digest_of(raw: bytes) -> str:

@@ -83,6 +83,8 @@ def _operation(path: str, page: str) -> dict[str, Any]:
     if page == "failed":
         retried = {"type": "string", "enum": ["yes", "no"]}
         parameters.append(_parameter("retried", "query", retried, "Marked by a requeue, or not."))
+        order = {"type": "string", "enum": ["asc", "desc"]}
+        parameters.append(_parameter("order", "query", order, "asc: the oldest first."))
     if page == "failure":
         at = {"type": "integer", "minimum": 0, "maximum": 10**9}
         parameters.append(_parameter("at", "query", at, "`index` of its row: found sooner."))

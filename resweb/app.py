@@ -233,6 +233,7 @@ class _Site:
     def _context(self, tab: str, data: Data, visitor: str) -> Data:
         chosen = request.args.get("server", "")
         query = {key: value for key, value in request.args.items() if key != "start"}
+        turned = "desc" if data.get("oldest_first") else "asc"
         return {
             "base": _base(),
             "csrf": csrf.token(self.secret, visitor),
@@ -253,6 +254,9 @@ class _Site:
             "has_before": data.get("before") is not None,
             "version": VERSION,
             "first_query": _query(query),
+            "turned_query": _query(
+                {**query, "order": "desc" if data.get("oldest_first") else "asc"}
+            ),
             "started_within": bool(request.args.get("start", "0") != "0"),
             **data,
         }

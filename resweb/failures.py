@@ -31,11 +31,12 @@ KINDS = 8
 
 class Starts:
     """Where a page starts: `?start=20` leaves out the newest 20 of each list; what a page gives as
-    `following` says of each list from where on down, so that new failures move nothing.
+    `following` says of each list from where on, so that new failures move nothing.
     """
 
-    def __init__(self, given: str, where: Mapping[int, int]) -> None:
+    def __init__(self, given: str, where: Mapping[int, int], oldest_first: bool) -> None:
         self._where = where
+        self._oldest_first = oldest_first
         self._passed = int(given) if re.fullmatch(r"[0-9]{1,12}", given, re.ASCII) else 0
         self._places: dict[int, dict[str, int]] = {}
         if not given or self._passed or not given.strip("0"):
@@ -48,49 +49,56 @@ class Starts:
             place[name_of(unquote(found[2]))] = int(found[3])
 
     def of(self, inspector: Inspector, counts: Mapping[str, int]) -> dict[str, int]:
-        """The position on one server; a list that is not in it starts with its newest."""
+        """The position on one server; a list that is not in it starts with its first."""
+        if self._passed and self._oldest_first:
+            return dict.fromkeys(counts, self._passed)
         if self._passed:
             return {name: max(0, count - self._passed) for name, count in counts.items()}
         return self._places.get(self._where[id(inspector)], {})
 
 
 def merged(
-    pages: Sequence[tuple[Server, FailurePage]], count: int
+    pages: Sequence[tuple[Server, FailurePage]], count: int, oldest_first: bool = False
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The newest rows of all, and where the next page starts.
+    """The first rows of all, and where the next page starts.
 
-    Where one server has looked as far as it may and has more, nothing older than that is shown: its
-    next ones may be newer.
+    Where one server has looked as far as it may and has more, nothing beyond that is shown: its
+    next ones may come before it.
     """
+
+    def rank(failed_at: float | None) -> float:
+        if failed_at is None or math.isinf(failed_at):
+            return math.inf
+        return -failed_at if oldest_first else failed_at
+
     taken = dict.fromkeys(range(len(pages)), 0)
     rows: list[dict[str, Any]] = []
     while len(rows) < count:
         heads = {at: pages[at][1].rows[n] for at, n in taken.items() if n < len(pages[at][1].rows)}
         if not heads:
             break
-        newest = max(heads, key=lambda at: _age(heads[at]))
-        waiting = (page.horizon for at, (_, page) in enumerate(pages) if at not in heads
-                   and not page.complete)  # fmt: skip
-        if _age(heads[newest]) < max(waiting, default=-math.inf):
+        first = max(heads, key=lambda at: rank(heads[at].failed_at))
+        waiting = (
+            rank(page.horizon)
+            for at, (_, page) in enumerate(pages)
+            if at not in heads and not page.complete
+        )
+        if rank(heads[first].failed_at) < max(waiting, default=-math.inf):
             break
-        rows.append(shown(heads[newest], pages[newest][0]))
-        taken[newest] += 1
+        rows.append(shown(heads[first], pages[first][0]))
+        taken[first] += 1
+    if all(page.complete and taken[at] == len(page.rows) for at, (_, page) in enumerate(pages)):
+        return rows, None
     left = [
         (server.position, page.positions[n] if n < len(page.rows) else page.end)
         for (server, page), n in zip(pages, taken.values(), strict=True)
     ]
-    if not any(index for _, position in left for index in position.values()):
-        return rows, None
     places = (
         f"{at}:{quote(handle(name), safe='')}:{index}"
         for at, position in left
         for name, index in position.items()
     )
     return rows, ",".join(places)
-
-
-def _age(found: FailureRow) -> float:
-    return math.inf if found.failed_at is None else found.failed_at
 
 
 def shown(found: FailureRow, server: Server) -> dict[str, Any]:

@@ -109,22 +109,27 @@ class Pages:
 
     def failed(self, query: Query, name: str = "") -> Data:
         chosen, known = filter_of(query), name_of(name)
-        starts = failures.Starts(query.get("start", ""), self._where)
+        order = query.get("order") or "desc"
+        if order not in ("asc", "desc"):
+            raise BadRequest(f"order is {order[:50]!r}; it is asc or desc")
+        rising = order == "asc"
+        starts = failures.Starts(query.get("start", ""), self._where, rising)
         lists = [known] if known else []
 
         def question(inspector: Inspector) -> Any:
             counts = inspector.failure_counts()
             position = starts.of(inspector, counts)
-            page = inspector.failures_page(ROWS, chosen, position, lists)
+            page = inspector.failures_page(ROWS, chosen, position, lists, oldest_first=rising)
             return page, counts, inspector.failure_kinds(lists)
 
         answers, data = self._ask(query, question)
         counts = {(a.server.name, list_): n for a in answers for list_, n in a.value[1].items()}
         if known and not data["down"] and not any(list_ == known for _, list_ in counts):
             raise NotFound(f"no server has a failure list {plain(known)[:200]!r}")
-        rows, following = failures.merged([(a.server, a.value[0]) for a in answers], ROWS)
+        rows, following = failures.merged([(a.server, a.value[0]) for a in answers], ROWS, rising)
         total = sum(a.value[0].total for a in answers)
-        passed = total - sum(sum(a.value[0].positions[0].values()) for a in answers)
+        passed = sum(sum(a.value[0].positions[0].values()) for a in answers)
+        passed = passed if rising else total - passed
         spanned = {} if chosen else _span(passed, len(rows), total)
         if len(answers) > 1 or any(len(a.value[0].end) > 1 for a in answers):
             spanned.pop("before", None)
@@ -150,6 +155,7 @@ class Pages:
             **failures.kinds([a.value[2] for a in answers]),
             "filter": {field: getattr(chosen, field) or "" for field in fields}
             | {"retried": query.get("retried", "")},
+            "oldest_first": rising,
             "filtered": bool(chosen),
             "tasks": self.tasks.shown()[:3],
         }

@@ -324,8 +324,30 @@ def test_new_failures_move_no_page(visitor, resq, second):
     assert [row["error"] for row in rows] == [str(number) for number in range(49, -1, -1)]
 
 
+def test_the_oldest_come_first_where_that_is_asked_for(visitor, resq, second):
+    for second_ in range(50):
+        fail((resq, second)[second_ % 2].redis, error=str(second_), failed_at=at(second_))
+    fail(second.redis, error="some day", failed_at="some day")
+    came = iter(["50", "51", "52"])
+
+    def another() -> None:
+        if error := next(came, ""):
+            fail(resq.redis, error=error, failed_at=at(int(error)))
+
+    rows = all_pages(visitor, "/api/failed?order=asc", another)
+
+    errors = [row["error"] for row in rows if row["error"] != "some day"]
+    assert errors[:50] == list(map(str, range(50)))
+    assert len(rows) == len(errors) + 1 >= 53
+    assert visitor.json("/api/failed?order=asc&server=one&start=20")["rows"][0]["error"] == "40"
+    assert visitor.json("/api/failed?order=asc&server=one&start=20")["span"]["first"] == 21
+    assert "Newest first" in visitor.get("/failed/?order=asc&start=20")
+    assert visitor.ask("GET", "/failed/?order=up")[0] == 400
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
 def test_a_filter_finds_all_in_order_though_it_looks_at_few_a_page(
-    visitor, resq, second, monkeypatch
+    visitor, resq, second, monkeypatch, order
 ):
     monkeypatch.setattr(inspector, "LOOKED_AT", 7)
     wanted = []
@@ -334,9 +356,10 @@ def test_a_filter_finds_all_in_order_though_it_looks_at_few_a_page(
         fail((resq, second)[second_ % 2].redis, error=error, failed_at=at(second_))
         wanted += [at(second_)] if error == "wanted" else []
 
-    rows = all_pages(visitor, "/api/failed?text=wanted")
+    rows = all_pages(visitor, f"/api/failed?text=wanted&order={order}")
 
-    assert [row["failed_at_text"] for row in rows] == wanted[::-1]
+    found = [row["failed_at_text"] for row in rows]
+    assert found == (wanted if order == "asc" else wanted[::-1])
 
 
 def test_resques_start_leaves_out_so_many(visitor, resq):
