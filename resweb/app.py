@@ -254,9 +254,7 @@ class _Site:
             "has_before": data.get("before") is not None,
             "version": VERSION,
             "first_query": _query(query),
-            "turned_query": _query(
-                {**query, "order": "desc" if data.get("oldest_first") else "asc"}
-            ),
+            "turned_query": _query({**query, "order": turned}),
             "started_within": bool(request.args.get("start", "0") != "0"),
             **data,
         }
