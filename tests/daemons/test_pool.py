@@ -204,10 +204,17 @@ def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, serv
     with server.monitor() as monitor:
         resq.enqueue_many([(NoopJob, number) for number in range(30)])
         until(lambda: redis.get("resque:stat:processed") in (b"29", b"30"))
-        names = [name for name in monitor.names if name not in ("SADD", "RPUSH", "GET", "LPOP")]
+        sent: dict[str, list[str]] = {}
+        for command in monitor.commands:
+            sent.setdefault(command.client, []).append(command.name)
 
-    assert set(names) == {"EVALSHA"}
-    assert len(names) <= 33
+    minion = max(sent, key=lambda client: sent[client].count("EVALSHA"))
+    assert set(sent[minion]) == {"EVALSHA"}
+    assert 29 <= len(sent[minion]) <= 33
+    # Ours, and what the khan may do just now, however many jobs there are.
+    others = [names for client, names in sent.items() if client != minion]
+    khans = [name for names in others for name in names if name not in ("SADD", "RPUSH", "GET")]
+    assert len(khans) < 10, khans
     end_pool(daemon, redis)
 
 
