@@ -9,6 +9,7 @@ import logging
 import smtplib
 import socket
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime
@@ -133,7 +134,8 @@ def test_what_1_5_kept_of_a_failure_is_there():
 
     failed = BaseBackend(error, "mail", JOB, ME)
 
-    assert (failed._exception, failed._traceback) == (error, error.__traceback__)
+    assert (failed.exception, failed._exception) == (error, ValueError)
+    assert failed._traceback == "".join(traceback.format_exception(error))
     assert (failed._worker, failed._queue, failed._payload) == (ME, "mail", JOB)
     assert failed._parse_message(error) == "ValueError: why"
     assert "raise error" in "".join(failed._parse_traceback(failed._traceback))
@@ -605,7 +607,7 @@ def test_a_failure_is_saved_by_all_and_read_from_the_first(resq, redis, several)
 
     failure.create(error, "mail", JOB, ME).save(resq)
 
-    assert KeepingBackend.kept == [(error, "mail", JOB, ME)]
+    assert KeepingBackend.kept == [(ValueError, "mail", JOB, ME)]
     assert len(stored(redis)) == 1
     assert failure.count(resq) == 1
     assert failure.count(resq, queue="other") == 0
