@@ -293,7 +293,7 @@ class Minion(Performer):
             self.process(job)
         finally:
             first._working -= 1
-        self._finished = not self._unrecorded
+        self._finished = not (self._unrecorded or self._counts_itself)
         if self._told is not None:
             self._told = None
             self._tell(DONE)

@@ -23,6 +23,7 @@ FLOORS = {
         "logs",
         "json_parser",
         "hooks",
+        "overrides",
         "retrying",
         "queue_list",
         "timing",
