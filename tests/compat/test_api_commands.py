@@ -4,6 +4,7 @@ goes.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import logging
@@ -227,6 +228,60 @@ class WebCommandTests(CommandCase):
         self.assertEqual((seen["host"], seen["port"]), ("127.0.0.9", 8081))
         self.assertEqual(seen["dsns"], ["r1:1", "r2:2"])
         self.assertEqual(self.serve("--server", "r3:3")["dsns"], ["r3:3"])
+
+    def settings(self, text):
+        """Have RESWEB_SETTINGS name a file of this text."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "settings.cfg")
+        with open(path, "w") as file:
+            file.write(text)
+        os.environ["RESWEB_SETTINGS"] = path
+        self.addCleanup(os.environ.pop, "RESWEB_SETTINGS", None)
+
+    def test_what_is_left_out_comes_from_the_settings_file_of_resweb(self):
+        self.settings(
+            "RESWEB_HOST = 'db1:7000'\nRESWEB_PASSWORD = 'secret'\nSERVER_HOST = '127.0.0.9'\n"
+            "SERVER_PORT = '5001'\nBASIC_AUTH = True\nAUTH_USERNAME = 'ops'\n"
+            "AUTH_PASSWORD = 'open sesame'\n"
+        )
+        from resweb.auth import Door
+
+        seen = self.serve()
+
+        self.assertEqual((seen["dsns"], seen["password"]), (["db1:7000"], "secret"))
+        self.assertEqual((seen["host"], seen["port"]), ("127.0.0.9", 5001))
+        door = Door(seen["auth"])
+        for word, opens in (("ops:open sesame", True), ("ops:another", False)):
+            header = f"Basic {base64.b64encode(word.encode()).decode()}"
+            self.assertEqual(door.opens(header), opens)
+
+    def test_the_command_line_goes_before_the_settings_file(self):
+        self.settings("RESWEB_HOST = 'db1:7000'\nSERVER_HOST = '::1'\nSERVER_PORT = 5001\n")
+
+        seen = self.serve("--host", "127.0.0.1", "--port", "80", "--dsn", "db2:1")
+
+        self.assertEqual((seen["host"], seen["port"]), ("127.0.0.1", 80))
+        self.assertEqual((seen["dsns"], seen["auth"]), (["db2:1"], None))
+
+    def test_a_settings_file_without_basic_auth_asks_for_no_password(self):
+        self.settings("BASIC_AUTH = False\nAUTH_USERNAME = 'ops'\nAUTH_PASSWORD = 'x'\n")
+
+        self.assertIsNone(self.serve()["auth"])
+
+    def test_settings_that_cannot_be_used_are_named_in_one_line(self):
+        for text, named in (
+            ("SERVER_PORT = 'x'", "invalid SERVER_PORT 'x': expected a port"),
+            ("BASIC_AUTH = True", "invalid BASIC_AUTH: expected AUTH_USERNAME"),
+            ("SERVER_PORT =", "invalid RESWEB_SETTINGS '"),
+        ):
+            self.settings(text)
+            errors = io.StringIO()
+            with contextlib.redirect_stderr(errors), self.assertRaises(SystemExit) as left:
+                self.serve()
+            self.assertEqual(left.exception.code, 2)
+            self.assertIn(named, errors.getvalue())
+            self.assertEqual(errors.getvalue().count("\n"), 1)
 
 
 class MistakeTests(CommandCase):
