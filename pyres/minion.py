@@ -254,7 +254,9 @@ class Minion(Performer):
 
     def startup(self) -> None:
         """Install the handlers and register; called at the beginning of work()."""
+        self._found_overrides = None
         self.register_signal_handlers()
+        self._log_overrides()
         self._begin()
 
     def work(self, interval: float | None = None) -> None:
@@ -349,14 +351,29 @@ class Minion(Performer):
 
     def _turn(self, interval: float) -> None:
         """One job, or one wait for it."""
-        job = self._patiently(self._look)
+        reserves = "reserve" in self._overrides
+        job = self._reserve_by_subclass(interval) if reserves else self._patiently(self._look)
         if job is None:
-            if not self._shutdown:
+            if not (self._shutdown or reserves):
                 self._wait(interval)
         elif self._shutdown:
             self._patiently(lambda: self._put_back(job), always=True)
         else:
             self._do(job)
+
+    def _reserve_by_subclass(self, interval: float) -> Job | None:
+        """The job of an overridden reserve(), which in pyres 1.5 takes no argument."""
+        if self._is_orphan():
+            self._stop_all()
+            return None
+        if self._finished:
+            # Now, and not with the next fetch: an override may not come to that.
+            self._patiently(self._finish_last, always=True)
+        return self._reserved(lambda: self.reserve(), interval)
+
+    def _call_done_working(self, job: Job) -> None:
+        # In pyres 1.5 a minion's takes no argument.
+        self.done_working()
 
     def _do(self, job: Job) -> None:
         if self._is_idle:
@@ -401,18 +418,25 @@ class Minion(Performer):
             self._tell(seconds)
         return seconds
 
+    def _is_orphan(self) -> bool:
+        """Whether the parent has died, where no signal tells of that."""
+        return bool(self._parent) and not self._guarded and os.getppid() != self._parent
+
     def _wait(self, interval: float) -> None:
-        waits = f"waiting for job on: [{','.join(self._queue_list.names)}]"
-        self._title("paused" if self.taker.paused else waits)
+        self._show_wait(self.taker.paused)
+        if self._is_orphan():
+            self._stop_all()
+            return
         if self._parent and not self._guarded:
-            # No signal tells of a dead parent here, so it is looked for each second.
+            # So the parent is looked for each second.
             interval = min(interval, 1.0)
-            if os.getppid() != self._parent:
-                self._stop_all()
-                return
         job = self._wait_for_job(interval)
         if job is not None:
             self._do(job)
+
+    def _show_wait(self, paused: bool) -> None:
+        waits = f"waiting for job on: [{','.join(self._queue_list.names)}]"
+        self._title("paused" if paused else waits)
 
     def _wait_for_push(self, interval: float) -> None:
         """Where there is a Khan, he looks at the queues for all of us, and rings."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import os
 import platform
@@ -13,9 +14,10 @@ import sys
 import tempfile
 import threading
 
-from pyres import horde
+from pyres import Stat, horde
 from pyres.exceptions import NoQueueError
 from pyres.horde import Khan, Minion
+from pyres.job import Job
 from tests.compat.base import PyResTests
 from tests.compat.jobs import Basic, Failing, Lasting
 from tests.servers import ROOT, alive, until
@@ -654,6 +656,116 @@ class MinionStepTests(PyResTests):
         self.assertEqual({name: getattr(minion, name) for name in wanted}, wanted)
         self.assertEqual(str(minion), f"{platform.node()}:{os.getpid()}:a,b")
         self.assertEqual((minion.hostname, minion.name), (platform.node(), "Minion"))
+
+
+class MinionOverrideTests(PyResTests):
+    """reserve() and done_working() have no parameter in 1.5's Minion."""
+
+    def work(self, kind, jobs=3, **more):
+        for number in range(jobs):
+            self.resq.enqueue(Lasting, number)
+        minion = kind(["basic"], self.resq, None, max_jobs=jobs, **more)
+        minion.work()
+        self.assertEqual(self.redis.llen("lasting"), jobs)
+        self.assertEqual(Stat("processed", self.resq).get(), jobs)
+        self.assertEqual(self.redis.keys("resque:worker:*"), [])
+        return minion
+
+    def test_reserve_of_a_subclass_gives_each_job_and_each_is_counted_once(self):
+        for own in (Minion.reserve, popping):
+
+            class Mine(Minion):
+                def reserve(self, own=own):
+                    self.resq.redis.rpush("called", "reserve")
+                    return own(self)
+
+            self.redis.flushall()
+            with self.assertLogs("pyres", logging.INFO) as logs:
+                self.work(Mine)
+            self.assertEqual(self.redis.llen("called"), 3)
+            (said,) = (line for line in logs.output if "Mine overrides" in line)
+            self.assertIn("reserve", said)
+
+    def test_a_job_that_a_subclass_popped_is_in_flight_before_it_is_processed(self):
+        seen = []
+
+        class Mine(Minion):
+            def reserve(self):
+                return popping(self)
+
+            def process(self, job):
+                seen.append(json.loads(self.resq.redis.get(f"resque:worker:{self}"))["payload"])
+                return super().process(job)
+
+        self.work(Mine, 1)
+
+        self.assertEqual([payload["args"] for payload in seen], [[0]])
+
+    def test_a_reserve_that_gives_nothing_at_once_is_not_called_all_the_time(self):
+        class Mine(Minion):
+            calls = 0
+
+            def reserve(self):
+                self.calls += 1
+                if self.calls > 2:
+                    self.schedule_shutdown(signal.SIGTERM, None)
+
+        slept = []
+        minion = Mine(["basic"], self.resq, None)
+        minion.register_signal_handlers = lambda: None
+        minion.signals.sleep = slept.append
+        minion.work()
+
+        self.assertEqual(len(slept), 3)
+        self.assertTrue(all(seconds > 0 for seconds in slept))
+
+    def test_done_working_of_a_subclass_is_called_without_a_job(self):
+        class Mine(Minion):
+            def done_working(self):
+                self.resq.redis.rpush("called", "done_working")
+                super().done_working()
+
+        self.work(Mine)
+
+        self.assertEqual(self.redis.llen("called"), 3)
+
+    def test_all_of_its_steps_at_once_count_each_job_once(self):
+        class Mine(Minion):
+            def reserve(self):
+                self.resq.redis.incr("reserve")
+                return super().reserve()
+
+            def working_on(self, job):
+                self.resq.redis.incr("working_on")
+                super().working_on(job)
+
+            def processed(self):
+                self.resq.redis.incr("processed")
+                super().processed()
+
+            def failed(self):
+                self.resq.redis.incr("failed")
+                super().failed()
+
+            def done_working(self):
+                self.resq.redis.incr("done_working")
+                super().done_working()
+
+        self.resq.enqueue(Failing)
+        for number in range(2):
+            self.resq.enqueue(Lasting, number)
+        Mine(["basic"], self.resq, None, max_jobs=3).work()
+
+        steps = ("reserve", "working_on", "processed", "done_working", "failed")
+        self.assertEqual([int(self.redis.get(step)) for step in steps], [3, 3, 3, 3, 1])
+        counted = [Stat(name, self.resq).get() for name in ("processed", "failed")]
+        self.assertEqual(counted, [3, 1])
+        self.assertEqual(self.redis.keys("resque:worker:*"), [])
+
+
+def popping(minion):
+    """What 1.5's own reserve() does: the job is in no in-flight record."""
+    return Job.reserve(minion.queues, minion.resq, str(minion))
 
 
 class MinionProcessTests(PyResTests):
