@@ -108,9 +108,15 @@ def setup_logging(
     level = level_number(log_level)
     handler = get_logging_handler(filename, procname, json_logs=json_logs)
     setattr(handler, _MARK, True)
+    clear_logging()
     root = logging.getLogger()
-    for former in [h for h in root.handlers if hasattr(h, _MARK)]:
-        root.removeHandler(former)
-        former.close()
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def clear_logging() -> None:
+    """Remove what setup_logging() has set up, and no other handler."""
+    root = logging.getLogger()
+    for former in [handler for handler in root.handlers if hasattr(handler, _MARK)]:
+        root.removeHandler(former)
+        former.close()

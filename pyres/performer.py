@@ -46,6 +46,9 @@ FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
 #: Seconds after which the names behind wildcards are read again.
 NAMES_EVERY = 5.0
 
+#: Seconds between two calls of an overridden reserve() that did not wait by itself.
+RESERVE_PAUSE = 0.1
+
 #: Steps of pyres 1.5 that a subclass may override, all but the last two at the cost of more calls
 #: to Redis: what they do is otherwise part of the one call that fetches the next job.
 STEPS = (
@@ -56,6 +59,9 @@ STEPS = (
     "failed",
     "before_process",
 )
+
+#: Those that cost more calls to Redis.
+SLOW_STEPS = frozenset(STEPS) - {"before_process"}
 
 
 class Performer:
@@ -113,6 +119,15 @@ class Performer:
         if overridden(self.job_class, _OWN_RESERVE) or overridden(self.resq, _OWN_POP):
             found |= {"reserve", "pop"}
         return found
+
+    def _log_overrides(self, slow: Iterable[str] = SLOW_STEPS) -> None:
+        """Say once which steps of a subclass cost more calls to Redis."""
+        if slower := sorted(self._overrides.intersection(slow)):
+            logger.info(
+                "%s overrides %s: these steps work as in pyres 1.5, with more calls to Redis",
+                type(self).__name__,
+                ", ".join(slower),
+            )
 
     @property
     def _counts_itself(self) -> bool:
@@ -199,6 +214,29 @@ class Performer:
             job = self._wait_once(left)
             if job is not None:
                 return job
+
+    def _reserved(self, reserve: Callable[[], Job | None], interval: float) -> Job | None:
+        """The job that an overridden reserve() gives, in flight before anything else happens."""
+        self._patiently(self._beat_if_due)
+        paused = bool(self._patiently(self.resq.store.workers.paused))
+        self._show_wait(paused)
+        if paused:
+            self.signals.sleep(min(interval, PAUSED_PAUSE))
+            return None
+        began = time.monotonic()
+        job = self._patiently(reserve)
+        if job is None:
+            if interval and time.monotonic() - began < RESERVE_PAUSE:
+                self.signals.sleep(RESERVE_PAUSE)
+            return None
+        self._patiently(lambda: self._ensure_in_flight(job), always=True)
+        if job.hand is None:
+            logger.error("lost: stopped without a server after reserve() had popped %s", job)
+            return None
+        return job
+
+    def _show_wait(self, paused: bool) -> None:
+        """Say in `ps` that this waits for a job."""
 
     def _wait_for_job(self, interval: float) -> Job | None:
         """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
@@ -316,7 +354,10 @@ class Performer:
                 raise
             return None
         finally:
-            self.done_working(job)
+            self._call_done_working(job)
+
+    def _call_done_working(self, job: Job) -> None:
+        self.done_working(job)
 
     def _ensure_in_flight(self, job: Job) -> None:
         """Write the in-flight record of a job that came without one."""

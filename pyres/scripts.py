@@ -516,6 +516,10 @@ examples:
   pyres_web --dsn db1:6379,db2:6379
   pyres_web --dsn mail=redis://:secret@db1:6379/2 --dsn shop=db2:6379
   pyres_web --host 0.0.0.0 --auth ops:$(pyres_web --hash-password)
+
+What is left out comes from the settings file of resweb 0.1 that $RESWEB_SETTINGS names, if there is
+one: RESWEB_HOST, RESWEB_PASSWORD, SERVER_HOST, SERVER_PORT, BASIC_AUTH, AUTH_USERNAME,
+AUTH_PASSWORD.
 """
 
 
@@ -529,10 +533,9 @@ def pyres_web(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_web(parser: _Parser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="listen here (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=_port, default=8080, help="listen on this port (default: %(default)s)"
-    )
+    # What is left out is looked up in resweb's settings file, so there is no default here.
+    parser.add_argument("--host", help="listen here (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="listen on this port (default: 8080)")
     parser.add_argument(
         "--dsn",
         "--server",
@@ -560,11 +563,12 @@ def _add_doors(parser: _Parser) -> None:
 
 
 def _run_web(options: argparse.Namespace) -> None:
-    web, auth, waitress = _web_modules()
+    web, auth, settings, waitress = _web_modules()
     if options.hash_password:
         typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
         print(auth.hash_password(typed.rstrip("\n")))
         return
+    settings.fill_in(options, os.environ.get("RESWEB_SETTINGS"))
     app = web.create_app(
         _dsns(options),
         auth=options.auth,
@@ -600,9 +604,12 @@ def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
 
+WEB_MODULES = ("resweb.app", "resweb.auth", "resweb.settings", "waitress")
+
+
 def _web_modules() -> list[Any]:
     try:
-        return [importlib.import_module(m) for m in ("resweb.app", "resweb.auth", "waitress")]
+        return [importlib.import_module(name) for name in WEB_MODULES]
     except ModuleNotFoundError as error:
         raise BadOptionError(
             f"{error.name} is not installed; it comes with: pip install 'pyres[web]'"

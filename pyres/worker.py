@@ -16,7 +16,7 @@ from pyres.client import ResQ, as_resq
 from pyres.exceptions import CrashError, JobError, TimeoutError
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
-from pyres.performer import ALARM_MARGIN, PAUSED_PAUSE, UNDERTAKER_TIMEOUT, Performer, without_exit
+from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
 from pyres.process.reports import DONE, Reports
@@ -32,9 +32,6 @@ RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
 
 #: The longest wait in an overridden reserve(), so that heartbeats go on.
 LONGEST_RESERVE = 30.0
-
-#: Seconds between two calls of an overridden reserve() that did not wait by itself.
-RESERVE_PAUSE = 0.1
 
 #: Overrides of these steps need the job to be counted before the next one is fetched.
 COUNTED_AT_ONCE = frozenset({"reserve", "fork_worker", "processed", "done_working"})
@@ -142,7 +139,7 @@ class Worker(Performer):
         self._found_overrides = None
         self.register_signal_handlers()
         self._title("Starting")
-        self._log_overrides()
+        self._log_overrides(COUNTED_AT_ONCE | SLOW_STEPS)
         self._patiently(self._announce)
         # What stands now will stand: a collection in a child would touch, and so copy, all of it.
         gc.collect()
@@ -150,14 +147,6 @@ class Worker(Performer):
 
     def _find_overrides(self) -> frozenset[str]:
         return super()._find_overrides() | overridden(self, _OWN_STEPS)
-
-    def _log_overrides(self) -> None:
-        if slower := sorted(self._overrides & (COUNTED_AT_ONCE | {"working_on", "failed"})):
-            logger.info(
-                "%s overrides %s: these steps work as in pyres 1.5, with more calls to Redis",
-                type(self).__name__,
-                ", ".join(slower),
-            )
 
     def _announce(self) -> None:
         self.prune_dead_workers()
@@ -253,7 +242,7 @@ class Worker(Performer):
             self._rest()
             return
         reserves = "reserve" in self._overrides
-        job = self._reserved(interval) if reserves else self._patiently(self._look)
+        job = self._reserve_by_subclass(interval) if reserves else self._patiently(self._look)
         if job is not None:
             if self._shutdown:
                 self._patiently(lambda: self._put_back(job), always=True)
@@ -266,25 +255,9 @@ class Worker(Performer):
         elif not (self._shutdown or reserves):
             self._wait(interval)
 
-    def _reserved(self, interval: float) -> Job | None:
-        """The job that an overridden reserve() gives, in flight before anything else happens."""
-        self._patiently(self._beat_if_due)
-        if self._patiently(self.resq.store.workers.paused):
-            self._title("Paused")
-            self.signals.sleep(min(interval, PAUSED_PAUSE))
-            return None
-        self._title(f"Waiting for {','.join(self._queue_list.names)}")
-        began = time.monotonic()
-        job = self._patiently(lambda: self.reserve(min(interval, LONGEST_RESERVE)))
-        if job is None:
-            if interval and time.monotonic() - began < RESERVE_PAUSE:
-                self.signals.sleep(RESERVE_PAUSE)
-            return None
-        self._patiently(lambda: self._ensure_in_flight(job), always=True)
-        if job.hand is None:
-            logger.error("lost: stopped without a server after reserve() had popped %s", job)
-            return None
-        return job
+    def _reserve_by_subclass(self, interval: float) -> Job | None:
+        timeout = min(interval, LONGEST_RESERVE)
+        return self._reserved(lambda: self.reserve(timeout), interval)
 
     def _perform_next(self, job: Job) -> None:
         if not self._overrides.isdisjoint(COUNTED_AT_ONCE):
@@ -314,11 +287,13 @@ class Worker(Performer):
 
     def _wait(self, interval: float) -> None:
         """Nothing to do: wait for a job."""
-        paused = self.taker.paused
-        self._title("Paused" if paused else f"Waiting for {','.join(self._queue_list.names)}")
+        self._show_wait(self.taker.paused)
         job = self._wait_for_job(interval)
         if job is not None:
             self._perform_next(job)
+
+    def _show_wait(self, paused: bool) -> None:
+        self._title("Paused" if paused else f"Waiting for {','.join(self._queue_list.names)}")
 
     def _stops(self) -> bool:
         return self._shutdown or self._paused

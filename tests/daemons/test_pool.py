@@ -138,7 +138,7 @@ def test_signals_and_commands_change_the_pool(start: Start, redis: Redis) -> Non
     redis.rpush("resque:khan:" + first.decode(), "SHUTDOWN")
 
     assert daemon.wait() == 0
-    assert "'NONSENSE' is no command" in daemon.output()
+    assert "invalid command 'NONSENSE': expected one of ADD, REMOVE, SHUTDOWN" in daemon.output()
     assert nothing_is_left(redis)
 
 

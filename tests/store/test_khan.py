@@ -51,7 +51,7 @@ def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
     assert len(khan._former_ids) == len(set(khan._former_ids)) == 3
     assert redis.smembers("resque:khans") == {str(khan).encode()}
     redis.rpush(f"resque:khan:{first}", "SHUTDOWN")
-    khan._take_commands()
+    khan._check_commands()
     assert khan._shutdown
 
 
