@@ -25,7 +25,7 @@ from pyres.minion import Minion
 from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
 from pyres.process.children import Children, Exit
-from pyres.process.native import is_patched
+from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
@@ -108,6 +108,7 @@ class Khan:
 
     def _begin(self) -> None:
         """What a khan knows before it works."""
+        require_fork("A manager")
         self.signals = Signals({})
         self.children = Children(self.signals)
         self.reports = Reports()

@@ -20,6 +20,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
 from pyres.horde import Khan
 from pyres.process.children import Children
+from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals
 from pyres.process.title import set_title, web_title
@@ -204,6 +205,7 @@ def _add_imports(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_jobs(parser: _Parser) -> None:
+    parser.set_defaults(forks=True)
     group = parser.add_argument_group("jobs")
     _add_imports(group)
     group.add_argument(
@@ -631,8 +633,7 @@ def _main(
     try:
         if argv is None:
             _monkey_patch(options)
-        logs.setup_logging(parser.prog, options.log_level, options.logfile, options.json_logs)
-        _import_jobs(options)
+        _prepare(parser.prog, options)
         with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
     except NotTrusted as error:
@@ -649,6 +650,14 @@ def _main(
     except KeyboardInterrupt:
         return EXIT_OK
     return EXIT_OK
+
+
+def _prepare(prog: str, options: argparse.Namespace) -> None:
+    """What each command does before its own part."""
+    if getattr(options, "forks", False):
+        require_fork(prog)
+    logs.setup_logging(prog, options.log_level, options.logfile, options.json_logs)
+    _import_jobs(options)
 
 
 def _monkey_patch(options: argparse.Namespace) -> None:

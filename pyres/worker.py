@@ -17,6 +17,7 @@ from pyres.job import Job
 from pyres.performer import ALARM_MARGIN, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
+from pyres.process.native import require_fork
 from pyres.process.reports import DONE, Reports
 from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
@@ -115,6 +116,7 @@ class Worker(Performer):
 
     def startup(self) -> None:
         """Install the handlers, prune the dead, register, and show it in `ps`."""
+        require_fork("A worker")
         self.register_signal_handlers()
         self._title("Starting")
         self._patiently(self._announce)
