@@ -673,3 +673,13 @@ def _scale(pool_size: int | str, wait: float, calm: float) -> Scale:
     if scale.least > scale.most:
         raise ValueError(f"{pool_size!r} is no range; the smaller number comes first")
     return scale
+
+
+if __name__ == "__main__":
+    import sys
+
+    from pyres.scripts import pyres_manager
+
+    # As pyres 1.5 did here, if --pool does not come after it.
+    sys.argv[1:1] = ["--pool", "2"]
+    raise SystemExit(pyres_manager())

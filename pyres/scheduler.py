@@ -272,3 +272,9 @@ class Scheduler:
             queue = shown.get("queue")
             failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
             return Move(raw, None, failed.encoded(self.resq))
+
+
+if __name__ == "__main__":
+    from pyres.scripts import pyres_scheduler
+
+    raise SystemExit(pyres_scheduler())

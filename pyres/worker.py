@@ -500,3 +500,9 @@ class Worker(Performer):
         worker = cls(queues, resq)
         worker.hostname, worker.pid = host, str(pid)
         return worker
+
+
+if __name__ == "__main__":
+    from pyres.scripts import pyres_worker
+
+    raise SystemExit(pyres_worker())
