@@ -20,6 +20,7 @@ from typing import Any
 from pyres import logs
 from pyres.client import ResQ, as_resq
 from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
+from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.minion import Minion
 from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Performer
@@ -673,6 +674,21 @@ def _scale(pool_size: int | str, wait: float, calm: float) -> Scale:
     if scale.least > scale.most:
         raise ValueError(f"{pool_size!r} is no range; the smaller number comes first")
     return scale
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "NoQueueError": "pyres.exceptions:NoQueueError",
+        "Stat": "pyres.stat:Stat",
+        "get_logging_handler": "pyres.logs:get_logging_handler",
+        "json": "pyres.json_parser",
+        "setproctitle": "setproctitle:setproctitle",
+        "setup_logging": "pyres.logs:horde_setup_logging",
+        "special_log_file": "pyres.logs:special_log_file",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
 
 
 if __name__ == "__main__":

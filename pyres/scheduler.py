@@ -15,6 +15,7 @@ from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.exceptions import UndecodableError
 from pyres.failure.redis import RedisBackend
+from pyres.former_names import former_names
 from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
@@ -272,6 +273,17 @@ class Scheduler:
             queue = shown.get("queue")
             failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
             return Move(raw, None, failed.encoded(self.resq))
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "ResQ": "pyres.client:ResQ",
+        "__version__": "pyres.version:__version__",
+        "setproctitle": "setproctitle:setproctitle",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from pyres import logs
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
+from pyres.former_names import former_names
 from pyres.horde import Khan
 from pyres.process.children import Children
 from pyres.process.native import require_fork
@@ -775,3 +776,12 @@ def _dsn(options: argparse.Namespace) -> str:
         # An empty one is a variable that was not set, and some other server is not meant by it.
         return str(options.dsn)
     return os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "setup_logging": "pyres.logs:setup_logging",
+        "setup_pidfile": "pyres:setup_pidfile",
+    },
+)

@@ -13,6 +13,7 @@ from typing import Any
 from pyres import hooks, loading, payload
 from pyres.client import ResQ, as_resq
 from pyres.exceptions import CrashError, TimeoutError
+from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.performer import ALARM_MARGIN, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
@@ -500,6 +501,21 @@ class Worker(Performer):
         worker = cls(queues, resq)
         worker.hostname, worker.pid = host, str(pid)
         return worker
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "JobError": "pyres.exceptions:JobError",
+        "NoQueueError": "pyres.exceptions:NoQueueError",
+        "Stat": "pyres.stat:Stat",
+        "__version__": "pyres.version:__version__",
+        "commands": "subprocess",
+        "json": "pyres.json_parser",
+        "setproctitle": "setproctitle:setproctitle",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
 
 
 if __name__ == "__main__":
