@@ -28,6 +28,10 @@ class BadOptionError(PyresError, ValueError):
     """An option has a value that cannot be used."""
 
 
+class NeedsForkError(PyresError):
+    """Workers and managers need a system with os.fork."""
+
+
 class TooOldError(PyresError):
     """The server is older than what was asked for needs."""
 

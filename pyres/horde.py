@@ -23,12 +23,13 @@ from typing import Any
 from pyres import logs
 from pyres.client import ResQ, as_resq
 from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
+from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.minion import Minion
 from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
 from pyres.process.children import Children, Exit
-from pyres.process.native import is_patched
+from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
@@ -119,6 +120,7 @@ class Khan:
 
     def _begin(self) -> None:
         """What a khan knows before it works."""
+        require_fork("A manager")
         self.signals = Signals({})
         self.children = Children(self.signals)
         self.reports = Reports()
@@ -775,3 +777,26 @@ def _stacks(frame: FrameType) -> dict[str, traceback.StackSummary]:
         )
         for ident, each in frames.items()
     }
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "NoQueueError": "pyres.exceptions:NoQueueError",
+        "Stat": "pyres.stat:Stat",
+        "get_logging_handler": "pyres.logs:get_logging_handler",
+        "json": "pyres.json_parser",
+        "setproctitle": "setproctitle:setproctitle",
+        "setup_logging": "pyres.logs:horde_setup_logging",
+        "special_log_file": "pyres.logs:special_log_file",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
+
+
+if __name__ == "__main__":
+    from pyres.scripts import pyres_manager
+
+    # As pyres 1.5 did here, if --pool does not come after it.
+    sys.argv[1:1] = ["--pool", "2"]
+    raise SystemExit(pyres_manager())

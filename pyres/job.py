@@ -15,6 +15,7 @@ from typing import Any
 from pyres import decorators, failure, loading, payload, retrying, unique
 from pyres.client import ResQ
 from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError, UnencodableError
+from pyres.former_names import former_names
 from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
 
@@ -419,3 +420,13 @@ class _Decorator(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Decorator
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "RedisBackend": "pyres.failure.redis:RedisBackend",
+        "safe_str_to_class": "pyres.loading:safe_str_to_class",
+        "string_types": "pyres.former_names:string_types",
+    },
+)

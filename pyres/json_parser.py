@@ -16,6 +16,7 @@ from typing import Any
 import simplejson
 
 from pyres.exceptions import UndecodableError, UnencodableError
+from pyres.former_names import former_names
 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S"
 DATE_PREFIX = "@D:"
@@ -241,3 +242,11 @@ def _safe_repr(value: Any) -> str:
         return repr(value)[:60]
     except Exception:  # noqa: BLE001 - __repr__ is anybody's code
         return "something"
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "string_types": "pyres.former_names:string_types",
+    },
+)

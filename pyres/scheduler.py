@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -16,8 +15,9 @@ from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.exceptions import UndecodableError
 from pyres.failure.redis import RedisBackend
+from pyres.former_names import former_names
 from pyres.process import title
-from pyres.process.signals import Signals
+from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
 from pyres.store import ConnectionLost, Move, RefusedError, ResponseError
 
@@ -98,13 +98,14 @@ class Scheduler:
     def register_signal_handlers(self) -> None:
         """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
         self.signals = self.signals.give_way(
-            {
-                signal.SIGTERM: self.schedule_shutdown,
-                signal.SIGINT: self.schedule_shutdown,
-                signal.SIGQUIT: self.schedule_shutdown,
-                signal.SIGUSR1: self.print_schedule,
-                signal.SIGUSR2: self.reload_schedule,
-            }
+            existing(
+                SIGTERM=self.schedule_shutdown,
+                SIGINT=self.schedule_shutdown,
+                SIGQUIT=self.schedule_shutdown,
+                SIGBREAK=self.schedule_shutdown,  # Ctrl-Break of Windows
+                SIGUSR1=self.print_schedule,
+                SIGUSR2=self.reload_schedule,
+            )
         )
 
     def schedule_shutdown(self, signal: int, frame: FrameType | None) -> None:
@@ -311,3 +312,20 @@ class Scheduler:
             queue = shown.get("queue")
             failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
             return Move(raw, None, failed.encoded(self.resq))
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "ResQ": "pyres.client:ResQ",
+        "__version__": "pyres.version:__version__",
+        "setproctitle": "setproctitle:setproctitle",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
+
+
+if __name__ == "__main__":
+    from pyres.scripts import pyres_scheduler
+
+    raise SystemExit(pyres_scheduler())

@@ -14,11 +14,13 @@ from typing import Any
 from pyres import hooks, loading, payload
 from pyres.client import ResQ, as_resq
 from pyres.exceptions import CrashError, JobError, TimeoutError
+from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
+from pyres.process.native import require_fork
 from pyres.process.reports import DONE, Reports
 from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
@@ -136,6 +138,7 @@ class Worker(Performer):
 
     def startup(self) -> None:
         """Install the handlers, prune the dead, register, and show it in `ps`."""
+        require_fork("A worker")
         self._found_overrides = None
         self.register_signal_handlers()
         self._title("Starting")
@@ -601,3 +604,24 @@ class Worker(Performer):
 
 #: The steps as pyres has them, to find what overrides them.
 _OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "JobError": "pyres.exceptions:JobError",
+        "NoQueueError": "pyres.exceptions:NoQueueError",
+        "Stat": "pyres.stat:Stat",
+        "__version__": "pyres.version:__version__",
+        "commands": "subprocess",
+        "json": "pyres.json_parser",
+        "setproctitle": "setproctitle:setproctitle",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
+
+
+if __name__ == "__main__":
+    from pyres.scripts import pyres_worker
+
+    raise SystemExit(pyres_worker())

@@ -102,7 +102,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
         (["a", "--path", __file__], {}, "is no folder"),
         (["a", "--require", "tests.daemons.bad_import"], {}, "ZeroDivisionError"),
         (["a", "--require", ""], {}, "--require ''"),
-        (["a", "b"], {}, "unrecognized arguments: b"),
+        (["a", "--burst", "b"], {}, "unrecognized arguments: b"),
         (["a", "--que", "b"], {}, "unrecognized arguments: --que"),
         (["a", "--dsn", "redis://h/one"], {}, "'one' is no db"),
         (["a", "--dsn", ""], {}, "no DSN"),
@@ -130,7 +130,8 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
         (["a", "--require", "no_such"], {}, "--require 'no_such' cannot be imported"),
         (["a", "--path", "/no/such"], {}, "is no folder"),
         (["a", "--nonsense"], {}, "--nonsense"),
-        (["-q", "--password", SECRET], {}, "unrecognized arguments: -q"),
+        (["-x", "--password", SECRET], {}, "unrecognized arguments: -x"),
+        (["-q", "--password", SECRET], {}, "-q/--queues: expected one argument"),
     ]
 
 
