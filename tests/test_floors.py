@@ -14,7 +14,7 @@ from tests.servers import ROOT
 #: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
 #: floors below its own, and two units on one floor do not know each other.
 FLOORS = {
-    "facts": ["version", "exceptions", "compat", "members"],
+    "facts": ["version", "exceptions", "compat", "members", "identity_cache"],
     "cores": [
         "store",
         "process",
