@@ -14,12 +14,21 @@ from tests.servers import ROOT
 #: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
 #: floors below its own, and two units on one floor do not know each other.
 FLOORS = {
-    "facts": ["version", "exceptions", "compat", "members", "identity_cache"],
+    "facts": [
+        "version",
+        "exceptions",
+        "compat",
+        "members",
+        "identity_cache",
+        "main_module",
+        "not_found",
+    ],
     "cores": [
         "store",
         "process",
         "stat",
         "loading",
+        "job_settings",
         "logs",
         "json_parser",
         "hooks",
@@ -28,7 +37,7 @@ FLOORS = {
         "timing",
         "scaling",
     ],
-    "words": ["payload", "promotion", "schedule", "unique", "waking"],
+    "words": ["payload", "promotion", "schedule", "unique", "waking", "job_names"],
     "client": ["client", "decorators"],
     "failure": ["failure"],
     "meaning": ["job", "inspector", "agenda"],
