@@ -59,6 +59,21 @@ def allow(target: Any, prefix: str, args: Any) -> bool:
 PREFIXES = ("before_perform", "around_perform", "after_perform", "on_failure")
 
 
+#: Every beginning of the name of a hook.
+EVERY_PREFIX = (
+    *PREFIXES,
+    "before_enqueue",
+    "after_enqueue",
+    "before_dequeue",
+    "after_dequeue",
+)
+
+
+def is_hook_name(name: str) -> bool:
+    """Whether a method of this name is called as a hook."""
+    return name.startswith(EVERY_PREFIX)
+
+
 def learn(target: Any) -> None:
     """Find the hooks of a class now; a parent that does it before it forks spares each child the
     search.

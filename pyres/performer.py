@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pyres import loading
+from pyres import job_settings, loading
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
-from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
+from pyres.exceptions import CrashError, TimeoutError, TooOldError
 from pyres.job import Job
 from pyres.process.alarm import alarm
 from pyres.process.native import is_patched, make_gevent_anew
@@ -305,10 +305,7 @@ class Performer:
         own: float | None = getattr(job.load(), "timeout", None)
         if own is None:
             return self.timeout
-        if not isinstance(own, int | float) or not own >= 0:
-            raise BadOptionError(
-                f"{job.name} has the timeout {own!r}, which is no number of seconds, 0 or more"
-            )
+        job_settings.check("timeout", own, job.name)
         return own
 
     def record_failure(self, job: Job, error: BaseException) -> None:
