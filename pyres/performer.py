@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pyres import loading, payload
+from pyres import job_settings, loading, payload
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
-from pyres.exceptions import BadOptionError, CrashError, JobError, TimeoutError, TooOldError
+from pyres.exceptions import CrashError, JobError, TimeoutError, TooOldError
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.process.alarm import alarm
@@ -420,10 +420,7 @@ class Performer:
         own: float | None = getattr(job.load(), "timeout", None)
         if own is None:
             return self.timeout
-        if not isinstance(own, int | float) or not own >= 0:
-            raise BadOptionError(
-                f"{job.name} has the timeout {own!r}, which is no number of seconds, 0 or more"
-            )
+        job_settings.check("timeout", own, job.name)
         return own
 
     def record_failure(self, job: Job, error: BaseException) -> bool:

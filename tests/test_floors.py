@@ -14,12 +14,22 @@ from tests.servers import ROOT
 #: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
 #: floors below its own, and two units on one floor do not know each other.
 FLOORS = {
-    "facts": ["version", "exceptions", "compat", "former_names", "members"],
+    "facts": [
+        "version",
+        "exceptions",
+        "compat",
+        "former_names",
+        "members",
+        "identity_cache",
+        "main_module",
+        "not_found",
+    ],
     "cores": [
         "store",
         "process",
         "stat",
         "loading",
+        "job_settings",
         "logs",
         "json_parser",
         "hooks",
@@ -29,7 +39,7 @@ FLOORS = {
         "timing",
         "scaling",
     ],
-    "words": ["payload", "promotion", "schedule", "unique", "waking"],
+    "words": ["payload", "promotion", "schedule", "unique", "waking", "job_names"],
     "client": ["client", "decorators"],
     "failure": ["failure"],
     "meaning": ["job", "inspector", "agenda"],
