@@ -115,7 +115,7 @@ class Khan:
         self._lookout: Lookout | None = None
         self._shutdown = False
         self._stop_at: float | None = None
-        self._wanted = 0
+        self._wanted: list[int] = []
         self._roll = False
         self._rolling: list[int] = []
         self._former_ids: list[str] = []
@@ -166,11 +166,11 @@ class Khan:
 
     def kill_child(self, signum: int, frame: FrameType | None) -> None:
         """USR1, TTOU: one minion less, after its job."""
-        self._wanted -= 1
+        self._wanted.append(-1)
 
     def add_child(self, signum: int, frame: FrameType | None) -> None:
         """USR2, TTIN: one minion more."""
-        self._wanted += 1
+        self._wanted.append(+1)
 
     def roll(self, signum: int, frame: FrameType | None) -> None:
         """HUP: replace every minion, one after the other, each after its job."""
@@ -404,12 +404,12 @@ class Khan:
 
     def _change_pool(self) -> None:
         """Do what USR1, USR2, TTIN and TTOU have asked for."""
-        while self._wanted > 0:
-            self._wanted -= 1
-            self.add_minion()
-        while self._wanted < 0:
-            self._wanted += 1
-            self._remove_minion()
+        # One after the other: less and then more of an empty pool is one minion, not none.
+        while self._wanted:
+            if self._wanted.pop(0) > 0:
+                self.add_minion()
+            else:
+                self._remove_minion()
 
     def _fit_pool(self) -> None:
         """Autoscaling: as large as the jobs that wait make it."""
