@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,7 +23,7 @@ from pyres.horde import Khan
 from pyres.process.children import Children
 from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
-from pyres.process.signals import Signals
+from pyres.process.signals import Signals, hold_until_installed
 from pyres.process.title import set_title, web_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
@@ -647,7 +647,7 @@ def _main(
         if argv is None:
             _monkey_patch(parser.prog, options)
         _prepare(parser.prog, options)
-        with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
+        with _pidfile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
     except NotTrusted as error:
         parser.error(str(error))
@@ -671,6 +671,13 @@ def _prepare(prog: str, options: argparse.Namespace) -> None:
         require_fork(prog)
     logs.setup_logging(prog, options.log_level, options.logfile, options.json_logs)
     _import_jobs(options)
+
+
+@contextlib.contextmanager
+def _pidfile(path: str) -> Iterator[None]:
+    """The pidfile, while the `with` lasts; whoever finds it may send a signal at once."""
+    with hold_until_installed(), PidFile(path):
+        yield
 
 
 def _monkey_patch(prog: str, options: argparse.Namespace) -> None:
