@@ -28,6 +28,9 @@ _ESCAPED = DATE_PREFIX + DATE_PREFIX
 #: Where Ruby's digits may differ from Python's: an exponent, or sixteen digits before the point.
 _RUBY_DIFFERS = re.compile(r"\de[-+]\d|\d{16}\.")
 
+#: The white space of JSON; its scanner skips it inside a value, but not before it.
+_BLANKS = " \t\n\r"
+
 #: Nesting to which the place at fault is looked for; what is deeper is itself the fault.
 DEEPEST = 200
 
@@ -109,8 +112,9 @@ def loads(string: str | bytes) -> Any:
 
 def _decoded(text: str) -> Any:
     """What simplejson's decode() gives; nearly always by one call of its scanner in C."""
+    start = len(text) - len(text.lstrip(_BLANKS)) if text[:1] in _BLANKS else 0
     try:
-        value, end = _decoder.scan_once(text, 0)
+        value, end = _decoder.scan_once(text, start)
     except StopIteration:
         return _decoder.decode(text)
     return value if end == len(text) else _decoder.decode(text)

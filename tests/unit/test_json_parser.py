@@ -66,6 +66,13 @@ def test_no_bytes_raise_anything_but_undecodable(raw: bytes) -> None:
         assert "not JSON" in str(error)
 
 
+@pytest.mark.parametrize(
+    "raw", [b' {"a":[1]}', b'\n\t\r {"a":[1]}', b'{"a":[1]}\n', b' { "a" : [ 1 ] } ']
+)
+def test_white_space_around_a_value_means_nothing(raw: bytes) -> None:
+    assert loads(raw) == {"a": [1]}
+
+
 def test_every_type_is_written_as_ruby_wrote_it() -> None:
     written = json.loads(GOLDEN.read_text())["commands"][1][2]
 
