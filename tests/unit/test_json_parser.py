@@ -99,6 +99,11 @@ def test_a_float_has_rubys_digits(value: float, digits: str) -> None:
     assert dumps([value]) == f"[{digits}]"
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False), st.text("aeE+-.019:", max_size=20))
+def test_a_float_has_rubys_digits_whatever_stands_beside_it(value: float, text: str) -> None:
+    assert dumps([text, value, text]) == f'["{text}",{ruby_float(value)},"{text}"]'
+
+
 def test_unicode_is_raw_and_only_what_must_be_is_escaped() -> None:
     assert encode(["é☃😀\u2028</script>/\x7f", '"\\\n\x01']) == (
         '["é☃😀\u2028</script>/\x7f","\\"\\\\\\n\\u0001"]'.encode()
