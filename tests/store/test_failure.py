@@ -274,6 +274,15 @@ def test_a_retry_moves_the_payload_and_takes_the_record_along(resq, redis, form)
     assert not redis.exists("resque:failed")
 
 
+def test_a_record_that_begins_with_white_space_is_retried_by_its_bytes(resq, redis):
+    raw = b' {"queue":"mail","payload":{"class":"A","args":[]}}'
+    redis.rpush("resque:failed", raw)
+
+    assert failure.retry(resq, "mail", raw) == 1
+
+    assert redis.lrange("resque:queue:mail", 0, -1) == [b'{"class":"A","args":[]}']
+
+
 def test_a_record_that_is_gone_is_not_pushed(resq, redis):
     # B45 of the old faults: it was pushed all the same
     fail(resq)
