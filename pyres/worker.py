@@ -609,7 +609,6 @@ _OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
 __getattr__ = former_names(
     __name__,
     {
-        "JobError": "pyres.exceptions:JobError",
         "NoQueueError": "pyres.exceptions:NoQueueError",
         "Stat": "pyres.stat:Stat",
         "__version__": "pyres.version:__version__",

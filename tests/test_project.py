@@ -19,7 +19,7 @@ LUA = sorted((ROOT / "pyres/store/lua").glob("*.lua"))
 HEAD = re.compile(
     r"-- {name}: [^\n]+\.\n"
     r"--\n"
-    r"(-- KEYS\[[^]]+\] +(STRING|LIST|SET|ZSET|HASH) +\S[^\n]*\n(--  +[^\n]+\n)*)+"
+    r"(-- KEYS\[[^]]+\] +\(?(STRING|LIST|SET|ZSET|HASH)\)? +\S[^\n]*\n(--  +[^\n]+\n)*)+"
     r"(-- ARGV\[[^]]+\] +\S[^\n]*\n(--  +[^\n]+\n)*)*"
     r"-- returns +\S[^\n]*\n"
 )

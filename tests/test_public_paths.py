@@ -66,7 +66,7 @@ NAMES = {
 FORMER_NAMES = {
     "pyres": "Redis json logger string_types",
     "pyres.job": "RedisBackend safe_str_to_class string_types",
-    "pyres.worker": """JobError NoQueueError Stat __version__ commands json setproctitle
+    "pyres.worker": """NoQueueError Stat __version__ commands json setproctitle
         string_types""",
     "pyres.horde": """NoQueueError Stat get_logging_handler json setproctitle setup_logging
         special_log_file string_types""",
