@@ -188,9 +188,7 @@ class Worker(Performer):
         for connected in (self._taker, self._lookout):
             if connected is not None:
                 connected.close()
-        self._expect_nothing()
-        self.children.collect(block=True)
-        self._close_reports()
+        self._keep_nothing_open()
         self.signals.restore()
 
     def _close_reports(self) -> None:
@@ -265,8 +263,17 @@ class Worker(Performer):
         """
         if job.hand is None:
             self.working_on(job)
-        self._perform_in_child(job)
+        try:
+            self._perform_in_child(job)
+        finally:
+            self._keep_nothing_open()
         self.done_working(job)
+
+    def _keep_nothing_open(self) -> None:
+        """Wait for the children, and close their pipe: without work(), nobody may do so later."""
+        self._expect_nothing()
+        self.children.collect(block=True)
+        self._close_reports()
 
     def _perform_in_child(self, job: Job) -> None:
         """Fork, wait, and record how the child ended if it could not do so itself."""

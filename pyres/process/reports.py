@@ -20,6 +20,9 @@ WHOLE = -1
 class _Pipe:
     """Records of one layout, written whole; nobody ever waits for the other end."""
 
+    #: The ends; -1 is none, as it is before they are opened and after they are closed.
+    reader = _writer = -1
+
     def __init__(self, layout: str) -> None:
         self._layout = struct.Struct(layout)
         self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -36,9 +39,15 @@ class _Pipe:
         return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:
-        """Close both ends."""
-        close(self.reader)
-        close(self._writer)
+        """Close both ends; doing so again closes nothing."""
+        ends = [end for end in (self.reader, self._writer) if end != -1]
+        # First: the numbers may be another's as soon as they are closed.
+        self.reader = self._writer = -1
+        for end in ends:
+            close(end)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Report(NamedTuple):
