@@ -345,6 +345,7 @@ def test_a_worker_of_ones_own_works_as_in_1_5(
     assert counted(redis) == (2, 0)
 
 
+@pytest.mark.usefixtures("own_title")
 def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
     resq: ResQ, redis: Redis
 ) -> None:

@@ -167,6 +167,7 @@ def test_cron_wins_over_every_and_environments_are_a_list():
     assert Entry.read("a", {"every": 5}).is_for(None)
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_job_says_in_code_when_it_recurs(monkeypatch):
     monkeypatch.setattr(schedule, "_registered", {})
 
