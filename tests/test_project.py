@@ -29,10 +29,10 @@ def metadata() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def test_the_top_entry_of_the_changelog_is_this_version():
+def test_the_top_released_entry_of_the_changelog_is_this_version():
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
 
-    entry = re.search(r"^## .*$", changelog, re.MULTILINE)
+    entry = re.search(r"^## (?!Unreleased$).*$", changelog, re.MULTILINE)
 
     assert entry, "CHANGELOG.md has no entry ('## 1.2.3 ...')"
     assert __version__ in re.findall(r"\d[\w.]*", entry[0])

@@ -14,6 +14,7 @@ import pytest
 from pyres import ResQ
 from pyres.decorators import job
 from pyres.exceptions import NoQueueError, NotAJobError
+from pyres.job import Job
 
 MOMENT = datetime(2026, 11, 23, 16, 1, 9, tzinfo=UTC)
 
@@ -282,6 +283,20 @@ def test_what_is_not_certainly_lost_is_enqueued(resq):
     for target in (made, abroad, Unhashable):
         assert resq.enqueue(target, 1)
         assert resq.enqueue_to("other", target, 1)
+
+
+def test_a_class_without_a_hash_is_enqueued_and_performed(resq, monkeypatch):
+    performed: list[Any] = []
+    monkeypatch.setattr(Unhashable, "perform", lambda *args: performed.append(args))
+    with pytest.raises(TypeError):
+        hash(Unhashable)
+
+    assert resq.enqueue(Unhashable, 1)
+    found = Job.reserve("mail", resq)
+    assert found is not None
+    found.perform()
+
+    assert performed == [(1,)]
 
 
 def test_a_refused_job_stays_refused_and_a_good_one_is_looked_at_once(resq, monkeypatch):
