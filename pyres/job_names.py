@@ -63,13 +63,12 @@ def check_text(name: Any) -> str:
 
     Raises NotAJobError for what nobody can mean: no str, empty, blanks, a part that is empty.
     """
-    valid = isinstance(name, str) and _is_spelt_well(name) and not is_nested(name)
-    if not valid and loading.registered(name) is None:
-        raise NotAJobError(
-            f"invalid job {repr(name)[: loading.MAX_SHOWN_CHARS]}: expected a dotted name such as "
-            "'app.jobs.Mail', or Ruby's 'App::Mail'"
-        )
-    return str(name)
+    if isinstance(name, str) and (_is_spelt_well(name) or loading.registered(name) is not None):
+        return name
+    raise NotAJobError(
+        f"invalid job {repr(name)[: loading.MAX_SHOWN_CHARS]}: expected a dotted name such as "
+        "'app.jobs.Mail', or Ruby's 'App::Mail'"
+    )
 
 
 def is_nested(name: str) -> bool:
@@ -92,7 +91,8 @@ def warn_of_main(target: Any) -> None:
 
 def _is_spelt_well(name: str) -> bool:
     parts = name.replace("::", ".").split(".")
-    return all(parts) and name.isprintable() and not any(char.isspace() for char in name)
+    printable = name.isprintable() and not any(char.isspace() for char in name)
+    return all(parts) and printable and not is_nested(name)
 
 
 def _other_object(target: Any) -> Any:

@@ -217,7 +217,7 @@ def test_a_text_that_names_nothing_is_refused(resq, redis, call, name):
 
 
 @pytest.mark.parametrize("call", [from_string, at_from_string])
-@pytest.mark.parametrize("name", [None, 7, b"app.Mail", Mail])
+@pytest.mark.parametrize("name", [None, 7, b"app.Mail", Mail, ["app.Mail"]])
 def test_what_is_no_text_is_refused_where_a_text_is_asked_for(resq, redis, call, name):
     with pytest.raises(NotAJobError, match="^invalid job .*: expected a dotted name"):
         call(resq, name)
