@@ -20,6 +20,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
 from pyres.former_names import former_names
 from pyres.horde import Khan
+from pyres.installation import refuse_other_resweb
 from pyres.process.children import Children
 from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
@@ -609,6 +610,7 @@ def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _web_modules() -> list[Any]:
+    refuse_other_resweb()
     try:
         return [importlib.import_module(m) for m in ("resweb.app", "resweb.auth", "waitress")]
     except ModuleNotFoundError as error:

@@ -21,6 +21,7 @@ FLOORS = {
         "stat",
         "loading",
         "logs",
+        "installation",
         "json_parser",
         "hooks",
         "retrying",
