@@ -31,6 +31,7 @@ FLOORS = {
         "loading",
         "job_settings",
         "logs",
+        "installation",
         "json_parser",
         "hooks",
         "overrides",
