@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyres.job  # noqa: F401
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
+from pyres.former_names import former_names
 from pyres.loading import my_import, safe_str_to_class, str_to_class
 from pyres.logs import get_logging_handler, setup_logging, special_log_file
 from pyres.process.pidfile import PidFile
@@ -40,3 +41,14 @@ def setup_pidfile(path: str | os.PathLike[str] | None) -> None:
     """Write this process's pid to a file, making missing folders; nothing for no path."""
     if path:
         PidFile(path).create()
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "Redis": "pyres.store:Redis",
+        "json": "pyres.json_parser",
+        "logger": "pyres.logs:PACKAGE_LOGGER",
+        "string_types": "pyres.former_names:string_types",
+    },
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess as commands
 import warnings
 
@@ -12,6 +13,7 @@ __all__ = [
     "commands",
     "integer_types",
     "long",
+    "pickle",
     "string_types",
     "text_type",
 ]

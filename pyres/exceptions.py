@@ -28,6 +28,10 @@ class BadOptionError(PyresError, ValueError):
     """An option has a value that cannot be used."""
 
 
+class NeedsForkError(PyresError):
+    """Workers and managers need a system with os.fork."""
+
+
 class TooOldError(PyresError):
     """The server is older than what was asked for needs."""
 
@@ -42,6 +46,10 @@ class UndecodableError(PyresError, ValueError):
 
 class ClassNotFoundError(PyresError, ImportError):
     """The name in a payload leads to no class that can be imported here."""
+
+
+class NotAJobError(ClassNotFoundError, TypeError):
+    """A job is a class with perform(), a function with @job, or the dotted name of one."""
 
 
 class NotAllowedError(PyresError, PermissionError):

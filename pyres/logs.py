@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import logging.handlers
 import os
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 from pyres.exceptions import BadOptionError
 
@@ -15,7 +17,11 @@ from pyres.exceptions import BadOptionError
 LINE = "%(asctime)s %(process)5d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
 
-_MARK = "_pyres"
+#: pyres' own logger, of which each module has a child.
+PACKAGE_LOGGER = logging.getLogger("pyres")
+
+#: An attribute of our handlers: the level that the root logger had before.
+_MARK = "_pyres_root_level"
 
 
 class JsonFormatter(logging.Formatter):
@@ -98,19 +104,140 @@ def level_number(level: int | str) -> int:
     return number
 
 
+class _OwnLogger(logging.Logger):
+    """A logger of pyres: an application that sets up its own logging does not silence it."""
+
+    # dictConfig() disables every logger that it does not name, unless it is told not to.
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    # Where _Onward is, that passes the records on. dictConfig() may take it away again.
+    @property
+    def propagate(self) -> bool:
+        return self.__dict__["propagate"] and not any(map(_is_ours, self.handlers))
+
+    @propagate.setter
+    def propagate(self, value: bool) -> None:
+        self.__dict__["propagate"] = value
+
+
+class _Onward(logging.Handler):
+    """Passes pyres' own records to the application's handlers on the root logger, but for those
+    that write where `own` has written them.
+    """
+
+    def __init__(self, own: logging.Handler) -> None:
+        super().__init__()
+        self.own = own
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock, which a handler that logs to pyres itself would wait for."""
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level and not _same_place(handler, self.own):
+                handler.handle(record)
+        return True
+
+
+def _same_place(one: logging.Handler, other: logging.Handler) -> bool:
+    if isinstance(one, logging.FileHandler) and isinstance(other, logging.FileHandler):
+        return one.baseFilename == other.baseFilename
+    stream = getattr(one, "stream", None)
+    return one is other or (stream is not None and stream is getattr(other, "stream", None))
+
+
+def _is_ours(handler: logging.Handler) -> bool:
+    return hasattr(handler, _MARK)
+
+
 def setup_logging(
     procname: str,
     log_level: int | str = logging.INFO,
     filename: str | None = None,
     json_logs: bool = False,
 ) -> None:
-    """Send the log of this process somewhere; a second call replaces what the first one set up."""
+    """Send pyres' log somewhere, and what the application logs too while it sets up nothing itself.
+
+    A second call replaces what the first one set up; nothing for the level NOTSET, as in pyres 1.5.
+    """
     level = level_number(log_level)
+    if level == logging.NOTSET:
+        return
     handler = get_logging_handler(filename, procname, json_logs=json_logs)
-    setattr(handler, _MARK, True)
     root = logging.getLogger()
-    for former in [h for h in root.handlers if hasattr(h, _MARK)]:
-        root.removeHandler(former)
+    on_root = [former for former in root.handlers if _is_ours(former)]
+    root_level = getattr(on_root[0], _MARK) if on_root else root.level
+    for ours in (handler, onward := _Onward(handler)):
+        setattr(ours, _MARK, root_level)
+    clear_logging()
+    _protect_own_loggers()
+    PACKAGE_LOGGER.setLevel(level)
+    PACKAGE_LOGGER.addHandler(handler)
+    PACKAGE_LOGGER.addHandler(onward)
+    if on_root or not root.handlers:
+        root.addHandler(handler)
+        root.setLevel(level)
+    _let_basic_config_through()
+
+
+def clear_logging() -> None:
+    """Remove the handlers that setup_logging() has added, and no other."""
+    for logger in (logging.getLogger(), PACKAGE_LOGGER):
+        _remove_ours(logger)
+
+
+def _remove_ours(logger: logging.Logger) -> None:
+    for former in [handler for handler in logger.handlers if _is_ours(handler)]:
+        logger.removeHandler(former)
         former.close()
-    root.addHandler(handler)
-    root.setLevel(level)
+
+
+def _protect_own_loggers() -> None:
+    for name, logger in logging.getLogger().manager.loggerDict.items():
+        if f"{name}.".startswith("pyres.") and isinstance(logger, logging.Logger):
+            logger.__class__ = _OwnLogger
+
+
+def _let_basic_config_through() -> None:
+    """Have logging.basicConfig() of an application work as if our handler were not on the root.
+
+    It does nothing where the root logger has a handler. Without ours there, logging.info() would
+    set up one of its own for stderr, and a library's logger with a NullHandler would be silent.
+    """
+    original = logging.basicConfig
+    if hasattr(original, _MARK):
+        return
+
+    @functools.wraps(original)
+    def basic_config(**options: Any) -> None:
+        root = logging.getLogger()
+        ours = [handler for handler in root.handlers if _is_ours(handler)]
+        for handler in ours:
+            root.removeHandler(handler)
+        try:
+            original(**options)
+        except BaseException:
+            root.handlers[:] = ours or root.handlers
+            raise
+        if not root.handlers:
+            root.handlers.extend(ours)
+        elif ours and "level" not in options:
+            root.setLevel(getattr(ours[0], _MARK))
+
+    setattr(basic_config, _MARK, True)
+    logging.basicConfig = basic_config
+
+
+def horde_setup_logging(
+    procname: str,
+    namespace: str = "",
+    log_level: int | str = logging.INFO,
+    log_file: str | None = None,
+) -> logging.Logger:
+    """setup_logging() as pyres 1.5 had it in pyres.horde; gives the logger."""
+    setup_logging(f"{procname}({namespace})" if namespace else procname, log_level, log_file)
+    return PACKAGE_LOGGER

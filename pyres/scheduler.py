@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -16,8 +15,9 @@ from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.exceptions import UndecodableError
 from pyres.failure.redis import RedisBackend
+from pyres.former_names import former_names
 from pyres.process import title
-from pyres.process.signals import Signals
+from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
 from pyres.store import ConnectionLost, Move, RefusedError, ResponseError
 
@@ -37,6 +37,9 @@ LOCK_TIMEOUT = 180.0
 
 #: Due timestamps read at a time.
 TIMESTAMPS = 100
+
+#: What a subclass may override to choose what is moved, at the cost of a step for each item.
+GENERATORS = ("next_timestamp", "next_item")
 
 
 class Scheduler:
@@ -95,13 +98,14 @@ class Scheduler:
     def register_signal_handlers(self) -> None:
         """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
         self.signals = self.signals.give_way(
-            {
-                signal.SIGTERM: self.schedule_shutdown,
-                signal.SIGINT: self.schedule_shutdown,
-                signal.SIGQUIT: self.schedule_shutdown,
-                signal.SIGUSR1: self.print_schedule,
-                signal.SIGUSR2: self.reload_schedule,
-            }
+            existing(
+                SIGTERM=self.schedule_shutdown,
+                SIGINT=self.schedule_shutdown,
+                SIGQUIT=self.schedule_shutdown,
+                SIGBREAK=self.schedule_shutdown,  # Ctrl-Break of Windows
+                SIGUSR1=self.print_schedule,
+                SIGUSR2=self.reload_schedule,
+            )
         )
 
     def schedule_shutdown(self, signal: int, frame: FrameType | None) -> None:
@@ -126,6 +130,13 @@ class Scheduler:
     def __call__(self) -> None:
         """Schedule until a signal says stop. Raises BadScheduleError for a file that is none."""
         self.register_signal_handlers()
+        if self._overrides(*GENERATORS):
+            logger.warning(
+                "%s overrides %s: due jobs move one by one, and one that is between two steps is "
+                "lost when this process is killed",
+                type(self).__name__,
+                " or ".join(GENERATORS),
+            )
         try:
             self._title("Starting")
             self.agenda.load()
@@ -163,7 +174,7 @@ class Scheduler:
         self._heed_signals()
         self.agenda.refresh()
         self.agenda.fire(self._now())
-        done = self._promote(time.monotonic() + ONE_GO)
+        done = self._move_due()
         self._title("Waiting")
         # Jobs are due on whole seconds, and anybody may put one off for this very moment.
         return min(pause, 1.001 - self._now() % 1) if done else 0
@@ -229,8 +240,37 @@ class Scheduler:
 
     def handle_delayed_items(self) -> None:
         """Move all that is due to its queue now, whoever holds the lock."""
+        if self._overrides(*GENERATORS):
+            self._move_by_generators()
+            return
         while not self._promote(time.monotonic() + ONE_GO) and not self._shutdown:
             pass
+
+    def _overrides(self, *names: str) -> bool:
+        """Whether a subclass has its own method of one of these names."""
+        return any(getattr(type(self), name) is not getattr(Scheduler, name) for name in names)
+
+    def _move_due(self) -> bool:
+        """One go at what is due; whether nothing that can be moved is left."""
+        if self._overrides("handle_delayed_items", *GENERATORS):
+            self.handle_delayed_items()
+            return True
+        return self._promote(time.monotonic() + ONE_GO)
+
+    def _move_by_generators(self) -> None:
+        """As pyres 1.5: each item is removed in one step and pushed in another."""
+        for timestamp in self.next_timestamp():
+            for item in self.next_item(timestamp):
+                self._push(self._move(payload.encode(item)))
+            if self._shutdown:
+                return
+
+    def _push(self, move: Move) -> None:
+        if move.queue is not None:
+            self.resq.push(move.queue, payload.parse(move.pushed))
+            return
+        self.resq.store.failed.push(move.pushed)
+        self.resq.store.stats.incr("failed")
 
     def _promote(self, end: float) -> bool:
         """Move what is due until `end` (monotonic); whether nothing that can be moved is left."""
@@ -272,3 +312,20 @@ class Scheduler:
             queue = shown.get("queue")
             failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
             return Move(raw, None, failed.encoded(self.resq))
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "ResQ": "pyres.client:ResQ",
+        "__version__": "pyres.version:__version__",
+        "setproctitle": "setproctitle:setproctitle",
+        "string_types": "pyres.former_names:string_types",
+    },
+)
+
+
+if __name__ == "__main__":
+    from pyres.scripts import pyres_scheduler
+
+    raise SystemExit(pyres_scheduler())

@@ -11,17 +11,19 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
 from pyres import logs
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
+from pyres.former_names import former_names
 from pyres.horde import Khan
 from pyres.process.children import Children
+from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
-from pyres.process.signals import Signals
+from pyres.process.signals import Signals, hold_until_installed
 from pyres.process.title import set_title, web_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
@@ -107,10 +109,20 @@ def _level(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _parser(prog: str, description: str, epilog: str) -> _Parser:
+#: What each command does.
+DESCRIPTIONS = {
+    "pyres_worker": "Take jobs from queues and fork a process for each.",
+    "pyres_manager": "Keep a pool of processes alive that perform jobs without forking for each.",
+    "pyres_scheduler": "Move delayed jobs to their queues when they are due, and enqueue what "
+    "recurs.",
+    "pyres_web": "One page over all the Redis servers.",
+}
+
+
+def _parser(prog: str, epilog: str) -> _Parser:
     parser = _Parser(
         prog=prog,
-        description=description,
+        description=DESCRIPTIONS[prog],
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -122,6 +134,7 @@ def _parser(prog: str, description: str, epilog: str) -> _Parser:
 def _add_server(parser: _Parser) -> None:
     group = parser.add_argument_group("the Redis server")
     group.add_argument(
+        "-s",
         "--dsn",
         help="host:port[/db], redis://, rediss:// (TLS), unix://, "
         "redis+sentinel://h1:p1,h2:p2/service[/db] or redis+cluster://h1:p1,h2:p2, each "
@@ -163,10 +176,11 @@ def _add_logging(parser: _Parser) -> None:
 
 def _add_queues(parser: _Parser) -> None:
     parser.add_argument(
-        "queue_list", nargs="?", metavar="QUEUES", help="the same as --queues, as in pyres 1.5"
+        "queue_list", nargs="*", metavar="QUEUES", help="the same as --queues, as in pyres 1.5"
     )
     group = parser.add_argument_group("queues")
     group.add_argument(
+        "-q",
         "--queues",
         help="comma list, the most important first; * and ? are wildcards, !name leaves one out "
         "(default: $QUEUES, $QUEUE, else *)",
@@ -204,6 +218,7 @@ def _add_imports(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_jobs(parser: _Parser) -> None:
+    parser.set_defaults(forks=True)
     group = parser.add_argument_group("jobs")
     _add_imports(group)
     group.add_argument(
@@ -247,9 +262,7 @@ examples:
 
 def pyres_worker(argv: Sequence[str] | None = None) -> int:
     """The command `pyres_worker`."""
-    parser = _parser(
-        "pyres_worker", "Take jobs from queues and fork a process for each.", WORKER_EPILOG
-    )
+    parser = _parser("pyres_worker", WORKER_EPILOG)
     _add_queues(parser)
     group = parser.add_argument_group("working")
     group.add_argument(
@@ -304,11 +317,7 @@ YES = {"1", "t", "true", "on", "yes"}
 
 def pyres_scheduler(argv: Sequence[str] | None = None) -> int:
     """The command `pyres_scheduler`."""
-    parser = _parser(
-        "pyres_scheduler",
-        "Move delayed jobs to their queues when they are due, and enqueue what recurs.",
-        SCHEDULER_EPILOG,
-    )
+    parser = _parser("pyres_scheduler", SCHEDULER_EPILOG)
     _add_scheduling(parser)
     _add_imports(parser.add_argument_group("jobs"))
     _add_server(parser)
@@ -394,8 +403,7 @@ examples:
 
 def pyres_manager(argv: Sequence[str] | None = None) -> int:
     """The command `pyres_manager`."""
-    does = "Keep a pool of processes alive that perform jobs without forking for each."
-    parser = _parser("pyres_manager", does, MANAGER_EPILOG)
+    parser = _parser("pyres_manager", MANAGER_EPILOG)
     _add_queues(parser)
     _add_pool(parser)
     _add_jobs(parser)
@@ -516,12 +524,16 @@ examples:
   pyres_web --dsn db1:6379,db2:6379
   pyres_web --dsn mail=redis://:secret@db1:6379/2 --dsn shop=db2:6379
   pyres_web --host 0.0.0.0 --auth ops:$(pyres_web --hash-password)
+
+What is left out comes from the settings file of resweb 0.1 that $RESWEB_SETTINGS names, if there is
+one: RESWEB_HOST, RESWEB_PASSWORD, SERVER_HOST, SERVER_PORT, BASIC_AUTH, AUTH_USERNAME,
+AUTH_PASSWORD.
 """
 
 
 def pyres_web(argv: Sequence[str] | None = None) -> int:
     """The command `pyres_web`."""
-    parser = _parser("pyres_web", "One page over all the Redis servers.", WEB_EPILOG)
+    parser = _parser("pyres_web", WEB_EPILOG)
     _add_web(parser)
     _add_doors(parser)
     _add_logging(parser)
@@ -529,10 +541,9 @@ def pyres_web(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_web(parser: _Parser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="listen here (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=_port, default=8080, help="listen on this port (default: %(default)s)"
-    )
+    # What is left out is looked up in resweb's settings file, so there is no default here.
+    parser.add_argument("--host", help="listen here (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="listen on this port (default: 8080)")
     parser.add_argument(
         "--dsn",
         "--server",
@@ -560,11 +571,12 @@ def _add_doors(parser: _Parser) -> None:
 
 
 def _run_web(options: argparse.Namespace) -> None:
-    web, auth, waitress = _web_modules()
+    web, auth, settings, waitress = _web_modules()
     if options.hash_password:
         typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
         print(auth.hash_password(typed.rstrip("\n")))
         return
+    settings.fill_in(options, os.environ.get("RESWEB_SETTINGS"))
     app = web.create_app(
         _dsns(options),
         auth=options.auth,
@@ -600,9 +612,12 @@ def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
 
+WEB_MODULES = ("resweb.app", "resweb.auth", "resweb.settings", "waitress")
+
+
 def _web_modules() -> list[Any]:
     try:
-        return [importlib.import_module(m) for m in ("resweb.app", "resweb.auth", "waitress")]
+        return [importlib.import_module(name) for name in WEB_MODULES]
     except ModuleNotFoundError as error:
         raise BadOptionError(
             f"{error.name} is not installed; it comes with: pip install 'pyres[web]'"
@@ -630,10 +645,9 @@ def _main(
     set_title(f"{parser.prog}: Starting")
     try:
         if argv is None:
-            _monkey_patch(options)
-        logs.setup_logging(parser.prog, options.log_level, options.logfile, options.json_logs)
-        _import_jobs(options)
-        with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
+            _monkey_patch(parser.prog, options)
+        _prepare(parser.prog, options)
+        with _pidfile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
     except NotTrusted as error:
         parser.error(str(error))
@@ -651,7 +665,22 @@ def _main(
     return EXIT_OK
 
 
-def _monkey_patch(options: argparse.Namespace) -> None:
+def _prepare(prog: str, options: argparse.Namespace) -> None:
+    """What each command does before its own part."""
+    if getattr(options, "forks", False):
+        require_fork(prog)
+    logs.setup_logging(prog, options.log_level, options.logfile, options.json_logs)
+    _import_jobs(options)
+
+
+@contextlib.contextmanager
+def _pidfile(path: str) -> Iterator[None]:
+    """The pidfile, while the `with` lasts; whoever finds it may send a signal at once."""
+    with hold_until_installed(), PidFile(path):
+        yield
+
+
+def _monkey_patch(prog: str, options: argparse.Namespace) -> None:
     """Look for gevent where it is asked for; start again under gevent.monkey where patching is."""
     patch = getattr(options, "monkey_patch", False) or getattr(options, "greenlets", 1) > 1
     if not (patch or getattr(options, "reinit_gevent", False)):
@@ -661,7 +690,16 @@ def _monkey_patch(options: argparse.Namespace) -> None:
     monkey = sys.modules.get("gevent.monkey")
     if patch and not (monkey and monkey.is_module_patched("socket")):
         # Only a new interpreter can patch before redis-py and ssl are imported.
-        os.execv(sys.executable, [sys.executable, "-m", "gevent.monkey", *sys.argv])
+        os.execv(sys.executable, [sys.executable, "-m", "gevent.monkey", *_own_command(prog)])
+
+
+def _own_command(prog: str) -> list[str]:
+    """How gevent.monkey starts this program again: a script, or what `python -m` was given."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return sys.argv
+    name = spec.name.removesuffix(".__main__")
+    return ["--module", name, *([prog] if name == "pyres" else []), *sys.argv[1:]]
 
 
 def _import_jobs(options: argparse.Namespace) -> None:
@@ -711,13 +749,14 @@ def _try_imports(modules: Sequence[str]) -> None:
 
 def _queues(options: argparse.Namespace) -> str:
     """The queues of the command line, of the environment, or all of them, which is said."""
-    if options.queues is not None and options.queue_list is not None:
+    positional = ",".join(options.queue_list) if options.queue_list else None
+    if options.queues is not None and positional is not None:
         raise BadOptionError(
             "queues are given twice: as --queues and as an argument; give them once"
         )
     for given in (
         options.queues,
-        options.queue_list,
+        positional,
         os.environ.get("QUEUES"),
         os.environ.get("QUEUE"),
     ):
@@ -751,3 +790,12 @@ def _dsn(options: argparse.Namespace) -> str:
         # An empty one is a variable that was not set, and some other server is not meant by it.
         return str(options.dsn)
     return os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "setup_logging": "pyres.logs:setup_logging",
+        "setup_pidfile": "pyres:setup_pidfile",
+    },
+)

@@ -14,21 +14,32 @@ from tests.servers import ROOT
 #: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
 #: floors below its own, and two units on one floor do not know each other.
 FLOORS = {
-    "facts": ["version", "exceptions", "compat", "members"],
+    "facts": [
+        "version",
+        "exceptions",
+        "compat",
+        "former_names",
+        "members",
+        "identity_cache",
+        "main_module",
+        "not_found",
+    ],
     "cores": [
         "store",
         "process",
         "stat",
         "loading",
+        "job_settings",
         "logs",
         "json_parser",
         "hooks",
+        "overrides",
         "retrying",
         "queue_list",
         "timing",
         "scaling",
     ],
-    "words": ["payload", "promotion", "schedule", "unique", "waking"],
+    "words": ["payload", "promotion", "schedule", "unique", "waking", "job_names"],
     "client": ["client", "decorators"],
     "failure": ["failure"],
     "meaning": ["job", "inspector", "agenda"],
@@ -37,11 +48,14 @@ FLOORS = {
     "many jobs": ["minion"],
     "daemons": ["worker", "horde", "scheduler"],
     "doors": ["scripts", "resweb"],
-    "guests": ["demo"],
+    "guests": ["demo", "__main__"],
 }
 
 #: pyres 1.5 has ResQ.reserve and ResQ.working, so these import upward, inside a function.
 LOOK_UPS = {("client", "job"), ("client", "worker")}
+
+#: `python -m pyres.worker` is the command of that name: upward, under `__name__ == "__main__"`.
+COMMANDS = {("worker", "scripts"), ("horde", "scripts"), ("scheduler", "scripts")}
 
 #: Upward for the sake of an annotation, under `if TYPE_CHECKING`.
 TYPE_LOOK_UPS = {*LOOK_UPS, ("stat", "client")}
@@ -115,13 +129,17 @@ def _unit(module: str) -> str:
 def _upward(source: ast.Module, unit: str) -> Iterator[tuple[int, str]]:
     typing_only = _inside(source, ast.If, lambda node: "TYPE_CHECKING" in ast.dump(node.test))
     in_function = _inside(source, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+    as_program = _inside(source, ast.If, lambda node: "__main__" in ast.dump(node.test))
+    allowed = [
+        (typing_only, TYPE_LOOK_UPS),
+        (in_function, LOOK_UPS),
+        (as_program, COMMANDS),
+    ]
     for node in ast.walk(source):
         if isinstance(node, ast.ImportFrom) and node.level:
             yield node.lineno, "a relative import; write it out from pyres on"
         for other in _units_imported(node):
-            if node in typing_only and (unit, other) in TYPE_LOOK_UPS:
-                continue
-            if node in in_function and (unit, other) in LOOK_UPS:
+            if any(node in nodes and (unit, other) in pairs for nodes, pairs in allowed):
                 continue
             if reason := _why_not(unit, other):
                 yield node.lineno, reason
@@ -213,6 +231,12 @@ BAD = [
     ("pyres/client.py", "def f():\n    from pyres import horde", "client imports horde"),
     ("pyres/job.py", "def f():\n    from pyres import client", "inside a function"),
     ("pyres/worker.py", "import pyres.horde", "worker imports horde"),
+    ("pyres/worker.py", "import pyres.scripts", "worker imports scripts"),
+    (
+        "pyres/worker.py",
+        'if __name__ == "__main__":\n    import pyres.horde',
+        "worker imports horde",
+    ),
     ("pyres/worker.py", "from pyres import ResQ", "worker imports pyres itself"),
     ("pyres/worker.py", "from pyres.inspector import Inspector", "worker must not know inspector"),
     ("pyres/worker.py", "from . import client", "a relative import"),
@@ -249,6 +273,7 @@ def test_a_bad_import_is_told_with_its_file(tmp_path, file, source, fault):
 GOOD = [
     ("pyres/__init__.py", "from pyres.worker import Worker\nfrom pyres.client import ResQ"),
     ("pyres/client.py", "def f():\n    from pyres.job import Job\n    from pyres.worker import W"),
+    ("pyres/worker.py", 'if __name__ == "__main__":\n    from pyres.scripts import pyres_worker'),
     ("pyres/stat.py", "if TYPE_CHECKING:\n    from pyres.client import ResQ"),
     ("pyres/store/dsn.py", "import redis.sentinel\nfrom pyres.store.keys import Keys"),
     ("pyres/worker.py", "import signal, os\nx = {signal.SIGUSR1: os.getpid()}"),

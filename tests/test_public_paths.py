@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import subprocess
 import sys
 
 import pytest
 
 import pyres
+import pyres.failure.redis
 from tests.servers import ROOT
 
 #: Module -> names. What a dot follows is looked up in the class.
@@ -58,6 +60,20 @@ NAMES = {
         CustomJSONDecoder""",
     "pyres.exceptions": """NoQueueError JobError TimeoutError CrashError""",
     "pyres.scripts": "pyres_worker pyres_manager pyres_scheduler",
+}
+
+#: What pyres 1.5's modules had besides: imported from elsewhere, or their own and no longer of use.
+FORMER_NAMES = {
+    "pyres": "Redis json logger string_types",
+    "pyres.job": "RedisBackend safe_str_to_class string_types",
+    "pyres.worker": """JobError NoQueueError Stat __version__ commands json setproctitle
+        string_types""",
+    "pyres.horde": """NoQueueError Stat get_logging_handler json setproctitle setup_logging
+        special_log_file string_types""",
+    "pyres.scheduler": "ResQ __version__ setproctitle string_types",
+    "pyres.scripts": "setup_logging setup_pidfile",
+    "pyres.failure.redis": "ResQ",
+    "pyres.json_parser": "string_types",
 }
 
 #: The parameters of pyres 1.5, in order; what is new comes after them or by name only.
@@ -115,6 +131,54 @@ def test_a_public_name_is_at_its_path(module, name):
     found(module, name)
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module, names in FORMER_NAMES.items() for name in names.split()],
+)
+def test_a_former_name_can_be_imported_and_says_where_it_is(module, name):
+    program = f"""
+import warnings
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    from {module} import {name}
+# Of a package the import system asks for a name twice; Python shows one of two equal warnings.
+(text,) = {{str(warning.message) for warning in seen}}
+assert text.startswith("{module}.{name} is kept for pyres 1.5's users"), text
+assert {{warning.category for warning in seen}} == {{DeprecationWarning}}
+assert {{warning.filename for warning in seen}} == {{"<string>"}}
+"""
+
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def test_a_former_name_is_what_it_was():
+    with pytest.warns(DeprecationWarning):
+        from pyres import logger, string_types
+        from pyres.horde import setproctitle, setup_logging
+        from pyres.job import RedisBackend
+        from pyres.worker import JobError, commands
+
+    assert logger.name == "pyres"
+    assert isinstance("text", string_types)
+    assert setup_logging("khan", log_level=logging.NOTSET) is logger
+    assert [*inspect.signature(setup_logging).parameters] == [
+        "procname",
+        "namespace",
+        "log_level",
+        "log_file",
+    ]
+    assert setproctitle.__name__ == "setproctitle"
+    assert RedisBackend is pyres.failure.redis.RedisBackend
+    assert JobError is pyres.exceptions.JobError
+    assert commands.getstatusoutput("true") == (0, "")
+
+
+@pytest.mark.parametrize("module", FORMER_NAMES)
+def test_a_name_that_never_was_is_an_attribute_error(module):
+    with pytest.raises(AttributeError, match=f"'{module}' has no attribute 'nonsense'"):
+        getattr(importlib.import_module(module), "nonsense")  # noqa: B009
+
+
 @pytest.mark.parametrize("path", PARAMETERS)
 def test_the_parameters_of_pyres_1_5_are_the_first_and_keep_their_names(path):
     module = next(name for name in sorted(NAMES, reverse=True) if path.startswith(f"{name}."))
@@ -159,6 +223,7 @@ def test_compat_still_has_its_names_and_says_that_it_will_go():
     assert isinstance(ValueError, compat.class_types)
     assert (compat.text_type, compat.binary_type, compat.long) == (str, bytes, int)
     assert compat.commands.getstatusoutput("true") == (0, "")
+    assert compat.pickle.loads(compat.pickle.dumps(1)) == 1
     assert compat.PY3
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyres import json_parser, payload
 from pyres.failure.base import BaseBackend
 from pyres.failure.records import FailureFilter, destination, raw_record, record_of, shown
+from pyres.former_names import former_names
 from pyres.store import Failed, Going
 
 if TYPE_CHECKING:
@@ -221,3 +222,11 @@ class RedisBackend(BaseBackend):
             average = sum(map(len, records)) // len(records) + 1
             size = max(1, min(BATCH, BATCH_BYTES // average))
             yield Batch(gone, max(0, end - start))
+
+
+__getattr__ = former_names(
+    __name__,
+    {
+        "ResQ": "pyres.client:ResQ",
+    },
+)

@@ -13,14 +13,19 @@ from typing import NoReturn
 LONGEST_ALARM = 1e9
 
 
+def _can_ring() -> bool:
+    in_main = threading.current_thread() is threading.main_thread()
+    return in_main and hasattr(signal, "setitimer")
+
+
 @contextlib.contextmanager
 def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
     """Raise `error` in the block when it takes longer; the process's SIGALRM is ours meanwhile.
 
     For a process that performs a job and nothing else. Code that sits in C is not interrupted: that
-    is what the parent is for. No alarm without seconds, or outside the main thread.
+    is what the parent is for. No alarm without seconds, outside the main thread, or on Windows.
     """
-    if not seconds or threading.current_thread() is not threading.main_thread():
+    if not seconds or not _can_ring():
         yield
         return
 

@@ -11,12 +11,13 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from pyres.process.native import close, native
+from pyres.process import system
+from pyres.process.native import close, native, require_fork
 from pyres.process.signals import Signals
 
-_fork: Callable[[], int] = native("os", "fork")
+_fork: Any = native("os", "fork") if hasattr(os, "fork") else None
 _waitpid: Callable[[int, int], tuple[int, int]] = native("os", "waitpid")
 
 #: What a child leaves with when an exception got out of it (EX_SOFTWARE of sysexits.h).
@@ -76,13 +77,14 @@ class Children:
 
         What the parent has buffered for stdout is written before, or both would write it.
         """
+        require_fork("A child process")
         flush()
         self.collect()
         # Held, so that no signal falls where the parent does not know its child yet, or the child
         # still has the parent's handlers.
         former = self.signals.hold()
         try:
-            pid = _fork()
+            pid: int = _fork()
         except BaseException:
             # No process to be had: a parent that then stays deaf could not even be stopped.
             self.signals.release(former)
@@ -194,13 +196,15 @@ def alive(pid: int) -> bool:
     """Whether a process has this pid and is no zombie."""
     if pid <= 0:  # which kill() takes for a group, or for everybody
         return False
+    if system.WINDOWS:
+        return system.runs_on_windows(pid)
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return _stat_field(pid, 0) != "Z"
+    return not system.state(pid).startswith("Z")
 
 
 def send(pid: int, signum: int) -> bool:
@@ -227,22 +231,13 @@ def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> bool:
 
 
 def resident_megabytes() -> float:
-    """This process's resident memory now, in MiB; 0.0 where that cannot be read."""
+    """This process's resident memory in MiB: now, or its peak on a system without /proc."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])
     except (OSError, ValueError, IndexError):
-        return 0.0
+        return system.peak_megabytes()
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _stat_field(pid: int, index: int) -> str:
-    """A field of /proc/<pid>/stat, counted from after the name; empty where there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[index]
-    except (OSError, IndexError):
-        return ""
 
 
 def _pidfd(pid: int) -> int | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from pyres.process.signals import Signals
+from pyres.process.wakeup import make_wakeup
 
 
 def _gevent(module: str = "gevent") -> Any:
@@ -22,14 +22,14 @@ class GreenSignals(Signals):
 
     def __init__(self) -> None:
         super().__init__({})
-        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup = make_wakeup()
 
     @classmethod
     def of(cls, real: Signals) -> GreenSignals:
         """Waits for the signals that these handle; what they handle stays theirs."""
         waits = cls.__new__(cls)
         Signals.__init__(waits, {})
-        waits._pipe = real._pipe
+        waits._wakeup = real._wakeup
         return waits
 
 

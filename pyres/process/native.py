@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from pyres.exceptions import NeedsForkError
 
 
 def native(module: str, name: str) -> Any:
@@ -21,6 +24,26 @@ def native(module: str, name: str) -> Any:
 
 #: gevent's own closes later, when its hub runs again; the other end of a pipe waits for that.
 close: Callable[[int], None] = native("os", "close")
+
+
+def require_fork(what: str) -> None:
+    """NeedsForkError, with `what` as the one that needs it, on a system without os.fork."""
+    if not hasattr(os, "fork"):
+        raise NeedsForkError(
+            f"{what} needs a system with os.fork (Linux, macOS, WSL); "
+            "enqueueing, pyres_scheduler and pyres_web work here"
+        )
+
+
+def pipe(blocking: bool = False) -> tuple[int, int]:
+    """The reading and the writing end of a pipe, closed in every program that is started."""
+    require_fork("A pipe between processes")
+    # Not os.pipe2, which macOS lacks. Where there is one os.pipe uses it, so that no other thread
+    # can start a program between the pipe and its flag.
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, blocking)
+    return ends
 
 
 def is_patched() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +10,11 @@ from types import TracebackType
 
 from pyres.exceptions import BadOptionError
 from pyres.process.children import alive
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: How often a file may change hands before our eyes.
 _TRIES = 10
@@ -58,7 +62,7 @@ class PidFile:
         handle, own = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         with open(handle, "w", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
-            os.fchmod(handle, 0o644)
+        os.chmod(own, 0o644)
         return own
 
     def _claim(self, own: str) -> None:
@@ -73,6 +77,10 @@ class PidFile:
 
     def _remove_stale(self) -> None:
         self._refuse_a_live_elder()
+        if fcntl is None:
+            # There an open file cannot be removed, and with that the lock below cannot be had.
+            self.path.unlink()
+            return
         with open(self.path, "r+b") as file:
             # Of two that find the same stale file, the second must not remove what the first has
             # put in its place meanwhile: so it is locked, looked at again, and only then removed.

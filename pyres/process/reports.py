@@ -7,7 +7,7 @@ import os
 import struct
 from typing import Any, NamedTuple
 
-from pyres.process.native import close
+from pyres.process.native import close, pipe
 
 #: What a child says in place of seconds: its job is done and recorded; it waits to be woken; it
 #: waits no more.
@@ -22,7 +22,8 @@ class _Pipe:
 
     def __init__(self, layout: str) -> None:
         self._layout = struct.Struct(layout)
-        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.reader, self._writer = pipe()
+        self._closed = False
 
     def _put(self, *fields: float) -> None:
         # A reader that is gone needs no word, and a full pipe wakes it as well as one more would.
@@ -36,9 +37,15 @@ class _Pipe:
         return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:
-        """Close both ends."""
-        close(self.reader)
-        close(self._writer)
+        """Close both ends, once: by a second call others may have their numbers."""
+        if not self._closed:
+            self._closed = True
+            close(self.reader)
+            close(self._writer)
+
+    def __del__(self) -> None:
+        # A Worker or a Khan that never ran has no end at which to close it.
+        self.close()
 
 
 class Report(NamedTuple):

@@ -5,20 +5,16 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import _thread
 import contextlib
-import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from select import POLLIN
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from pyres.process.native import close, native
-
-_poll = native("select", "poll")
+from pyres.process.wakeup import POLLIN, Wakeup, make_poller, make_wakeup
 
 # The signal module makes enum members of what these return: three quarters of their cost, for what
 # is thrown away here, twice a job; and in a child each page that they touch has to be copied first.
-_sigmask = _signal.pthread_sigmask
+_sigmask: Any = getattr(_signal, "pthread_sigmask", None)
 _set_handler = _signal.signal
 _RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal.SIG_IGN}
 
@@ -26,6 +22,46 @@ _RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal
 LONGEST_WAIT = 86400.0
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+
+#: What the daemons handle and what ends a process that does not. INT is not among them: it raises
+#: KeyboardInterrupt, which cleans up.
+_BEFORE_HANDLERS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]
+_held_until_installed: set[int] = set()
+
+
+@contextlib.contextmanager
+def hold_until_installed() -> Iterator[None]:
+    """In the block a daemon's signals wait until it has installed its handlers, and then come.
+
+    Whoever finds the pidfile of a daemon may send it a signal at once.
+    """
+    if _sigmask:
+        former = _sigmask(signal.SIG_BLOCK, _BEFORE_HANDLERS)
+        _held_until_installed.update(set(_BEFORE_HANDLERS) - former)
+    try:
+        yield
+    finally:
+        _release_held()
+
+
+def _release_held() -> None:
+    if not _held_until_installed:
+        return
+    _sigmask(signal.SIG_UNBLOCK, _held_until_installed)
+    _held_until_installed.clear()
+
+
+def existing(**handlers: Handler) -> dict[int, Handler]:
+    """The handlers, given by the names of their signals, of the signals that this system has."""
+    return {
+        getattr(signal, name): handler
+        for name, handler in handlers.items()
+        if hasattr(signal, name)
+    }
 
 
 def wake(_signum: int, _frame: FrameType | None) -> None:
@@ -40,12 +76,12 @@ class Signals:
     """
 
     #: What a wait waits with; another one where a greenlet waits and not the process.
-    _poller: Callable[[], Any] = staticmethod(_poll)
+    _poller: Callable[[], Any] = staticmethod(make_poller)
 
     def __init__(self, handlers: Mapping[int, Handler]) -> None:
         self.handlers = dict(handlers)
         self._former: dict[int, Any] = {}
-        self._pipe: tuple[int, int] | None = None
+        self._wakeup: Wakeup | None = None
         self._former_wakeup = -1
         #: Whether a signal ended the last wait().
         self.signalled = False
@@ -54,22 +90,22 @@ class Signals:
 
     @property
     def installed(self) -> bool:
-        return self._pipe is not None
+        return self._wakeup is not None
 
     def install(self) -> None:
         """Put the handlers in place; only in the main thread. ValueError elsewhere."""
-        if self._pipe:
+        if self._wakeup:
             return
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        wakeup = make_wakeup()
         try:
-            self._former_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            self._former_wakeup = signal.set_wakeup_fd(wakeup.writer, warn_on_full_buffer=False)
         except ValueError:
-            close(reader)
-            close(writer)
+            wakeup.close()
             raise
-        self._pipe = (reader, writer)
+        self._wakeup = wakeup
         for signum, handler in {**self._needed(), **self.handlers}.items():
             self._former[signum] = _set_handler(signum, _RAW.get(handler, handler))
+        _release_held()
 
     def give_way(self, handlers: Mapping[int, Handler]) -> Signals:
         """Put back what stood there before, and install these in place of ours; they are
@@ -81,36 +117,37 @@ class Signals:
         return others
 
     def _needed(self) -> dict[int, Handler]:
+        if not hasattr(signal, "SIGCHLD"):
+            return {}
         # Some launchers leave SIGCHLD ignored; then the kernel keeps no child's end for its parent.
         ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
         return {signal.SIGCHLD: signal.SIG_DFL} if ignored else {}
 
     def restore(self) -> None:
         """Put back what stood there before install()."""
-        if not self._pipe:
+        if not self._wakeup:
             return
         self._put_back(self._former_wakeup)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the handlers that were there before ours, and none of our pipe."""
-        if self._pipe:
+        """In a forked child: the handlers that were there before, without ours and our wakeup."""
+        if self._wakeup:
             self._put_back(-1)
 
     def _put_back(self, wakeup: int) -> None:
-        assert self._pipe
+        assert self._wakeup
         signal.set_wakeup_fd(wakeup)
         for signum, handler in self._former.items():
             _set_handler(signum, _signal.SIG_DFL if handler is None else handler)
         self._former, self._kept = {}, None
-        for end in self._pipe:
-            close(end)
-        self._pipe = None
+        self._wakeup.close()
+        self._wakeup = None
 
     def hold(self) -> set[int]:
         """Hold the handled signals back; returns what release() wants."""
         # The mask is one thread's. A signal then goes to another one, if there is any, and its
         # handler would be called here all the same.
-        if self._pipe and _thread._count():
+        if self._wakeup and _thread._count():
             self._kept = kept = []
             for signum in self._callable():
                 _set_handler(signum, lambda signum, frame: kept.append((signum, frame)))
@@ -131,9 +168,8 @@ class Signals:
 
     def ring(self) -> None:
         """End the wait, or the next one, as a signal would."""
-        if self._pipe:
-            with contextlib.suppress(BlockingIOError):  # full: it is rung for already
-                os.write(self._pipe[1], b"!")
+        if self._wakeup:
+            self._wakeup.wake()
 
     def wait(self, fds: Sequence[int] = (), timeout: float | None = None) -> list[int]:
         """Block until one of `fds` can be read, a signal came, or `timeout` seconds passed.
@@ -144,21 +180,15 @@ class Signals:
         poller = self._poller()
         for fd in fds:
             poller.register(fd, POLLIN)
-        if self._pipe:
-            poller.register(self._pipe[0], POLLIN)
+        if self._wakeup:
+            poller.register(self._wakeup.reader, POLLIN)
         patience = None if timeout is None else max(0, min(timeout, LONGEST_WAIT)) * 1000
         ready = [fd for fd, _ in poller.poll(patience)]
-        self.signalled = self._pipe is not None and self._pipe[0] in ready
-        if self._pipe and self.signalled:
-            ready.remove(self._pipe[0])
-            self._drain()
+        self.signalled = self._wakeup is not None and self._wakeup.reader in ready
+        if self._wakeup and self.signalled:
+            ready.remove(self._wakeup.reader)
+            self._wakeup.drain()
         return ready
-
-    def _drain(self) -> None:
-        assert self._pipe
-        with contextlib.suppress(BlockingIOError):
-            while len(os.read(self._pipe[0], 4096)) == 4096:
-                pass
 
     def sleep(self, seconds: float) -> bool:
         """Wait; whether a signal cut it short."""

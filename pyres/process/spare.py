@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from pyres.process.children import Children
-from pyres.process.native import close
+from pyres.process.native import close, pipe
 
 
 class Spare:
@@ -29,7 +29,7 @@ class Spare:
     def prepare(self) -> None:
         """Fork a child in waiting, if there is none."""
         if self._waiting is None:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
+            reader, writer = pipe(blocking=True)
             pid = self.children.fork(lambda: self._wait(reader, writer))
             close(reader)
             self._waiting = (pid, writer)

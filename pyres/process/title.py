@@ -10,11 +10,11 @@ import contextlib
 import functools
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 
 import setproctitle
 
+from pyres.process import system
 from pyres.process.children import alive
 from pyres.version import __version__
 
@@ -100,8 +100,8 @@ def _is_workers(title: str) -> bool:
 
 
 def _title(pid: int) -> str:
-    if not os.path.isdir("/proc/self"):
-        return dict(_processes()).get(pid, "")
+    if not system.has_proc():
+        return system.ps("command", pid)
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             raw = file.read()
@@ -111,15 +111,12 @@ def _title(pid: int) -> str:
 
 
 def _processes() -> Iterator[tuple[int, str]]:
-    if os.path.isdir("/proc/self"):
+    if system.has_proc():
         for name in os.listdir("/proc"):
             if name.isdigit():
                 yield int(name), _title(int(name))
         return
-    shown = subprocess.run(
-        ["ps", "-A", "-o", "pid=,command="], capture_output=True, text=True, check=False
-    )
-    for line in shown.stdout.splitlines():
+    for line in system.ps("pid=,command").splitlines():
         pid, _, title = line.strip().partition(" ")
         with contextlib.suppress(ValueError):  # a line that is no process
             yield int(pid), title

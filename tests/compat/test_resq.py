@@ -309,8 +309,10 @@ class HelperTests(PyResTests):
                 )
 
     def test_setup_logging_takes_a_level_and_a_file(self):
-        root = logging.getLogger()
-        former, level = list(root.handlers), root.level
+        loggers = {logging.getLogger(name): [] for name in (None, "pyres")}
+        levels = {logger: logger.level for logger in loggers}
+        for logger, former in loggers.items():
+            former += logger.handlers
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "log")
 
@@ -319,7 +321,8 @@ class HelperTests(PyResTests):
 
             with open(path) as file:
                 self.assertIn("DEBUG    seen", file.read())
-            for handler in [h for h in root.handlers if h not in former]:
-                root.removeHandler(handler)
-                handler.close()
-            root.setLevel(level)
+            for logger, former in loggers.items():
+                for handler in [each for each in logger.handlers if each not in former]:
+                    logger.removeHandler(handler)
+                    handler.close()
+                logger.setLevel(levels[logger])
