@@ -207,3 +207,27 @@ def test_no_page_installs_pyres_from_the_index_where_the_name_is_still_1_5(page)
     lines = [line for line in commands(page) if re.match(r"pip install '?pyres\b(?!-)", line)]
 
     assert lines == []
+
+
+#: Words that the project once used for what the field has a term for, and the term.
+PRIVATE_WORDS = {
+    r"(job|jobs) in hand": "running job",
+    r"its hand|in a hand|hands": "in-flight record, slot",
+    r"taker": "fetcher",
+    r"undertaker": "crash handler",
+    r"sign of life|signs of life": "heartbeat",
+    r"lookout": "queue watcher",
+    r"in force": "active",
+    r"put off|lay by": "delay",
+    r"is poison|poison element": "malformed payload",
+    r"customer": "user",
+}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=page_name)
+def test_a_page_uses_the_terms_of_the_field(page):
+    text = " ".join(page.read_text("utf-8").split())
+
+    used = {word: re.findall(rf"\b(?:{word})\b", text) for word in PRIVATE_WORDS}
+
+    assert {word: PRIVATE_WORDS[word] for word, hits in used.items() if hits} == {}

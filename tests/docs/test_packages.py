@@ -128,7 +128,7 @@ def test_the_install_commands_of_readme_install_this_pyres(tree, clean, tmp_path
     lines = commands(ROOT / "README.md")
     build = [line for line in lines if line.startswith("pip wheel ")]
     install = [line for line in lines if line.startswith("pip install ")]
-    assert (len(build), len(install)) == (1, 3)
+    assert (len(build), len(install)) == (1, 4)
 
     run("sh", "-c", build[0], cwd=tree, path=str(clean))
     for command in install:

@@ -19,6 +19,9 @@ from tests.servers import ROOT, Daemon, free_port, until
 
 README = ROOT / "README.md"
 
+#: Seconds after which a test gives up, on a machine that is busy with other things.
+PATIENCE = 120
+
 #: What differs between runs, as README shows it, and what may stand in its place.
 VARYING = {
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
@@ -73,7 +76,7 @@ def check(step: Step, daemon: Daemon) -> None:
     if step.interrupted:
         wait_for(pattern(step.output), daemon)
         daemon.send_group(signal.SIGINT)
-    assert daemon.wait() == 0, daemon.output()
+    assert daemon.wait(PATIENCE) == 0, daemon.output()
     assert re.fullmatch(pattern(step.output + step.rest), daemon.output()), daemon.output()
 
 
@@ -85,7 +88,7 @@ def wait_for(expected: str, daemon: Daemon) -> None:
         assert re.fullmatch(expected, daemon.output()), daemon.output()
         return True
 
-    until(is_written, what=expected)
+    until(is_written, timeout=PATIENCE, what=expected)
 
 
 def at_port(step: Step, port: int) -> Step:
