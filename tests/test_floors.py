@@ -14,7 +14,7 @@ from tests.servers import ROOT
 #: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
 #: floors below its own, and two units on one floor do not know each other.
 FLOORS = {
-    "facts": ["version", "exceptions", "compat", "members"],
+    "facts": ["version", "exceptions", "compat", "members", "plain_json"],
     "cores": [
         "store",
         "process",
@@ -72,6 +72,7 @@ HOMES = {
     "smtplib": ("pyres.failure.mail",),
     "flask": ("resweb",),
     "pystache": ("resweb",),
+    "msgspec": ("pyres.plain_json",),
 }
 
 #: The names of signals are known everywhere; what is done with them is not.
@@ -231,6 +232,7 @@ BAD = [
     ("pyres/worker.py", "import argparse", "argparse is at home"),
     ("pyres/failure/redis.py", "import smtplib", "smtplib is at home in pyres.failure.mail alone"),
     ("pyres/scripts.py", "import flask", "flask is at home in resweb alone"),
+    ("pyres/payload.py", "import msgspec", "msgspec is at home in pyres.plain_json alone"),
     ("pyres/worker.py", 'x = f"resque:stat:{y}"', "spells a key"),
     ("resweb/app.py", 'x = b"resque:queues"', "spells a key"),
 ]
