@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import math
 import re
+import sys
 from typing import Any
 
 import simplejson
@@ -215,12 +216,12 @@ def _fault(value: Any, place: str, depth: int) -> str | None:
 def _fault_in_dict(value: dict[Any, Any], place: str, depth: int) -> str | None:
     for key, item in value.items():
         if not (key is None or isinstance(key, str | int | float)):
-            kind = type(key).__name__
-            return f"{place or 'the value'} has the key {key!r} of type {kind}; a key is a str"
+            kind, shown = type(key).__name__, _safe_repr(key)
+            return f"{place or 'the value'} has the key {shown} of type {kind}; a key is a str"
+        if found := _fault_of_leaf(key, f"a key of {place or 'the value'}"):
+            return found
         inner = f"{place}[{key!r}]" if place else str(key)
-        if found := _fault_of_leaf(key, f"a key of {place or 'the value'}") or _fault(
-            item, inner, depth + 1
-        ):
+        if found := _fault(item, inner, depth + 1):
             return found
     return None
 
@@ -239,8 +240,10 @@ _INSTEAD = {
 
 
 def _fault_of_leaf(value: Any, place: str) -> str | None:
-    if value is None or isinstance(value, bool | int | datetime.datetime):
+    if value is None or isinstance(value, datetime.datetime):
         return None
+    if isinstance(value, int):
+        return _fault_of_int(value, place)
     if isinstance(value, float):
         return (
             None if math.isfinite(value) else f"{place} is {value}: JSON knows finite numbers only"
@@ -254,6 +257,15 @@ def _fault_of_leaf(value: Any, place: str) -> str | None:
     kind = type(value).__name__
     instead = _INSTEAD.get(kind, "give str, int, float, bool, None, list, dict or datetime")
     return f"{place} is {_safe_repr(value)} of type {kind}, which a queue cannot hold: {instead}"
+
+
+def _fault_of_int(value: int, place: str) -> str | None:
+    try:
+        int.__repr__(value)
+    except ValueError:
+        limit = sys.get_int_max_str_digits()
+        return f"{place} is an int of more than {limit} digits: hex(value) keeps its digits"
+    return None
 
 
 def _safe_repr(value: Any) -> str:

@@ -127,6 +127,13 @@ def test_a_plain_date_is_written_as_pyres_1_5_wrote_it() -> None:
     assert dumps(datetime.datetime(2026, 11, 23, 16, 1, 8)) == '"@D:2026-11-23T16:01:08"'
 
 
+class Unspeakable:
+    """A value whose repr fails."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
@@ -139,6 +146,10 @@ def test_a_plain_date_is_written_as_pyres_1_5_wrote_it() -> None:
         ({"args": [datetime.date(2026, 1, 1)]}, "of type date"),
         ({"args": [object]}, "args[0] is <class 'object'> of type type"),
         ({"args": ["\ud800"]}, "args[0] is text that is no Unicode"),
+        ({"args": [{"n": [10**5000]}]}, "args[0]['n'][0] is an int of more than 4300 digits"),
+        ({"args": [{10**5000: 1}]}, "a key of args[0] is an int of more than 4300 digits"),
+        ({"args": [{Unspeakable(): 1}]}, "args[0] has the key something of type Unspeakable"),
+        ({"args": [Unspeakable()]}, "args[0] is something of type Unspeakable"),
         ({"args": [{(1, 2): 3}]}, "args[0] has the key (1, 2) of type tuple"),
     ],
 )
@@ -147,6 +158,102 @@ def test_what_a_queue_cannot_hold_is_refused_with_its_place(value: object, compl
         encode(value)
 
     assert complaint in str(refused.value)
+
+
+#: Each with what its error says behind the place.
+FAULTS: list[tuple[object, str]] = [
+    (float("nan"), "is nan"),
+    (float("-inf"), "is -inf"),
+    (b"x", "is b'x' of type bytes"),
+    ({1}, "is {1} of type set"),
+    (Decimal("1.5"), "is Decimal('1.5') of type Decimal"),
+    (datetime.date(2026, 1, 1), "is datetime.date(2026, 1, 1) of type date"),
+    (1j, "is 1j of type complex"),
+    ("a\ud800", "is text that is no Unicode"),
+]
+FAULTY_KEYS: list[tuple[object, str]] = [
+    ((1, 2), "has the key (1, 2) of type tuple"),
+    (b"x", "has the key b'x' of type bytes"),
+]
+
+
+def surrounded(inner: st.SearchStrategy[tuple[object, str]]) -> st.SearchStrategy[object]:
+    """(value, place) within one more list or dict, beside values that are well."""
+    before = st.lists(LEAVES, max_size=2)
+    in_list = st.tuples(before, inner, before).map(
+        lambda found: ([*found[0], found[1][0], *found[2]], f"[{len(found[0])}]{found[1][1]}")
+    )
+    names = st.text("abc", min_size=1, max_size=3)
+    in_dict = st.tuples(names, inner, st.dictionaries(st.text("xyz"), LEAVES, max_size=2)).map(
+        lambda found: (
+            {**found[2], found[0]: found[1][0]},
+            f"[{found[0]!r}]{found[1][1]}",
+        )
+    )
+    return in_list | in_dict
+
+
+@given(st.data())
+def test_the_place_of_what_json_cannot_hold_is_named_wherever_it_is(data: st.DataObject) -> None:
+    fault, complaint = data.draw(st.sampled_from(FAULTS))
+    value, place = data.draw(st.recursive(st.just((fault, "")), surrounded, max_leaves=5))
+
+    with pytest.raises(UnencodableError) as refused:
+        encode({"args": value})
+
+    assert str(refused.value).startswith(f"args{place} {complaint}")
+
+
+@given(st.data())
+def test_the_place_of_a_key_that_is_no_text_is_named_wherever_it_is(data: st.DataObject) -> None:
+    key, complaint = data.draw(st.sampled_from(FAULTY_KEYS))
+    value, place = data.draw(st.recursive(st.just(({key: 1}, "")), surrounded, max_leaves=5))
+
+    with pytest.raises(UnencodableError) as refused:
+        encode({"args": value})
+
+    assert str(refused.value).startswith(f"args{place} {complaint}")
+
+
+ANYTHING = (
+    LEAVES
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.decimals()
+    | st.fractions()
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.uuids()
+    | st.complex_numbers()
+    | st.functions()
+    | st.sampled_from([object(), object, ..., NotImplemented, simplejson, range(3), iter(())])
+)
+KEYS = LEAVES | st.floats() | st.text() | st.binary() | st.tuples(st.integers())
+
+
+@given(
+    st.recursive(
+        ANYTHING,
+        lambda inner: (
+            st.lists(inner)
+            | st.tuples(inner)
+            | st.dictionaries(KEYS, inner, max_size=3)
+            | st.frozensets(KEYS, max_size=2)
+        ),
+        max_leaves=10,
+    )
+)
+def test_a_value_is_encoded_or_refused_with_unencodable_error_and_nothing_else(
+    value: object,
+) -> None:
+    try:
+        raw = encode(value)
+    except UnencodableError as error:
+        assert "cannot be written as JSON" not in str(error)  # the words where no place was found
+    else:
+        loads(raw)
 
 
 def test_what_holds_itself_and_what_is_too_deep_is_refused() -> None:
