@@ -246,7 +246,7 @@ def test_a_minion_of_many_hands_is_replaced_after_its_jobs_and_loses_none(
 
     resq.enqueue_many([(EchoJob, number) for number in range(60)])
 
-    until(lambda: redis.llen(ECHOED) == 60, timeout=40)
+    until(lambda: redis.llen(ECHOED) == 60, timeout=60)
     assert len(set(redis.lrange(ECHOED, 0, -1))) == 60
     until(lambda: redis.scard("resque:minions") == 3)
     end(daemon, redis)

@@ -27,7 +27,7 @@ from tests.daemons.pools import (
 )
 from tests.daemons.watching import begun, counted, echoed, lines, living, records, zombies
 from tests.jobs import BEGUN, GATE, EchoJob, GateJob, SegfaultJob, SysExitJob
-from tests.servers import Daemons, Server, alive, title_of, until
+from tests.servers import Daemons, Server, alive, state_of, title_of, until
 
 
 def whole(redis: Redis, size: int) -> bool:
@@ -254,6 +254,7 @@ def test_a_minion_gives_signs_of_life_in_the_middle_of_a_long_job(
         assert redis.hdel("resque:workers:heartbeat", mine) == 1
         until(lambda: redis.hget("resque:workers:heartbeat", mine), what="a sign of life")
     daemon.send(signal.SIGSTOP)
+    until(lambda: state_of(daemon.pid) == "T", what="a khan that stands still")
     redis.hdel("resque:workers:heartbeat", mine)
     redis.rpush(GATE.format("g"), 1)
     until(lambda: echoed(redis) == [["g"]])

@@ -132,7 +132,7 @@ def child_titled(daemon: Daemon, wanted: str) -> int:
 
 def settled(condition: Callable[[], Any], what: str) -> None:
     """AssertionError unless the condition comes true, within a generous time."""
-    until(condition, timeout=40, what=what)
+    until(condition, timeout=60, what=what)
 
 
 def living(pids: list[int]) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, ClassVar
 
@@ -792,10 +791,12 @@ def clients(redis: Redis) -> int:
 
 
 @pytest.fixture
-def quiet(redis: Redis) -> Iterator[int]:
-    """How many connections stand before the test."""
+def quiet(redis: Redis) -> int:
+    """How many connections stand before the test: its own, and none that is about to end."""
     gc.collect()
-    yield clients(redis)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    until(lambda: clients(redis) == 1, what="the end of all other connections")
+    return 1
 
 
 def test_closing_closes_every_connection_however_often(server, redis, quiet):
