@@ -21,6 +21,7 @@ from pyres.exceptions import (
     UndecodableError,
     UnencodableError,
 )
+from pyres.worker import Worker
 from tests.servers import Server, until
 
 MOMENT = datetime(2026, 11, 23, 16, 1, 9, 250_000, UTC)
@@ -797,6 +798,21 @@ def quiet(redis: Redis) -> int:
     redis.client_kill_filter(_type="normal", skipme=True)
     until(lambda: clients(redis) == 1, what="the end of all other connections")
     return 1
+
+
+@pytest.mark.parametrize("given", ["dsn", "client"])
+def test_one_that_nobody_closed_closes_its_connections_when_it_is_collected(server, redis, given):
+    """Python warned of a socket, in whatever test its collector ran."""
+    resq = ResQ(server.dsn if given == "dsn" else redis)
+    worker = Worker(["mail"], resq)
+    worker.taker.connect()
+    connection = resq.store.client.connection_pool.get_connection()
+    assert connection._sock
+
+    del resq, worker
+    gc.collect()
+
+    assert connection._sock is None
 
 
 def test_closing_closes_every_connection_however_often(server, redis, quiet):
