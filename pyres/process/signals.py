@@ -30,29 +30,37 @@ _BEFORE_HANDLERS = [
     for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 ]
-_held_until_installed: set[int] = set()
+#: What hold_until_installed() keeps: the handler from before of each signal, and what came.
+_early_former: dict[int, Any] = {}
+_came_early: list[int] = []
 
 
 @contextlib.contextmanager
 def hold_until_installed() -> Iterator[None]:
     """In the block a daemon's signals wait until it has installed its handlers, and then come.
 
-    Whoever finds the pidfile of a daemon may send it a signal at once.
+    Whoever finds the pidfile of a daemon may send it a signal at once. Not by the mask, which is
+    one thread's: with a job module's thread beside it the process would die all the same.
     """
-    if _sigmask:
-        former = _sigmask(signal.SIG_BLOCK, _BEFORE_HANDLERS)
-        _held_until_installed.update(set(_BEFORE_HANDLERS) - former)
+    for signum in _BEFORE_HANDLERS:
+        _early_former[signum] = _set_handler(signum, _note_early)
     try:
         yield
     finally:
-        _release_held()
+        _release_early()
 
 
-def _release_held() -> None:
-    if not _held_until_installed:
-        return
-    _sigmask(signal.SIG_UNBLOCK, _held_until_installed)
-    _held_until_installed.clear()
+def _note_early(signum: int, _frame: FrameType | None) -> None:
+    _came_early.append(signum)
+
+
+def _release_early() -> None:
+    """Put back what no handler has replaced, and let come what came."""
+    while _early_former:
+        signum, former = _early_former.popitem()
+        _set_handler(signum, _signal.SIG_DFL if former is None else former)
+    while _came_early:
+        signal.raise_signal(_came_early.pop(0))
 
 
 def existing(**handlers: Handler) -> dict[int, Handler]:
@@ -104,8 +112,9 @@ class Signals:
             raise
         self._wakeup = wakeup
         for signum, handler in {**self._needed(), **self.handlers}.items():
-            self._former[signum] = _set_handler(signum, _RAW.get(handler, handler))
-        _release_held()
+            former = _set_handler(signum, _RAW.get(handler, handler))
+            self._former[signum] = _early_former.pop(signum, former)
+        _release_early()
 
     def give_way(self, handlers: Mapping[int, Handler]) -> Signals:
         """Put back what stood there before, and install these in place of ours; they are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import ssl
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -250,7 +251,7 @@ def _through_sentinel(dsn: DSN, settings: dict[str, Any]) -> Any:
     pool = SentinelConnectionPool(
         dsn.service, Sentinels(clients), connection_class=watched, **settings
     )
-    return Redis(connection_pool=pool)
+    return _over(pool)
 
 
 def _in_cluster(dsn: DSN, settings: dict[str, Any], slot_key: bytes) -> Any:
@@ -296,8 +297,18 @@ def _try_certificates(tls: dict[str, Any]) -> None:
 
 
 def _client(connection_class: Any, settings: dict[str, Any]) -> Any:
-    pool = ConnectionPool(connection_class, MOST_CONNECTIONS, **settings)
-    return Redis(connection_pool=pool)
+    return _over(ConnectionPool(connection_class, MOST_CONNECTIONS, **settings))
+
+
+def _over(pool: Any) -> Any:
+    """A client whose pool is its own, so that the connections are closed when it is collected.
+
+    A worker and its client are parts of a cycle. Python may collect the sockets in it before what
+    would close them, and then warns of each.
+    """
+    client = Redis(connection_pool=pool)
+    weakref.finalize(client, pool.disconnect).atexit = False
+    return client
 
 
 def _ours() -> dict[str, Any]:
@@ -341,7 +352,7 @@ def from_client(client: Any, slot_key: bytes = b"") -> tuple[Any, DSN]:
         watched = SentinelConnectionPool(
             pool.service_name, pool.sentinel_manager, connection_class=kind, **settings
         )
-        return Redis(connection_pool=watched), dsn
+        return _over(watched), dsn
     if dsn.nodes:
         return _in_cluster(dsn, settings, slot_key), dsn
     return _client(kind, settings), dsn

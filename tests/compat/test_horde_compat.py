@@ -134,7 +134,7 @@ class KhanTests(PyResTests):
             self.redis.rpush(f"resque:khan:{here}:2", "REMOVE")
             self.until_khan(f"{here}:1", minions=1)
             self.redis.rpush(f"resque:khan:{here}:1", "SHUTDOWN")
-            self.assertEqual(process.wait(20), 0)
+            self.assertEqual(process.wait(60), 0)
         finally:
             process.kill()
             process.wait()

@@ -78,7 +78,7 @@ class SchedulerTests(PyResTests):
         try:
             until(lambda: self.resq.size("basic") == 1, what="a job on its queue")
             process.send_signal(signal.SIGTERM)
-            self.assertEqual(process.wait(20), 0)
+            self.assertEqual(process.wait(60), 0)
         finally:
             process.kill()
             process.wait()

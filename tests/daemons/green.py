@@ -27,6 +27,6 @@ class GreenJob(TestJob):
         server = StreamServer(("127.0.0.1", 0), _answer)
         server.start()
         asked = [gevent.spawn(_ask, server.server_port) for _ in range(count)]
-        gevent.joinall(asked, timeout=10)
+        gevent.joinall(asked, timeout=60)
         server.stop()
         cls.echo(sum(greenlet.value for greenlet in asked))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 
 from redis import Redis
 
@@ -14,6 +15,14 @@ from tests.servers import Daemon, Daemons, until
 QUICK_BEATS = (
     "from pyres import horde, scripts\n"
     "horde.HEARTBEAT = 0.2\n"
+    "raise SystemExit(scripts.pyres_manager())\n"
+)
+
+
+#: A manager for which a minion dies at once that dies within ten minutes: also on a busy machine.
+SLOW_DEATHS = (
+    "from pyres import horde, scripts\n"
+    "horde.QUICK_DEATH = 600\n"
     "raise SystemExit(scripts.pyres_manager())\n"
 )
 
@@ -34,11 +43,17 @@ def nothing_is_left(redis: Redis) -> bool:
     return not redis.exists(*left) and not redis.keys("resque:worker:*")
 
 
-def start_pool(run_daemon: Daemons, redis: Redis, pool: int, *options: str) -> Daemon:
+def start_pool(
+    run_daemon: Daemons,
+    redis: Redis,
+    pool: int,
+    *options: str,
+    command: Sequence[str] = ("pyres_manager",),
+) -> Daemon:
     """A manager, on `basic` if no queues are given, whose whole pool is registered."""
     queues = () if "--queues" in options else ("--queues", "basic")
     before = len(minions(redis))
-    daemon = run_daemon("pyres_manager", "--pool", str(pool), *queues, *options)
+    daemon = run_daemon(*command, "--pool", str(pool), *queues, *options)
     until(lambda: len(minions(redis)) == before + pool, what="the pool to register")
     return daemon
 

@@ -28,10 +28,10 @@ def test_a_pool_grows_while_jobs_wait_and_shrinks_when_it_is_idle(
 
     resq.enqueue_many([(GateJob, "g")] * 6)
 
-    until(lambda: pool(redis) == (4, 4) and redis.llen(BEGUN) == 4, timeout=40)
+    until(lambda: pool(redis) == (4, 4) and redis.llen(BEGUN) == 4, timeout=60)
     redis.rpush(GATE.format("g"), *[1] * 6)
     until(lambda: redis.llen(ECHOED) == 6)
-    until(lambda: pool(redis) == (1, 1), timeout=40)
+    until(lambda: pool(redis) == (1, 1), timeout=60)
     said = daemon.output()
     assert "From 1 to 2 minions: 5 jobs wait" in said
     assert "to 1 minions: 0 jobs wait" in said

@@ -160,7 +160,7 @@ def test_a_minion_does_exactly_as_many_jobs_as_it_may_and_the_pool_keeps_its_siz
     daemon = start(2, "--max-jobs", "1")
     resq.enqueue_many([(SleepJob, 0) for _ in range(30)])
 
-    until(lambda: redis.llen(ECHOED) == 30, timeout=40)
+    until(lambda: redis.llen(ECHOED) == 30, timeout=60)
 
     assert len(set(redis.lrange(BEGUN, 0, -1))) == 30
     until(lambda: len(minions(redis)) == 2)
@@ -255,7 +255,7 @@ def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
         redis = server.client()
         ResQ(server.dsn).enqueue(EchoJob, "after")
 
-        until(lambda: redis.llen(ECHOED) == 1, timeout=40)
+        until(lambda: redis.llen(ECHOED) == 1, timeout=60)
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
         resq.close()

@@ -170,7 +170,7 @@ def test_a_watcher_outlives_its_server(command: list[str], run_daemon: Daemons) 
         daemon.until_output("Redis is gone")
         server.restart()
         redis = server.client()
-        until(lambda: watches(redis), timeout=40)
+        until(lambda: watches(redis), timeout=60)
         resq.enqueue(EchoJob, "after")
 
         until(lambda: redis.llen(ECHOED) == 1)

@@ -207,7 +207,7 @@ def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
     for name, (klass, args, *_) in ODD.items():
         resq.enqueue_to("basic", klass, *args)
         resq.enqueue(EchoJob, name)
-    until(lambda: counted(redis)[0] == 2 * len(ODD), timeout=40, what="all to be counted")
+    until(lambda: counted(redis)[0] == 2 * len(ODD), timeout=60, what="all to be counted")
 
     failed = [(exception, error) for *_, exception, error in ODD.values() if exception]
     found = records(resq)

@@ -289,7 +289,7 @@ def test_output_into_a_pipe_that_nobody_reads_ends_no_worker(
     worker.stdout.close()
     worker.stderr.close()
 
-    worker.wait(20)
+    worker.wait()
     assert echoed(redis) == [["after"]]
     assert counted(redis) == (3, 1)
     assert redis.keys("resque:worker*") == []

@@ -114,7 +114,7 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
 
     for queue in queues:
         resq.enqueue_to(queue, EchoJob, queue)
-    until(lambda: sorted(echoed(redis)) == [["busy"], ["failing"], ["idle"]], timeout=40)
+    until(lambda: sorted(echoed(redis)) == [["busy"], ["failing"], ["idle"]], timeout=60)
     until(lambda: counted(redis) == (5, 1))
     until(lambda: all(registered(redis, worker) for worker in workers.values()))
     assert [record["error"] for record in records(resq)] == ["later"]
@@ -133,11 +133,11 @@ def test_a_server_killed_among_many_jobs_loses_none_and_doubles_none(
 
     daemon = run_daemon("pyres_worker", *options)
     for part in (20, 60, 100):
-        until(lambda part=part: len(lines(done)) >= part, timeout=40)
+        until(lambda part=part: len(lines(done)) >= part, timeout=60)
         lasting.kill()
         lasting.restart()
     redis = lasting.client()
-    until(lambda: counted(redis)[0] >= jobs, timeout=40)
+    until(lambda: counted(redis)[0] >= jobs, timeout=60)
     daemon.send(signal.SIGTERM)
 
     assert daemon.wait() == 0
@@ -159,7 +159,7 @@ def test_connections_cut_among_many_jobs_lose_none_and_double_none(
         for client in redis.client_list():
             if int(client["id"]) != mine and client["cmd"] == "evalsha":
                 redis.execute_command("CLIENT", "KILL", "ID", client["id"])
-    until(lambda: counted(redis)[0] >= jobs, timeout=40)
+    until(lambda: counted(redis)[0] >= jobs, timeout=60)
     daemon.send(signal.SIGTERM)
 
     assert daemon.wait() == 0

@@ -15,6 +15,26 @@ from pyres.store import scripts
 from tests.jobs import BEGUN, ECHOED
 from tests.servers import Command, Daemon, Daemons, Monitor, processes, until
 
+#: A worker that tells how long each of its pauses is to be.
+_TELLING = (
+    "from pyres import scripts\n"
+    "from pyres.process.signals import Signals\n"
+    "sleep = Signals.sleep\n"
+    "def telling(self, seconds):\n"
+    "    print('pause', seconds, flush=True)\n"
+    "    return sleep(self, seconds * {factor})\n"
+    "Signals.sleep = telling\n"
+    "raise SystemExit(scripts.pyres_worker())\n"
+)
+#: Its pauses take a twentieth of their time, or so long that nothing but a signal ends them.
+HASTY, PATIENT = _TELLING.format(factor=0.05), _TELLING.format(factor=3600)
+
+
+def pauses(daemon: Daemon) -> list[float]:
+    """The pauses that a HASTY or PATIENT worker has begun."""
+    words = [line.split() for line in daemon.output().splitlines() if line.startswith("pause ")]
+    return [float(seconds) for _, seconds in words]
+
 
 def echoed(redis: Redis) -> list[list[Any]]:
     """The arguments of the jobs that came to their end, in that order."""
@@ -112,7 +132,7 @@ def child_titled(daemon: Daemon, wanted: str) -> int:
 
 def settled(condition: Callable[[], Any], what: str) -> None:
     """AssertionError unless the condition comes true, within a generous time."""
-    until(condition, timeout=40, what=what)
+    until(condition, timeout=60, what=what)
 
 
 def living(pids: list[int]) -> list[int]:

@@ -130,7 +130,7 @@ def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
         running = [daemons(*kind) for kind in kinds]
         wanted = {"note", "bad", "dying", "retried", "one", "two", "a1", "b", "c", "d1", "d2"}
         lose_a_hand(resq, notes)
-        until(lambda: wanted <= {*noted(notes)}, timeout=40)
+        until(lambda: wanted <= {*noted(notes)}, timeout=60)
         until(lambda: resq.info()["processed"] > 10 and not resq.info()["pending"])
         ask_khans(resq)
         lay_one_back(server, resq, running[0], str(notes))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from pyres.exceptions import (
     UndecodableError,
     UnencodableError,
 )
+from pyres.worker import Worker
 from tests.servers import Server, until
 
 MOMENT = datetime(2026, 11, 23, 16, 1, 9, 250_000, UTC)
@@ -794,10 +794,27 @@ def clients(redis: Redis) -> int:
 
 
 @pytest.fixture
-def quiet(redis: Redis) -> Iterator[int]:
-    """How many connections stand before the test."""
+def quiet(redis: Redis) -> int:
+    """How many connections stand before the test: its own, and none that is about to end."""
     gc.collect()
-    yield clients(redis)
+    redis.client_kill_filter(_type="normal", skipme=True)
+    until(lambda: clients(redis) == 1, what="the end of all other connections")
+    return 1
+
+
+@pytest.mark.parametrize("given", ["dsn", "client"])
+def test_one_that_nobody_closed_closes_its_connections_when_it_is_collected(server, redis, given):
+    """Python warned of a socket, in whatever test its collector ran."""
+    resq = ResQ(server.dsn if given == "dsn" else redis)
+    worker = Worker(["mail"], resq)
+    worker.taker.connect()
+    connection = resq.store.client.connection_pool.get_connection()
+    assert connection._sock
+
+    del resq, worker
+    gc.collect()
+
+    assert connection._sock is None
 
 
 def test_closing_closes_every_connection_however_often(server, redis, quiet):

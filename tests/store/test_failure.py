@@ -304,7 +304,7 @@ def test_a_record_that_two_retry_at_once_is_pushed_once(server, resq, redis):
 
     def retry() -> None:
         operator = ResQ(server.dsn)
-        ready.wait(20)
+        ready.wait(60)
         moved.extend(failure.retry(operator, "mail", raw) for raw in raws)
         operator.close()
 
@@ -312,7 +312,7 @@ def test_a_record_that_two_retry_at_once_is_pushed_once(server, resq, redis):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert sum(moved) == 50
     assert sorted(queued(redis)) == list(range(50))

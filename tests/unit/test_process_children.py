@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -218,15 +217,12 @@ def test_every_signal_ends_the_wait_for_a_child(waiting: None) -> None:
     children = Children(signals)
     pid = sleeping_child(children)
 
-    cut_short = 0
     for delay in range(2, 22, 2):
         # At many moments of a pause, as each could be the one at which a signal is overlooked.
         signal.setitimer(signal.ITIMER_REAL, delay / 1000)
-        began = time.monotonic()
-        assert children.wait(pid, 20) is None
-        cut_short += time.monotonic() - began < 10
+        assert children.wait(pid, 3600) is None
+        assert signals.signalled
 
-    assert cut_short == 10
     end(children)
     signals.restore()
 

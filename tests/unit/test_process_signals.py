@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from pyres.process.children import Children
-from pyres.process.signals import LONGEST_WAIT, Signals, hold_until_installed, wake
+from pyres.process.signals import (
+    LONGEST_WAIT,
+    Signals,
+    _came_early,
+    hold_until_installed,
+    wake,
+)
+from tests.servers import until
 
 
 @pytest.fixture
@@ -63,25 +70,39 @@ def test_one_byte_ends_one_wait(signals: Signals) -> None:
     assert not signals.sleep(0.01)
 
 
-def test_a_signal_that_came_before_the_handlers_waits_for_them() -> None:
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_signal_that_came_before_the_handlers_waits_for_them(others: int) -> None:
+    """Also where the kernel gives it to another thread."""
     seen: list[int] = []
     signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
+    former = signal.getsignal(signal.SIGUSR1)
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait) for _ in range(others)]
+    for thread in threads:
+        thread.start()
 
     with hold_until_installed():
         os.kill(os.getpid(), signal.SIGUSR1)
+        until(lambda: _came_early, what="the signal")
         assert seen == []
         signals.install()
         assert seen == [signal.SIGUSR1]
         signals.restore()
+    end.set()
+    for thread in threads:
+        thread.join()
 
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert signal.getsignal(signal.SIGUSR1) == former
 
 
-def test_a_block_in_which_no_handler_came_holds_nothing_back_afterwards() -> None:
+def test_where_no_handler_came_the_former_ones_come_back() -> None:
+    handled = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+    former = [signal.getsignal(signum) for signum in handled]
+
     with hold_until_installed():
-        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert [signal.getsignal(signum) for signum in handled] != former
 
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert [signal.getsignal(signum) for signum in handled] == former
 
 
 def test_the_former_wakeup_fd_comes_back_and_no_pipe_is_left(signals: Signals) -> None:

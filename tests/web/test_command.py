@@ -29,9 +29,9 @@ def test_it_serves_and_warns_of_a_public_address_without_a_password(tmp_path, ds
     command = [*COMMAND, "--host", host, "--port", str(port), "--dsn", f"main={dsn}"]
     with subprocess.Popen([*command, "-f", str(log)], env=ENVIRONMENT) as process:
         try:
-            until(lambda: log.exists() and "Listening" in log.read_text(), 30)
+            until(lambda: log.exists() and "Listening" in log.read_text(), 60)
             visitor = Visitor(f"http://127.0.0.1:{port}")
-            until(lambda: _answers(visitor), 30)
+            until(lambda: _answers(visitor), 60)
         finally:
             process.terminate()
 
@@ -56,9 +56,9 @@ def test_a_page_killed_in_the_middle_of_a_retry_of_all_lost_and_doubled_none(
         command = [*COMMAND, "--port", str(port), "--dsn", dsn, "-f", str(log)]
         with subprocess.Popen(command, env=ENVIRONMENT) as process:
             try:
-                until(lambda: log.exists() and "Listening" in log.read_text(), 30)  # noqa: B023
+                until(lambda: log.exists() and "Listening" in log.read_text(), 60)  # noqa: B023
                 visitor = Visitor(f"http://127.0.0.1:{port}")
-                until(lambda: _answers(visitor), 30)  # noqa: B023
+                until(lambda: _answers(visitor), 60)  # noqa: B023
                 visitor.press("/failed/retry_all", **chosen)
                 until(lambda: redis.llen("resque:failed") < left, 60)  # noqa: B023
                 if times:

@@ -221,6 +221,7 @@ def test_times_of_ruby_node_and_pyres_are_understood():
     assert [moment(odd) for odd in (None, [], "soon", 1e99, True, "nan")] == [None] * 6
 
 
+@pytest.mark.timing
 def test_pages_of_a_million_jobs_and_a_thousand_workers_come_within_200_ms(visitor, resq, redis):
     redis.eval(
         "local t={} for i=1,5000 do t[i]='{\"class\":\"A\",\"args\":[1]}' end "

@@ -18,7 +18,7 @@ class Visitor:
         self.cookie = ""
 
     def ask(self, method: str, path: str, form: Any = None) -> tuple[int, Any, str]:
-        connection = http.client.HTTPConnection(self.host, timeout=30)
+        connection = http.client.HTTPConnection(self.host, timeout=60)
         headers = {**self.headers, **({"Cookie": self.cookie} if self.cookie else {})}
         body = None
         if form is not None:
