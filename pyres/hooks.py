@@ -16,14 +16,14 @@ WITH_METADATA = frozenset({"before_perform", "after_perform"})
 
 
 #: Of each class: prefix -> the names of its hooks.
-_found: IdentityCache[dict[str, tuple[str, ...]]] = IdentityCache()
+_hook_names: IdentityCache[dict[str, tuple[str, ...]]] = IdentityCache()
 _hookless: IdentityCache[bool] = IdentityCache()
 
 
 def _names(target: Any, prefix: str) -> tuple[str, ...]:
-    by_prefix = _found.get(target)
+    by_prefix = _hook_names.get(target)
     if by_prefix is None:
-        by_prefix = _found.keep(target, {})
+        by_prefix = _hook_names.keep(target, {})
     if prefix not in by_prefix:
         by_prefix[prefix] = _search(target, prefix)
     return by_prefix[prefix]

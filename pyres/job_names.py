@@ -63,13 +63,12 @@ def check_text(name: Any) -> str:
 
     Raises NotAJobError for what nobody can mean: no str, empty, blanks, a part that is empty.
     """
-    well = isinstance(name, str) and _is_spelt_well(name) and not is_nested(name)
-    if not well and loading.registered(name) is None:
-        raise NotAJobError(
-            f"invalid job {repr(name)[: loading.MAX_SHOWN_CHARS]}: expected a dotted name such as "
-            "'app.jobs.Mail', or Ruby's 'App::Mail'"
-        )
-    return str(name)
+    if isinstance(name, str) and (_is_spelt_well(name) or loading.registered(name) is not None):
+        return name
+    raise NotAJobError(
+        f"invalid job {repr(name)[: loading.MAX_SHOWN_CHARS]}: expected a dotted name such as "
+        "'app.jobs.Mail', or Ruby's 'App::Mail'"
+    )
 
 
 def is_nested(name: str) -> bool:
@@ -92,7 +91,8 @@ def warn_of_main(target: Any) -> None:
 
 def _is_spelt_well(name: str) -> bool:
     parts = name.replace("::", ".").split(".")
-    return all(parts) and name.isprintable() and not any(char.isspace() for char in name)
+    printable = name.isprintable() and not any(char.isspace() for char in name)
+    return all(parts) and printable and not is_nested(name)
 
 
 def _other_object(target: Any) -> Any:
@@ -100,18 +100,18 @@ def _other_object(target: Any) -> Any:
 
     Nothing there proves nothing: the module may be in the middle of its import, or not imported.
     """
-    found: Any = sys.modules.get(target.__module__, _NOTHING)
+    current: Any = sys.modules.get(target.__module__, _NOTHING)
     for name in target.__qualname__.split("."):
-        found = getattr(found, name, _NOTHING)
-    return _NOTHING if _is_around(found, target) else found
+        current = getattr(current, name, _NOTHING)
+    return _NOTHING if _is_around(current, target) else current
 
 
-def _is_around(found: Any, target: Any) -> bool:
+def _is_around(wrapper: Any, target: Any) -> bool:
     """Whether it is the target, its perform() is, or a decorator made it from the target."""
     for _ in range(MAX_WRAPPERS):
-        if found is target or getattr(found, "perform", None) is target:
+        if wrapper is target or getattr(wrapper, "perform", None) is target:
             return True
-        found = getattr(found, "__wrapped__", None)
+        wrapper = getattr(wrapper, "__wrapped__", None)
     return False
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import simplejson
 
+from pyres import plain_json
 from pyres.exceptions import UndecodableError, UnencodableError
 from pyres.former_names import former_names
 
@@ -95,6 +96,9 @@ def dumps(values: Any) -> str:
 
 def encode(values: Any) -> bytes:
     """dumps() as the bytes that go to Redis."""
+    raw = plain_json.encode(values)
+    if raw is not None and b'"@D:' not in raw:
+        return raw
     try:
         return dumps(values).encode()
     except UnicodeEncodeError as error:
@@ -115,7 +119,9 @@ def loads(string: str | bytes) -> Any:
 
 
 def _decoded(text: str) -> Any:
-    """What simplejson's decode() gives; nearly always by one call of its scanner in C."""
+    """What simplejson's decode() gives; nearly always by one call of C."""
+    if plain := plain_json.decode(text):
+        return plain[0]
     start = len(text) - len(text.lstrip(_BLANKS)) if text[:1] in _BLANKS else 0
     try:
         value, end = _decoder.scan_once(text, start)

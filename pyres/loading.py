@@ -30,8 +30,8 @@ def registered(name: str) -> Any:
 
 def wire_name(target: Any) -> str | None:
     """The name that @job(name=...) gave exactly this class or function, or None."""
-    found = vars(target).get("wire_name") if hasattr(target, "__dict__") else None
-    return str(found) if found else None
+    name = vars(target).get("wire_name") if hasattr(target, "__dict__") else None
+    return str(name) if name else None
 
 
 def name_of(target: Any) -> str:

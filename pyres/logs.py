@@ -17,6 +17,9 @@ from pyres.exceptions import BadOptionError
 LINE = "%(asctime)s %(process)5d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
 
+#: Where syslog listens on Linux, and on macOS.
+SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog")
+
 #: pyres' own logger, of which each module has a child.
 PACKAGE_LOGGER = logging.getLogger("pyres")
 
@@ -74,11 +77,8 @@ def _syslog(where: str) -> logging.Handler:
         raise BadOptionError(
             f"syslog has no facility {facility!r}; it is one of {', '.join(sorted(names))}"
         )
-    address = (
-        "/dev/log"
-        if os.path.exists("/dev/log")
-        else ("localhost", logging.handlers.SYSLOG_UDP_PORT)
-    )
+    network = ("localhost", logging.handlers.SYSLOG_UDP_PORT)
+    address = next((path for path in SYSLOG_SOCKETS if os.path.exists(path)), network)
     return logging.handlers.SysLogHandler(address, names[facility])
 
 

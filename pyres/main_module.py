@@ -44,7 +44,9 @@ def _leads_to(name: str, file: str) -> bool:
     """Whether an import of this name would find this file."""
     try:
         module = sys.modules.get(name)
-        found = module.__file__ if module else getattr(importlib.util.find_spec(name), "origin", "")
-        return bool(found) and os.path.samefile(str(found), file)
+        origin = (
+            module.__file__ if module else getattr(importlib.util.find_spec(name), "origin", "")
+        )
+        return bool(origin) and os.path.samefile(str(origin), file)
     except (ImportError, AttributeError, ValueError, OSError):
         return False

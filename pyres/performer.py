@@ -240,9 +240,6 @@ class Performer:
 
     def _wait_for_job(self, interval: float) -> Job | None:
         """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
-        if self.taker.paused:
-            self.signals.sleep(min(interval, PAUSED_PAUSE))
-            return None
         return self._patiently(lambda: self._beat_and_wait(interval))
 
     def _beat_and_wait(self, interval: float) -> Job | None:
@@ -251,7 +248,9 @@ class Performer:
 
     def _wait_once(self, interval: float) -> Job | None:
         """Wait as this worker was told to."""
-        if self.watch_pop:
+        if self.taker.paused:
+            self.signals.sleep(min(interval, PAUSED_PAUSE))
+        elif self.watch_pop:
             self._wait_for_push(interval)
         elif self.blocking_pop:
             return self._wait_blocking(min(interval, LONGEST_POP))

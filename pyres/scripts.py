@@ -20,6 +20,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
 from pyres.former_names import former_names
 from pyres.horde import Khan
+from pyres.installation import refuse_other_resweb
 from pyres.process.children import Children
 from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
@@ -616,6 +617,7 @@ WEB_MODULES = ("resweb.app", "resweb.auth", "resweb.settings", "waitress")
 
 
 def _web_modules() -> list[Any]:
+    refuse_other_resweb()
     try:
         return [importlib.import_module(name) for name in WEB_MODULES]
     except ModuleNotFoundError as error:

@@ -217,9 +217,7 @@ class Worker(Performer):
         for connected in (self._taker, self._lookout):
             if connected is not None:
                 connected.close()
-        self._expect_nothing()
-        self.children.collect(block=True)
-        self._close_reports()
+        self._keep_nothing_open()
         self.signals.restore()
 
     def _close_reports(self) -> None:
@@ -315,12 +313,22 @@ class Worker(Performer):
         flight. From pyres 1.5.
         """
         self._ensure_in_flight(job)
-        exit, late = self._run_child(job)
-        counted = self._counts_itself and not self._is_in_flight(job)
-        if not exit.clean:
-            self._record_dirty_exit(job, exit, late)
+        try:
+            exit, late = self._run_child(job)
+            counted = self._counts_itself and not self._is_in_flight(job)
+            if not exit.clean:
+                self._record_dirty_exit(job, exit, late)
+        finally:
+            if not self.signals.installed:
+                self._keep_nothing_open()
         if not counted:
             self.done_working(job)
+
+    def _keep_nothing_open(self) -> None:
+        """Wait for the children, and close their pipe: without work() nothing does so later."""
+        self._expect_nothing()
+        self.children.collect(block=True)
+        self._close_reports()
 
     def _perform_in_child(self, job: Job) -> None:
         """Fork, wait, and record how the child ended if it could not do so itself."""
@@ -609,7 +617,6 @@ _OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
 __getattr__ = former_names(
     __name__,
     {
-        "JobError": "pyres.exceptions:JobError",
         "NoQueueError": "pyres.exceptions:NoQueueError",
         "Stat": "pyres.stat:Stat",
         "__version__": "pyres.version:__version__",

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import setproctitle
 from hypothesis import settings
 from redis import Redis
 
+from pyres import loading, schedule
+from tests import servers
 from tests.servers import Daemons, Server
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 # So that a keyspace that is not as it should be is shown by what differs. Here, since tests of
 # several folders import it, and it must be known before the first does.
 pytest.register_assert_rewrite("tests.wire.comparing")
+
+pytest_plugins = ["tests.guard", "tests.parts", "tests.spread"]
 
 # How long an example takes says more of the machine than of pyres.
 settings.register_profile("pyres", deadline=None)
@@ -36,6 +41,13 @@ def _keep_off_the_default_port(event: str, args: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_keep_off_the_default_port)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """A test may leave the clients of servers that go on to them."""
+    for server in servers.STARTED:
+        server.disconnect_clients()
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +83,21 @@ def resq(dsn: str) -> Iterator[ResQ]:
     resq = ResQ(dsn)
     yield resq
     resq.close()
+
+
+@pytest.fixture
+def own_title() -> Iterator[None]:
+    """This process has its title again after a worker within it has changed that."""
+    title = setproctitle.getproctitle()
+    yield
+    setproctitle.setproctitle(title)
+
+
+@pytest.fixture
+def own_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What @job registers in a test is known until its end only."""
+    monkeypatch.setattr(loading, "_registered", {**loading._registered})
+    monkeypatch.setattr(schedule, "_registered", {**schedule._registered})
 
 
 @pytest.fixture

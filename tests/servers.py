@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Below Linux's ephemeral ports: no outgoing connection takes a server's port while it restarts.
 PORTS = range(15000, 32000)
+
+_ports_given: set[int] = set()
+
+#: Seconds after which something that must happen has failed; it may be late on a busy machine.
+PATIENCE = 90.0
 
 #: A replica gets its copy at once, not after five seconds in which more of them might come.
 REPLICATED = ["--repl-diskless-sync-delay", "0"]
@@ -47,7 +53,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def until(condition: Callable[[], T], timeout: float = 20, what: str = "") -> T:
+def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "") -> T:
     """The first truthy value of the condition.
 
     An assertion that fails inside the condition counts as not yet. AssertionError after `timeout`
@@ -78,13 +84,26 @@ def _source(condition: Callable[[], Any]) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens at this moment."""
+    """A port of 127.0.0.1 on which nothing listens at this moment, another one each time."""
     while True:
         # Not the seeded generator: two test runs at once would meet on one port.
-        port = random.SystemRandom().choice(PORTS)
+        port = random.SystemRandom().choice(_own_ports())
+        if port in _ports_given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _ports_given.add(port)
             return port
+
+
+def _own_ports() -> range:
+    """Those that no other process of this run of pytest-xdist gives."""
+    name, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if not (name and count):
+        return PORTS
+    share = len(PORTS) // int(count)
+    first = PORTS.start + share * int(name.removeprefix("gw"))
+    return range(first, first + share)
 
 
 def server_binary() -> str:
@@ -109,6 +128,10 @@ def _bundled_binary() -> str | None:
     with contextlib.suppress(ValkeyServerError):  # no binary for this platform
         return str(get_binary_path())
     return None
+
+
+#: The servers that run, or did when they were last looked at: start() adds, close() takes away.
+STARTED: list[Server] = []
 
 
 class Server:
@@ -146,7 +169,7 @@ class Server:
         if cluster:
             self._args += ["--cluster-enabled", "yes"]
         self._process: subprocess.Popen[bytes] | None = None
-        self._clients: list[Redis] = []
+        self._clients: weakref.WeakSet[Redis] = weakref.WeakSet()
 
     @property
     def dsn(self) -> str:
@@ -167,6 +190,8 @@ class Server:
 
     def start(self) -> Server:
         """Return when the server answers. AssertionError with its log when it does not start."""
+        if self not in STARTED:
+            STARTED.append(self)
         for _ in range(5):
             self._process = self._spawn()
             until(lambda: not self.running or self._answers(), what="a server that answers")
@@ -244,7 +269,7 @@ class Server:
         self._process.send_signal(signum)
         self.resume()
         try:
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -272,8 +297,9 @@ class Server:
         if not self.port:
             where = {"unix_socket_path": str(self.unix_socket)}
         # redis-py gives up after 5 s, which may be too soon for a test that blocks on a list.
-        client = Redis(**{**where, "decode_responses": False, "socket_timeout": 60, **options})
-        self._clients.append(client)
+        where |= {"decode_responses": False, "socket_timeout": PATIENCE}
+        client = Redis(**{**where, **options})
+        self._clients.add(client)
         return client
 
     def monitor(self) -> Monitor:
@@ -282,14 +308,24 @@ class Server:
 
     def close(self) -> None:
         """End it and remove its folder."""
-        for client in self._clients:
-            client.close()
+        self.disconnect_clients()
         if self.running:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self in STARTED:
+            STARTED.remove(self)
+
+    def disconnect_clients(self) -> None:
+        """Close the connections of its clients; one that is used again connects again."""
+        for client in self._clients:
+            client.close()
 
     def __enter__(self) -> Server:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -464,7 +500,7 @@ class Command(tuple[str, list[str]]):
         found = re.match(rb"\+([\d.]+) \[\d+ ([^]]*)\] ", line)
         assert found, f"not a line of MONITOR: {line!r}"
         words = [
-            _unquoted(word) for word in re.findall(rb'"((?:[^"\\]|\\.)*)"', line[found.end() :])
+            _unquoted(word) for word in re.findall(rb'"((?:[^"\\]++|\\.)*)"', line[found.end() :])
         ]
         command = cls((words[0].upper(), words[1:]))
         command.at = float(found[1])
@@ -500,18 +536,20 @@ class Monitor:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._socket = socket.socket(socket.AF_UNIX)
-        self._unread = b""
+        # A command may have many megabytes; a buffered file finds its end without copying them.
+        self._lines = self._socket.makefile("rb")
         self._seen: list[Command] = []
 
     def __enter__(self) -> Monitor:
-        self._socket.settimeout(20)
+        self._socket.settimeout(PATIENCE)
         self._socket.connect(str(self._server.unix_socket))
         self._socket.sendall(b"MONITOR\r\n")
-        answer = self._socket.recv(5)
+        answer = self._lines.readline()
         assert answer == b"+OK\r\n", f"MONITOR was answered by {answer!r}"
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._lines.close()
         self._socket.close()
 
     @property
@@ -536,7 +574,7 @@ class Monitor:
     def everything(self) -> list[Command]:
         token = f"monitor-{time.monotonic_ns()}"
         with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(20)
+            control.settimeout(PATIENCE)
             control.connect(str(self._server.unix_socket))
             control.sendall(f"ECHO {token}\r\n".encode())
             # One that has ended sends nothing more; what came before is there to read.
@@ -545,15 +583,12 @@ class Monitor:
 
     def _read_to(self, token: str) -> None:
         while not any(command.args == [token] for command in self._seen[-1:]):
-            while b"\r\n" not in self._unread:
-                more = self._socket.recv(65536)
-                assert more, "the server ended, and its MONITOR with it"
-                self._unread += more
-            line, _, self._unread = self._unread.partition(b"\r\n")
+            line = self._lines.readline()
+            assert line.endswith(b"\r\n"), "the server ended, and its MONITOR with it"
             self._seen.append(Command.parse(line))
 
     def until(
-        self, wanted: str | Callable[[list[Command]], Any], timeout: float = 20
+        self, wanted: str | Callable[[list[Command]], Any], timeout: float = PATIENCE
     ) -> list[Command]:
         """The commands, as soon as one has this name or the condition on them is true."""
 
@@ -621,6 +656,9 @@ def title_of(pid: int) -> str:
 class Daemon:
     """A Python process in a session and process group of its own, its output in a file."""
 
+    #: Seconds in which the last of a daemon's processes must follow it.
+    patience = 10.0
+
     def __init__(
         self, command: list[str], *, env: Mapping[str, str], cwd: Path, output: Path
     ) -> None:
@@ -656,7 +694,7 @@ class Daemon:
         self._killed_by_us |= signum == signal.SIGKILL
         os.killpg(self.pid, signum)
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Its exit code. AssertionError with its output when it does not end."""
         try:
             return self._process.wait(timeout)
@@ -667,7 +705,7 @@ class Daemon:
         """What it and its children wrote to stdout and stderr until now."""
         return text(self._output.read_bytes())
 
-    def until_output(self, wanted: str, timeout: float = 20) -> str:
+    def until_output(self, wanted: str, timeout: float = PATIENCE) -> str:
         """The output, as soon as `wanted` is in it."""
 
         def has_it() -> str:
@@ -680,7 +718,7 @@ class Daemon:
     def title(self) -> str:
         return title_of(self.pid)
 
-    def until_title(self, wanted: str, timeout: float = 20) -> str:
+    def until_title(self, wanted: str, timeout: float = PATIENCE) -> str:
         """The title, as soon as `wanted` is in it."""
         return until(
             lambda: self.title() if wanted in self.title() else "",
@@ -700,7 +738,7 @@ class Daemon:
         """AssertionError when something lives on though the daemon has ended."""
         until(
             lambda: not self.family(),
-            timeout=1,
+            timeout=self.patience,
             what=f"an end of { {pid: title_of(pid) for pid in self.family()} }, left by a daemon "
             f"that ended with {self.returncode} and wrote {self.output()}",
         )

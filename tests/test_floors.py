@@ -23,6 +23,7 @@ FLOORS = {
         "identity_cache",
         "main_module",
         "not_found",
+        "plain_json",
     ],
     "cores": [
         "store",
@@ -31,6 +32,7 @@ FLOORS = {
         "loading",
         "job_settings",
         "logs",
+        "installation",
         "json_parser",
         "hooks",
         "overrides",
@@ -86,6 +88,7 @@ HOMES = {
     "smtplib": ("pyres.failure.mail",),
     "flask": ("resweb",),
     "pystache": ("resweb",),
+    "msgspec": ("pyres.plain_json",),
 }
 
 #: The names of signals are known everywhere; what is done with them is not.
@@ -255,6 +258,7 @@ BAD = [
     ("pyres/worker.py", "import argparse", "argparse is at home"),
     ("pyres/failure/redis.py", "import smtplib", "smtplib is at home in pyres.failure.mail alone"),
     ("pyres/scripts.py", "import flask", "flask is at home in resweb alone"),
+    ("pyres/payload.py", "import msgspec", "msgspec is at home in pyres.plain_json alone"),
     ("pyres/worker.py", 'x = f"resque:stat:{y}"', "spells a key"),
     ("resweb/app.py", 'x = b"resque:queues"', "spells a key"),
 ]

@@ -173,6 +173,7 @@ def test_a_daemon_gets_the_tests_server_and_can_import_pyres_and_the_jobs(run_da
 def test_a_daemon_that_leaves_a_process_behind_fails_the_test(tmp_path):
     daemons = Daemons(tmp_path, "redis://127.0.0.1:1")
     daemon = daemons("-c", ORPHAN.format(3))
+    daemon.patience = 0.1
     daemon.wait()
     (left,) = daemon.family()
 

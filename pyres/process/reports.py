@@ -20,10 +20,12 @@ WHOLE = -1
 class _Pipe:
     """Records of one layout, written whole; nobody ever waits for the other end."""
 
+    #: The ends; -1 is none, as it is before they are opened and after they are closed.
+    reader = _writer = -1
+
     def __init__(self, layout: str) -> None:
         self._layout = struct.Struct(layout)
         self.reader, self._writer = pipe()
-        self._closed = False
 
     def _put(self, *fields: float) -> None:
         # A reader that is gone needs no word, and a full pipe wakes it as well as one more would.
@@ -37,11 +39,12 @@ class _Pipe:
         return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:
-        """Close both ends, once: by a second call others may have their numbers."""
-        if not self._closed:
-            self._closed = True
-            close(self.reader)
-            close(self._writer)
+        """Close both ends; doing so again closes nothing."""
+        ends = [end for end in (self.reader, self._writer) if end != -1]
+        # First: the numbers may be another's as soon as they are closed.
+        self.reader = self._writer = -1
+        for end in ends:
+            close(end)
 
     def __del__(self) -> None:
         # A Worker or a Khan that never ran has no end at which to close it.

@@ -25,11 +25,13 @@ def has_proc() -> bool:
     return os.path.isdir("/proc/self")
 
 
-def ps(columns: str, pid: int | None = None) -> str:
+def ps(*columns: str, pid: int | None = None) -> str:
     """What `ps` shows of one process, or of all; empty where there is no such process or no ps."""
     which = ["-A"] if pid is None else ["-p", str(pid)]
+    # An -o for each, since macOS takes all that is behind the first "=" for the title of a column.
+    shown_columns = [word for column in columns for word in ("-o", f"{column}=")]
     # -ww: whole titles, whatever the width of the terminal that stderr may be.
-    command = ["ps", "-ww", "-o", f"{columns}=", *which]
+    command = ["ps", "-ww", *shown_columns, *which]
     try:
         shown = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
@@ -40,7 +42,7 @@ def ps(columns: str, pid: int | None = None) -> str:
 def state(pid: int) -> str:
     """The state of a process, of which the first letter is Z for a zombie; empty if unknown."""
     if not has_proc():
-        return ps("stat", pid)
+        return ps("stat", pid=pid)
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name stands in parentheses and may hold any character.

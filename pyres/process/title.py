@@ -101,7 +101,7 @@ def _is_workers(title: str) -> bool:
 
 def _title(pid: int) -> str:
     if not system.has_proc():
-        return system.ps("command", pid)
+        return system.ps("command", pid=pid)
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             raw = file.read()
@@ -116,7 +116,7 @@ def _processes() -> Iterator[tuple[int, str]]:
             if name.isdigit():
                 yield int(name), _title(int(name))
         return
-    for line in system.ps("pid=,command").splitlines():
+    for line in system.ps("pid", "command").splitlines():
         pid, _, title = line.strip().partition(" ")
         with contextlib.suppress(ValueError):  # a line that is no process
             yield int(pid), title

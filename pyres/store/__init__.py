@@ -91,11 +91,18 @@ class Store:
 
     def rest(self) -> None:
         """Close the connections that nobody uses now, so that no forked child inherits one."""
-        self.client.connection_pool.disconnect(inuse_connections=False)
+        for pool in self._pools():
+            pool.disconnect(inuse_connections=False)
 
     def close(self) -> None:
-        """Close every connection of the pool."""
-        self.client.connection_pool.disconnect()
+        """Close every connection, to sentinels too."""
+        for pool in self._pools():
+            pool.disconnect()
+
+    def _pools(self) -> list[Any]:
+        pool = self.client.connection_pool
+        sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
+        return [pool, *(sentinel.connection_pool for sentinel in sentinels)]
 
 
 class Batch(Store):

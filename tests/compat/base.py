@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import unittest
 
 import setproctitle
@@ -11,13 +10,16 @@ import setproctitle
 from pyres import ResQ, failure
 from tests.servers import Server
 
+#: The one server, when there is one.
+servers: list[Server] = []
 
-@functools.cache
+
 def server() -> Server:
-    """A server that is there until this process ends."""
-    server = Server().start()
-    atexit.register(server.close)
-    return server
+    """A server that is there until this process ends, unless somebody brought one."""
+    if not servers:
+        servers.append(Server().start())
+        atexit.register(servers[0].close)
+    return servers[0]
 
 
 class PyResTests(unittest.TestCase):

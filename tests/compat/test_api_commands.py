@@ -14,7 +14,7 @@ import unittest
 
 import setproctitle
 
-from pyres import scripts
+from pyres import logs, scripts
 from pyres.horde import Khan
 from pyres.process.signals import Signals
 from pyres.scheduler import Scheduler
@@ -48,16 +48,10 @@ class CommandCase(unittest.TestCase):
             setattr(scripts, name, recording(owner))
             self.addCleanup(setattr, scripts, name, owner)
         self.addCleanup(setproctitle.setproctitle, setproctitle.getproctitle())
-        root = logging.getLogger()
-        self.addCleanup(root.setLevel, root.level)
-        self.former = list(root.handlers)
-        self.addCleanup(self.close_log)
-
-    def close_log(self):
-        root = logging.getLogger()
-        for handler in [h for h in root.handlers if h not in self.former]:
-            root.removeHandler(handler)
-            handler.close()
+        for logger in (logging.getLogger(), logging.getLogger("pyres")):
+            self.addCleanup(logger.setLevel, logger.level)
+        self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)
+        self.addCleanup(logs.clear_logging)
 
     def run_command(self, command, *args):
         """The daemon that this command line makes."""
@@ -66,7 +60,7 @@ class CommandCase(unittest.TestCase):
         return Recorded.daemon
 
     def level(self):
-        return logging.getLogger().level
+        return logging.getLogger("pyres").level
 
 
 class WorkerCommandTests(CommandCase):

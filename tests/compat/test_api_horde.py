@@ -239,7 +239,7 @@ class KhanPoolTests(KhanCase):
                 khan.setup_minions()
                 (pid,) = khan._workers
                 path = os.path.join(folder, "minion.log" if together else f"minion-{pid}.log")
-                until(lambda path=path: os.path.exists(path), what="a log")
+                self.until_registered(1)
                 khan._shutdown_minions()
                 with open(path) as file:
                     self.assertIn(f"Minion {pid} has stopped", file.read())
@@ -263,6 +263,25 @@ class KhanPoolTests(KhanCase):
         self.assertEqual(khan.queues, ["basic"])
         self.assertEqual(inspect.signature(Khan.run).parameters["interval"].default, 2)
         self.assertEqual(inspect.signature(Khan.work).parameters["interval"].default, 2)
+
+    def test_the_keywords_of_the_fork_have_its_defaults_and_reach_each_minion(self):
+        parameters = inspect.signature(Khan).parameters
+        wanted = {"reinit_gevent": False, "monkey_patch": False}
+        self.assertEqual({name: parameters[name].default for name in wanted}, wanted)
+        khan = self.khan(1, blocking_pop=False, monkey_patch=True)
+
+        minion = khan._add_minion()
+
+        self.assertTrue(khan.monkey_patch)
+        self.assertFalse(minion.blocking_pop or minion.watch_pop or minion.reinit_gevent)
+        self.assertEqual(minion.interval, khan.minions_interval)
+
+    def test_the_grace_of_the_fork_is_a_class_attribute(self):
+        class Patient(Khan):
+            SHUTDOWN_MINION_DELAY = 42
+
+        self.assertEqual(self.khan().grace, Khan.SHUTDOWN_MINION_DELAY)
+        self.assertEqual(self.khan(kind=Patient).grace, 42)
 
     def test_a_pool_size_that_is_no_number_is_refused(self):
         for wrong in ("many", None, "", [2]):
@@ -604,9 +623,10 @@ class MinionStepTests(PyResTests):
 
     def test_run_works_in_this_process_and_logs_where_it_was_told(self):
         self.resq.enqueue(Failing)
-        root = logging.getLogger()
-        former, level = list(root.handlers), root.level
-        self.addCleanup(root.setLevel, level)
+        loggers = (logging.getLogger(), logging.getLogger("pyres"))
+        former = [list(logger.handlers) for logger in loggers]
+        for logger in loggers:
+            self.addCleanup(logger.setLevel, logger.level)
         with tempfile.TemporaryDirectory() as folder:
             minion = Stopping(["basic"], self.dsn, None, log_path=folder)
 
@@ -617,11 +637,11 @@ class MinionStepTests(PyResTests):
             with open(path) as file:
                 self.assertIn("ValueError: it failed", file.read())
             minion.clear_logger()
-        self.assertEqual(root.handlers, former)
+        self.assertEqual([logger.handlers for logger in loggers], former)
 
     def test_a_special_log_path_is_used_as_it_is(self):
-        root = logging.getLogger()
-        self.addCleanup(root.setLevel, root.level)
+        for logger in (logging.getLogger(), logging.getLogger("pyres")):
+            self.addCleanup(logger.setLevel, logger.level)
         written, former = io.StringIO(), sys.stdout
         minion = Minion(["basic"], self.dsn, None, log_path="stdout")
         minion.schedule_shutdown(signal.SIGTERM, None)

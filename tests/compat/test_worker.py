@@ -213,6 +213,15 @@ class WorkerTests(PyResTests):
 
         self.assertEqual([job and job._queue for job in jobs], ["high", "low", None])
 
+    def test_reserve_gives_no_job_while_all_workers_are_paused(self):
+        self.resq.enqueue(Basic, "one")
+        self.resq.pause_all()
+
+        for more in ({"blocking_pop": True}, {"watch_pop": True}, {"blocking_pop": False}):
+            self.assertIsNone(self.worker(**more).reserve(timeout=0.01))
+
+        self.assertEqual(self.resq.size("basic"), 1)
+
     # Performing
 
     def test_process_performs_here_and_gives_the_value(self):

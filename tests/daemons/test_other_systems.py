@@ -20,11 +20,12 @@ from tests.servers import ROOT, Daemon, Daemons, alive, free_port, until
 from tests.web.visitor import Visitor
 
 
-def like(system: str, **more: str) -> dict[str, str]:
+def like(system: str) -> dict[str, str]:
     """The environment of a program that runs as on this system."""
+    folder = ROOT / "tests/systems" / system
     return {
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests/systems" / system), str(ROOT)]),
-        **more,
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
 
 
@@ -66,6 +67,9 @@ def test_a_worker_without_pidfd_heeds_its_signals_while_a_job_runs(
     assert nothing_is_left(redis)
 
 
+WORKER_PIDS = "from pyres.worker import Worker; print(Worker.worker_pids())"
+
+
 def test_workers_tell_the_living_from_the_dead_by_ps_where_there_is_no_proc(
     run_daemon: Daemons, redis: Redis
 ) -> None:
@@ -79,6 +83,10 @@ def test_workers_tell_the_living_from_the_dead_by_ps_where_there_is_no_proc(
 
     assert redis.smembers("resque:workers") == {living}
     assert first.returncode is None
+    found = program(
+        run_daemon, "macos", "from pyres.worker import Worker as W; print(W.worker_pids())"
+    )
+    assert f"'{first.pid}'" in found.output()
 
 
 @pytest.mark.parametrize("options", [[], ["--greenlets", "3"], ["--watch-pop"]], ids=str)
@@ -184,6 +192,7 @@ def test_a_scheduler_takes_over_a_stale_pidfile_where_files_cannot_be_locked(
     daemon = run_daemon("pyres_scheduler", "-p", str(pidfile), env=like("windows"))
 
     until(lambda: pidfile.read_text() == f"{daemon.pid}\n")
+    daemon.until_output("is the master now")
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
     assert not pidfile.exists()

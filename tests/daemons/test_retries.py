@@ -14,6 +14,8 @@ from pyres.scheduler import Scheduler
 from pyres.worker import Worker
 from tests.servers import until
 
+pytestmark = pytest.mark.usefixtures("own_title", "own_jobs")
+
 
 class Retrying:
     """Does as it is told; the first retry is at once, the second an hour later."""

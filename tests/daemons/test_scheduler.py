@@ -262,6 +262,7 @@ def test_a_server_that_is_none_is_refused():
         Scheduler(5)
 
 
+@pytest.mark.usefixtures("own_title")
 def test_the_handlers_are_the_public_methods(resq):
     scheduler = Scheduler(resq)
 

@@ -251,6 +251,18 @@ def test_a_primary_without_the_replicas_it_must_have_is_waited_for(
         end(workers)
 
 
+def test_closing_closes_the_connections_to_the_sentinels_too(own_server: Server) -> None:
+    with Server(sentinel_of={"main": own_server}) as sentinel:
+        resq = ResQ(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+        before = len(sentinel.client().client_list())
+        resq.redis.ping()
+        assert len(sentinel.client().client_list()) > before
+
+        resq.close()
+
+        until(lambda: len(sentinel.client().client_list()) == before)
+
+
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
 def test_a_sentinel_that_asks_for_a_password_is_told_in_one_line(
     command: str, own_server: Server, tmp_path: Path

@@ -353,6 +353,7 @@ def test_enqueue_at_of_a_class_without_a_queue_says_so(resq, redis, caplog):
     assert keyspace(redis) == {}
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_delayed_function_goes_to_its_queue(resq, redis):
     @job(queue="mail", name="Welcome")
     def welcome(name):

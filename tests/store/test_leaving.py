@@ -18,6 +18,8 @@ from tests.jobs import FailJob, NoopJob
 from tests.proxy import Proxy
 from tests.servers import Server
 
+pytestmark = pytest.mark.usefixtures("own_title")
+
 
 @pytest.fixture
 def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:

@@ -14,6 +14,7 @@ import pytest
 from pyres import ResQ
 from pyres.decorators import job
 from pyres.exceptions import NoQueueError, NotAJobError
+from pyres.job import Job
 
 MOMENT = datetime(2026, 11, 23, 16, 1, 9, tzinfo=UTC)
 
@@ -216,7 +217,7 @@ def test_a_text_that_names_nothing_is_refused(resq, redis, call, name):
 
 
 @pytest.mark.parametrize("call", [from_string, at_from_string])
-@pytest.mark.parametrize("name", [None, 7, b"app.Mail", Mail])
+@pytest.mark.parametrize("name", [None, 7, b"app.Mail", Mail, ["app.Mail"]])
 def test_what_is_no_text_is_refused_where_a_text_is_asked_for(resq, redis, call, name):
     with pytest.raises(NotAJobError, match="^invalid job .*: expected a dotted name"):
         call(resq, name)
@@ -282,6 +283,20 @@ def test_what_is_not_certainly_lost_is_enqueued(resq):
     for target in (made, abroad, Unhashable):
         assert resq.enqueue(target, 1)
         assert resq.enqueue_to("other", target, 1)
+
+
+def test_a_class_without_a_hash_is_enqueued_and_performed(resq, monkeypatch):
+    performed: list[Any] = []
+    monkeypatch.setattr(Unhashable, "perform", lambda *args: performed.append(args))
+    with pytest.raises(TypeError):
+        hash(Unhashable)
+
+    assert resq.enqueue(Unhashable, 1)
+    found = Job.reserve("mail", resq)
+    assert found is not None
+    found.perform()
+
+    assert performed == [(1,)]
 
 
 def test_a_refused_job_stays_refused_and_a_good_one_is_looked_at_once(resq, monkeypatch):

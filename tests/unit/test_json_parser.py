@@ -6,6 +6,7 @@ import datetime
 import json
 import uuid
 from collections import namedtuple
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import simplejson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyres import json_parser
+from pyres import json_parser, plain_json
 from pyres.exceptions import UndecodableError, UnencodableError
 from pyres.json_parser import dumps, encode, loads, ruby_float
 
@@ -36,6 +37,18 @@ VALUES = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+@pytest.fixture(params=["msgspec", "simplejson"], scope="module", autouse=True)
+def library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test with the extra `fast` and without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "simplejson":
+            patch.setattr(plain_json, "encoder", None)
+            patch.setattr(plain_json, "decoder", None)
+        else:
+            pytest.importorskip("msgspec", reason="needs the extra 'fast'")
+        yield
 
 
 @given(VALUES)
@@ -154,6 +167,11 @@ def test_what_holds_itself_and_what_is_too_deep_is_refused() -> None:
 def test_what_is_no_json_is_undecodable(raw: bytes) -> None:
     with pytest.raises(UndecodableError, match="is not JSON"):
         loads(raw)
+
+
+def test_a_buffer_that_is_neither_bytes_nor_text_is_undecodable() -> None:
+    with pytest.raises(UndecodableError, match="is not JSON"):
+        loads(memoryview(b"1"))  # type: ignore[arg-type]
 
 
 def test_tuples_are_lists_and_keys_are_strings() -> None:

@@ -120,6 +120,7 @@ def test_my_import_gives_the_inner_module() -> None:
     assert my_import("xml.dom.minidom").__name__ == "xml.dom.minidom"
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_decorated_function_has_its_name_on_the_wire() -> None:
     @job(queue="mail", name="A::Archive", timeout=3)
     def archive(message: int) -> int:

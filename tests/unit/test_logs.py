@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import logging.handlers
 import re
+import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyres import get_logging_handler, setup_logging, special_log_file
+from pyres import get_logging_handler, logs, setup_logging, special_log_file
 from pyres.exceptions import BadOptionError
 from pyres.logs import PACKAGE_LOGGER
 from pyres.process.children import Children
@@ -73,6 +75,24 @@ def test_a_file_that_was_rotated_away_is_opened_again(tmp_path: Path) -> None:
 
     assert "one" in (tmp_path / "w.log.1").read_text()
     assert "two" in path.read_text()
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_syslog_is_reached_by_the_first_socket_there_is_else_by_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: bool
+) -> None:
+    """macOS has its socket at another path than Linux."""
+    path = str(tmp_path / "syslog")
+    monkeypatch.setattr(logs, "SYSLOG_SOCKETS", ("/no/such/log", path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        if present:
+            syslog.bind(path)
+
+        handler = get_logging_handler("syslog", "worker")
+        handler.close()
+
+    assert isinstance(handler, logging.handlers.SysLogHandler)
+    assert handler.address == (path if present else ("localhost", 514))
 
 
 def test_setting_up_twice_doubles_no_line(tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ def children(signals: Signals) -> Iterator[Children]:
     end(children)
 
 
-def end(children: Children, signum: int = signal.SIGKILL) -> list[Exit | None]:
+def end(children: Children, signum: int = signal.SIGKILL) -> list[Exit]:
     """Send this signal to all; how each of them ended."""
     children.kill(signum)
-    return [children.wait(pid, 20) for pid in children.pids[:]]
+    # A wait also ends when the signal of another one's end comes.
+    return [until(lambda pid=pid: children.wait(pid, 20)) for pid in children.pids[:]]
 
 
 @pytest.fixture(params=["pidfd", "polling"])

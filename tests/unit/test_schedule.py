@@ -171,6 +171,7 @@ def often():
     pass
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_job_says_in_code_when_it_recurs(monkeypatch):
     monkeypatch.setattr(schedule, "_registered", {})
 

@@ -7,14 +7,15 @@ from hypothesis import HealthCheck, given, settings
 
 from resweb import api
 from resweb.app import create_app
-from tests.servers import Server
 
 schemathesis = pytest.importorskip("schemathesis")
 
 
-@pytest.fixture(scope="module")
-def application(server: Server):
-    return create_app([server.dsn], sample=False)
+@pytest.fixture
+def application(dsn: str):
+    application = create_app([dsn], sample=False)
+    yield application
+    application.extensions["resweb"].close()
 
 
 @pytest.mark.parametrize("path", api.document("")["paths"])

@@ -46,8 +46,8 @@ for module, names in MISSING.items():
             delattr(module, name)
 
 for module in (signal, _signal):
-    for name in [name for name in vars(module) if name.startswith("SIG") and name.isalnum()]:
-        if name not in SIGNALS and not name.startswith("SIG_"):
+    for name in [name for name in vars(module) if name.startswith("SIG") and name.isupper()]:
+        if name not in {*SIGNALS, "SIG_DFL", "SIG_IGN"}:
             delattr(module, name)
 
 for name in ("fcntl", "grp", "pwd", "resource", "syslog", "termios"):

@@ -1,0 +1,152 @@
+"""The parts of the suite: which test belongs to which, and what a run left out. A pytest plugin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+#: The part that `make test` runs: each test without one of the markers below.
+MAIN = "main"
+
+#: A test belongs to the first of these markers that it has; `make test-all` runs them all.
+PARTS = ("timing", "browser", "peer", "killmatrix", "chaos", "cluster", "slow")
+
+#: How to run one by itself.
+TARGETS = {
+    MAIN: "make test",
+    "timing": "make timing",
+    "peer": "make test-neighbours",
+    "killmatrix": "make test-kill-matrix",
+    "slow": "make test-long",
+    **{name: f"make test-{name}" for name in ("browser", "chaos", "cluster")},
+}
+
+#: How the ids of tests begin, and the marker that these get, but for those in STAYS.
+MARKED = {
+    "tests/failover/test_cluster.py": "cluster",
+    "tests/failover/test_sentinel.py": "cluster",
+    "tests/daemons/test_worker_kills.py::test_no_job_is_lost_and_none_counted_twice": "killmatrix",
+    "tests/daemons/test_scheduler.py::test_each_job_is_on_its_queue_once_though": "killmatrix",
+    "tests/web/test_command.py::test_a_page_killed_in_the_middle_of_a_retry": "killmatrix",
+    "tests/web/test_buttons.py::test_a_hundred_thousand_are_retried": "slow",
+    "tests/web/test_buttons.py::test_all_that_match_of_a_hundred_thousand": "slow",
+    "tests/web/test_pages.py::test_pages_of_a_million_jobs": "timing",
+    "tests/daemons/test_greenlets.py::test_two_hundred_jobs_that_wait_a_tenth": "timing",
+    "tests/test_nose.py": "slow",
+}
+
+#: Enough of a part to notice in `make test` that it is broken; and what needs nothing special.
+STAYS = (
+    "test_a_namespace_",
+    "test_a_daemon_without_such_a_namespace_",
+    "test_a_server_that_is_no_cluster_says_so",
+    "test_any_node_leads_to_the_one_that_has_the_namespace",
+    "test_a_pool_and_workers_of_every_kind_do_the_jobs_of_all_queues",
+    "test_closing_closes_the_connections_to_the_sentinels_too",
+    "test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost",
+)
+
+#: A word of the reason for which a test is skipped, and what helps.
+REMEDIES = {
+    "TLS": "apt-get install redis-server",
+    "chromium": "apt-get install chromium",
+    "openssl": "apt-get install openssl",
+    "npm": "apt-get install nodejs npm",
+    "pynose": "make setup",
+}
+
+#: Where a process of pytest-xdist tells the first one what it left out.
+REPORTED = "left_out"
+
+
+class Parts:
+    """Runs one part only, and says last what was left out or skipped."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._left_out: Counter[str] = Counter()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        mark(items)
+        wanted = self._config.option.part
+        if not wanted or is_chosen_by_name(self._config):
+            return
+        others = [item for item in items if part_of(item) != wanted]
+        items[:] = [item for item in items if part_of(item) == wanted]
+        self._config.hook.pytest_deselected(items=others)
+        self._left_out = Counter(map(part_of, others))
+
+    def pytest_sessionfinish(self) -> None:
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput[REPORTED] = dict(self._left_out)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self._left_out = Counter(getattr(node, "workeroutput", {}).get(REPORTED)) or self._left_out
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        """After pytest's closing line, which stays as pytest prints it."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or hasattr(self._config, "workerinput"):
+            return
+        for line in [
+            *(left_out(self._left_out) if self._config.option.part == MAIN else []),
+            *skipped(reporter.stats.get("skipped", [])),
+        ]:
+            reporter.write_line(line)
+
+
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Give each test the marker that its file or its name stands for."""
+    for item in items:
+        for start, marker in MARKED.items():
+            if item.nodeid.startswith(start) and not item.name.startswith(STAYS):
+                item.add_marker(marker)
+
+
+def part_of(item: pytest.Item) -> str:
+    return next((name for name in PARTS if item.get_closest_marker(name)), MAIN)
+
+
+def is_chosen_by_name(config: pytest.Config) -> bool:
+    """Whether tests are named on the command line: these run, of whatever part they are."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return bool(named or config.option.keyword or config.option.markexpr)
+
+
+def left_out(counts: Counter[str]) -> list[str]:
+    return [
+        f"left out: {name} ({counts[name]} tests): {TARGETS[name]}"
+        for name in TARGETS
+        if counts[name]
+    ]
+
+
+def skipped(reports: list[Any]) -> list[str]:
+    reasons = Counter(_reason(report) for report in reports)
+    return [f"skipped: {count} tests: {reason}" for reason, count in sorted(reasons.items())]
+
+
+def _reason(report: Any) -> str:
+    """Why a test was skipped, with what would help."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    helps = next((helps for word, helps in REMEDIES.items() if word in reason), "")
+    return f"{reason} ({helps})" if helps else reason
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--part",
+        choices=[MAIN, *PARTS],
+        help="run this part of the suite only, unless tests are named by path, -k or -m",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Parts(config), "parts")
