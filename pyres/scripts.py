@@ -596,17 +596,25 @@ def _run_web(options: argparse.Namespace) -> None:
             "" if options.read_only else " and delete them",
             "!" * 72,
         )
-    where = f"http://{options.host}:{options.port}{options.url_prefix}"
-    logger.info("Listening on %s", where)
-    set_title(web_title(f"listening on {where}"))
-    # What waitress waits in ends by an exception, and by nothing else.
-    Signals({signal.SIGTERM: _leave}).install()
+    _serve(app, waitress, options)
+
+
+def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
+    """Serve the page until a signal; what the log says is listened on can be connected to."""
     try:
-        waitress.serve(app, host=options.host, port=options.port, threads=8, ident=None)
+        server = waitress.create_server(
+            app, host=options.host, port=options.port, threads=8, ident=None
+        )
     except OSError as error:
         raise BadOptionError(
             f"cannot listen on {options.host}:{options.port}: {error.strerror or error}"
         ) from None
+    # What waitress waits in ends by an exception, and by nothing else.
+    Signals({signal.SIGTERM: _leave}).install()
+    where = f"http://{options.host}:{options.port}{options.url_prefix}"
+    set_title(web_title(f"listening on {where}"))
+    logger.info("Listening on %s", where)
+    server.run()
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:

@@ -101,6 +101,13 @@ def test_the_extra_named_all_holds_every_extra_of_a_user():
     assert set(re.findall(r"\w+", everything)) == {"pyres", *extras} - {"all", "bench", "dev"}
 
 
+def test_the_extra_for_development_holds_every_extra_but_the_server():
+    extras = metadata()["project"]["optional-dependencies"]
+
+    (own,) = [extra for extra in extras["dev"] if extra.startswith("pyres[")]
+    assert set(re.findall(r"\w+", own)) == {"pyres", *extras} - {"all", "dev", "embedded"}
+
+
 def test_no_test_waits_for_a_fixed_time():
     files = [file for file in ROOT.glob("tests/**/*.py") if "node_modules" not in file.parts]
 
