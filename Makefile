@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 60
 
-.PHONY: help setup test lint types check demo bench chaos clean
+.PHONY: help setup test test-all lint types check demo bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -14,6 +14,8 @@ setup: .venv/.dev ## put pyres and all that its tests want into .venv
 
 test: .venv/.dev ## run the whole test suite (ARGS="-k name" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: test ## run every test, also what `make test` leaves out
 
 lint: .venv/.dev ## hold the source against the rules of style
 	@$(BIN)/ruff check .

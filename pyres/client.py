@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pyres import hooks, json_parser, loading, payload, promotion, unique
+from pyres import hooks, job_names, json_parser, loading, payload, promotion, unique
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
@@ -125,25 +125,27 @@ class ResQ:
         """Queue a job of a class, decorated function or dotted name on the queue that it names.
 
         False when a before_enqueue hook said no, and with a warning when there is a job like it and
-        one is enough (`unique_for`), or when there is no queue (as in pyres 1.5). Raises
-        UnencodableError for an argument that JSON cannot hold.
+        one is enough (`unique_for`), or when a class has no queue (as in pyres 1.5). Raises
+        UnencodableError for an argument that JSON cannot hold, NotAJobError for what no worker can
+        find or perform, NoQueueError for a function or a dotted name without a queue.
         """
-        target, name, queue = _target(klass)
+        target, name, queue = _job(klass)
         if not queue:
-            logger.warning("unable to enqueue %s: it has no attribute 'queue'", name)
-            return False
+            return _warn_without_queue(klass, name)
         return self._enqueue_target(queue, target, name, args)
 
     def enqueue_to(self, queue: str, klass: Any, *args: Any) -> bool:
         """enqueue() to another queue than the class names; a dotted name is not imported."""
-        target, name = _named(klass)
+        target, name = _enqueueable(klass)
         return self._enqueue_target(_checked(queue), target, name, args)
 
     def enqueue_from_string(
         self, klass_as_string: str, queue: str, *args: Any, **kwargs: Any
     ) -> None:
         """Queue a job of a class that need not exist here; the payload gets `first_attempt=`."""
-        self._append(_checked(queue), [self._payload(klass_as_string, args, **_attempt(kwargs))])
+        more = _attempt("enqueue_from_string", kwargs)
+        name = job_names.check_text(klass_as_string)
+        self._append(_checked(queue), [self._payload(name, args, **more)])
 
     @classmethod
     def _enqueue(cls, klass: Any, *args: Any) -> bool:
@@ -163,11 +165,7 @@ class ResQ:
         claimed: list[tuple[Any, str, str, Sequence[Any]]] = []
         sent: list[tuple[Any, Sequence[Any]]] = []
         for klass, *args in jobs:
-            target, name, queue = _target(klass)
-            if not queue:
-                raise NoQueueError(
-                    f"{name} has no attribute 'queue'; nothing of this batch was sent"
-                )
+            target, name, queue = _job_with_queue(klass, "nothing of this batch was sent")
             if not hooks.allow(target, "before_enqueue", args):
                 continue
             if getattr(target, "unique_for", None) is not None:
@@ -424,16 +422,16 @@ class ResQ:
 
         It is `pyres_scheduler` (or resque-scheduler) that moves it then, also where the time has
         passed already. False when there is a job like it and one is enough (`unique_for`), or when
-        there is no queue.
+        a class has no queue; raises as enqueue() does. The payload gets `first_attempt=`.
         """
-        target, name, queue = _target(klass)
+        more = _attempt("enqueue_at", kwargs)
+        target, name, queue = _job(klass)
         if not queue:
-            logger.warning("unable to enqueue %s: it has no attribute 'queue'", name)
-            return False
+            return _warn_without_queue(klass, name)
         if getattr(target, "unique_for", None) is not None:
-            item = payload.build(name, args, queue=queue, **_attempt(kwargs))
+            item = payload.build(name, args, queue=queue, **more)
             return self._claim_and_put_off(datetime, target, item)
-        self.enqueue_at_from_string(datetime, name, queue, *args, **kwargs)
+        self.enqueue_at_from_string(datetime, name, queue, *args, **more)
         return True
 
     def _claim_and_put_off(self, datetime: datetime, target: Any, item: dict[str, Any]) -> bool:
@@ -449,11 +447,13 @@ class ResQ:
         self, datetime: datetime, klass_as_string: str, queue: str, *args: Any, **kwargs: Any
     ) -> None:
         """enqueue_at() of a class that need not exist here; the payload gets `first_attempt=`."""
-        item = payload.build(klass_as_string, args, queue=_checked(queue), **_attempt(kwargs))
-        self.delayed_push(datetime, item)
+        more = _attempt("enqueue_at_from_string", kwargs)
+        name = job_names.check_text(klass_as_string)
+        self.delayed_push(datetime, payload.build(name, args, queue=_checked(queue), **more))
 
     def enqueue_in(self, delay: float | timedelta, klass: Any, *args: Any) -> bool:
-        """enqueue_at() so many seconds from now."""
+        """enqueue_at() so many seconds from now. NoQueueError for a class without a queue, too."""
+        _job_with_queue(klass, "nothing was enqueued")
         return self.enqueue_at(self._in(delay), klass, *args)
 
     def _in(self, delay: float | timedelta) -> datetime:
@@ -519,6 +519,7 @@ class ResQ:
 
         As resque-scheduler has it: each call moves the job further away, and there is one job.
         """
+        _job_with_queue(klass, "nothing was enqueued")
         due, count = self._in(delay), max(1, self.remove_delayed(klass, *args))
         return sum(self.enqueue_at(due, klass, *args) for _ in range(count))
 
@@ -675,6 +676,49 @@ def _target(klass: Any) -> tuple[Any, str, str | None]:
     return target, name, getattr(target, "queue", None)
 
 
+def _enqueueable(klass: Any) -> tuple[Any, str]:
+    """_named() of what a worker can find and perform, as far as that is certain; NotAJobError."""
+    if isinstance(klass, str):
+        return loading.registered(klass), job_names.check_text(klass)
+    job_names.check(klass)
+    return klass, loading.name_of(klass)
+
+
+def _job(klass: Any) -> tuple[Any, str, str | None]:
+    """_target() of what a worker can find and perform; one without a queue may lack perform()."""
+    if isinstance(klass, str):
+        target, name, queue = _target(job_names.check_text(klass))
+        if queue:
+            job_names.check_perform(target)
+        return target, name, queue
+    queue = getattr(klass, "queue", None)
+    if queue:
+        job_names.check(klass)
+    return klass, loading.name_of(klass), queue
+
+
+def _job_with_queue(klass: Any, more: str) -> tuple[Any, str, str]:
+    """_job(), or NoQueueError with what that means."""
+    target, name, queue = _job(klass)
+    if not queue:
+        raise _no_queue(klass, name, more)
+    return target, name, queue
+
+
+def _warn_without_queue(klass: Any, name: str) -> bool:
+    """False and a warning for a class, as in pyres 1.5; NoQueueError for anything else."""
+    if isinstance(klass, type):
+        logger.warning("unable to enqueue %s: it has no attribute 'queue'", name)
+        return False
+    raise _no_queue(klass, name, "@job(queue=...) gives it one")
+
+
+def _no_queue(klass: Any, name: str, more: str) -> NoQueueError:
+    if not isinstance(klass, str):
+        job_names.check_place(klass)  # of what is no job at all, that is said instead
+    return NoQueueError(f"{name} has no attribute 'queue'; {more}")
+
+
 def _whose(klass: Any) -> tuple[str, str | None]:
     """The name on the wire, and the queue of the class where it can be had."""
     target, name = _named(klass)
@@ -687,8 +731,15 @@ def _checked(queue: Any) -> str:
     raise NoQueueError(f"{queue!r} is no queue; its name is a str that is not empty")
 
 
-def _attempt(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {"first_attempt": kwargs["first_attempt"]} if "first_attempt" in kwargs else {}
+def _attempt(call: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The `first_attempt` of a call. TypeError for any other keyword: it would be lost."""
+    for name in kwargs:
+        if name != "first_attempt":
+            raise TypeError(
+                f"{call}() got an unexpected keyword argument {name!r}: expected a job's "
+                "arguments by position, or first_attempt"
+            )
+    return kwargs
 
 
 def _is_job(item: dict[str, Any], name: str, args: list[Any] | None) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pyres import schedule
+from pyres import hooks, job_names, job_settings, schedule
+from pyres.exceptions import BadOptionError, NotAJobError
 from pyres.loading import name_of, register
+
+#: What @job itself takes.
+PARAMETERS = ("queue", "name", "cron", "timezone", "every")
 
 
 def job(
@@ -24,12 +29,20 @@ def job(
     a Python function can stand for each other. `cron` (in `timezone`, else local time) or `every`
     ("30s", "1h30m", seconds) enqueue it again and again, without arguments, wherever a
     `pyres_scheduler --require` has imported its module. `options` become attributes, as a job class
-    has them: timeout, retry_every, retry_timeout and the like.
+    has them: timeout, retry_every, retry_timeout and the like. Raises BadOptionError for an option
+    that does not exist or has a value that cannot be used.
     """
+    if callable(queue):
+        raise TypeError('@job needs parentheses: @job(queue="...")')
+    _check_text("queue", queue)
+    _check_text("name", name)
+    _check_options(options)
     timing = {"cron": cron, "timezone": timezone, "every": every}
     timing = {field: value for field, value in timing.items() if value is not None}
 
     def decorate(target: Any) -> Any:
+        _check_target(target)
+        _check_queue(target, queue, needed=name is None or bool(timing))
         if queue is not None:
             target.queue = queue
         if not hasattr(target, "perform"):
@@ -39,10 +52,55 @@ def job(
             register(name, target)
         for option, value in options.items():
             setattr(target, option, value)
+        job_settings.check_all(target)
         if timing:
-            wire_name = name_of(target)
-            whose = {"class": wire_name, "queue": getattr(target, "queue", None)}
-            schedule.register(wire_name, {**timing, **whose})
+            _schedule(target, timing)
         return target
 
     return decorate
+
+
+def _schedule(target: Any, timing: dict[str, Any]) -> None:
+    job_names.check_place(target)
+    job_names.warn_of_main(target)
+    wire_name = name_of(target)
+    schedule.register(wire_name, {**timing, "class": wire_name, "queue": target.queue})
+
+
+def _check_text(parameter: str, value: Any) -> None:
+    if value is None or (isinstance(value, str) and value):
+        return
+    raise BadOptionError(f"invalid {parameter} {value!r}: expected a name that is not empty")
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    for option, value in options.items():
+        if hooks.is_hook_name(option):
+            if not callable(value):
+                raise BadOptionError(f"invalid {option} {value!r}: expected a function")
+            continue
+        job_settings.check_known(option, [*PARAMETERS, *hooks.EVERY_PREFIX])
+        job_settings.check(option, value)
+
+
+def _check_target(target: Any) -> None:
+    """Raises NotAJobError for what cannot be made a job."""
+    if inspect.isclass(target):
+        job_names.check_perform(target)
+    elif not _is_function(target):
+        raise NotAJobError(f"invalid job {target!r}: expected a function or a class below @job")
+
+
+def _is_function(target: Any) -> bool:
+    """Whether it is a function that can have attributes, written in Python or not."""
+    if inspect.ismethod(target) or isinstance(target, staticmethod | classmethod):
+        return False
+    return callable(target) and hasattr(target, "__qualname__") and hasattr(target, "__dict__")
+
+
+def _check_queue(target: Any, queue: str | None, needed: bool) -> None:
+    """A job under a name of its own may be one that only others enqueue."""
+    if needed and not (queue or getattr(target, "queue", None)):
+        raise BadOptionError(
+            f"invalid queue None of {name_of(target)}: expected a name, as in @job(queue='mail')"
+        )

@@ -48,6 +48,10 @@ class ClassNotFoundError(PyresError, ImportError):
     """The name in a payload leads to no class that can be imported here."""
 
 
+class NotAJobError(ClassNotFoundError, TypeError):
+    """A job is a class with perform(), a function with @job, or the dotted name of one."""
+
+
 class NotAllowedError(PyresError, PermissionError):
     """The name in a payload is not among those this worker may run (--allow)."""
 

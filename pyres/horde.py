@@ -11,8 +11,11 @@ import logging
 import os
 import platform
 import signal
+import sys
+import threading
 import time
-from collections import OrderedDict
+import traceback
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
@@ -59,8 +62,11 @@ class Khan:
     _command_map = {
         "ADD": "add_minion",
         "REMOVE": "_remove_minion",
-        "SHUTDOWN": "_shut_down_by_command",
+        "SHUTDOWN": "_schedule_shutdown",
     }
+
+    #: 1.5's, for subclasses that log.
+    logger = logging.getLogger(__name__)
 
     def __init__(
         self,
@@ -85,16 +91,16 @@ class Khan:
         self.scale = _scale(pool_size, scale_wait, scale_calm)
         self.pool_size = self.scale.least
         self.queues = [queues] if isinstance(queues, str) else list(queues)
-        self._queue_list = QueueList(",".join(self.queues))
-        self._server = server
+        self.validate_queues()
+        self.server = server
         self.password = password
         self.logging_level = logging_level
         self.log_file = log_file
         self.minions_interval = 5 if minions_interval is None else minions_interval
         self.concat_minions_logs = concat_minions_logs
+        self.max_jobs = max_jobs
         self.grace = self.SHUTDOWN_MINION_DELAY if grace is None else grace
         self._minion_options: dict[str, Any] = {
-            "max_jobs": max_jobs,
             "blocking_pop": blocking_pop,
             "reinit_gevent": reinit_gevent,
             **minion_options,
@@ -105,7 +111,12 @@ class Khan:
         self.pid = os.getpid()
         self.hostname = platform.node()
         self._workers: OrderedDict[int, Minion] = OrderedDict()
+        self._retiring: dict[int, Minion] = {}
         self._begin()
+
+    def validate_queues(self) -> None:
+        """Raises NoQueueError when there is no queue to look at."""
+        self._queue_list = QueueList(",".join(self.queues))
 
     def _begin(self) -> None:
         """What a khan knows before it works."""
@@ -117,7 +128,7 @@ class Khan:
         self._lookout: Lookout | None = None
         self._shutdown = False
         self._stop_at: float | None = None
-        self._wanted = 0
+        self._changes: deque[Callable[[], Any]] = deque()
         self._roll = False
         self._rolling: list[int] = []
         self._former_ids: list[str] = []
@@ -130,20 +141,38 @@ class Khan:
         self._next_beat = 0.0
         self._next_commands = 0.0
         self._redis_lost = False
+        self._stacks: dict[str, traceback.StackSummary] = {}
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}:{self.pool_size}"
 
     def setup_resq(self) -> None:
         """Make `resq`; until then a Khan has none."""
-        self.resq: ResQ = as_resq(self._server, self.password)
+        self.resq: ResQ = as_resq(self.server, self.password)
+
+    def _ensure_resq(self) -> None:
+        if not hasattr(self, "resq"):
+            self.setup_resq()
+
+    @property
+    def _connection(self) -> ResQ:
+        """`resq`, set up now if it was not."""
+        self._ensure_resq()
+        return self.resq
 
     # Signals: each handler notes, and the loop acts
 
+    def startup(self) -> None:
+        """Install the handlers; called at the beginning of work()."""
+        self.register_signal_handlers()
+
     def register_signal_handlers(self) -> None:
         """Install the handlers."""
+        # macOS and the BSDs have it, on Ctrl-T; Linux has not.
+        info = getattr(signal, "SIGINFO", None)
         self.signals = self.signals.give_way(
             {
+                **({} if info is None else {info: self.current_state}),
                 signal.SIGTERM: self.schedule_shutdown,
                 signal.SIGINT: self.schedule_shutdown,
                 signal.SIGQUIT: self.schedule_shutdown,
@@ -166,17 +195,39 @@ class Khan:
             self._stop_at = now if self._stop_at is not None else now + self.grace
         self._shutdown = True
 
-    def kill_child(self, signum: int, frame: FrameType | None) -> None:
+    def kill_child(self, signum: int | None, frame: FrameType | None) -> None:
         """USR1, TTOU: one minion less, after its job."""
-        self._wanted -= 1
+        self._changes.append(self._remove_minion)
+        self._act_without_loop(self._change_pool)
 
-    def add_child(self, signum: int, frame: FrameType | None) -> None:
+    def add_child(self, signum: int | None, frame: FrameType | None) -> None:
         """USR2, TTIN: one minion more."""
-        self._wanted += 1
+        self._changes.append(self.add_minion)
+        self._act_without_loop(self._change_pool)
 
     def roll(self, signum: int, frame: FrameType | None) -> None:
         """HUP: replace every minion, one after the other, each after its job."""
         self._roll = True
+
+    def current_state(self, signum: int | None = None, frame: FrameType | None = None) -> None:
+        """SIGINFO: log the pool, and where each thread of the manager is."""
+        self._stacks = _stacks(frame or sys._getframe())
+        self._act_without_loop(self._log_state)
+
+    def _act_without_loop(self, act: Callable[[], None]) -> None:
+        """Act at once where no handlers are installed: then this was called by name, as in pyres
+        1.5, and there is no loop that would act.
+        """
+        if not self.signals.installed:
+            act()
+
+    def _log_state(self) -> None:
+        if self._stacks:
+            shown = "\n".join(f"{n}\n{''.join(s.format())}" for n, s in self._stacks.items())
+            self._stacks = {}
+            logger.info(
+                "%s runs the minions %s; its threads:\n%s", self, list(self._workers), shown
+            )
 
     # Life
 
@@ -208,15 +259,16 @@ class Khan:
             max_jobs=max_jobs,
             **more,
         )
-        khan.work(2 if interval is None else interval)
+        khan.work(interval)
 
-    def work(self, interval: float = 2) -> None:
-        """Keep the pool alive, looking for commands every `interval` seconds, until told
+    def work(self, interval: float | None = 2) -> None:
+        """Keep the pool alive, looking for commands every `interval` seconds (None: 2), until told
         to stop.
         """
-        self.register_signal_handlers()
+        interval = 2 if interval is None else interval
+        self.startup()
         self._title("starting")
-        self.setup_resq()
+        self._ensure_resq()
         try:
             while not self._reach(self._announce, firmly=True) and not self._shutdown:
                 self.signals.sleep(1)
@@ -242,7 +294,7 @@ class Khan:
 
     def _look_out(self) -> None:
         """Begin to watch the queues for all minions, if the server can tell of pushes."""
-        lookout = Lookout(self.resq.store, self._queue_list)
+        lookout = Lookout(self._connection.store, self._queue_list)
         try:
             lookout.check()
         except TooOldError as error:
@@ -254,16 +306,21 @@ class Khan:
             self._minion_options.update(watch_pop=False, blocking_pop=False)
             return
         self._lookout = lookout
-        self._waker = Waker(lookout, lambda hand: self._workers[hand.pid].ring(hand.number))
+        self._waker = Waker(lookout, self._ring)
+
+    def _ring(self, hand: Hand) -> None:
+        if minion := self._minion(hand.pid):
+            minion.ring(hand.number)
 
     def _turn(self, interval: float) -> None:
         """Look at everything once, then wait for a signal, a report or the next command."""
         self._reap()
         self._settle_dead()
         self._change_pool()
+        self._log_state()
         if time.monotonic() >= self._next_commands:
             self._next_commands = time.monotonic() + interval
-            self._take_commands()
+            self._check_commands()
             self._fit_pool()
         self._spawn_missing()
         self._roll_on()
@@ -335,44 +392,67 @@ class Khan:
     def register_khan(self) -> None:
         """Announce this khan under its present name, and under no former one."""
         former = self._former_ids[-1] if self._former_ids else ""
-        self.resq.store.workers.register_khan(str(self), former)
+        self._connection.store.workers.register_khan(str(self), former)
 
     def unregister_khan(self) -> None:
         """Forget this khan and what it was told under any of its names."""
-        self.resq.store.workers.unregister_khan(str(self), *self._former_ids)
+        self._connection.store.workers.unregister_khan(str(self), *self._former_ids)
 
     def setup_minions(self) -> None:
         """Start the whole pool."""
         while len(self._workers) < self.pool_size and not self._shutdown:
-            self._add_minion()
+            self._start_minion()
 
     def add_minion(self) -> None:
         """Make the pool larger by one."""
         self._resize(self.pool_size + 1)
-        self._add_minion()
+        self._start_minion()
+
+    def _start_minion(self) -> None:
+        """Start one minion by _add_minion(), which a subclass may override."""
+        Minion.before_start = self._adopt
+        try:
+            self._add_minion()
+        finally:
+            Minion.before_start = None
 
     def _add_minion(self) -> Minion:
-        """Start one minion."""
+        """Start one minion, and note it in `_workers`."""
         minion = Minion(
             self.queues,
-            self.resq,
+            self._connection,
             self.password,
             log_level=self.logging_level,
             log_path=self._minions_log_path(),
             interval=self.minions_interval,
             concat_logs=self.concat_minions_logs,
+            max_jobs=self.max_jobs,
             **self._minion_options,
         )
-        minion.children = self.children
-        minion.reports = self.reports
-        if self._waker:
-            minion.bell = Bell()
-            bells = [other.bell for other in self._workers.values()]
-            minion.inherited = [p for p in (self._lookout, *bells) if p]
+        self._adopt(minion)
         minion.start()
         self._workers[int(minion.pid)] = minion
         logger.info("Started minion %s", minion.pid)
         return minion
+
+    def _adopt(self, minion: Minion) -> None:
+        """Make a minion that starts a child of this manager's."""
+        if minion.children is self.children:
+            return
+        minion.children = self.children
+        minion.reports = self.reports
+        if self._waker:
+            minion.bell = Bell()
+            bells = [other.bell for other in self._minions.values()]
+            minion.inherited = [p for p in (self._lookout, *bells) if p]
+
+    @property
+    def _minions(self) -> dict[int, Minion]:
+        """All that run, by pid: the pool's, and those that end after their job."""
+        return {**self._retiring, **self._workers}
+
+    def _minion(self, pid: int) -> Minion | None:
+        return self._workers.get(pid) or self._retiring.get(pid)
 
     def _minions_log_path(self) -> str | None:
         """The folder of Khan's own log file; None where that is no file."""
@@ -380,17 +460,21 @@ class Khan:
             return None
         return os.path.dirname(os.path.abspath(self.log_file))
 
-    def _remove_minion(self, pid: int | None = None) -> None:
-        """Make the pool smaller by one, which ends after its job: this one, or the youngest."""
-        active = self._active()
-        if not active or (pid is not None and pid not in active):
-            return
+    def _remove_minion(self, pid: int | None = None) -> Minion | None:
+        """Make the pool smaller by one, which ends after its job: this one, or the oldest. The
+        minion, or None when there is none to remove.
+        """
+        if pid is None:
+            pid = next(iter(self._workers), None)
+        if pid is None or pid not in self._workers:
+            return None
         self._resize(self.pool_size - 1)
-        self._retire(active[-1] if pid is None else pid)
+        return self._retire(pid)
 
-    def _retire(self, pid: int) -> None:
-        self._workers[pid].retiring = True
-        self.children.kill(signal.SIGTERM, pid)
+    def _retire(self, pid: int) -> Minion:
+        minion = self._retiring[pid] = self._workers.pop(pid)
+        minion.terminate()
+        return minion
 
     def _resize(self, size: int) -> None:
         former = str(self)
@@ -406,12 +490,9 @@ class Khan:
 
     def _change_pool(self) -> None:
         """Do what USR1, USR2, TTIN and TTOU have asked for."""
-        while self._wanted > 0:
-            self._wanted -= 1
-            self.add_minion()
-        while self._wanted < 0:
-            self._wanted += 1
-            self._remove_minion()
+        # One after the other: one less than none is none, whatever is asked for after it.
+        while self._changes:
+            self._changes.popleft()()
 
     def _fit_pool(self) -> None:
         """Autoscaling: as large as the jobs that wait make it."""
@@ -419,10 +500,10 @@ class Khan:
             self._reach(self._fit_pool_now)
 
     def _fit_pool_now(self) -> None:
-        store, active = self.resq.store, self._active()
+        store, active = self._connection.store, list(self._workers)
         ids = [worker_id for pid in active for worker_id in self._workers[pid].ids]
         hands = store.workers.hands(ids)
-        known = self.resq.queues() if self._queue_list.dynamic else ()
+        known = self._connection.queues() if self._queue_list.dynamic else ()
         waiting = sum(store.queues.sizes(self._queue_list.among(known)).values())
         greenlets = self._minion_options.get("greenlets", 1)
         # A minion is idle when all of its hands are.
@@ -451,19 +532,18 @@ class Khan:
         """How many jobs this pool has ever finished: a minion that ends takes its counter along,
         and tells it before.
         """
-        ids = [worker_id for minion in self._workers.values() for worker_id in minion.ids]
-        counts = self.resq.store.stats.get_many([f"processed:{worker_id}" for worker_id in ids])
+        ids = [worker_id for minion in self._minions.values() for worker_id in minion.ids]
+        counts = self._connection.store.stats.get_many(
+            [f"processed:{worker_id}" for worker_id in ids]
+        )
         return self._finished_before + sum(counts)
-
-    def _active(self) -> list[int]:
-        return [pid for pid, minion in self._workers.items() if not minion.retiring]
 
     def _spawn_missing(self) -> None:
         """Start a minion for each that is missing, more and more slowly when they die at once."""
-        missing = self.pool_size - len(self._active())
+        missing = self.pool_size - len(self._workers)
         if missing > 0 and time.monotonic() >= self._spawn_after:
             for _ in range(missing if not self._quick_deaths else 1):
-                self._add_minion()
+                self._start_minion()
 
     def _roll_on(self) -> None:
         """HUP: one old minion after the other ends after its job, when the pool is whole again."""
@@ -472,7 +552,7 @@ class Khan:
             self._rolling = list(self._workers)
             logger.info("Replacing %d minions, one after the other", len(self._rolling))
         self._rolling = [pid for pid in self._rolling if pid in self._workers]
-        if self._rolling and len(self._workers) == len(self._active()) == self.pool_size:
+        if self._rolling and not self._retiring and len(self._workers) == self.pool_size:
             self._retire(self._rolling[0])
 
     def are_minions_alive(self) -> bool:
@@ -485,12 +565,16 @@ class Khan:
 
     def _reap(self) -> None:
         """Note every minion that has ended, and what its job's failure is to say."""
-        for exit in self.children.reap():
+        for exit in [*self.children.reap(), *self._joined()]:
             if exit.pid in self._undertakers:
                 worker_id, error, _ = self._undertakers.pop(exit.pid)
                 self._dead.append((worker_id, error))
-            elif exit.pid in self._workers:
-                self._note_end(self._workers.pop(exit.pid), exit)
+            elif minion := self._workers.pop(exit.pid, None) or self._retiring.pop(exit.pid, None):
+                self._note_end(minion, exit)
+
+    def _joined(self) -> list[Exit]:
+        """The ends that somebody else waited for, by Minion.join()."""
+        return [minion.exit for minion in self._minions.values() if minion.exit is not None]
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
         minion.exit = exit
@@ -530,7 +614,7 @@ class Khan:
     def _send_undertaker(self, worker_id: str, error: BaseException) -> bool:
         """Have a child settle a dead minion's job: its class may have hooks, or want a retry."""
         try:
-            hand = self.resq.store.workers.hand(worker_id)
+            hand = self._connection.store.workers.hand(worker_id)
         except ConnectionLost:
             return False
         if hand is None:
@@ -542,7 +626,7 @@ class Khan:
     def _undertake(self, worker_id: str, hand: bytes, error: BaseException) -> int:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
         allow = self._minion_options.get("allow", ())
-        undertaker = _Undertaker(self.queues, self.resq, worker_id, allow)
+        undertaker = _Undertaker(self.queues, self._connection, worker_id, allow)
         undertaker._renew_gevent()
         undertaker.settle_crash(undertaker.job_in(hand), error)
         return 0
@@ -556,12 +640,12 @@ class Khan:
             del self._dead[0]
 
     def _bury(self, worker_id: str, error: BaseException) -> None:
-        workers = self.resq.store.workers
+        workers = self._connection.store.workers
         if not workers.exists(worker_id) and workers.hand(worker_id) is None:
             # It has taken its leave; but a sign of life that Khan gave for it may have come later.
             workers.unregister(worker_id)
             return
-        registry = Registry(self.resq, worker_id)
+        registry = Registry(self._connection, worker_id)
         if not registry.bury(worker_id, error):
             registry.bury(worker_id, error)
 
@@ -575,11 +659,11 @@ class Khan:
                 self._deadlines.pop(hand, None)
             elif told in (IDLE, BUSY):
                 self._note_wait(hand, told == IDLE)
-            elif pid in self._workers:
+            elif self._minion(pid):
                 self._deadlines[hand] = time.monotonic() + told + ALARM_MARGIN
 
     def _note_wait(self, hand: Hand, idle: bool) -> None:
-        if self._waker and hand.pid in self._workers:
+        if self._waker and self._minion(hand.pid):
             note = self._waker.idle if idle else self._waker.busy
             note(hand)
 
@@ -596,32 +680,34 @@ class Khan:
 
     def _beat(self) -> None:
         """One sign of life for all minions, also in the middle of a job of an hour."""
-        ids = [worker_id for minion in self._workers.values() for worker_id in minion.ids]
+        ids = [worker_id for minion in self._minions.values() for worker_id in minion.ids]
         if not ids:
             return
         # One that has not registered yet does so by itself.
-        self.resq.store.workers.beat(ids)
-        Registry(self.resq, ids[0], minion=True).prune()
+        self._connection.store.workers.beat(ids)
+        Registry(self._connection, ids[0], minion=True).prune()
 
     # Commands
 
-    def _take_commands(self) -> None:
+    def _check_commands(self) -> None:
         self._reach(self._process_commands)
 
     def _process_commands(self) -> None:
-        while word := self.resq.store.workers.take_command(str(self), *self._former_ids):
+        while word := self._connection.store.workers.take_command(str(self), *self._former_ids):
             self.process_command(word)
 
-    def process_command(self, command: str) -> None:
+    def process_command(self, command: str | bytes) -> None:
         """ADD, REMOVE or SHUTDOWN; another word is logged and dropped."""
-        name = self._command_map.get(command)
+        word = command.decode("utf-8", "replace") if isinstance(command, bytes) else command
+        name = self._command_map.get(word)
         if name is None:
-            logger.warning("%r is no command; they are %s", command, ", ".join(self._command_map))
+            expected = ", ".join(self._command_map)
+            logger.warning("invalid command %r: expected one of %s", word, expected)
             return
-        logger.info("Told to %s", command)
+        logger.info("Received the command %s", word)
         getattr(self, name)()
 
-    def _shut_down_by_command(self) -> None:
+    def _schedule_shutdown(self) -> None:
         self.schedule_shutdown(None, None)
 
     # The end
@@ -629,6 +715,9 @@ class Khan:
     def _shutdown_minions(self) -> None:
         """TERM to all at once, one grace for all, then KILL; what was cut becomes a failure."""
         self._title("stopping")
+        if not self._shutdown:
+            # Called by name, or after an error: no signal has said how long the jobs may take.
+            self._stop_at = time.monotonic() + self.grace
         self._reap()
         self.children.kill(signal.SIGTERM)
         while self.children.pids:
@@ -676,6 +765,20 @@ def _scale(pool_size: int | str, wait: float, calm: float) -> Scale:
     return scale
 
 
+def _stacks(frame: FrameType) -> dict[str, traceback.StackSummary]:
+    """Where each thread is, by its name; this one at `frame`. Reads no source files, which may wait
+    until they are shown.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = {**sys._current_frames(), threading.get_ident(): frame}
+    return {
+        names.get(ident, str(ident)): traceback.StackSummary.extract(
+            reversed(list(traceback.walk_stack(each))), lookup_lines=False
+        )
+        for ident, each in frames.items()
+    }
+
+
 __getattr__ = former_names(
     __name__,
     {
@@ -692,8 +795,6 @@ __getattr__ = former_names(
 
 
 if __name__ == "__main__":
-    import sys
-
     from pyres.scripts import pyres_manager
 
     # As pyres 1.5 did here, if --pool does not come after it.

@@ -17,8 +17,12 @@ from pyres.client import ResQ
 from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError, UnencodableError
 from pyres.former_names import former_names
 from pyres.hooks import hookless, hooks
+from pyres.overrides import overridden, own_methods
 
 logger = logging.getLogger(__name__)
+
+#: ResQ.pop, to see whether a subclass has another.
+_OWN_POP = own_methods(ResQ, ["pop"])
 
 #: What an argument may be that the job's code could change in place.
 _CHANGEABLE = (list, dict)
@@ -62,14 +66,23 @@ class Job:
         """The job in these bytes; what cannot be read becomes a job that fails when it is
         performed.
         """
-        return cls(queue, payload.show(raw), resq, worker, raw=raw, hand=hand)
+        # Set, not passed: a subclass may have 1.5's __init__, which knows neither.
+        job = cls(queue, payload.show(raw), resq, worker)
+        job.raw, job.hand = raw, hand
+        return job
 
     @classmethod
     def reserve(
         cls, queues: str | Sequence[str], res: ResQ, worker: Any = None, timeout: float = 10
     ) -> Job | None:
-        """Take the next job, waiting up to `timeout` seconds, or None."""
+        """Pop the next job, waiting up to `timeout` seconds; None when there is none.
+
+        A plain pop, as in pyres 1.5: no in-flight record says who has the job.
+        """
         names = [queues] if isinstance(queues, str) else list(queues)
+        if overridden(res, _OWN_POP):
+            queue, item = res.pop(names, timeout=timeout)
+            return cls(queue, item, res, worker) if queue is not None and item else None
         found = res._pop(names, timeout if res.blocking_pop else 0)
         return cls.read(found[0], found[1], res, worker) if found else None
 
@@ -86,6 +99,11 @@ class Job:
     @property
     def args(self) -> list[Any]:
         return self._payload.get("args", []) if isinstance(self._payload, dict) else []
+
+    @property
+    def loaded(self) -> bool:
+        """Whether load() has found what the payload names."""
+        return self._target is not None
 
     def _own_args(self) -> list[Any]:
         """The arguments for the job's code, which may change them: those that are recorded, tried

@@ -27,7 +27,13 @@ _DATE = re.compile(
 _ESCAPED = DATE_PREFIX + DATE_PREFIX
 
 #: Where Ruby's digits may differ from Python's: an exponent, or sixteen digits before the point.
-_RUBY_DIFFERS = re.compile(r"\de[-+]\d|\d{16}\.")
+#: Each pattern begins with a rare character and looks back from there: one that begins with a digit
+#: is tried at each character, which took longer than the encoding.
+_EXPONENT = re.compile(r"e[-+](?<=\d..)\d")
+_LONG_WHOLE = re.compile(r"\.(?<=\d{16}.)")
+
+#: The white space of JSON; its scanner skips it inside a value, but not before it.
+_BLANKS = " \t\n\r"
 
 #: Nesting to which the place at fault is looked for; what is deeper is itself the fault.
 DEEPEST = 200
@@ -80,7 +86,7 @@ def dumps(values: Any) -> str:
         text: str = _encode(values)
         # Almost no payload holds a date or a float that Ruby writes otherwise, and a look at the
         # text is cheaper than a walk over the values.
-        if '"@D:' in text or _RUBY_DIFFERS.search(text):
+        if '"@D:' in text or _ruby_may_differ(text):
             text = _encode(_wire(values))
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise _complaint(values, error) from None
@@ -110,11 +116,18 @@ def loads(string: str | bytes) -> Any:
 
 def _decoded(text: str) -> Any:
     """What simplejson's decode() gives; nearly always by one call of its scanner in C."""
+    start = len(text) - len(text.lstrip(_BLANKS)) if text[:1] in _BLANKS else 0
     try:
-        value, end = _decoder.scan_once(text, 0)
+        value, end = _decoder.scan_once(text, start)
     except StopIteration:
         return _decoder.decode(text)
     return value if end == len(text) else _decoder.decode(text)
+
+
+def _ruby_may_differ(text: str) -> bool:
+    if ("e-" in text or "e+" in text) and _EXPONENT.search(text):
+        return True
+    return bool(_LONG_WHOLE.search(text))
 
 
 def ruby_float(value: float) -> str:

@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from pyres.exceptions import ClassNotFoundError, NotAllowedError
+from pyres import main_module, not_found
+from pyres.exceptions import ClassNotFoundError, NotAJobError, NotAllowedError
+
+#: Characters of an object that an error shows.
+MAX_SHOWN_CHARS = 200
 
 #: What @job(name=...) gave a name of its own on the wire.
 _registered: dict[str, Any] = {}
@@ -24,14 +28,32 @@ def registered(name: str) -> Any:
     return _registered.get(name)
 
 
-def name_of(target: Any) -> str:
-    """The name on the wire: what @job says, else `module.Name`."""
+def wire_name(target: Any) -> str | None:
+    """The name that @job(name=...) gave exactly this class or function, or None."""
     found = vars(target).get("wire_name") if hasattr(target, "__dict__") else None
-    if found:
-        return str(found)
-    if not hasattr(target, "__qualname__"):
-        raise ClassNotFoundError(f"{target!r} is no class, no function and no dotted name of one")
-    return f"{target.__module__}.{target.__qualname__}"
+    return str(found) if found else None
+
+
+def name_of(target: Any) -> str:
+    """The name on the wire: what @job says, else `module.Name`.
+
+    A script that runs as `__main__` goes by the name under which others import it. Raises
+    NotAJobError for what has no such name.
+    """
+    return wire_name(target) or dotted_name(target)
+
+
+def dotted_name(target: Any) -> str:
+    """`module.Name` of a class or function. Raises NotAJobError for what has no such name."""
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise NotAJobError(
+            f"invalid job {repr(target)[:MAX_SHOWN_CHARS]}: expected a class with perform(), "
+            "a function with @job, or the dotted name of one"
+        )
+    if module in main_module.NAMES:
+        module = main_module.importable_name() or "__main__"
+    return f"{module}.{name}"
 
 
 def my_import(name: str) -> ModuleType:
@@ -75,7 +97,7 @@ def safe_str_to_class(s: str) -> Any:
             if length == len(parts) - 1 and len(_places) < MOST_PLACES:
                 _places[s] = module.__name__, parts[-1]
             return _registered.get(s) or _attribute(module, parts[length:], s)
-    raise ClassNotFoundError(f"{s!r} leads to no class: there is no module {parts[0]!r}")
+    raise ClassNotFoundError(not_found.no_module(s, parts[0]))
 
 
 def _known(name: str) -> Any:
@@ -90,13 +112,14 @@ def loaded(name: str) -> Any:
     """What a name leads to if no import is needed for that, else None."""
     if name in _registered:
         return _registered[name]
-    module = sys.modules.get(name.replace("::", ".").rpartition(".")[0])
+    module = main_module.module_named(name.replace("::", ".").rpartition(".")[0])
     return None if module is None else getattr(module, name.rpartition(".")[2], None)
 
 
 def _module(name: str) -> ModuleType | None:
-    if name in sys.modules:
-        return sys.modules[name]
+    known = main_module.module_named(name)
+    if known is not None:
+        return known
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -111,9 +134,7 @@ def _attribute(module: ModuleType, names: list[str], whole: str) -> Any:
     found: Any = module
     for name in names:
         if not hasattr(found, name):
-            raise ClassNotFoundError(
-                f"{whole!r} leads to no class: {found.__name__} has no {name!r}"
-            )
+            raise ClassNotFoundError(not_found.no_attribute(whole, module, found, name))
         found = getattr(found, name)
     return found
 
@@ -136,8 +157,21 @@ class Allowed:
         return target
 
     def _check(self, name: Any, shown: Any) -> None:
-        dotted = str(name).replace("::", ".")
-        if not any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in self.prefixes):
+        if not any(map(self._covers, _spellings(str(name).replace("::", ".")))):
             raise NotAllowedError(
                 f"{shown!r} is not under any of the allowed {', '.join(self.prefixes)}"
             )
+
+    def _covers(self, dotted: str) -> bool:
+        return any(dotted == prefix or dotted.startswith(f"{prefix}.") for prefix in self.prefixes)
+
+
+def _spellings(dotted: str) -> list[str]:
+    """A dotted name, and the other one that leads to the same where it is about `__main__`."""
+    script = main_module.importable_name()
+    module, _, rest = dotted.partition(".")
+    if script and module in main_module.NAMES:
+        return [dotted, f"{script}.{rest}"]
+    if script and dotted.startswith(f"{script}."):
+        return [dotted, f"__main__.{dotted.removeprefix(f'{script}.')}"]
+    return [dotted]

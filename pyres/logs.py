@@ -173,8 +173,7 @@ def setup_logging(
     root_level = getattr(on_root[0], _MARK) if on_root else root.level
     for ours in (handler, onward := _Onward(handler)):
         setattr(ours, _MARK, root_level)
-    for logger in (root, PACKAGE_LOGGER):
-        _remove_ours(logger)
+    clear_logging()
     _protect_own_loggers()
     PACKAGE_LOGGER.setLevel(level)
     PACKAGE_LOGGER.addHandler(handler)
@@ -183,6 +182,12 @@ def setup_logging(
         root.addHandler(handler)
         root.setLevel(level)
     _let_basic_config_through()
+
+
+def clear_logging() -> None:
+    """Remove the handlers that setup_logging() has added, and no other."""
+    for logger in (logging.getLogger(), PACKAGE_LOGGER):
+        _remove_ours(logger)
 
 
 def _remove_ours(logger: logging.Logger) -> None:

@@ -13,9 +13,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from pyres import logs
 from pyres.client import LONGEST_POP
@@ -28,7 +28,6 @@ from pyres.process.children import (
     alive,
     die_with_parent,
     resident_megabytes,
-    send,
 )
 from pyres.process.green import GreenSignals, green_alarm, run_together
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
@@ -49,6 +48,9 @@ LAST_TRIES = 3
 class Minion(Performer):
     """One process that takes and performs jobs, one after the other. From pyres 1.5.
 
+    It has what users of 1.5's multiprocessing.Process call: start(), run(), join(), is_alive(),
+    terminate(), kill(), close(), pid, ident, name, exitcode and daemon.
+
     `interval` seconds is one wait for a job; `max_jobs` (0: no limit) and `max_memory` megabytes
     (0: no limit) end it between two jobs, and Khan starts a fresh one. With `greenlets` above 1 it
     performs so many jobs at once on gevent, each in a hand of its own.
@@ -59,8 +61,19 @@ class Minion(Performer):
     #: Which of the process's hands this is.
     number = 0
 
-    #: Set by Khan on one that it has told to end.
-    retiring = False
+    #: Called by start() before the fork; a Khan sets it while it has a minion started, so that one
+    #: from a subclass's own _add_minion() is its child too.
+    before_start: ClassVar[Callable[[Minion], None] | None] = None
+
+    #: multiprocessing's; a minion ends with its parent whatever this is.
+    daemon = False
+    name = "Minion"
+
+    #: Set by run() when its process logs to a file of its own.
+    log_file: str | None = None
+
+    #: 1.5's, for subclasses that log.
+    logger = logging.getLogger(__name__)
 
     def __init__(
         self,
@@ -93,6 +106,7 @@ class Minion(Performer):
             reinit_gevent=reinit_gevent,
             allow=allow,
         )
+        self.server = server
         self.log_level = log_level
         self.log_path = log_path
         self.interval = interval
@@ -131,13 +145,24 @@ class Minion(Performer):
 
     def start(self) -> None:
         """Fork the process that works."""
+        if Minion.before_start is not None:
+            Minion.before_start(self)
         self._parent = os.getpid()
         self.born = time.monotonic()
         self.pid = self.children.fork(self._live)
 
     def terminate(self) -> None:
-        """Ask it to end after the job in hand."""
-        send(int(self.pid), signal.SIGTERM)
+        """Ask its process to end after the job that it performs."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End its process now."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, signum: int) -> None:
+        # Only a child that has not been waited for: another pid may be anybody's by now.
+        if int(self.pid) in self.children:
+            self.children.kill(signum, int(self.pid))
 
     def ring(self, number: int = 0) -> None:
         """Wake one of its hands."""
@@ -148,15 +173,32 @@ class Minion(Performer):
         """What Khan kept open for it, when it has ended."""
         if self.bell:
             self.bell.close()
+            self.bell = None
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
         return self.exit is None and int(self.pid) in self.children and alive(int(self.pid))
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, at most `timeout` seconds."""
-        if self.exit is None and int(self.pid) in self.children:
-            self.exit = self.children.wait(int(self.pid), timeout)
+        """Wait for the end of its process, at most `timeout` seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
+        # More than once: a signal that this process handles ends one wait.
+        while self.exit is None and int(self.pid) in self.children:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            self.exit = self.children.wait(int(self.pid), left)
+            if left == 0:
+                return
+
+    @property
+    def ident(self) -> int | str:
+        """The pid, by multiprocessing's other name."""
+        return self.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        """What its process ended with, negative for a signal; None while it runs."""
+        self.join(0)
+        return None if self.exit is None else self.exit.code
 
     def _live(self) -> int:
         """The process's whole life."""
@@ -164,18 +206,32 @@ class Minion(Performer):
         self._renew_gevent()
         for parents in self.inherited:
             parents.forget()
+        self.run()
+        return 0
+
+    def run(self) -> None:
+        """Log to the minion's own file, import what `require` names, and work; start() calls it in
+        the new process.
+        """
+        self._title("starting")
         self._log_to_own_file()
         for module in self.require:
             importlib.import_module(module)
-        self.work()
-        return 0
+        self.work(self.interval)
 
     def _log_to_own_file(self) -> None:
         if self.log_path is None:
             return
-        name = "minion.log" if self.concat_logs else f"minion-{self.pid}.log"
-        where = os.path.join(self.log_path, name)
-        logs.setup_logging("pyres_minion", self.log_level, where, self.json_logs)
+        if logs.special_log_file(self.log_path):
+            self.log_file = self.log_path
+        else:
+            name = "minion.log" if self.concat_logs else f"minion-{self.pid}.log"
+            self.log_file = os.path.join(self.log_path, name)
+        logs.setup_logging("pyres_minion", self.log_level, self.log_file, self.json_logs)
+
+    def clear_logger(self) -> None:
+        """Remove the handler that pyres has set up for the log of this process."""
+        logs.clear_logging()
 
     # Signals
 
@@ -196,26 +252,48 @@ class Minion(Performer):
 
     # Work
 
+    def startup(self) -> None:
+        """Install the handlers and register; called at the beginning of work()."""
+        self._found_overrides = None
+        self.register_signal_handlers()
+        self._log_overrides()
+        self._begin()
+
     def work(self, interval: float | None = None) -> None:
         """Take and perform jobs until a signal says stop, or a limit is reached."""
         self._in_child = True
-        self.register_signal_handlers()
         if self._parent:
             self._guarded = die_with_parent(self._parent)
         self._title("starting")
+        self.startup()
         wait = (self.interval if interval is None else interval) or LONGEST_POP
         if self.greenlets > 1:
             self._work_with_many_hands(wait)
         else:
-            self._begin()
             self._work_until_told(wait)
         if self.reports:
             self.reports.tell(self._jobs_done, WHOLE)
         logger.info("Minion %s has stopped", self.pid)
+        if not self._parent:
+            self._end()
+
+    def _end(self) -> None:
+        """Leave nothing open in a process that goes on; in one of its own it all ends with that."""
+        for connected in (self._taker, self._lookout):
+            if connected is not None:
+                connected.close()
+        self.signals.restore()
 
     def _begin(self) -> None:
-        self._patiently(self.register_minion)
+        self._patiently(self._announce)
         self._next_beat = time.monotonic() + HEARTBEAT
+
+    def _announce(self) -> None:
+        self.prune_dead_workers()
+        self.register_minion()
+
+    def prune_dead_workers(self) -> None:
+        """Nothing, as in pyres 1.5: the manager prunes. For subclasses; startup() calls it."""
 
     def _work_until_told(self, interval: float) -> None:
         try:
@@ -227,7 +305,7 @@ class Minion(Performer):
     def _work_with_many_hands(self, interval: float) -> None:
         """Each hand in a greenlet of its own, until all have stopped."""
         self._hands += [self._another_hand(number) for number in range(1, self.greenlets)]
-        for hand in self._hands:
+        for hand in self._hands[1:]:
             hand._begin()
         real, self.signals = self.signals, GreenSignals()
         self._alarm = green_alarm
@@ -273,14 +351,29 @@ class Minion(Performer):
 
     def _turn(self, interval: float) -> None:
         """One job, or one wait for it."""
-        job = self._patiently(self._look)
+        reserves = "reserve" in self._overrides
+        job = self._reserve_by_subclass(interval) if reserves else self._patiently(self._look)
         if job is None:
-            if not self._shutdown:
+            if not (self._shutdown or reserves):
                 self._wait(interval)
         elif self._shutdown:
             self._patiently(lambda: self._put_back(job), always=True)
         else:
             self._do(job)
+
+    def _reserve_by_subclass(self, interval: float) -> Job | None:
+        """The job of an overridden reserve(), which in pyres 1.5 takes no argument."""
+        if self._is_orphan():
+            self._stop_all()
+            return None
+        if self._finished:
+            # Now, and not with the next fetch: an override may not come to that.
+            self._patiently(self._finish_last, always=True)
+        return self._reserved(lambda: self.reserve(), interval)
+
+    def _call_done_working(self, job: Job) -> None:
+        # In pyres 1.5 a minion's takes no argument.
+        self.done_working()
 
     def _do(self, job: Job) -> None:
         if self._is_idle:
@@ -293,7 +386,7 @@ class Minion(Performer):
             self.process(job)
         finally:
             first._working -= 1
-        self._finished = not self._unrecorded
+        self._finished = not (self._unrecorded or self._counts_itself)
         if self._told is not None:
             self._told = None
             self._tell(DONE)
@@ -325,18 +418,25 @@ class Minion(Performer):
             self._tell(seconds)
         return seconds
 
+    def _is_orphan(self) -> bool:
+        """Whether the parent has died, where no signal tells of that."""
+        return bool(self._parent) and not self._guarded and os.getppid() != self._parent
+
     def _wait(self, interval: float) -> None:
-        waits = f"waiting for job on: [{','.join(self._queue_list.names)}]"
-        self._title("paused" if self.taker.paused else waits)
+        self._show_wait(self.taker.paused)
+        if self._is_orphan():
+            self._stop_all()
+            return
         if self._parent and not self._guarded:
-            # No signal tells of a dead parent here, so it is looked for each second.
+            # So the parent is looked for each second.
             interval = min(interval, 1.0)
-            if os.getppid() != self._parent:
-                self._stop_all()
-                return
         job = self._wait_for_job(interval)
         if job is not None:
             self._do(job)
+
+    def _show_wait(self, paused: bool) -> None:
+        waits = f"waiting for job on: [{','.join(self._queue_list.names)}]"
+        self._title("paused" if paused else waits)
 
     def _wait_for_push(self, interval: float) -> None:
         """Where there is a Khan, he looks at the queues for all of us, and rings."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pyres import loading
+from pyres import job_settings, loading, payload
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
-from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
+from pyres.exceptions import CrashError, JobError, TimeoutError, TooOldError
 from pyres.job import Job
+from pyres.overrides import overridden, own_methods
 from pyres.process.alarm import alarm
 from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.signals import Signals
@@ -43,6 +45,23 @@ FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
 
 #: Seconds after which the names behind wildcards are read again.
 NAMES_EVERY = 5.0
+
+#: Seconds between two calls of an overridden reserve() that did not wait by itself.
+RESERVE_PAUSE = 0.1
+
+#: Steps of pyres 1.5 that a subclass may override, all but the last two at the cost of more calls
+#: to Redis: what they do is otherwise part of the one call that fetches the next job.
+STEPS = (
+    "reserve",
+    "working_on",
+    "processed",
+    "done_working",
+    "failed",
+    "before_process",
+)
+
+#: Those that cost more calls to Redis.
+SLOW_STEPS = frozenset(STEPS) - {"before_process"}
 
 
 class Performer:
@@ -85,6 +104,35 @@ class Performer:
         self._in_child = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
+        self._found_overrides: frozenset[str] | None = None
+
+    @property
+    def _overrides(self) -> frozenset[str]:
+        """Which of 1.5's steps a subclass overrides; looked up once."""
+        if self._found_overrides is None:
+            self._found_overrides = self._find_overrides()
+        return self._found_overrides
+
+    def _find_overrides(self) -> frozenset[str]:
+        found = overridden(self, _OWN_STEPS)
+        # 1.5's reserve() is Job.reserve(), and that is ResQ.pop().
+        if overridden(self.job_class, _OWN_RESERVE) or overridden(self.resq, _OWN_POP):
+            found |= {"reserve", "pop"}
+        return found
+
+    def _log_overrides(self, slow: Iterable[str] = SLOW_STEPS) -> None:
+        """Say once which steps of a subclass cost more calls to Redis."""
+        if slower := sorted(self._overrides.intersection(slow)):
+            logger.info(
+                "%s overrides %s: these steps work as in pyres 1.5, with more calls to Redis",
+                type(self).__name__,
+                ", ".join(slower),
+            )
+
+    @property
+    def _counts_itself(self) -> bool:
+        """Whether the process of the job counts it, as in 1.5, and no later fetch does."""
+        return not self._overrides.isdisjoint(("processed", "done_working"))
 
     def validate_queues(self) -> None:
         """Raises NoQueueError when there is no queue to look at."""
@@ -95,12 +143,6 @@ class Performer:
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}:{','.join(self._queue_list.names)}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Performer) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
 
     @property
     def registry(self) -> Registry:
@@ -154,7 +196,15 @@ class Performer:
         return self._take()
 
     def reserve(self, timeout: float = 10) -> Job | None:
-        """Take the next job into this worker's hand, waiting up to `timeout` seconds, or None."""
+        """Fetch the next job, waiting up to `timeout` seconds; None when there is none.
+
+        The job is in flight when this returns, unless `job_class.reserve` or `ResQ.pop` is
+        overridden.
+        """
+        if "pop" in self._overrides:
+            names = self._queue_list.among(self.resq.queues() if self._queue_list.dynamic else ())
+            job = self.job_class.reserve(names, self.resq, str(self), timeout=timeout)
+            return None if job is None else self._may_load(job)
         end = time.monotonic() + timeout
         while True:
             job = self._take()
@@ -164,6 +214,29 @@ class Performer:
             job = self._wait_once(left)
             if job is not None:
                 return job
+
+    def _reserved(self, reserve: Callable[[], Job | None], interval: float) -> Job | None:
+        """The job that an overridden reserve() gives, in flight before anything else happens."""
+        self._patiently(self._beat_if_due)
+        paused = bool(self._patiently(self.resq.store.workers.paused))
+        self._show_wait(paused)
+        if paused:
+            self.signals.sleep(min(interval, PAUSED_PAUSE))
+            return None
+        began = time.monotonic()
+        job = self._patiently(reserve)
+        if job is None:
+            if interval and time.monotonic() - began < RESERVE_PAUSE:
+                self.signals.sleep(RESERVE_PAUSE)
+            return None
+        self._patiently(lambda: self._ensure_in_flight(job), always=True)
+        if job.hand is None:
+            logger.error("lost: stopped without a server after reserve() had popped %s", job)
+            return None
+        return job
+
+    def _show_wait(self, paused: bool) -> None:
+        """Say in `ps` that this waits for a job."""
 
     def _wait_for_job(self, interval: float) -> Job | None:
         """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
@@ -265,24 +338,66 @@ class Performer:
         What the job's perform() returns; None when it failed, which is then recorded, or there was
         none.
         """
+        job = job or self.reserve(0)
         if job is None:
-            job = self.reserve(timeout=0)
-            if job is None:
-                return None
-        if job.hand is None:
-            self.working_on(job)
+            return None
+        self._ensure_in_flight(job)
         try:
+            if "working_on" in self._overrides:
+                self._call_working_on(job)
+            job = self._prepared(job)
             return self._perform(job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
-            logger.exception("%s failed", job)
-            if isinstance(error, CrashError) and job.retry_crash(error):
-                return None
-            self.record_failure(job, error)
+            if not (isinstance(error, CrashError) and job.loaded and job.retry_crash(error)):
+                self._handle_job_exception(job)
             if not isinstance(error, Exception):
                 raise
             return None
         finally:
-            self.done_working(job)
+            self._call_done_working(job)
+
+    def _call_done_working(self, job: Job) -> None:
+        self.done_working(job)
+
+    def _ensure_in_flight(self, job: Job) -> None:
+        """Write the in-flight record of a job that came without one."""
+        if job.hand is None:
+            Performer.working_on(self, job)
+
+    def _call_working_on(self, job: Job) -> None:
+        """An override may write a record of its own: the outcome then depends on that one."""
+        self.working_on(job)
+        job.hand = self._patiently(self._in_flight_record, always=True)
+
+    def _in_flight_record(self) -> bytes | None:
+        """What stands in Redis as this worker's running job."""
+        return self.resq.store.workers.hand(str(self))
+
+    def _prepared(self, job: Job) -> Job:
+        """The job to perform: what before_process() of a subclass gives, as in 1.5."""
+        if "before_process" not in self._overrides:
+            return job
+        prepared = without_exit(self.before_process, job) or job
+        if prepared is not job and prepared.hand is None:
+            prepared.hand, prepared._worker = job.hand, prepared._worker or job._worker
+            self._may_load(prepared)
+        return prepared
+
+    def before_process(self, job: Job) -> Job:
+        """In the process of the job, before it is performed; the job to perform. From pyres 1.5."""
+        return job
+
+    def _handle_job_exception(self, job: Job) -> None:
+        """Record the exception that is being handled as the job's failure. From pyres 1.5."""
+        error = sys.exc_info()[1] or JobError(f"{job.name} failed for an unknown reason")
+        logger.error("%s failed", job, exc_info=error)
+        if self.record_failure(job, error):
+            self._count_failure()
+
+    def _count_failure(self) -> None:
+        """Call an overridden failed(); otherwise the failure was counted as it was recorded."""
+        if "failed" in self._overrides:
+            self._patiently(self.failed, always=True)
 
     def _perform(self, job: Job) -> Any:
         """The job's own code, with its timeout; a SystemExit of it is success or a CrashError."""
@@ -305,30 +420,34 @@ class Performer:
         own: float | None = getattr(job.load(), "timeout", None)
         if own is None:
             return self.timeout
-        if not isinstance(own, int | float) or not own >= 0:
-            raise BadOptionError(
-                f"{job.name} has the timeout {own!r}, which is no number of seconds, 0 or more"
-            )
+        job_settings.check("timeout", own, job.name)
         return own
 
-    def record_failure(self, job: Job, error: BaseException) -> None:
-        """Make the job a failure record and count it, once, however often the server goes away."""
+    def record_failure(self, job: Job, error: BaseException) -> bool:
+        """Make the job a failure record and count it, once, however often the server goes away.
+
+        False when that was not possible, or somebody else has recorded the outcome.
+        """
         error = job.failure_hooks(error)
-        settled = self._patiently(
+        recorded = self._patiently(
             lambda: job.settle(lambda batch: self._save(job, error, batch)), always=True
         )
         # Given up: it must not be counted as finished, for then its hand would be emptied.
-        self._unrecorded = settled is None
+        self._unrecorded = recorded is None
+        return bool(recorded)
 
     def _save(self, job: Job, error: BaseException, batch: ResQ) -> None:
-        save_failure(job, error, batch)
+        save_failure(job, error, batch, count="failed" not in self._overrides)
 
-    def settle_crash(self, job: Job, error: BaseException) -> None:
-        """A job whose process is gone: a retry or a failure, unless it was settled before."""
+    def settle_crash(self, job: Job, error: BaseException) -> bool:
+        """A job whose process is gone: a retry or a failure, unless it was settled before; whether
+        a failure was recorded.
+        """
         # It may have died after that: then the hooks have run, too.
-        hand = self._patiently(lambda: self.resq.store.workers.hand(str(self)), always=True)
-        if hand == job.hand and not job.retry_crash(error):
-            self.record_failure(job, error)
+        hand = self._patiently(self._in_flight_record, always=True)
+        if hand != job.hand or job.retry_crash(error):
+            return False
+        return self.record_failure(job, error)
 
     def _renew_gevent(self) -> None:
         """In a forked child. Before anything is closed: the kernel's list of what the parent waits
@@ -341,18 +460,28 @@ class Performer:
     # The hand, as pyres 1.5 has it
 
     def working_on(self, job: Job) -> None:
-        """Put a job into the hand, so that everybody sees what is done, and none is lost."""
-        from_queue = job.raw if job.raw is not None else self.resq.encode(job._payload).encode()
-        held = self.resq.store.hold(str(self), job._queue, now_text(self.resq), from_queue)
-        job.hand, job._worker = held, job._worker or self
+        """Write the job's in-flight record, if it has none yet. From pyres 1.5."""
+        if job.hand is not None and self.resq.store.workers.hand(str(self)) == job.hand:
+            return
+        if job.raw is None:
+            job.raw = payload.encode(job._payload)
+        job.hand = self.resq.store.hold(str(self), job._queue, now_text(self.resq), job.raw)
+        job._worker = job._worker or self
 
     def done_working(self, job: Job | None = None) -> None:
-        """Empty the hand and count the job as processed. In a forked child that is the parent's
-        part.
+        """Delete the in-flight record and count the job as processed; in a child that is the
+        parent's part, unless a subclass overrides this or processed(). From pyres 1.5.
         """
-        if self._in_child or self._unrecorded:
+        if self._unrecorded or (self._in_child and not self._counts_itself):
             return
-        self._patiently(self._finish_last, always=True)
+        if "processed" in self._overrides:
+            self._patiently(self.processed, always=True)
+            self._patiently(self._drop_in_flight, always=True)
+        else:
+            self._patiently(self._finish_last, always=True)
+
+    def _drop_in_flight(self) -> None:
+        self.resq.store.workers.drop_hand(str(self))
 
     # What is known of a worker
 
@@ -413,3 +542,19 @@ class Performer:
         self.registry.beat()
         self.registry.prune()
         self.resq.store.rest()
+
+
+#: The steps and 1.5's two ways to a job as pyres has them, to find what overrides them.
+_OWN_STEPS = own_methods(Performer, STEPS)
+_OWN_RESERVE = own_methods(Job, ["reserve"])
+_OWN_POP = own_methods(ResQ, ["pop"])
+
+
+def without_exit(step: Callable[[Job], T], job: Job) -> T:
+    """step(job); leaving by SystemExit there is a CrashError, since the job did not run."""
+    try:
+        return step(job)
+    except SystemExit as left:
+        raise CrashError(f"{step.__name__} left with status {left.code}").with_traceback(
+            left.__traceback__
+        ) from None

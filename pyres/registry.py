@@ -217,8 +217,8 @@ def _foreign_job(hand: bytes, resq: ResQ, worker_id: str) -> Job | None:
     return None
 
 
-def save_failure(job: Job, error: BaseException, resq: ResQ) -> None:
-    """Record a failure and count it, for the worker that had the job too."""
+def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True) -> None:
+    """Record a failure and, with `count`, count it, for the worker that had the job too."""
     try:
         job.fail(error, resq)
     except Exception:  # noqa: BLE001 - the border around a failure backend (rule 8)
@@ -227,8 +227,9 @@ def save_failure(job: Job, error: BaseException, resq: ResQ) -> None:
         )
         recorded = payload.recordable(job._payload, job.raw)
         RedisBackend(error, job._queue, recorded, job._worker).save(resq)
-    resq.store.stats.incr("failed")
-    resq.store.stats.incr(f"failed:{job._worker}")
+    if count:
+        resq.store.stats.incr("failed")
+        resq.store.stats.incr(f"failed:{job._worker}")
 
 
 def _is_before(beat: str, moment: datetime) -> bool:

@@ -38,6 +38,9 @@ LOCK_TIMEOUT = 180.0
 #: Due timestamps read at a time.
 TIMESTAMPS = 100
 
+#: What a subclass may override to choose what is moved, at the cost of a step for each item.
+GENERATORS = ("next_timestamp", "next_item")
+
 
 class Scheduler:
     """The one who moves delayed jobs when they are due. From pyres 1.5.
@@ -127,6 +130,13 @@ class Scheduler:
     def __call__(self) -> None:
         """Schedule until a signal says stop. Raises BadScheduleError for a file that is none."""
         self.register_signal_handlers()
+        if self._overrides(*GENERATORS):
+            logger.warning(
+                "%s overrides %s: due jobs move one by one, and one that is between two steps is "
+                "lost when this process is killed",
+                type(self).__name__,
+                " or ".join(GENERATORS),
+            )
         try:
             self._title("Starting")
             self.agenda.load()
@@ -164,7 +174,7 @@ class Scheduler:
         self._heed_signals()
         self.agenda.refresh()
         self.agenda.fire(self._now())
-        done = self._promote(time.monotonic() + ONE_GO)
+        done = self._move_due()
         self._title("Waiting")
         # Jobs are due on whole seconds, and anybody may put one off for this very moment.
         return min(pause, 1.001 - self._now() % 1) if done else 0
@@ -230,8 +240,37 @@ class Scheduler:
 
     def handle_delayed_items(self) -> None:
         """Move all that is due to its queue now, whoever holds the lock."""
+        if self._overrides(*GENERATORS):
+            self._move_by_generators()
+            return
         while not self._promote(time.monotonic() + ONE_GO) and not self._shutdown:
             pass
+
+    def _overrides(self, *names: str) -> bool:
+        """Whether a subclass has its own method of one of these names."""
+        return any(getattr(type(self), name) is not getattr(Scheduler, name) for name in names)
+
+    def _move_due(self) -> bool:
+        """One go at what is due; whether nothing that can be moved is left."""
+        if self._overrides("handle_delayed_items", *GENERATORS):
+            self.handle_delayed_items()
+            return True
+        return self._promote(time.monotonic() + ONE_GO)
+
+    def _move_by_generators(self) -> None:
+        """As pyres 1.5: each item is removed in one step and pushed in another."""
+        for timestamp in self.next_timestamp():
+            for item in self.next_item(timestamp):
+                self._push(self._move(payload.encode(item)))
+            if self._shutdown:
+                return
+
+    def _push(self, move: Move) -> None:
+        if move.queue is not None:
+            self.resq.push(move.queue, payload.parse(move.pushed))
+            return
+        self.resq.store.failed.push(move.pushed)
+        self.resq.store.stats.incr("failed")
 
     def _promote(self, end: float) -> bool:
         """Move what is due until `end` (monotonic); whether nothing that can be moved is left."""

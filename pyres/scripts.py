@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -24,7 +24,7 @@ from pyres.installation import refuse_other_resweb
 from pyres.process.children import Children
 from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
-from pyres.process.signals import Signals
+from pyres.process.signals import Signals, hold_until_installed
 from pyres.process.title import set_title, web_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
@@ -525,6 +525,10 @@ examples:
   pyres_web --dsn db1:6379,db2:6379
   pyres_web --dsn mail=redis://:secret@db1:6379/2 --dsn shop=db2:6379
   pyres_web --host 0.0.0.0 --auth ops:$(pyres_web --hash-password)
+
+What is left out comes from the settings file of resweb 0.1 that $RESWEB_SETTINGS names, if there is
+one: RESWEB_HOST, RESWEB_PASSWORD, SERVER_HOST, SERVER_PORT, BASIC_AUTH, AUTH_USERNAME,
+AUTH_PASSWORD.
 """
 
 
@@ -538,10 +542,9 @@ def pyres_web(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_web(parser: _Parser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="listen here (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=_port, default=8080, help="listen on this port (default: %(default)s)"
-    )
+    # What is left out is looked up in resweb's settings file, so there is no default here.
+    parser.add_argument("--host", help="listen here (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="listen on this port (default: 8080)")
     parser.add_argument(
         "--dsn",
         "--server",
@@ -569,11 +572,12 @@ def _add_doors(parser: _Parser) -> None:
 
 
 def _run_web(options: argparse.Namespace) -> None:
-    web, auth, waitress = _web_modules()
+    web, auth, settings, waitress = _web_modules()
     if options.hash_password:
         typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
         print(auth.hash_password(typed.rstrip("\n")))
         return
+    settings.fill_in(options, os.environ.get("RESWEB_SETTINGS"))
     app = web.create_app(
         _dsns(options),
         auth=options.auth,
@@ -609,10 +613,13 @@ def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
 
+WEB_MODULES = ("resweb.app", "resweb.auth", "resweb.settings", "waitress")
+
+
 def _web_modules() -> list[Any]:
     refuse_other_resweb()
     try:
-        return [importlib.import_module(m) for m in ("resweb.app", "resweb.auth", "waitress")]
+        return [importlib.import_module(name) for name in WEB_MODULES]
     except ModuleNotFoundError as error:
         raise BadOptionError(
             f"{error.name} is not installed; it comes with: pip install 'pyres[web]'"
@@ -642,7 +649,7 @@ def _main(
         if argv is None:
             _monkey_patch(parser.prog, options)
         _prepare(parser.prog, options)
-        with PidFile(options.pidfile) if options.pidfile else contextlib.nullcontext():
+        with _pidfile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
     except NotTrusted as error:
         parser.error(str(error))
@@ -666,6 +673,13 @@ def _prepare(prog: str, options: argparse.Namespace) -> None:
         require_fork(prog)
     logs.setup_logging(prog, options.log_level, options.logfile, options.json_logs)
     _import_jobs(options)
+
+
+@contextlib.contextmanager
+def _pidfile(path: str) -> Iterator[None]:
+    """The pidfile, while the `with` lasts; whoever finds it may send a signal at once."""
+    with hold_until_installed(), PidFile(path):
+        yield
 
 
 def _monkey_patch(prog: str, options: argparse.Namespace) -> None:

@@ -161,15 +161,15 @@ class Every:
         return now + self.first_in - self.step
 
     def next_after(self, second: int) -> int:
-        """The first moment after `second`."""
+        """The first moment after `second` that is not the one it is counted from."""
         # A last time that lies in the future (a clock was wrong) must not silence it until then.
         anchor = self.anchor if self.anchor <= second + self.first_in else second
-        return anchor + max(0, (second - anchor) // self.step + 1) * self.step
+        return anchor + max(1, (second - anchor) // self.step + 1) * self.step
 
     def latest(self, after: int, until: int) -> int | None:
         """The last moment after `after` and not after `until`, or None."""
         found = self.next_after(until) - self.step
-        return found if found > after else None
+        return found if after < found <= until else None
 
 
 def duration(value: Any) -> int:

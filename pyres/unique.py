@@ -11,10 +11,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pyres import json_parser
-from pyres.exceptions import BadOptionError
-
-STAGES = ("", "start", "done")
+from pyres import job_settings, json_parser
 
 
 class Claim(NamedTuple):
@@ -33,12 +30,9 @@ def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float =
     seconds = getattr(target, "unique_for", None)
     if seconds is None:
         return None
+    job_settings.check("unique_for", seconds, name)
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise BadOptionError(
-            f"unique_for of {name} is {seconds!r}; it is a number of seconds above 0"
-        )
     ms = max(1, round((seconds + max(0.0, wait)) * 1000))
     return Claim(digest(name, args), f"{stage_of(target, name)}:{now!r}", ms)
 
@@ -46,8 +40,7 @@ def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float =
 def stage_of(target: Any, name: str) -> str:
     """How far a job of the class must come for its claim to end before the deadline, or ""."""
     stage = getattr(target, "unique_until", None) or ""
-    if stage not in STAGES:
-        raise BadOptionError(f"unique_until of {name} is {stage!r}; it is 'start' or 'done'")
+    job_settings.check("unique_until", stage, name)
     return str(stage)
 
 

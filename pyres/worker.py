@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import FrameType
@@ -12,10 +13,11 @@ from typing import Any
 
 from pyres import hooks, loading, payload
 from pyres.client import ResQ, as_resq
-from pyres.exceptions import CrashError, TimeoutError
+from pyres.exceptions import CrashError, JobError, TimeoutError
 from pyres.former_names import former_names
 from pyres.job import Job
-from pyres.performer import ALARM_MARGIN, UNDERTAKER_TIMEOUT, Performer
+from pyres.overrides import overridden, own_methods
+from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
 from pyres.process.native import require_fork
@@ -25,6 +27,16 @@ from pyres.registry import HEARTBEAT, held_job, split_id
 from pyres.store import open_hand
 
 logger = logging.getLogger(__name__)
+
+#: What the crash handler leaves with: a failure was recorded; it could not be; there was none to
+#: record, since the job is retried or its outcome stands already.
+RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
+
+#: The longest wait in an overridden reserve(), so that heartbeats go on.
+LONGEST_RESERVE = 30.0
+
+#: Overrides of these steps need the job to be counted before the next one is fetched.
+COUNTED_AT_ONCE = frozenset({"reserve", "fork_worker", "processed", "done_working"})
 
 
 class Worker(Performer):
@@ -65,11 +77,20 @@ class Worker(Performer):
         self._reports: Reports | None = None
         self._paused = False
         self._stop_at: float | None = None
-        self._prepared: set[str] = set()
+        self._grace_is_over = False
+        self._crashed = False
+        self._learned: set[str] = set()
         self._shown = ""
         self._spare = Spare(self.children, self._be_given, self._warm)
         self._busy = False
         self._last_hand = b""
+
+    #: The id of a worker that was found in Redis, or one that a subclass sets; else it is made of
+    #: host, pid and queues. From pyres 1.5.
+    id: str | None = None
+
+    def __str__(self) -> str:
+        return self.id or super().__str__()
 
     # Signals: each handler notes, or signals a child, and the loop acts
 
@@ -92,7 +113,7 @@ class Worker(Performer):
         again = self._stop_at is not None
         if again:
             self.kill_child(signum, frame)
-        self._shutdown = True
+        self.schedule_shutdown(signum, frame)
         self._stop_at = time.monotonic() + (0 if again else self.grace)
 
     def schedule_shutdown(self, signum: int, frame: FrameType | None) -> None:
@@ -118,12 +139,17 @@ class Worker(Performer):
     def startup(self) -> None:
         """Install the handlers, prune the dead, register, and show it in `ps`."""
         require_fork("A worker")
+        self._found_overrides = None
         self.register_signal_handlers()
         self._title("Starting")
+        self._log_overrides(COUNTED_AT_ONCE | SLOW_STEPS)
         self._patiently(self._announce)
         # What stands now will stand: a collection in a child would touch, and so copy, all of it.
         gc.collect()
         gc.freeze()
+
+    def _find_overrides(self) -> frozenset[str]:
+        return super()._find_overrides() | overridden(self, _OWN_STEPS)
 
     def _announce(self) -> None:
         self.prune_dead_workers()
@@ -145,9 +171,9 @@ class Worker(Performer):
         self.registry.prune()
 
     @property
-    def started(self) -> str | None:
-        """When the worker registered: whole epoch seconds as text. Setting it writes the key, None
-        deletes it.
+    def started(self) -> bytes | None:
+        """When the worker registered: whole epoch seconds, as the bytes in Redis (pyres 1.5).
+        Setting it to a true value writes the key with the time now, None deletes it.
         """
         return self.resq.store.workers.started(str(self))
 
@@ -218,19 +244,40 @@ class Worker(Performer):
             self._patiently(self._beat_if_due)
             self._rest()
             return
-        job = self._patiently(self._look)
+        reserves = "reserve" in self._overrides
+        job = self._reserve_by_subclass(interval) if reserves else self._patiently(self._look)
         if job is not None:
             if self._shutdown:
                 self._patiently(lambda: self._put_back(job), always=True)
                 return
-            self._perform_in_child(job)
-            self._finished = not self._unrecorded
+            self._perform_next(job)
             return
         self._expect_nothing()
         if interval == 0:
             self._shutdown = True
-        elif not self._shutdown:
+        elif not (self._shutdown or reserves):
             self._wait(interval)
+
+    def _reserve_by_subclass(self, interval: float) -> Job | None:
+        timeout = min(interval, LONGEST_RESERVE)
+        return self._reserved(lambda: self.reserve(timeout), interval)
+
+    def _perform_next(self, job: Job) -> None:
+        if not self._overrides.isdisjoint(COUNTED_AT_ONCE):
+            self.fork_worker(job)
+            # An override may have left it there; then the job is done, and no failure.
+            if self._is_in_flight(job):
+                self._patiently(self._drop_in_flight, always=True)
+            return
+        self._perform_in_child(job)
+        self._finished = not self._unrecorded
+
+    def _is_in_flight(self, job: Job) -> bool:
+        """Whether the job's in-flight record still stands as it was written."""
+        if self._unrecorded:
+            return False
+        record = self._patiently(self._in_flight_record, always=True)
+        return record is not None and record == job.hand
 
     def _rest(self) -> None:
         """Paused by USR2: count the last job, and sleep until a signal or the next sign of life."""
@@ -243,12 +290,13 @@ class Worker(Performer):
 
     def _wait(self, interval: float) -> None:
         """Nothing to do: wait for a job."""
-        paused = self.taker.paused
-        self._title("Paused" if paused else f"Waiting for {','.join(self._queue_list.names)}")
+        self._show_wait(self.taker.paused)
         job = self._wait_for_job(interval)
         if job is not None:
-            self._perform_in_child(job)
-            self._finished = not self._unrecorded
+            self._perform_next(job)
+
+    def _show_wait(self, paused: bool) -> None:
+        self._title("Paused" if paused else f"Waiting for {','.join(self._queue_list.names)}")
 
     def _stops(self) -> bool:
         return self._shutdown or self._paused
@@ -263,18 +311,27 @@ class Worker(Performer):
     # One job, one child
 
     def fork_worker(self, job: Job) -> None:
-        """Perform a job in a child and wait for it; then the job is counted and the hand
-        is empty.
+        """Perform a job in a child and wait for it; then the job is counted and no longer in
+        flight. From pyres 1.5.
         """
-        if job.hand is None:
-            self.working_on(job)
-        self._perform_in_child(job)
-        self.done_working(job)
+        self._ensure_in_flight(job)
+        exit, late = self._run_child(job)
+        counted = self._counts_itself and not self._is_in_flight(job)
+        if not exit.clean:
+            self._record_dirty_exit(job, exit, late)
+        if not counted:
+            self.done_working(job)
 
     def _perform_in_child(self, job: Job) -> None:
         """Fork, wait, and record how the child ended if it could not do so itself."""
+        exit, late = self._run_child(job)
+        if not exit.clean:
+            self._record_dirty_exit(job, exit, late)
+
+    def _run_child(self, job: Job) -> tuple[Exit, float | None]:
+        """Fork and wait; how the child ended, and the timeout in seconds if that is why."""
         self.before_fork(job)
-        self._prepare(job.name)
+        self._learn_hooks(job.name)
         logger.info("Got %s", job)
         # Before the fork, so that both show it: after it each would have to copy the pages for
         # that.
@@ -284,18 +341,18 @@ class Worker(Performer):
         given = self._spare.give(job.hand) if job.hand else None
         self.child = given or self.children.fork(lambda: self._be_child(job))
         self._fork_ahead(job)
-        exit, late = self._wait_for_child(self.child)
+        ended = self._wait_for_child(self.child)
         self.child = None
-        if not exit.clean:
-            self._record_dirty_exit(job, exit, late)
+        return ended
 
     def _title_of(self, job: Job) -> None:
         self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
 
     def _fork_ahead(self, job: Job) -> None:
         """With a backlog, fork the next job's child while this one works."""
-        # Whoever overrides before_fork expects to see each job before its fork.
-        if self._busy and job.hand and type(self).before_fork is Worker.before_fork:
+        # before_fork() of a subclass is to see each job before its fork; and a job that a
+        # subclass has made cannot be made again from its bytes.
+        if self._busy and job.hand and self._overrides.isdisjoint(("before_fork", "reserve")):
             self._last_hand = job.hand
             self._spare.prepare()
         self._busy = True
@@ -304,7 +361,7 @@ class Worker(Performer):
         """In a child in waiting: touch what a job needs, so that its pages are copied by then."""
         self._become_child()
         self._title("Ready")
-        self._prepare(self._job_of(open_hand(self._last_hand)).name)
+        self._learn_hooks(self._job_of(open_hand(self._last_hand)).name)
 
     def _be_given(self, hand: bytes) -> int:
         """In a child in waiting: its job has come."""
@@ -312,13 +369,13 @@ class Worker(Performer):
         self._title_of(job)
         return self._perform_as_child(job)
 
-    def _prepare(self, name: str) -> None:
+    def _learn_hooks(self, name: str) -> None:
         """Learn a class's hooks once, here, if its module is imported already; else each child
         would.
         """
-        if name not in self._prepared and (target := loading.loaded(name)) is not None:
+        if name not in self._learned and (target := loading.loaded(name)) is not None:
             hooks.learn(target)
-            self._prepared.add(name)
+            self._learned.add(name)
 
     def _be_child(self, job: Job) -> int:
         """The child's part: everything after the fork that is not the job's."""
@@ -334,13 +391,24 @@ class Worker(Performer):
         self._taker = self._lookout = None
 
     def _perform_as_child(self, job: Job) -> int:
-        self.after_fork(job)
-        self.before_process(job)
-        self.process(job)
+        if "after_fork" not in self._overrides or self._is_prepared(job):
+            self.process(job)
         flush()
         if self._reports:
             self._reports.tell(DONE)
         return 0
+
+    def _is_prepared(self, job: Job) -> bool:
+        """Run after_fork(); False when it raised, which is then the job's failure."""
+        try:
+            without_exit(self.after_fork, job)
+        except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
+            self._handle_job_exception(job)
+            self.done_working(job)
+            if not isinstance(error, Exception):
+                raise
+            return False
+        return True
 
     def _timeout_of(self, job: Job) -> float | None:
         seconds = super()._timeout_of(job)
@@ -365,9 +433,16 @@ class Worker(Performer):
             if timeout and now >= began + timeout + ALARM_MARGIN:
                 late = timeout
                 self.children.kill(signal.SIGKILL, pid)
-            elif self._stop_at is not None and now >= self._stop_at:
-                self.children.kill(signal.SIGKILL, pid)
+            elif self._is_grace_over(now):
+                self.kill_child(signal.SIGTERM, None)
             self._beat_while_waiting(now)
+
+    def _is_grace_over(self, now: float) -> bool:
+        """Whether the grace has just ended: True once for each TERM or INT."""
+        if self._stop_at is None or self._grace_is_over or now < self._stop_at:
+            return False
+        self._grace_is_over = True
+        return True
 
     def _told_by(self, pid: int) -> list[float]:
         heard = self._reports.hear() if self._reports else []
@@ -378,7 +453,7 @@ class Worker(Performer):
         ends = [self._next_beat] if self.signals.installed else []
         if timeout:
             ends.append(began + timeout + ALARM_MARGIN)
-        if self._stop_at is not None:
+        if self._stop_at is not None and not self._grace_is_over:
             ends.append(self._stop_at)
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
@@ -403,23 +478,50 @@ class Worker(Performer):
         else:
             error = CrashError(f"the process of the job {exit}")
         logger.error("%s: %s", job, error)
-        # In a child again: to run the class's hooks its module is needed, and a module that just
-        # took a process down must not be imported into the worker.
-        pid = self.children.fork(lambda: self._be_undertaker(job, error))
-        end = time.monotonic() + UNDERTAKER_TIMEOUT
-        settled = None
-        while settled is None:
-            settled = self.children.wait(pid, max(0.0, end - time.monotonic()))
-            if settled is None and time.monotonic() >= end:
-                self.children.kill(signal.SIGKILL, pid)
-        if not settled.clean:
-            self.record_failure(job, error)
+        self._crashed = True
+        try:
+            raise error
+        except JobError:
+            self._handle_job_exception(job)
+        finally:
+            self._crashed = False
 
-    def _be_undertaker(self, job: Job, error: CrashError | TimeoutError) -> int:
+    def _handle_job_exception(self, job: Job) -> None:
+        """Record the exception that is being handled as the job's failure, in the parent one that
+        says how the child ended. From pyres 1.5.
+        """
+        error = sys.exc_info()[1]
+        if self._crashed and isinstance(error, JobError):
+            self._handle_crash(job, error)
+        else:
+            super()._handle_job_exception(job)
+
+    def _handle_crash(self, job: Job, error: JobError) -> None:
+        """Have the crash handler, a child, record the outcome of a job whose child has died."""
+        # To run the class's hooks its module is needed, and a module that just took a process down
+        # must not be imported into the worker.
+        if "working_on" in self._overrides:
+            job.hand = self._patiently(self._in_flight_record, always=True) or job.hand
+        pid = self.children.fork(lambda: self._be_crash_handler(job, error))
+        end = time.monotonic() + UNDERTAKER_TIMEOUT
+        ended = None
+        while ended is None:
+            ended = self.children.wait(pid, max(0.0, end - time.monotonic()))
+            if ended is None and time.monotonic() >= end:
+                self.children.kill(signal.SIGKILL, pid)
+        recorded = ended.code == RECORDED
+        if ended.code not in (RECORDED, NOTHING_TO_RECORD):
+            recorded = self.record_failure(job, error)
+        if recorded:
+            self._count_failure()
+
+    def _be_crash_handler(self, job: Job, error: JobError) -> int:
         self._become_child()
-        self._title(f"Settling {job.name}")
-        self.settle_crash(job, error)
-        return int(self._unrecorded)
+        self._title(f"Recording the crash of {job.name}")
+        recorded = self.settle_crash(job, error)
+        if self._unrecorded:
+            return UNRECORDED
+        return RECORDED if recorded else NOTHING_TO_RECORD
 
     # Hooks for subclasses
 
@@ -428,9 +530,6 @@ class Worker(Performer):
 
     def after_fork(self, job: Job) -> None:
         """In the child, after each fork."""
-
-    def before_process(self, job: Job) -> None:
-        """In the child, before the job is performed."""
 
     def _title(self, state: str) -> None:
         # Many small jobs of a class show the same text, since the time in it has whole seconds.
@@ -499,14 +598,17 @@ class Worker(Performer):
         if not any(queues):
             return None
         worker = cls(queues, resq)
-        worker.hostname, worker.pid = host, str(pid)
+        worker.id, worker.hostname, worker.pid = worker_id, host, str(pid)
         return worker
+
+
+#: The steps as pyres has them, to find what overrides them.
+_OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
 
 
 __getattr__ = former_names(
     __name__,
     {
-        "JobError": "pyres.exceptions:JobError",
         "NoQueueError": "pyres.exceptions:NoQueueError",
         "Stat": "pyres.stat:Stat",
         "__version__": "pyres.version:__version__",

@@ -29,7 +29,7 @@ def metadata() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def test_the_top_released_entry_of_the_changelog_is_this_version():
+def test_the_newest_release_in_the_changelog_is_this_version():
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
 
     entry = re.search(r"^## (?!Unreleased$).*$", changelog, re.MULTILINE)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
+import sys
 import traceback
 from datetime import datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyres import payload as payloads
@@ -25,22 +29,38 @@ OWN_FILES = tuple(
 class BaseBackend:
     """One failure of one job. Subclasses give `save`, and the class methods count, all and clear.
 
-    `payload` is the job's dict; `worker` anything whose str() is a worker's id.
+    `exp` is the exception; a traceback or a text stands for the exception that is being handled.
+    `payload` is the job's dict; `worker` anything whose str() is a worker's id. `exception` is the
+    exception; as in pyres 1.5 `_exception` is its class and `_traceback` its formatted text.
     """
 
     def __init__(
-        self, exp: BaseException | str, queue: str, payload: Any, worker: Any = None
+        self,
+        exp: BaseException | TracebackType | str,
+        queue: str,
+        payload: Any,
+        worker: Any = None,
     ) -> None:
-        self._exception = exp if isinstance(exp, BaseException) else Exception(exp)
-        self._traceback = self._exception.__traceback__
+        self.exception = _exception_of(exp)
+        self._exception: Any = type(self.exception)
         self._worker = worker
         self._queue = queue
         self._payload = payload
 
+    @functools.cached_property
+    def _traceback(self) -> str:
+        """The exception as Python prints it, with its traceback."""
+        try:
+            return "".join(traceback.format_exception(self.exception))
+        except Exception:  # noqa: BLE001 - a broken __loader__ must not cost the record
+            return self._parse_message(self.exception)
+
     def _parse_traceback(self, trace: Any) -> list[str]:
-        """The backtrace as lines, innermost last; the worker's own frames at the top are
-        left out.
+        """The lines of a text (pyres 1.5); of a traceback its frames as lines, innermost last,
+        without the worker's own at the top.
         """
+        if trace is None or isinstance(trace, str):
+            return (trace or "").splitlines()
         try:
             frames = traceback.extract_tb(trace)
         except Exception:  # noqa: BLE001 - a broken __loader__ must not cost the record
@@ -51,18 +71,26 @@ class BaseBackend:
             line for frame in traceback.format_list(frames) for line in frame.rstrip().split("\n")
         ]
 
-    def _parse_message(self, exc: BaseException) -> str:
-        """`Name: text`."""
-        return f"{exception_name(exc)}: {exception_text(exc)}"
+    def _parse_message(self, exc: Any) -> str:
+        """`Name: text` of an exception, or of this failure's where `exc` is `_exception`."""
+        error = self.exception if exc is self._exception else exc
+        return f"{exception_name(error)}: {exception_text(error)}"
+
+    def _backtrace(self) -> list[str]:
+        """The record's backtrace, by 1.5's _parse_traceback() of a text where it is overridden."""
+        own = inspect.getattr_static(BaseBackend, "_parse_traceback")
+        if inspect.getattr_static(type(self), "_parse_traceback") is own:
+            return self._parse_traceback(self.exception.__traceback__)
+        return self._parse_traceback(self._traceback)
 
     def record(self, failed_at: datetime) -> dict[str, Any]:
         """Resque's failure record, in Resque's order. `failed_at` is local time."""
         return {
             "failed_at": failed_at.astimezone().strftime("%Y/%m/%d %H:%M:%S %Z"),
             "payload": payloads.recordable(self._payload, None),
-            "exception": exception_name(self._exception),
-            "error": exception_text(self._exception) + _tried(self._payload),
-            "backtrace": self._parse_traceback(self._traceback),
+            "exception": exception_name(self.exception),
+            "error": exception_text(self.exception) + _tried(self._payload),
+            "backtrace": self._backtrace(),
             "worker": "" if self._worker is None else readable(str(self._worker)),
             "queue": readable(self._queue),
         }
@@ -85,6 +113,17 @@ class BaseBackend:
     def clear(cls, resq: ResQ) -> int:
         """Forget every failure; how many there were."""
         return 0
+
+
+def _exception_of(given: BaseException | TracebackType | str) -> BaseException:
+    """The exception itself, or the one that is being handled; else one that says what was given."""
+    if isinstance(given, BaseException):
+        return given
+    if (handled := sys.exc_info()[1]) is not None:
+        return handled
+    if isinstance(given, TracebackType):
+        return Exception("unknown error").with_traceback(given)
+    return Exception(given)
 
 
 def readable(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import smtplib
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from typing import TYPE_CHECKING, Any
 
 from pyres import json_parser
@@ -38,26 +38,39 @@ class MailBackend(BaseBackend):
         """
         if not self.recipients or not self.from_user or not self.smtp_host:
             return
-        self.send_message(self.create_message())
+        message = self.create_message()
+        for header, text in self._headers().items():
+            # pyres 1.5 set them here, so an overridden create_message() gives a mail without.
+            if header not in message:
+                message[header] = text
+        self.send_message(message)
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "Subject": self.format_subject(),
+            "From": str(self.from_user),
+            "To": ", ".join(self.recipients),
+        }
 
     def format_subject(self) -> str:
         """The subject with its tokens filled in, on one line."""
         tokens = {
             "queue": self._queue,
             "worker": "" if self._worker is None else str(self._worker),
-            "exception": exception_name(self._exception),
+            "exception": exception_name(self.exception),
         }
         subject = self.subject
         for token, value in tokens.items():
             subject = subject.replace(f"{{{token}}}", value)
         return readable(" ".join(subject.split()))
 
-    def create_message(self) -> EmailMessage:
-        """The whole mail: what failed, with which arguments, and the backtrace."""
+    def create_message(self) -> Message:
+        """The mail: what failed, with which arguments, and the backtrace. An override may return
+        any type of `email.mime`; save() adds the Subject, From and To that it lacks.
+        """
         message = EmailMessage()
-        message["Subject"] = self.format_subject()
-        message["From"] = self.from_user
-        message["To"] = ", ".join(self.recipients)
+        for header, text in self._headers().items():
+            message[header] = text
         message.set_content(self._body())
         return message
 
@@ -68,12 +81,12 @@ class MailBackend(BaseBackend):
             f"Worker: {self._worker}",
             f"Job: {json_parser.dumps(shown)}",
             "",
-            *self._parse_traceback(self._traceback),
-            self._parse_message(self._exception),
+            *self._backtrace(),
+            self._parse_message(self.exception),
         ]
         return readable("\n".join(lines)) + "\n"
 
-    def send_message(self, message: EmailMessage) -> None:
+    def send_message(self, message: Message) -> None:
         """Hand the mail to the SMTP host."""
         assert self.smtp_host is not None
         with smtplib.SMTP(self.smtp_host, self.smtp_port, timeout=self.smtp_timeout) as smtp:

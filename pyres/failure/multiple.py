@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ class MultipleBackend(BaseBackend):
         errors = []
         for backend in self.classes:
             try:
-                backend(self._exception, self._queue, self._payload, self._worker).save(resq)
+                backend(self.exception, self._queue, self._payload, self._worker).save(resq)
             except Exception as error:  # noqa: BLE001 - the border around a failure backend (rule 8)
                 logger.exception(
                     "%s could not save a failure of queue %s", backend.__name__, self._queue
@@ -36,6 +37,14 @@ class MultipleBackend(BaseBackend):
                 errors.append(error)
         if len(errors) == len(self.classes) and errors:
             raise errors[-1]
+
+    @functools.cached_property
+    def backends(self) -> list[BaseBackend]:
+        """A backend of each class for this failure, for a save() of one's own. From pyres 1.5."""
+        return [
+            backend(self.exception, self._queue, self._payload, self._worker)
+            for backend in self.classes
+        ]
 
     @classmethod
     def first(cls) -> Any:

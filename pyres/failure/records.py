@@ -48,7 +48,7 @@ def raw_record(record: bytes | str) -> bytes:
     neither.
     """
     octets = record.encode("utf-8", "surrogateescape") if isinstance(record, str) else record
-    if octets[:1] in (b"{", b""):
+    if octets.lstrip()[:1] in (b"{", b""):
         return octets
     try:
         return base64.b64decode(octets, validate=True)

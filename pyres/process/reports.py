@@ -23,6 +23,7 @@ class _Pipe:
     def __init__(self, layout: str) -> None:
         self._layout = struct.Struct(layout)
         self.reader, self._writer = pipe()
+        self._closed = False
 
     def _put(self, *fields: float) -> None:
         # A reader that is gone needs no word, and a full pipe wakes it as well as one more would.
@@ -36,9 +37,15 @@ class _Pipe:
         return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:
-        """Close both ends."""
-        close(self.reader)
-        close(self._writer)
+        """Close both ends, once: by a second call others may have their numbers."""
+        if not self._closed:
+            self._closed = True
+            close(self.reader)
+            close(self._writer)
+
+    def __del__(self) -> None:
+        # A Worker or a Khan that never ran has no end at which to close it.
+        self.close()
 
 
 class Report(NamedTuple):

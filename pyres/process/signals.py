@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _thread
+import contextlib
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,37 @@ _RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal
 LONGEST_WAIT = 86400.0
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+
+#: What the daemons handle and what ends a process that does not. INT is not among them: it raises
+#: KeyboardInterrupt, which cleans up.
+_BEFORE_HANDLERS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]
+_held_until_installed: set[int] = set()
+
+
+@contextlib.contextmanager
+def hold_until_installed() -> Iterator[None]:
+    """In the block a daemon's signals wait until it has installed its handlers, and then come.
+
+    Whoever finds the pidfile of a daemon may send it a signal at once.
+    """
+    if _sigmask:
+        former = _sigmask(signal.SIG_BLOCK, _BEFORE_HANDLERS)
+        _held_until_installed.update(set(_BEFORE_HANDLERS) - former)
+    try:
+        yield
+    finally:
+        _release_held()
+
+
+def _release_held() -> None:
+    if not _held_until_installed:
+        return
+    _sigmask(signal.SIG_UNBLOCK, _held_until_installed)
+    _held_until_installed.clear()
 
 
 def existing(**handlers: Handler) -> dict[int, Handler]:
@@ -73,6 +105,7 @@ class Signals:
         self._wakeup = wakeup
         for signum, handler in {**self._needed(), **self.handlers}.items():
             self._former[signum] = _set_handler(signum, _RAW.get(handler, handler))
+        _release_held()
 
     def give_way(self, handlers: Mapping[int, Handler]) -> Signals:
         """Put back what stood there before, and install these in place of ours; they are

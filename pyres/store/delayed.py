@@ -58,13 +58,16 @@ class Delayed:
         """The earliest timestamp at all, or None."""
         return next(iter(self.timestamps(0, 1)), None)
 
-    def promote(self, timestamp: int, moves: Sequence[Move], front: bool = False) -> int:
-        """Move the payloads at the head of a timestamp to their queues, all in one step.
+    def promote(
+        self, timestamp: int, moves: Sequence[Move], front: bool = False, skip: int = 0
+    ) -> int:
+        """Move the payloads of a timestamp to their queues, all in one step.
 
         They go to the end of each queue, or to its `front`, there too in their order.
 
-        `moves` are that head as it was seen, in order; what is there no longer is not moved, nor
-        what comes after it. How many were moved. Without moves only an empty timestamp goes.
+        `moves` are the payloads behind the first `skip`, as they were seen, in order. One that is
+        there no longer, or whose queue is no list, is not moved, nor what comes after it. How many
+        were moved. Without moves only an empty timestamp goes.
         """
         targets: dict[str | None, int] = {None: 0}
         for move in moves:
@@ -79,7 +82,7 @@ class Delayed:
             *map(self.keys.queue, queues),
         ]
         name, push = self.keys.delayed_name(timestamp), "LPUSH" if front else "RPUSH"
-        args = [timestamp, self.keys.timestamps_prefix, name, push, *queues]
+        args = [timestamp, self.keys.timestamps_prefix, name, push, skip, *queues]
         for move in moves:
             args += (move.payload, targets[move.queue], move.pushed)
         return int(scripts.load(self.client, "promote")(keys=keys, args=args))

@@ -1,19 +1,41 @@
-"""Loads a Lua script of `lua/` by name; a missing one is noticed at the first load, not at
-3 a.m.
+"""Lua scripts by name. The head of each is its contract, and the types of its keys are checked as
+it says before the script's first line: what can fail does so before anything is written.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any
+
+#: A key, or a range of them, in the head of a script. A type in parentheses is one that the script
+#: looks at itself.
+_KEYS = re.compile(r"^-- KEYS\[(\d+)(\.\.n?)?\]\s+(STRING|LIST|SET|ZSET|HASH)\b", re.MULTILINE)
+
+_CHECK = """\
+for _, range in ipairs({%s}) do
+    for at = range[1], range[2] do
+        local kind = redis.call("TYPE", KEYS[at]).ok
+        if kind ~= "none" and kind ~= range[3] then
+            local expected = " is a " .. kind .. ": expected a " .. range[3]
+            return redis.error_reply("WRONGTYPE " .. KEYS[at] .. expected)
+        end
+    end
+end
+"""
 
 
 @functools.cache
 def source(name: str) -> str:
-    """The text of `lua/<name>.lua`."""
-    return files("pyres.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """The text of `lua/<name>.lua`, with the check of its keys in front."""
+    text = files("pyres.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    ranges = [
+        f'{{{first}, {"#KEYS" if more else first}, "{kind.lower()}"}}'
+        for first, more, kind in _KEYS.findall(text)
+    ]
+    return f"{_CHECK % ', '.join(ranges)}{text}" if ranges else text
 
 
 @functools.cache

@@ -83,9 +83,9 @@ class Workers:
         pipe.incrby(self.keys.stat(f"processed:{worker_id}"), 1)
         pipe.execute()
 
-    def started(self, worker_id: str) -> str | None:
-        found = self.client.get(self.keys.started(worker_id))
-        return None if found is None else text(found)
+    def started(self, worker_id: str) -> bytes | None:
+        found: bytes | None = self.client.get(self.keys.started(worker_id))
+        return found
 
     def set_started(self, worker_id: str, started: str) -> None:
         self.client.set(self.keys.started(worker_id), started)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
+from email.mime.text import MIMEText
 
 from pyres import failure
 from pyres.failure.base import BaseBackend
 from pyres.failure.mail import MailBackend
 from pyres.failure.multiple import MultipleBackend
 from pyres.failure.redis import RedisBackend
+from pyres.job import Job
 from pyres.worker import Worker
 from tests.compat.base import PyResTests
 from tests.compat.jobs import Failing
@@ -111,7 +114,7 @@ class FailureTests(PyResTests):
 
 
 class BackendTests(PyResTests):
-    def test_the_base_knows_what_the_exception_knows(self):
+    def test_a_backend_has_the_class_and_the_text_of_the_exception_as_in_1_5(self):
         def raising():
             raise KeyError("gone")
 
@@ -123,8 +126,13 @@ class BackendTests(PyResTests):
         # Outside of the except block, where 1.5 found nothing.
         failed = BaseBackend(error, "queue", {"class": "A", "args": []}, "worker")
 
-        self.assertIs(failed._exception, error)
-        self.assertIs(failed._traceback, error.__traceback__)
+        self.assertIs(failed.exception, error)
+        self.assertIs(failed._exception, KeyError)
+        self.assertEqual(failed._parse_message(failed._exception), "KeyError: 'gone'")
+        text = failed._traceback.split("\n")
+        self.assertEqual(text[0], "Traceback (most recent call last):")
+        self.assertEqual(text[-2:], ["KeyError: 'gone'", ""])
+        self.assertEqual(failed._parse_traceback(failed._traceback), text[:-1])
         self.assertEqual((failed._queue, failed._worker), ("queue", "worker"))
         self.assertEqual(failed._payload, {"class": "A", "args": []})
         self.assertEqual(failed._parse_message(error), "KeyError: 'gone'")
@@ -164,6 +172,83 @@ class BackendTests(PyResTests):
         self.assertEqual(message["Subject"], "basic of h:1:basic: ValueError")
         self.assertEqual(message["To"], "one@example.org, two@example.org")
         self.assertIn("it failed", message.get_content())
+
+    def test_a_mail_of_an_overridden_create_message_gets_its_headers(self):
+        sent = []
+
+        class Mine(MailBackend):
+            recipients = ["ops@example.org"]
+            from_user = "pyres@example.org"
+            smtp_host = "127.0.0.1"
+
+            def create_message(self):
+                return MIMEText(f"{self._exception.__name__}: {self._traceback.splitlines()[-1]}")
+
+            def send_message(self, message):
+                sent.append(message)
+
+        class WithSubject(Mine):
+            def create_message(self):
+                message = super().create_message()
+                message["Subject"] = "its own"
+                return message
+
+        for kind in (Mine, WithSubject):
+            kind(ValueError("it failed"), "basic", {"class": "A", "args": []}).save(self.resq)
+
+        subjects = [mail["Subject"] for mail in sent]
+        self.assertEqual(subjects, ["[Pyres Failure] on basic", "its own"])
+        self.assertEqual({mail["To"] for mail in sent}, {"ops@example.org"})
+        self.assertEqual({mail["From"] for mail in sent}, {"pyres@example.org"})
+        self.assertEqual(sent[0].get_payload(), "ValueError: ValueError: it failed")
+
+    def test_a_traceback_or_a_text_stands_for_the_exception_being_handled(self):
+        self.resq.push("basic", {"class": "tests.compat.jobs.Failing", "args": []})
+        job = self.resq.reserve("basic")
+        try:
+            job.perform()
+        except ValueError:
+            for given in (sys.exc_info()[2], "a text"):
+                job.fail(given)
+
+        for record in failure.all(self.resq, 0, 10):
+            self.assertEqual((record["exception"], record["error"]), ("ValueError", "it failed"))
+            self.assertIn("raise ValueError", record["backtrace"][-1])
+
+    def test_outside_of_an_except_clause_a_text_is_the_error(self):
+        job = Job("basic", {"class": "tests.compat.jobs.Failing", "args": []}, self.resq)
+
+        failed = job.fail("a text")
+
+        self.assertIsInstance(failed, RedisBackend)
+        (record,) = failure.all(self.resq, 0, 10)
+        self.assertEqual((record["exception"], record["error"]), ("Exception", "a text"))
+        self.assertEqual(record["backtrace"], [])
+
+    def test_a_backend_may_parse_the_traceback_its_own_way(self):
+        class Mine(RedisBackend):
+            def _parse_traceback(self, trace):
+                return [trace.split("\n")[-2]]
+
+        failure.backend = Mine
+        self.resq.enqueue(Failing)
+        with self.assertLogs("pyres", "ERROR"):
+            Worker(["basic"], self.resq).process()
+
+        (record,) = failure.all(self.resq, 0, 10)
+        self.assertEqual(record["backtrace"], ["ValueError: it failed"])
+
+    def test_several_backends_are_there_as_objects_for_a_save_of_ones_own(self):
+        class Own(MultipleBackend):
+            classes = [RedisBackend]
+
+            def save(self, resq=None):
+                for backend in self.backends:
+                    backend.save(resq)
+
+        Own(ValueError("x"), "basic", {"class": "A", "args": []}).save(self.resq)
+
+        self.assertEqual(failure.count(self.resq), 1)
 
     def test_a_mail_that_nobody_is_to_get_is_not_sent(self):
         MailBackend(ValueError("x"), "basic", {"class": "A", "args": []}).save(self.resq)

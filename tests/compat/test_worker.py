@@ -96,7 +96,8 @@ class WorkerTests(PyResTests):
         worker.started = True
 
         self.assertLess(abs(int(worker.started) - time.time()), 60)
-        self.assertEqual(self.redis.get(key).decode(), worker.started)
+        self.assertIsInstance(worker.started, bytes)
+        self.assertEqual(self.redis.get(key), worker.started)
         worker.started = None
         self.assertFalse(self.redis.exists(key))
 
@@ -280,7 +281,7 @@ class WorkerTests(PyResTests):
 
         self.assertEqual(
             self.redis.lrange("hooks", 0, -1),
-            [b"before_fork", b"after_fork", b"before_process", b"process"],
+            [b"before_fork", b"after_fork", b"process", b"before_process"],
         )
 
     def test_an_exception_in_the_child_is_one_failure(self):

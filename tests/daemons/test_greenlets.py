@@ -239,7 +239,7 @@ def test_signals_change_and_renew_a_pool_of_many_hands(
     daemon.send(signal.SIGUSR2)
     until(lambda: redis.scard("resque:minions") == 6)
     daemon.send(signal.SIGTTOU)
-    until(lambda: redis.smembers("resque:minions") == first)
+    until(lambda: redis.scard("resque:minions") == 3)
     daemon.send(signal.SIGHUP)
     until(
         lambda: redis.scard("resque:minions") == 3 and not redis.smembers("resque:minions") & first

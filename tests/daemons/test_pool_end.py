@@ -41,7 +41,7 @@ def ends_of(kind: str, pids: Iterable[int]) -> dict[str, Callable[[], bool]]:
 def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """The customer's numbers, in three pools side by side: one gets TERM, one INT, one QUIT.
+    """Three pools side by side: one gets TERM, one INT, one QUIT.
 
     A job of 4 s finishes, those that ignore TERM are killed 10 to 12 s after it, the manager ends
     by 13 s. OLD-FAULTS B40, P6.

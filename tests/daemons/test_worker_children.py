@@ -338,7 +338,7 @@ def test_a_worker_of_ones_own_works_as_in_1_5(
     expected = [
         f"{what} {job} {what == 'before_fork'}"
         for job in ("a", "b")
-        for what in ("before_fork", "after_fork", "before_process", "process")
+        for what in ("before_fork", "after_fork", "process", "before_process")
     ]
     assert daemon.output().splitlines() == expected
     assert echoed(redis) == [["a"], ["b"]]

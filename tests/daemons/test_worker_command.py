@@ -18,7 +18,7 @@ from pyres.worker import Worker
 from tests.daemons.bad_jobs import PrintJob
 from tests.daemons.watching import begun, burst, counted, echoed, records, registered, start
 from tests.jobs import GATE, EchoJob, FailJob, GateJob
-from tests.servers import ROOT, Daemon, Daemons, Server, title_of, until
+from tests.servers import ROOT, Daemon, Daemons, Server, free_port, title_of, until
 
 SECRET = "s3cr3t-of-the-test"
 
@@ -346,6 +346,46 @@ def test_a_log_file_survives_rotation_and_the_pidfile_goes(
     daemon.send(signal.SIGTERM)
     daemon.wait()
     assert not pidfile.exists()
+
+
+#: A daemon that gets a signal when its pidfile is there and its handlers are not.
+STOPPED_EARLY = """
+import os, signal
+from unittest import mock
+import pyres.scripts
+
+def stopped(original):
+    def first(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+    return first
+
+where, name = {where}, {name!r}
+with mock.patch.object(where, name, stopped(getattr(where, name))):
+    raise SystemExit(pyres.scripts.{command}())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "name", "options"),
+    [
+        ("pyres_worker", "pyres.scripts.Worker", "register_signal_handlers", ["basic"]),
+        ("pyres_manager", "pyres.scripts.Khan", "register_signal_handlers", ["basic"]),
+        ("pyres_scheduler", "pyres.scripts.Scheduler", "register_signal_handlers", []),
+        ("pyres_web", "pyres.scripts", "web_title", ["--port", "PORT"]),
+    ],
+)
+def test_a_stop_right_after_the_pidfile_appeared_is_an_orderly_end(
+    command: str, where: str, name: str, options: list[str], run_daemon: Daemons, tmp_path: Path
+) -> None:
+    """The signal killed it, and the pidfile stayed."""
+    code = STOPPED_EARLY.format(command=command, where=where, name=name)
+    options = [str(free_port()) if option == "PORT" else option for option in options]
+
+    daemon = run_daemon("-c", code, *options, "-p", str(tmp_path / "run" / "pid"))
+
+    assert daemon.wait() == 0, daemon.output()
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 #: As where gevent is not installed.

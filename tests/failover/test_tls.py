@@ -30,8 +30,10 @@ class Certificates:
         self.folder = folder
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         self._new = [*key, "-subj", "/CN=pyres"]
+        # Python 3.13 trusts no authority that does not say that it may sign certificates.
         self._openssl("req", "-x509", "-days", "2", *self._new, "-keyout", "ca.key",
-                      "-out", "ca.crt", "-addext", "basicConstraints=critical,CA:TRUE")  # fmt: skip
+                      "-out", "ca.crt", "-addext", "basicConstraints=critical,CA:TRUE",
+                      "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
 
     def _openssl(self, *words: str) -> None:
         done = subprocess.run(["openssl", *words], cwd=self.folder, capture_output=True, text=True,

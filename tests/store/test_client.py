@@ -19,6 +19,7 @@ from pyres.exceptions import (
     BadServerError,
     ClassNotFoundError,
     NoQueueError,
+    NotAJobError,
     UndecodableError,
     UnencodableError,
 )
@@ -62,6 +63,10 @@ class Hooked(Mail):
     @classmethod
     def after_dequeue_x(cls, *args: Any) -> None:
         cls.seen.append(("after_dequeue", args))
+
+
+class Slow(Mail):
+    queue = "slow"
 
 
 class Queueless:
@@ -149,7 +154,7 @@ def test_a_dotted_name_that_leads_nowhere_is_an_error(resq):
 
 
 def test_what_is_no_class_is_an_error_that_shows_it(resq):
-    with pytest.raises(ClassNotFoundError, match="7 is no class, no function"):
+    with pytest.raises(NotAJobError, match=r"invalid job 7: expected a class with perform\(\)"):
         resq.enqueue(7)
 
 
@@ -222,9 +227,6 @@ def test_many_jobs_go_out_in_batches(plain, redis, server):
 
 
 def test_many_jobs_of_several_queues_keep_their_order_in_each(plain, redis):
-    class Slow(Mail):
-        queue = "slow"
-
     assert plain.enqueue_many([(Mail, 1), (Slow, 2), (archive, "x"), (Slow, 4), (Mail,)]) == 5
 
     assert [item["args"] for item in pending(redis)] == [[1], ["x"], []]

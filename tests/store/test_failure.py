@@ -9,6 +9,7 @@ import logging
 import smtplib
 import socket
 import threading
+import traceback
 import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime
@@ -133,7 +134,8 @@ def test_what_1_5_kept_of_a_failure_is_there():
 
     failed = BaseBackend(error, "mail", JOB, ME)
 
-    assert (failed._exception, failed._traceback) == (error, error.__traceback__)
+    assert (failed.exception, failed._exception) == (error, ValueError)
+    assert failed._traceback == "".join(traceback.format_exception(error))
     assert (failed._worker, failed._queue, failed._payload) == (ME, "mail", JOB)
     assert failed._parse_message(error) == "ValueError: why"
     assert "raise error" in "".join(failed._parse_traceback(failed._traceback))
@@ -270,6 +272,15 @@ def test_a_retry_moves_the_payload_and_takes_the_record_along(resq, redis, form)
     ]
     assert redis.smembers("resque:queues") == {b"other"}
     assert not redis.exists("resque:failed")
+
+
+def test_a_record_that_begins_with_white_space_is_retried_by_its_bytes(resq, redis):
+    raw = b' {"queue":"mail","payload":{"class":"A","args":[]}}'
+    redis.rpush("resque:failed", raw)
+
+    assert failure.retry(resq, "mail", raw) == 1
+
+    assert redis.lrange("resque:queue:mail", 0, -1) == [b'{"class":"A","args":[]}']
 
 
 def test_a_record_that_is_gone_is_not_pushed(resq, redis):
@@ -605,7 +616,7 @@ def test_a_failure_is_saved_by_all_and_read_from_the_first(resq, redis, several)
 
     failure.create(error, "mail", JOB, ME).save(resq)
 
-    assert KeepingBackend.kept == [(error, "mail", JOB, ME)]
+    assert KeepingBackend.kept == [(ValueError, "mail", JOB, ME)]
     assert len(stored(redis)) == 1
     assert failure.count(resq) == 1
     assert failure.count(resq, queue="other") == 0

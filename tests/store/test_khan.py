@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import OrderedDict
 
+import pytest
 from redis import Redis
 
 from pyres import ResQ
@@ -51,8 +53,23 @@ def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
     assert len(khan._former_ids) == len(set(khan._former_ids)) == 3
     assert redis.smembers("resque:khans") == {str(khan).encode()}
     redis.rpush(f"resque:khan:{first}", "SHUTDOWN")
-    khan._take_commands()
+    khan._check_commands()
     assert khan._shutdown
+
+
+def test_fewer_and_then_more_of_an_empty_pool_is_one_minion(
+    resq: ResQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two signals that came at once cancelled each other, though the first had nothing to do."""
+    khan = Khan(0, ["basic"], resq)
+    khan.setup_resq()
+    monkeypatch.setattr(khan, "_add_minion", lambda: None)
+
+    khan.kill_child(signal.SIGUSR1, None)
+    khan.add_child(signal.SIGUSR2, None)
+    khan._change_pool()
+
+    assert khan.pool_size == 1
 
 
 def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(

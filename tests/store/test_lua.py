@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from pyres.store import scripts
 
@@ -172,7 +174,7 @@ CASES = [
         "promote",
         {at(7): [P, b"poison", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
         [at(7), "zset", "queues", "n:failed", "failed", "q"],
-        [7, "timestamps:", at(7), "RPUSH", "q", P, 1, b"job\xff", b"poison", 0, b"record"],
+        [7, "timestamps:", at(7), "RPUSH", 0, "q", P, 1, b"job\xff", b"poison", 0, b"record"],
         2,
         {
             at(7): [b"new"],
@@ -187,7 +189,7 @@ CASES = [
         "promote",
         {at(7): [b"other", P], "zset": {b"7": 7.0}},
         [at(7), "zset", "queues", "n:failed", "failed", "q"],
-        [7, "timestamps:", at(7), "RPUSH", "q", P, 1, b"job"],
+        [7, "timestamps:", at(7), "RPUSH", 0, "q", P, 1, b"job"],
         0,
         {at(7): [b"other", P], "zset": {b"7": 7.0}},
     ),
@@ -195,7 +197,7 @@ CASES = [
         "promote",
         {"zset": {b"7": 7.0}},
         [at(7), "zset", "queues", "n:failed", "failed"],
-        [7, "timestamps:", at(7), "RPUSH"],
+        [7, "timestamps:", at(7), "RPUSH", 0],
         0,
         {},
     ),
@@ -203,9 +205,17 @@ CASES = [
         "promote",
         {at(7): [P, b"second"], "q": [b"old"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
         [at(7), "zset", "queues", "n:failed", "failed", "q"],
-        [7, "timestamps:", at(7), "LPUSH", "q", P, 1, P, b"second", 1, b"second"],
+        [7, "timestamps:", at(7), "LPUSH", 0, "q", P, 1, P, b"second", 1, b"second"],
         2,
         {"q": [P, b"second", b"old"], "queues": {b"q"}},
+    ),
+    Case(
+        "promote",
+        {at(7): [b"stuck", P, b"stuck", b"new"], "zset": {b"7": 7.0}},
+        [at(7), "zset", "queues", "n:failed", "failed", "q"],
+        [7, "timestamps:", at(7), "RPUSH", 1, "q", P, 1, b"job"],
+        1,
+        {at(7): [b"stuck"] * 2 + [b"new"], "zset": {b"7": 7.0}, "q": [b"job"], "queues": {b"q"}},
     ),
     Case(
         "hasten_delayed",
@@ -359,6 +369,49 @@ def test_a_script_returns_and_leaves_behind_what_its_head_says(redis, case, payl
     }
 
 
+#: Each key of each case, to be of another type than its script wants.
+EACH_KEY = [
+    pytest.param(case, place, id=f"{case.script}-{number}-{place}")
+    for number, case in enumerate(CASES)
+    for place in range(len(case.keys))
+]
+
+
+def everything(redis: Redis) -> dict[bytes, Any]:
+    return {key: value_at(redis, key) for key in redis.scan_iter()}
+
+
+@pytest.mark.parametrize(("case", "place"), EACH_KEY)
+def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, place):
+    for key, value in case.before.items():
+        put(redis, filled(key, JSON), filled(value, JSON))
+    wrong = filled(case.keys[place], JSON)
+    redis.delete(wrong)
+    put(redis, wrong, b"a string" if case.script == "fire" and place < 2 else {b"a": b"hash"})
+    before = everything(redis)
+
+    try:
+        scripts.load(redis, case.script)(keys=filled(case.keys, JSON), args=filled(case.args, JSON))
+    except ResponseError as error:
+        assert re.search(r"WRONGTYPE .* is a (hash|string): expected a ", str(error))
+        assert everything(redis) == before
+    else:
+        # These two go on without the key; no payload is lost or doubled by that.
+        assert case.script in ("take", "promote")
+        assert payloads(everything(redis)) == payloads(before)
+
+
+def payloads(keyspace: dict[bytes, Any]) -> int:
+    """How many payloads there are in lists, and in the in-flight record."""
+    lists = [value for value in keyspace.values() if isinstance(value, list)]
+    return sum(map(len, lists)) + (b'"payload":' in (value_of(keyspace, b"hand")))
+
+
+def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
+    value = keyspace.get(key)
+    return value if isinstance(value, bytes) else b""
+
+
 @pytest.mark.parametrize(
     ("script", "keys", "args", "key"),
     [
@@ -397,7 +450,7 @@ def test_a_script_that_is_not_there_is_an_error_at_once(redis):
 
 def test_each_script_opens_with_its_contract():
     for case in CASES:
-        head = scripts.source(case.script)
+        head = files("pyres.store").joinpath("lua", f"{case.script}.lua").read_text("utf-8")
         assert head.startswith(f"-- {case.script}: ")
         assert "-- KEYS[1]" in head
         assert "-- returns" in head

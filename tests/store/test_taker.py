@@ -11,7 +11,6 @@ from redis import Redis
 from pyres.store import (
     CannotWriteNow,
     ConnectionLost,
-    ResponseError,
     Store,
     Taken,
     Taker,
@@ -688,7 +687,7 @@ def test_a_reply_lost_while_the_script_is_loaded_again_loses_nothing(taker, prox
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_server_out_of_memory_keeps_the_job_in_its_queue_and_counts_nothing(own_server, finished):
+def test_a_server_out_of_memory_is_drained(own_server, finished):
     redis = own_server.client()
     store = Store(own_server.client())
     taker = store.taker(ME)
@@ -696,34 +695,77 @@ def test_a_server_out_of_memory_keeps_the_job_in_its_queue_and_counts_nothing(ow
     fill(redis, FIRST, SECOND)
     if finished:
         taker.take(False, NOW)
-    before = redis.lrange("resque:queue:mail", 0, -1)
+    waiting = redis.lrange("resque:queue:mail", 0, -1)
     redis.config_set("maxmemory", 1)
 
-    with pytest.raises(CannotWriteNow, match="OOM"):
-        taker.take(finished, NOW)
-    assert redis.lrange("resque:queue:mail", 0, -1) == before
-    assert counts(redis) == (0, 0)
-    redis.config_set("maxmemory", 0)
+    for payload in waiting:
+        assert taker.take(finished, NOW).payload == payload
+        finished = True
+    assert taker.take(True, NOW) is None
 
-    assert taker.take(finished, NOW).payload == before[0]
-    assert counts(redis) == (finished, finished)
+    assert counts(redis) == (2, 2)
+    assert redis.get(HAND) is None
+    redis.config_set("maxmemory", 0)
     taker.close()
 
 
-def test_a_key_of_another_type_leaves_nothing_half_done(taker, redis):
+def test_a_queue_of_another_type_stops_no_other_queue(taker, redis):
+    taker.look_at(["broken", "mail"])
+    redis.set("resque:queue:broken", "no list")
     fill(redis, FIRST, SECOND)
-    taker.take(False, NOW)
-    redis.delete("resque:queue:mail")
-    redis.set("resque:queue:mail", "no list")
 
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        taker.take(True, NOW)
-    assert counts(redis) == (0, 0)
-    taker.finish(NOW)
+    assert taker.take(False, NOW).payload == FIRST
+    assert taker.take(True, NOW).payload == SECOND
+    assert taker.take(True, NOW) is None
 
-    assert taker.lay_back(NOW) is None
-    assert counts(redis) == (1, 1)
+    assert counts(redis) == (2, 2)
+    assert redis.get("resque:queue:broken") == b"no list"
+
+
+@pytest.mark.parametrize("value", ["", "0.0", "no number", "9223372036854775807", ["a list"]])
+@pytest.mark.parametrize("key", ["resque:stat:processed", f"resque:stat:processed:{ME}"])
+def test_a_counter_that_is_no_integer_costs_no_job(redis, store, key, value):
+    taker = store.taker(ME)
+    taker.look_at(["mail"])
+    fill(redis, FIRST, SECOND)
+    if isinstance(value, list):
+        redis.rpush(key, *value)
+    else:
+        redis.set(key, value)
+
+    taken = [taker.take(False, NOW), taker.take(True, NOW), taker.take(True, NOW)]
+
+    assert [one and one.payload for one in taken] == [FIRST, SECOND, None]
     assert redis.get(HAND) is None
+    taker.close()
+
+
+@pytest.mark.parametrize("key", [HAND, f"{HAND}:started", "resque:pause-all-workers"])
+def test_a_key_of_the_worker_of_another_type_costs_no_job(redis, store, key):
+    taker = store.taker(ME)
+    taker.look_at(["mail"])
+    fill(redis, FIRST, SECOND)
+    redis.hset(key, "no", "string")
+
+    taken = [taker.take(False, NOW), taker.take(True, NOW), taker.take(True, NOW)]
+
+    assert [one and one.payload for one in taken] == [FIRST, SECOND, None]
+    assert counts(redis) == (2, 2)
+    taker.close()
+
+
+def test_a_replica_is_told_from_an_empty_queue(own_server):
+    redis, store = own_server.client(), Store(own_server.client())
+    taker = store.taker(ME)
+    taker.look_at(["mail"])
+    redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    with pytest.raises(CannotWriteNow, match="READONLY"):
+        taker.take(False, NOW)
+
+    redis.execute_command("REPLICAOF", "NO", "ONE")
+    assert taker.take(False, NOW) is None
+    taker.close()
 
 
 def test_a_server_that_restarts_is_connected_to_again():

@@ -204,9 +204,12 @@ def test_a_unique_job_can_be_put_off_again(resq, redis):
 @pytest.mark.parametrize(
     ("attributes", "complaint"),
     [
-        ({"unique_for": "long"}, "unique_for of .* is 'long'; it is a number of seconds above 0"),
-        ({"unique_for": 0}, "unique_for of .* is 0"),
-        ({"unique_for": 5, "unique_until": "end"}, "is 'end'; it is 'start' or 'done'"),
+        ({"unique_for": "long"}, "invalid unique_for 'long': expected a number of"),
+        ({"unique_for": 0}, "invalid unique_for 0: expected"),
+        (
+            {"unique_for": 5, "unique_until": "end"},
+            "invalid unique_until 'end': expected 'st",
+        ),
     ],
 )
 def test_attributes_that_mean_nothing_are_named(resq, redis, attributes, complaint):

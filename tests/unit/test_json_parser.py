@@ -66,6 +66,13 @@ def test_no_bytes_raise_anything_but_undecodable(raw: bytes) -> None:
         assert "not JSON" in str(error)
 
 
+@pytest.mark.parametrize(
+    "raw", [b' {"a":[1]}', b'\n\t\r {"a":[1]}', b'{"a":[1]}\n', b' { "a" : [ 1 ] } ']
+)
+def test_white_space_around_a_value_means_nothing(raw: bytes) -> None:
+    assert loads(raw) == {"a": [1]}
+
+
 def test_every_type_is_written_as_ruby_wrote_it() -> None:
     written = json.loads(GOLDEN.read_text())["commands"][1][2]
 
@@ -90,6 +97,11 @@ def test_every_type_is_written_as_ruby_wrote_it() -> None:
 )
 def test_a_float_has_rubys_digits(value: float, digits: str) -> None:
     assert dumps([value]) == f"[{digits}]"
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.text("aeE+-.019:", max_size=20))
+def test_a_float_has_rubys_digits_whatever_stands_beside_it(value: float, text: str) -> None:
+    assert dumps([text, value, text]) == f'["{text}",{ruby_float(value)},"{text}"]'
 
 
 def test_unicode_is_raw_and_only_what_must_be_is_escaped() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from xml.dom.minidom import Document
 
 import pytest
 
 from pyres import job
 from pyres.exceptions import ClassNotFoundError, NotAllowedError
-from pyres.loading import Allowed, my_import, name_of, safe_str_to_class, str_to_class
+from pyres.loading import Allowed, loaded, my_import, name_of, safe_str_to_class, str_to_class
+
+PLAIN = {"a": 1}
 
 
 class Outer:
@@ -44,6 +47,63 @@ def test_a_name_that_leads_nowhere_is_named(name: object) -> None:
     assert isinstance(refused.value, ClassNotFoundError)
     assert repr(name) in str(refused.value)
     assert str_to_class(name) is None  # type: ignore[arg-type]
+
+
+def test_a_module_that_is_missing_comes_with_where_it_was_sought_and_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(ClassNotFoundError) as refused:
+        safe_str_to_class("no_such_module.Job")
+    text = str(refused.value)
+    assert f"there is no module 'no_such_module' in {tmp_path} or " in text
+    assert "or the installed packages; name its folder with --path" in text
+    assert "python3" not in text, "the standard library is no place for a job"
+
+    with pytest.raises(ClassNotFoundError, match=r"--require the module that has @job\(name='Arc"):
+        safe_str_to_class("Arc")
+
+
+@pytest.mark.parametrize("name", ["email.go", "email.message.go", "email.message.Message.go"])
+def test_a_module_of_pythons_own_in_place_of_the_users_is_shown(name: str) -> None:
+    with pytest.raises(ClassNotFoundError, match="has no 'go'; the module is .*email.*py") as found:
+        safe_str_to_class(name)
+    assert "part of Python: a module of yours needs another name" in str(found.value)
+
+
+def test_a_module_of_the_users_that_lacks_the_name_is_shown_with_its_file() -> None:
+    with pytest.raises(ClassNotFoundError, match=f"has no 'go'; the module is {__file__}$"):
+        safe_str_to_class(f"{__name__}.go")
+
+
+@pytest.mark.parametrize("name", ["sys.maxsize.x", f"{__name__}.PLAIN.x", "sys.float_info.max.x"])
+def test_a_name_that_passes_through_a_plain_value_is_refused_like_any_other(name: str) -> None:
+    with pytest.raises(ClassNotFoundError, match="has no 'x'"):
+        safe_str_to_class(name)
+
+
+def test_a_job_of_a_script_that_is_not_here_says_so() -> None:
+    with pytest.raises(ClassNotFoundError, match="'__main__.Job' .* in the script or session that"):
+        safe_str_to_class("__main__.Job")
+
+
+def test_a_script_that_was_run_under_its_own_name_too_is_not_imported_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some put `__main__` into sys.modules by hand; then it has no import specification."""
+    file = tmp_path / "own_name.py"
+    file.write_text("raise RuntimeError('imported')")
+    main = ModuleType("__main__")
+    main.__file__ = str(file)
+    main.Job = type("Job", (), {"__module__": "__main__"})  # type: ignore[attr-defined]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setitem(sys.modules, "own_name", main)
+
+    assert name_of(main.Job) == "own_name.Job"
+    assert safe_str_to_class("own_name.Job") is main.Job
+    assert loaded("own_name.Job") is main.Job
 
 
 def test_an_error_while_a_module_is_imported_comes_through(

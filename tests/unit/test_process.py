@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -238,6 +239,28 @@ def test_a_report_says_who_and_how_long() -> None:
     assert reports.hear() == [(os.getpid(), 0, 2.5)]
     assert reports.hear() == []
     reports.close()
+
+
+def test_reports_that_nobody_closed_leave_no_descriptor() -> None:
+    """A Worker or a Khan that never ran left a pipe."""
+    gc.collect()
+    before = sorted(os.listdir("/proc/self/fd"))
+
+    Reports()
+    gc.collect()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_reports_that_are_closed_twice_close_nothing_of_others() -> None:
+    reports = Reports()
+    reports.close()
+    others = os.pipe()
+
+    reports.close()
+
+    for fd in others:
+        os.close(fd)
 
 
 def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:

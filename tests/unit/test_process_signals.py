@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyres.process.children import Children
-from pyres.process.signals import LONGEST_WAIT, Signals, wake
+from pyres.process.signals import LONGEST_WAIT, Signals, hold_until_installed, wake
 
 
 @pytest.fixture
@@ -61,6 +61,27 @@ def test_one_byte_ends_one_wait(signals: Signals) -> None:
 
     assert signals.sleep(60)
     assert not signals.sleep(0.01)
+
+
+def test_a_signal_that_came_before_the_handlers_waits_for_them() -> None:
+    seen: list[int] = []
+    signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
+
+    with hold_until_installed():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert seen == []
+        signals.install()
+        assert seen == [signal.SIGUSR1]
+        signals.restore()
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_a_block_in_which_no_handler_came_holds_nothing_back_afterwards() -> None:
+    with hold_until_installed():
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
 def test_the_former_wakeup_fd_comes_back_and_no_pipe_is_left(signals: Signals) -> None:

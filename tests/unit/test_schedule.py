@@ -167,6 +167,10 @@ def test_cron_wins_over_every_and_environments_are_a_list():
     assert Entry.read("a", {"every": 5}).is_for(None)
 
 
+def often():
+    pass
+
+
 def test_a_job_says_in_code_when_it_recurs(monkeypatch):
     monkeypatch.setattr(schedule, "_registered", {})
 
@@ -174,11 +178,9 @@ def test_a_job_says_in_code_when_it_recurs(monkeypatch):
     def nightly():
         return "done"
 
-    @decorators.job(queue="low", every="10m")
-    def often():
-        pass
+    decorators.job(queue="low", every="10m")(often)
 
-    @decorators.job(queue="low", cron="0 3 * *")
+    @decorators.job(queue="low", cron="0 3 * *", name="broken")
     def broken():
         pass
 

@@ -153,12 +153,7 @@ def test_a_zone_that_does_not_exist_is_named():
 def test_every_counts_from_when_it_was_last_fired():
     timing = Every.read("30s").anchored(1000)
 
-    assert [timing.next_after(second) for second in (999, 1000, 1029, 1030)] == [
-        1000,
-        1030,
-        1030,
-        1060,
-    ]
+    assert [timing.next_after(second) for second in (1000, 1029, 1030)] == [1030, 1030, 1060]
     assert timing.latest(1000, 1095) == 1090
     assert timing.latest(1000, 1029) is None
 
@@ -168,6 +163,15 @@ def test_one_that_is_new_fires_after_its_time_or_after_first_in():
 
     assert plain.anchored(plain.begun(5000)).next_after(5000) == 8600
     assert soon.anchored(soon.begun(5000)).next_after(5000) == 5010
+
+
+def test_the_moment_that_an_entry_is_counted_from_is_not_due_again():
+    """A new entry, which counts from the second after the last look, was shown as due at once."""
+    new, later = Every.read("1h"), Every.read("1h", "2h")
+
+    assert new.anchored(new.begun(5001)).next_after(5000) == 8601
+    assert later.anchored(later.begun(5001)).next_after(5000) == 12201
+    assert new.anchored(5001).latest(4000, 5000) is None
 
 
 def test_a_last_time_in_the_future_does_not_silence_an_entry():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,25 +30,47 @@ def second(second_server: Server) -> Iterator[ResQ]:
         yield resq
 
 
+class Serving:
+    """An app that waitress serves in a thread."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.server = waitress.create_server(app, host="127.0.0.1", port=0, threads=4)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waitress-loop", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.server.asyncore.loop(timeout=60, map=self.server._map, count=1)
+
+    def close(self) -> None:
+        """End the threads, and only then close what they use.
+
+        A thread that has sent its response writes to the loop's pipe once more. If that pipe was
+        closed, it would write to whatever has its number by then.
+        """
+        self.server.task_dispatcher.shutdown(timeout=60)
+        self._stopped.set()
+        self.server.pull_trigger()
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the loop of waitress goes on"
+        self.server.asyncore.close_all(self.server._map)
+        self.app.extensions["resweb"].close()
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
     """Serves an app on a free port; the URL."""
-    running: list[tuple[Any, Any, threading.Thread]] = []
+    running: list[Serving] = []
 
     def start(app: Any) -> str:
-        server = waitress.create_server(app, host="127.0.0.1", port=0, threads=4)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        running.append((app, server, thread))
-        return f"http://127.0.0.1:{server.effective_port}"
+        running.append(Serving(app))
+        return f"http://127.0.0.1:{running[-1].server.effective_port}"
 
     yield start
-    for app, server, thread in running:
-        # In the server's own thread: it may be waiting on the sockets that are closed here.
-        server.trigger.pull_trigger(functools.partial(server.asyncore.close_all, server._map))
-        thread.join(10)
-        server.task_dispatcher.shutdown()
-        app.extensions["resweb"].close()
+    for serving in running:
+        serving.close()
 
 
 @pytest.fixture

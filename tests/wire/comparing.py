@@ -60,6 +60,12 @@ RULES = [
     Rule("who holds the lock", r"master_lock$", r"^[\w.-]+:\d+$", "HOST:PID"),
     Rule("when a worker started", r":started$", r"^\d{10}$", "EPOCH"),
     Rule(
+        "which folders a worker imports from",
+        r"failed$",
+        r"(there is no module '\w+') in [^;]+;",
+        r"\1 in FOLDERS;",
+    ),
+    Rule(
         "the lines of a backtrace; that there are none is no accident and stays",
         r"failed$",
         r'"backtrace":\[".*?"\],"worker"',
@@ -285,7 +291,9 @@ DIFFERS_ON_PURPOSE = [
         _record(
             0,
             exception="ClassNotFoundError",
-            error="'NoSuchClass' leads to no class: there is no module 'NoSuchClass'",
+            error="'NoSuchClass' leads to no class: there is no module 'NoSuchClass' in FOLDERS; "
+            "--require the module that has @job(name='NoSuchClass'), or name the folder of its "
+            "module with --path",
         ),
     ),
     Difference(

@@ -88,7 +88,7 @@ def test_a_working_ruby_worker_is_found_with_its_job(ruby_like, ruby_left):
         "run_at": "2026-11-23T16:01:09Z",
         "payload": {"class": "SlowJob", "args": [2, "é"]},
     }
-    assert worker.started == "2026-11-23 16:01:08 +0000"
+    assert worker.started == b"2026-11-23 16:01:08 +0000"
     assert ruby_like.info()["working"] == 1
 
 

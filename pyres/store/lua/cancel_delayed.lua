@@ -10,6 +10,13 @@ local removed = 0
 local names = ARGV[3] ~= "" and {ARGV[3]} or redis.call("SMEMBERS", KEYS[1])
 for _, name in ipairs(names) do
     local list = ARGV[2] .. name
+    local kind = redis.call("TYPE", list).ok
+    if kind ~= "none" and kind ~= "list" then
+        return redis.error_reply("WRONGTYPE " .. list .. " is a " .. kind .. ": expected a list")
+    end
+end
+for _, name in ipairs(names) do
+    local list = ARGV[2] .. name
     removed = removed + redis.call("LREM", list, 0, ARGV[1])
     redis.call("SREM", KEYS[1], name)
     if redis.call("LLEN", list) == 0 then

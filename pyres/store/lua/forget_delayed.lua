@@ -7,7 +7,7 @@
 -- ARGV[3]  Keys.delayed_name()
 -- returns  how many payloads there were
 local payloads = redis.call("LRANGE", KEYS[1], 0, -1)
-for _, payload in ipairs(payloads) do redis.call("SREM", ARGV[2] .. payload, ARGV[3]) end
+for _, payload in ipairs(payloads) do redis.pcall("SREM", ARGV[2] .. payload, ARGV[3]) end
 redis.call("DEL", KEYS[1])
 redis.call("ZREM", KEYS[2], ARGV[1])
 return #payloads

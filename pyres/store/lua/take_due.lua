@@ -10,7 +10,7 @@ local payload = redis.call("LPOP", KEYS[1])
 if payload then
     -- Equal payloads at one timestamp share one member: it goes with the last of them.
     if not redis.call("LPOS", KEYS[1], payload) then
-        redis.call("SREM", ARGV[2] .. payload, ARGV[3])
+        redis.pcall("SREM", ARGV[2] .. payload, ARGV[3])
     end
 end
 if redis.call("LLEN", KEYS[1]) == 0 then

@@ -1,0 +1,120 @@
+"""Whether a worker can find and perform what is enqueued: asked before it is put on a queue."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from typing import Any
+
+from pyres import loading, main_module
+from pyres.exceptions import NotAJobError
+from pyres.identity_cache import IdentityCache
+
+logger = logging.getLogger(__name__)
+
+#: How many decorators one above the other are looked through.
+MAX_WRAPPERS = 20
+
+_checked: IdentityCache[bool] = IdentityCache()
+_warned: IdentityCache[bool] = IdentityCache()
+_NOTHING = object()
+
+
+def check(target: Any) -> None:
+    """Raises NotAJobError for a class or function that no worker can find by name and perform.
+
+    Asked once for each object. A job of a script that no other process can import is a warning.
+    """
+    if _checked.get(target):
+        return
+    check_place(target)
+    check_perform(target)
+    if not loading.wire_name(target) and (other := _other_object(target)) is not _NOTHING:
+        shown = repr(other)[: loading.MAX_SHOWN_CHARS]
+        raise _refused(target, f"expected the object of this name, which is now {shown}")
+    warn_of_main(target)
+    _checked.keep(target, True)
+
+
+def check_place(target: Any) -> None:
+    """Raises NotAJobError for what has no name that leads to it: a nested function, a method."""
+    name = loading.name_of(target)
+    if inspect.ismethod(target):
+        raise _refused(target, "expected the class, or a function of a module, not a bound method")
+    # A name of its own leads to it wherever its @job was executed.
+    if not loading.wire_name(target) and is_nested(name):
+        raise _refused(
+            target,
+            "expected a class or function at the top of a module; no worker can find one that is "
+            "defined inside a function",
+        )
+
+
+def check_perform(target: Any) -> None:
+    """Raises NotAJobError for a class without perform(), and for a function without @job."""
+    if not callable(getattr(target, "perform", None)):
+        expected = "a class with perform()" if inspect.isclass(target) else "a function with @job"
+        raise _refused(target, f"expected {expected}")
+
+
+def check_text(name: Any) -> str:
+    """The name of a class that need not exist here, as Python or Ruby spells it.
+
+    Raises NotAJobError for what nobody can mean: no str, empty, blanks, a part that is empty.
+    """
+    well = isinstance(name, str) and _is_spelt_well(name) and not is_nested(name)
+    if not well and loading.registered(name) is None:
+        raise NotAJobError(
+            f"invalid job {repr(name)[: loading.MAX_SHOWN_CHARS]}: expected a dotted name such as "
+            "'app.jobs.Mail', or Ruby's 'App::Mail'"
+        )
+    return str(name)
+
+
+def is_nested(name: str) -> bool:
+    """Whether a dotted name passes through a function: `f.<locals>.g`, `<lambda>`."""
+    return "<" in name
+
+
+def warn_of_main(target: Any) -> None:
+    """Say once for each class that it stands in a script which no other process can import."""
+    name = loading.name_of(target)
+    if name.partition(".")[0] not in main_module.NAMES or _warned.get(target):
+        return
+    _warned.keep(target, True)
+    logger.warning(
+        "%s can be performed only by this program itself: other processes cannot import what runs "
+        "as __main__ here; move it into a module that the worker can import",
+        name,
+    )
+
+
+def _is_spelt_well(name: str) -> bool:
+    parts = name.replace("::", ".").split(".")
+    return all(parts) and name.isprintable() and not any(char.isspace() for char in name)
+
+
+def _other_object(target: Any) -> Any:
+    """What its module has under its name, if that is something else.
+
+    Nothing there proves nothing: the module may be in the middle of its import, or not imported.
+    """
+    found: Any = sys.modules.get(target.__module__, _NOTHING)
+    for name in target.__qualname__.split("."):
+        found = getattr(found, name, _NOTHING)
+    return _NOTHING if _is_around(found, target) else found
+
+
+def _is_around(found: Any, target: Any) -> bool:
+    """Whether it is the target, its perform() is, or a decorator made it from the target."""
+    for _ in range(MAX_WRAPPERS):
+        if found is target or getattr(found, "perform", None) is target:
+            return True
+        found = getattr(found, "__wrapped__", None)
+    return False
+
+
+def _refused(target: Any, expected: str) -> NotAJobError:
+    shown = loading.name_of(target)
+    return NotAJobError(f"invalid job {shown}: {expected}")
