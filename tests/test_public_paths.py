@@ -28,7 +28,7 @@ NAMES = {
         ResQ.pipeline ResQ.enqueue_in ResQ.remove_delayed ResQ.delayed_at Stat.get Stat.incr
         Stat.decr Stat.clear""",
     "pyres.job": """Job Job.perform Job.fail Job.retry Job.reserve Job.safe_str_to_class""",
-    "pyres.worker": """Worker Worker.validate_queues Worker.register_worker
+    "pyres.worker": """JobError Worker Worker.validate_queues Worker.register_worker
         Worker.unregister_worker Worker.prune_dead_workers Worker.startup
         Worker.register_signal_handlers Worker.shutdown_all Worker.schedule_shutdown
         Worker.kill_child Worker.work Worker.fork_worker Worker.before_fork Worker.after_fork
