@@ -123,7 +123,7 @@ class Khan:
         require_fork("A manager")
         self.signals = Signals({})
         self.children = Children(self.signals)
-        self.reports = Reports()
+        self._reports: Reports | None = None
         self._waker: Waker | None = None
         self._lookout: Lookout | None = None
         self._shutdown = False
@@ -282,10 +282,25 @@ class Khan:
         finally:
             self._shutdown_minions()
             self._reach(self.unregister_khan)
-            if self._lookout:
-                self._lookout.close()
+            self._close()
             self.signals.restore()
             logger.info("%s has stopped", self)
+
+    @property
+    def reports(self) -> Reports:
+        """What the minions report; opened when it is first needed."""
+        if self._reports is None:
+            self._reports = Reports()
+        return self._reports
+
+    def _close(self) -> None:
+        """Leave nothing open in a process that goes on; what is needed again is opened again."""
+        for opened in (self._lookout, self._reports):
+            if opened is not None:
+                opened.close()
+        self._lookout = self._waker = self._reports = None
+        if self.resq is not self.server:
+            self.resq.close()
 
     def _announce(self) -> None:
         self.register_khan()

@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import tempfile
 import unittest
 
@@ -52,6 +53,9 @@ class CommandCase(unittest.TestCase):
             self.addCleanup(logger.setLevel, logger.level)
         self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)
         self.addCleanup(logs.clear_logging)
+        # The folder of --path is put in front of it.
+        self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))
+        self.addCleanup(setattr, Recorded, "daemon", None)
 
     def run_command(self, command, *args):
         """The daemon that this command line makes."""
