@@ -117,6 +117,19 @@ class ResQ:
         """Append any JSON value to a queue; mostly for payloads that stand already."""
         self._append(queue, [payload.encode(item)])
 
+    def _push_all(self, queue: str, payloads: Sequence[bytes]) -> None:
+        """Append payloads, each by push() where a subclass overrides it, as pyres 1.5 did."""
+        if not self.overrides_push:
+            self._append(queue, payloads)
+            return
+        for raw in payloads:
+            self.push(queue, payload.parse(raw))
+
+    @property
+    def overrides_push(self) -> bool:
+        """Whether a subclass has a push() of its own, which then gets every job that is queued."""
+        return type(self).push is not _OWN_PUSH or "push" in self.__dict__
+
     def _append(self, queue: str, payloads: Sequence[bytes]) -> None:
         self.store.queues.push(queue, payloads)
         self._watched_queues.add(queue)
@@ -145,7 +158,7 @@ class ResQ:
         """Queue a job of a class that need not exist here; the payload gets `first_attempt=`."""
         more = _attempt("enqueue_from_string", kwargs)
         name = job_names.check_text(klass_as_string)
-        self._append(_checked(queue), [self._payload(name, args, **more)])
+        self._push_all(_checked(queue), [self._payload(name, args, **more)])
 
     @classmethod
     def _enqueue(cls, klass: Any, *args: Any) -> bool:
@@ -180,6 +193,10 @@ class ResQ:
         return len(sent) + sum(self._claim_and_append(*job) for job in claimed)
 
     def _append_batch(self, by_queue: dict[str, list[bytes]]) -> None:
+        if self.overrides_push:
+            for queue, payloads in by_queue.items():
+                self._push_all(queue, payloads)
+            return
         pipe = self.store.client.pipeline(transaction=False)
         for queue, payloads in by_queue.items():
             self.store.queues.push_into(pipe, queue, payloads)
@@ -193,7 +210,7 @@ class ResQ:
         encoded = self._payload(name, args)
         if not hooks.allow(target, "before_enqueue", args):
             return False
-        self._append(queue, [encoded])
+        self._push_all(queue, [encoded])
         self._enqueued(target, args)
         return True
 
@@ -614,13 +631,17 @@ class ResQ:
         encoded = self._payload(found.klass, found.args, now)
         claim = unique.claim(target, found.klass, found.args, now)
         if claim is None:
-            self._append(_checked(queue), [encoded])
+            self._push_all(_checked(queue), [encoded])
             return True
         return self.store.unique.push(*claim, _checked(queue), encoded)
 
     def remove_schedule(self, name: str) -> None:
         """Remove an entry from the dynamic schedule."""
         self.store.schedules.remove(name)
+
+
+#: push() as pyres has it, to find what overrides it.
+_OWN_PUSH = ResQ.push
 
 
 class Pipeline(ResQ):

@@ -13,7 +13,7 @@ from typing import Any
 from pyres import payload
 from pyres.agenda import Agenda
 from pyres.client import as_resq
-from pyres.exceptions import UndecodableError
+from pyres.exceptions import JobError, UndecodableError
 from pyres.failure.redis import RedisBackend
 from pyres.former_names import former_names
 from pyres.process import title
@@ -89,6 +89,7 @@ class Scheduler:
         self._connected = False
         self._others_until: float | None = None
         self._shown = ""
+        self._logged: set[str] = set()
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
@@ -240,7 +241,7 @@ class Scheduler:
 
     def handle_delayed_items(self) -> None:
         """Move all that is due to its queue now, whoever holds the lock."""
-        if self._overrides(*GENERATORS):
+        if self._overrides(*GENERATORS) or self.resq.overrides_push:
             self._move_by_generators()
             return
         while not self._promote(time.monotonic() + ONE_GO) and not self._shutdown:
@@ -252,7 +253,7 @@ class Scheduler:
 
     def _move_due(self) -> bool:
         """One go at what is due; whether nothing that can be moved is left."""
-        if self._overrides("handle_delayed_items", *GENERATORS):
+        if self._overrides("handle_delayed_items", *GENERATORS) or self.resq.overrides_push:
             self.handle_delayed_items()
             return True
         return self._promote(time.monotonic() + ONE_GO)
@@ -274,32 +275,56 @@ class Scheduler:
 
     def _promote(self, end: float) -> bool:
         """Move what is due until `end` (monotonic); whether nothing that can be moved is left."""
-        while timestamps := self.resq.store.delayed.due_timestamps(self._now(), TIMESTAMPS):
+        delayed, stuck = self.resq.store.delayed, 0
+        # Timestamps that cannot be emptied stay the earliest; those behind them are due as well.
+        while timestamps := delayed.due_timestamps(self._now(), TIMESTAMPS + stuck)[stuck:]:
             emptied = [self._empty(timestamp, end) for timestamp in timestamps]
             if self._shutdown or time.monotonic() >= end:
                 return False
-            if not any(emptied):
-                return True
+            stuck += emptied.count(False)
         return True
 
     def _empty(self, timestamp: int, end: float) -> bool:
         """Move what waits at a timestamp, a batch in one step; whether it is empty now."""
-        delayed = self.resq.store.delayed
+        delayed, skip = self.resq.store.delayed, 0
         while not self._shutdown and time.monotonic() < end:
             try:
-                payloads = delayed.peek(timestamp, 0, BATCH)
-                moved = delayed.promote(
-                    timestamp, [self._move(raw) for raw in payloads], self.front
-                )
+                payloads = delayed.peek(timestamp, skip, BATCH)
+                moves = [self._move(raw) for raw in payloads]
+                moved = delayed.promote(timestamp, moves, self.front, skip)
+                if moves and not moved:
+                    skip += not self._unblock(timestamp, moves[0], skip)
             except ConnectionLost:
                 raise
             except ResponseError as error:
-                logger.error("The jobs due at %d cannot be moved: %s", timestamp, error)
+                self._log_once(
+                    f"delayed:{timestamp}", f"cannot promote the jobs due at {timestamp}: {error}"
+                )
                 return False
             logger.debug("Moved %d jobs that were due at %d", moved, timestamp)
             if moved == len(payloads) < BATCH:
-                return True
+                return not skip
         return False
+
+    def _unblock(self, timestamp: int, move: Move, skip: int) -> bool:
+        """Make a failure of a job whose queue is not a list; False when it has to stay."""
+        if move.queue is not None and self.resq.store.queues.is_usable(move.queue):
+            return True  # somebody else has moved what was seen there
+        key = "failed" if move.queue is None else f"queue:{move.queue}"
+        text = f"cannot promote a job due at {timestamp}: the key {key} is not a list"
+        self._log_once(key, text)
+        if move.queue is None:
+            return False
+        shown = payload.recordable(payload.show(move.payload), move.payload)
+        failed = RedisBackend(JobError(text), move.queue, shown).encoded(self.resq)
+        failure = Move(move.payload, None, failed)
+        return bool(self.resq.store.delayed.promote(timestamp, [failure], skip=skip))
+
+    def _log_once(self, key: str, text: str) -> None:
+        """Log what is wrong with a key once, not each second."""
+        if key not in self._logged:
+            self._logged.add(key)
+            logger.error(text)
 
     def _move(self, raw: bytes) -> Move:
         """What becomes of a payload that is due; one that is no job becomes a failure."""

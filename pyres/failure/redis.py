@@ -107,7 +107,21 @@ class RedisBackend(BaseBackend):
         raw = raw_record(record)
         encoded = payload.encode(record_of(raw)["payload"])
         lists = cls._lists_of(resq, raw)
+        if resq.overrides_push:
+            return cls._retry_by_push(resq, queue, raw, encoded)
         return int(any(resq.store.failed.retry(raw, queue, encoded, name) for name in lists))
+
+    @classmethod
+    def _retry_by_push(cls, resq: ResQ, queue: str, raw: bytes, encoded: bytes) -> int:
+        """As pyres 1.5, whose push() a subclass overrides: take the record, push, in two steps."""
+        if not cls.delete(resq, raw):
+            return 0
+        try:
+            resq.push(queue, payload.parse(encoded))
+        except BaseException:
+            resq.store.failed.push(raw, cls._lists_of(resq, raw)[0])
+            raise
+        return 1
 
     @classmethod
     def retry_all(

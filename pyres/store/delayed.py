@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -49,10 +50,15 @@ class Delayed:
 
     def due_timestamps(self, now: float, count: int = PAGE) -> list[int]:
         """Up to `count` timestamps that have come, earliest first."""
-        found = self.client.zrangebyscore(
-            self.keys.delayed_schedule, "-inf", int(now), start=0, num=count
-        )
-        return _numbers(found)
+        found: list[int] = []
+        for start in itertools.count(0, count):
+            members = self.client.zrangebyscore(
+                self.keys.delayed_schedule, "-inf", int(now), start=start, num=count
+            )
+            found += _numbers(members)
+            if len(found) >= count or len(members) < count:
+                break
+        return found[:count]
 
     def next_timestamp(self) -> int | None:
         """The earliest timestamp at all, or None."""

@@ -34,6 +34,10 @@ class Queues:
         pipe.sadd(self.keys.queues, spelt(queue))
         pipe.rpush(self.keys.queue(queue), *payloads)
 
+    def is_usable(self, queue: str) -> bool:
+        """Whether a queue's key is a list, or missing."""
+        return self.client.type(self.keys.queue(queue)) in (b"none", b"list")
+
     def watch(self, queue: str) -> None:
         """Announce a queue."""
         self.client.sadd(self.keys.queues, spelt(queue))

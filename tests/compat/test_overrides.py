@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from pyres import ResQ, Stat, failure
 from pyres.horde import Minion
 from pyres.job import Job
+from pyres.scheduler import Scheduler
 from pyres.worker import Worker
 from tests.compat.base import PyResTests
 from tests.compat.jobs import Exiting, Failing, Killed, Lasting, RetryOnce
@@ -463,3 +465,58 @@ class EqualityTests(PyResTests):
 
         self.assertEqual(found.id, str(worker))
         self.assertEqual(str(found), str(worker))
+
+
+class OwnPush(ResQ):
+    def push(self, queue, item):
+        self.redis.rpush("pushed", item["class"])
+        super().push(queue, {**item, "tenant": 7})
+
+
+class PushTests(PyResTests):
+    def setUp(self):
+        super().setUp()
+        self.own = OwnPush(self.dsn)
+        self.addCleanup(self.own.close)
+
+    def assert_pushed(self, *args):
+        """push() got a job with each of these arguments, and what it added is on the queue."""
+        self.assertEqual(self.redis.llen("pushed"), len(args))
+        items = self.own.peek("basic", 0, -1)
+        self.assertEqual([item["args"] for item in items], [[arg] for arg in args])
+        self.assertEqual({item["tenant"] for item in items}, {7})
+
+    def test_every_way_to_enqueue_calls_push(self):
+        name = "tests.compat.jobs.Lasting"
+        self.own.enqueue(Lasting, 1)
+        self.own.enqueue_to("basic", Lasting, 2)
+        self.own.enqueue_from_string(name, "basic", 3)
+        self.own.enqueue_many([(Lasting, 4), (Lasting, 5)])
+
+        self.assert_pushed(1, 2, 3, 4, 5)
+
+    def test_the_scheduler_pushes_what_is_due_by_it(self):
+        self.own.enqueue_at(datetime.datetime(2026, 1, 1), Lasting, 1)
+        self.own.enqueue_at(datetime.datetime(2026, 1, 2), Lasting, 2)
+
+        Scheduler(self.own).handle_delayed_items()
+
+        self.assert_pushed(1, 2)
+        self.assertEqual(self.own.delayed_queue_schedule_size(), 0)
+
+    def test_a_failure_that_is_requeued_is_pushed_by_it(self):
+        failed = failure.create(ValueError("x"), "basic", {"class": "A", "args": [1]})
+
+        failure.requeue(self.own, failed)
+
+        self.assert_pushed(1)
+
+    def test_a_failure_that_is_retried_is_pushed_by_it(self):
+        failure.create(ValueError("x"), "basic", {"class": "A", "args": [1]}).save(self.own)
+        (record,) = failure.all(self.own, 0, 1)
+
+        self.assertEqual(failure.retry(self.own, "basic", record["redis_value"]), 1)
+        self.assertEqual(failure.retry(self.own, "basic", record["redis_value"]), 0)
+
+        self.assert_pushed(1)
+        self.assertEqual(failure.count(self.own), 0)

@@ -240,7 +240,7 @@ def test_rubbish_among_the_timestamps_stops_nothing(resq, redis, promote, caplog
     promote()
 
     assert redis.llen("resque:queue:basic") == 1
-    assert f"due at {NOW - 3} cannot be moved: WRONGTYPE" in caplog.text
+    assert f"cannot promote the jobs due at {NOW - 3}: WRONGTYPE" in caplog.text
 
 
 def test_the_generators_of_pyres_1_5_empty_what_is_due(resq):
