@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import tempfile
 import unittest
 
@@ -51,6 +52,8 @@ class CommandCase(unittest.TestCase):
         for logger in (logging.getLogger(), logging.getLogger("pyres")):
             self.addCleanup(logger.setLevel, logger.level)
         self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)
+        self.addCleanup(setattr, sys, "path", [*sys.path])
+        self.addCleanup(setattr, Recorded, "daemon", None)
         self.addCleanup(logs.clear_logging)
 
     def run_command(self, command, *args):

@@ -163,7 +163,6 @@ def test_a_keyword_that_the_job_would_not_get_is_refused_by_name(resq, redis, ca
         (None, "None: expected a class with"),
         ([].append, "built-in method append.*: expected a class with"),
     ],
-    ids=str,
 )
 def test_what_no_worker_can_find_or_perform_is_refused_by_name(
     resq: ResQ, redis: Any, call: Call, target: Any, shown: str

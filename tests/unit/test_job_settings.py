@@ -218,7 +218,6 @@ def test_a_queue_of_the_class_or_a_name_for_others_to_enqueue_is_enough():
         "app.jobs.send",
         None,
     ],
-    ids=str,
 )
 def test_what_cannot_be_made_a_job_is_refused(target):
     with pytest.raises(NotAJobError, match="^invalid job "):
