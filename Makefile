@@ -6,11 +6,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 SECONDS ?= 60
+# Else each process would rewrite the assertions of all test files anew.
+unexport PYTHONDONTWRITEBYTECODE
 # The parts of the suite that `make test` leaves out, in the order in which `make test-all` runs them.
 PARTS := test-kill-matrix test-neighbours test-cluster test-browser test-chaos test-long test-nose \
 	test-frameworks timing
 
-.PHONY: help setup test test-all $(PARTS) lint types check demo bench chaos clean
+# What makes a test belong to none of them.
+SHORT := -m "not (timing or browser or peer or killmatrix or chaos or cluster or slow)"
+
+.PHONY: help setup test test-all $(PARTS) test-interpreter test-server lint types check demo bench chaos clean
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -52,6 +57,13 @@ test-frameworks: ## run pyres inside web frameworks
 
 timing: $(VENV)/.dev ## run the tests that assert on elapsed time; the machine should be idle
 	@$(PYTEST) --part timing $(ARGS)
+
+test-interpreter: $(VENV)/.dev ## run what may differ from one Python to another
+	@$(PYTEST) -n auto $(SHORT) tests/unit tests/daemons tests/compat tests/failover $(ARGS)
+
+test-server: $(VENV)/.dev ## run what may differ from one server to another
+	@$(PYTEST) -n auto $(SHORT) tests/store tests/wire tests/failover $(ARGS) \
+		tests/daemons/test_pool.py tests/daemons/test_watch_pop.py tests/daemons/test_worker_taking.py
 
 lint: $(VENV)/.dev ## hold the source against the rules of style
 	@$(BIN)/ruff check .

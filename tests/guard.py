@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,8 @@ class Guard:
                 vars(sys).pop(name, None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            # A daemon that ran in this process has frozen itself among all the rest.
+            gc.unfreeze()
             gc.collect()
         return [f"left to the garbage collector: {warning.message}" for warning in caught]
 
@@ -172,4 +175,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
         return  # xdist's controller runs no test
+    if not Path("/proc/self/fd").is_dir():
+        return  # not Linux
     config.pluginmanager.register(Guard(config.option.leak_patience), "leak-guard")

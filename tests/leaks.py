@@ -179,6 +179,7 @@ def _logging() -> dict[str, Any]:
     found: dict[str, Any] = {
         "logging.disable": logging.root.manager.disable,
         "logging.lastResort": logging.lastResort,
+        "logging.basicConfig": logging.basicConfig,
         "logging.captureWarnings": bool(logging._warnings_showwarning),  # type: ignore[attr-defined]
     }
     for name in LOGGERS:

@@ -71,6 +71,7 @@ class Parts:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        refuse_addresses(items)
         mark(items)
         wanted = self._config.option.part
         if not wanted or is_chosen_by_name(self._config):
@@ -101,6 +102,13 @@ class Parts:
             reporter.write_line(line)
 
 
+def refuse_addresses(items: Iterable[pytest.Item]) -> None:
+    """Processes that run tests side by side must agree on their names."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"invalid test id {item.nodeid!r}: expected one of no address")
+
+
 def mark(items: Iterable[pytest.Item]) -> None:
     """Give each test the marker that its file or its name stands for."""
     for item in items:
@@ -114,8 +122,8 @@ def part_of(item: pytest.Item) -> str:
 
 
 def is_chosen_by_name(config: pytest.Config) -> bool:
-    """Whether tests are named on the command line: these run, of whatever part they are."""
-    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    """Whether files or tests are named on the command line: these run, of whatever part."""
+    named = any(".py" in argument for argument in config.args)
     return bool(named or config.option.keyword or config.option.markexpr)
 
 

@@ -33,11 +33,22 @@ class BySetUp(LoadScopeScheduling):
         file = nodeid.partition("::")[0]
         return file if file in WHOLE_FILES else nodeid
 
+    def _reschedule(self, node: Any) -> None:
+        # One that takes the place of a process that was killed has not collected its tests yet.
+        if node in self.registered_collections:
+            super()._reschedule(node)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means."""
-    return min(PER_PROCESSOR * len(os.sched_getaffinity(0)), MOST)
+    return min(PER_PROCESSOR * _processors(), MOST)
+
+
+def _processors() -> int:
+    """Those that this process may use; all where the system does not say, as on macOS."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @pytest.hookimpl(optionalhook=True)

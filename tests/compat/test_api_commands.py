@@ -52,6 +52,8 @@ class CommandCase(unittest.TestCase):
         for logger in (logging.getLogger(), logging.getLogger("pyres")):
             self.addCleanup(logger.setLevel, logger.level)
         self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)
+        self.addCleanup(setattr, sys, "path", [*sys.path])
+        self.addCleanup(setattr, Recorded, "daemon", None)
         self.addCleanup(logs.clear_logging)
         # The folder of --path is put in front of it.
         self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))

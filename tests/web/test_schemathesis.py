@@ -8,8 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from resweb import api
 from resweb.app import create_app
 
-schemathesis = pytest.importorskip("schemathesis")
-
 
 @pytest.fixture
 def application(dsn: str):
@@ -20,6 +18,7 @@ def application(dsn: str):
 
 @pytest.mark.parametrize("path", api.document("")["paths"])
 def test_the_api_is_as_documented(application, path):
+    schemathesis = pytest.importorskip("schemathesis")
     document = schemathesis.openapi.from_wsgi("/api/openapi.json", application)
 
     @given(case=document[path]["GET"].as_strategy())
