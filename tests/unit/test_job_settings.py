@@ -69,7 +69,7 @@ def test_an_option_that_is_like_none_is_refused_with_all_there_are():
 
 
 BAD = {
-    "timeout": ["1m", -1, math.nan, math.inf, [1], timedelta(seconds=1), True],
+    "timeout": ["1m", -1, math.nan, -math.inf, [1], timedelta(seconds=1), True],
     "retry_every": ["5", -1],
     "retry_timeout": ["1h", -2],
     "retry_limit": ["3", 2.5, True],
@@ -197,6 +197,7 @@ def test_a_job_that_names_no_queue_is_refused_where_it_is_decorated(options):
         assert "wire_name" not in vars(target)
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_queue_of_the_class_or_a_name_for_others_to_enqueue_is_enough():
     class WithQueue(Performs):
         queue = "mail"
@@ -224,6 +225,7 @@ def test_what_cannot_be_made_a_job_is_refused(target):
         job(queue="mail")(target)
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_recurring_job_that_no_worker_can_find_is_refused(monkeypatch):
     monkeypatch.setattr(schedule, "_registered", {})
 
