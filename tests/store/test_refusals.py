@@ -230,6 +230,7 @@ def test_the_names_of_other_languages_stay_good(resq, redis, call, name):
     assert redis.keys() != []
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_name_of_its_own_may_be_any_text_and_stand_anywhere(resq):
     target = job(queue="mail", name="send it all")(lambda: None)
 

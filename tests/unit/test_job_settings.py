@@ -197,6 +197,7 @@ def test_a_job_that_names_no_queue_is_refused_where_it_is_decorated(options):
         assert "wire_name" not in vars(target)
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_queue_of_the_class_or_a_name_for_others_to_enqueue_is_enough():
     class WithQueue(Performs):
         queue = "mail"
@@ -224,6 +225,7 @@ def test_what_cannot_be_made_a_job_is_refused(target):
         job(queue="mail")(target)
 
 
+@pytest.mark.usefixtures("own_jobs")
 def test_a_recurring_job_that_no_worker_can_find_is_refused(monkeypatch):
     monkeypatch.setattr(schedule, "_registered", {})
 

@@ -28,7 +28,9 @@ def former_logging() -> Iterator[None]:
     loggers = {logger: logger.level for logger in (logging.getLogger(), PACKAGE_LOGGER)}
     before = {logger: list(logger.handlers) for logger in loggers}
     disabled = {logger: logger.disabled for logger in all_loggers()}
+    basic_config = logging.basicConfig
     yield
+    logging.basicConfig = basic_config
     for logger in all_loggers():
         logger.disabled = disabled.get(logger, False)
     for logger, level in loggers.items():
