@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# A test that ends its process fails, and with it the run: a process in its place may wait for ever.
+PARALLEL := -n auto --max-worker-restart 0
 SECONDS ?= 60
 # Else each process would rewrite the assertions of all test files anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,7 +26,7 @@ help: ## print this
 setup: $(VENV)/.dev ## put pyres and all that its tests want into .venv
 
 test: $(VENV)/.dev ## run the test suite (ARGS="-k name -n0" for a part)
-	@$(PYTEST) -n auto --part main $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part main $(ARGS)
 
 test-all: $(VENV)/.dev ## run all there is: the test suite and each part that follows
 	@failed=; for part in test $(PARTS); do \
@@ -32,22 +34,22 @@ test-all: $(VENV)/.dev ## run all there is: the test suite and each part that fo
 	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 test-kill-matrix: $(VENV)/.dev ## kill processes at each step of a job
-	@$(PYTEST) -n auto --part killmatrix $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part killmatrix $(ARGS)
 
 test-neighbours: $(VENV)/.dev ## work beside node-resque, which npm installs
-	@$(PYTEST) -n auto --part peer $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part peer $(ARGS)
 
 test-cluster: $(VENV)/.dev ## run sentinels and clusters, and take servers away
-	@$(PYTEST) -n auto --part cluster $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part cluster $(ARGS)
 
 test-browser: $(VENV)/.dev ## look at the web page with chromium
-	@$(PYTEST) -n auto --part browser $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part browser $(ARGS)
 
 test-chaos: $(VENV)/.dev ## a few rounds of what `make chaos` does for long
-	@$(PYTEST) -n auto --part chaos $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part chaos $(ARGS)
 
 test-long: $(VENV)/.dev ## run the tests that take long, or much memory
-	@$(PYTEST) -n auto --part slow $(ARGS)
+	@$(PYTEST) $(PARALLEL) --part slow $(ARGS)
 
 test-nose: $(VENV)/.dev ## run the tests of users of pyres 1.5 as they would: by nosetests
 	@$(BIN)/python -W ignore -m nose tests/compat
@@ -59,10 +61,10 @@ timing: $(VENV)/.dev ## run the tests that assert on elapsed time; the machine s
 	@$(PYTEST) --part timing $(ARGS)
 
 test-interpreter: $(VENV)/.dev ## run what may differ from one Python to another
-	@$(PYTEST) -n auto $(SHORT) tests/unit tests/daemons tests/compat tests/failover $(ARGS)
+	@$(PYTEST) $(PARALLEL) $(SHORT) tests/unit tests/daemons tests/compat tests/failover $(ARGS)
 
 test-server: $(VENV)/.dev ## run what may differ from one server to another
-	@$(PYTEST) -n auto $(SHORT) tests/store tests/wire tests/failover $(ARGS) \
+	@$(PYTEST) $(PARALLEL) $(SHORT) tests/store tests/wire tests/failover $(ARGS) \
 		tests/daemons/test_pool.py tests/daemons/test_watch_pop.py tests/daemons/test_worker_taking.py
 
 lint: $(VENV)/.dev ## hold the source against the rules of style

@@ -43,6 +43,15 @@ def _keep_off_the_default_port(event: str, args: tuple[Any, ...]) -> None:
 sys.addaudithook(_keep_off_the_default_port)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A run of the whole suite without any server says so once."""
+    if session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        try:
+            servers.server_binary()
+        except FileNotFoundError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
     """A test may leave the clients of servers that go on to them."""

@@ -24,7 +24,7 @@ from tests import servers
 OWN_ENVIRONMENT = {"PYTEST_CURRENT_TEST", "PYTEST_VERSION"}
 
 #: The loggers whose settings are those of the whole process.
-LOGGERS = ("", "pyres", "py.warnings")
+LOGGERS = ("", "pyres")
 
 TIMERS = {"real": signal.ITIMER_REAL, "virtual": signal.ITIMER_VIRTUAL, "prof": signal.ITIMER_PROF}
 

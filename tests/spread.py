@@ -22,7 +22,7 @@ WHOLE_FILES = (
     "tests/failover/test_tls.py",
     "tests/peers/test_node_resque.py",
     "tests/web/test_browser.py",
-    "tests/web/test_schemathesis.py",
+    "tests/test_guard.py",
 )
 
 

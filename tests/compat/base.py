@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import unittest
 
 import setproctitle
@@ -35,3 +36,5 @@ class PyResTests(unittest.TestCase):
         # take this process for a worker.
         self.addCleanup(setproctitle.setproctitle, setproctitle.getproctitle())
         self.addCleanup(setattr, failure, "backend", failure.backend)
+        # setup_logging() puts its own in the place of logging's.
+        self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)
