@@ -28,6 +28,10 @@ def _is_seconds(value: Any) -> bool:
     return value is False or (_is_number(value) and value >= 0)
 
 
+def _is_timeout(value: Any) -> bool:
+    return _is_seconds(value) or value == math.inf
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -55,7 +59,7 @@ _EXCEPTIONS = Setting("an exception class, or a tuple, list or set of them", _is
 
 #: None stands for a setting that is not set, everywhere.
 SETTINGS = {
-    "timeout": _SECONDS,
+    "timeout": Setting("a number of seconds, 0 or more", _is_timeout),
     "retry_every": _SECONDS,
     "retry_timeout": _SECONDS,
     "retry_limit": Setting("a whole number; one below 0 means for ever", _is_count),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 import logging.handlers
@@ -188,6 +189,8 @@ def clear_logging() -> None:
     """Remove the handlers that setup_logging() has added, and no other."""
     for logger in (logging.getLogger(), PACKAGE_LOGGER):
         _remove_ours(logger)
+    if hasattr(logging.basicConfig, _MARK):
+        logging.basicConfig = inspect.unwrap(logging.basicConfig)
 
 
 def _remove_ours(logger: logging.Logger) -> None:

@@ -69,7 +69,7 @@ PLANTED = {
         r"jobs registered by a test: \['Planted'\]",
     ),
     "schedule": (
-        "job(queue='a', name='Nightly', cron='* * * * *')(lambda: 0)",
+        "job(queue='a', name='Planted', cron='* * * * *')(lambda: 0)",
         "schedule entries registered by a test: ",
     ),
 }

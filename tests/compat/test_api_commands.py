@@ -51,7 +51,6 @@ class CommandCase(unittest.TestCase):
         self.addCleanup(setproctitle.setproctitle, setproctitle.getproctitle())
         for logger in (logging.getLogger(), logging.getLogger("pyres")):
             self.addCleanup(logger.setLevel, logger.level)
-        self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)
         self.addCleanup(setattr, sys, "path", [*sys.path])
         self.addCleanup(setattr, Recorded, "daemon", None)
         self.addCleanup(logs.clear_logging)
@@ -200,6 +199,16 @@ class SchedulerCommandTests(CommandCase):
         self.assertEqual(self.level(), logging.ERROR)
 
 
+class Listening:
+    """A server of the page that serves nothing: it only records where it would listen."""
+
+    def __init__(self, seen, options):
+        seen.update(options)
+
+    def run(self):
+        pass
+
+
 class WebCommandTests(CommandCase):
     def serve(self, *args):
         """Where it listens, and the servers that it shows."""
@@ -209,7 +218,7 @@ class WebCommandTests(CommandCase):
 
         seen = {}
         for module, name, stand_in in (
-            (waitress, "serve", lambda app, **options: seen.update(options)),
+            (waitress, "create_server", lambda app, **options: Listening(seen, options)),
             (resweb.app, "create_app", lambda dsns, **options: seen.update(dsns=dsns, **options)),
         ):
             self.addCleanup(setattr, module, name, getattr(module, name))

@@ -11,6 +11,7 @@ import tempfile
 import pyres
 from pyres import ResQ, Stat
 from pyres.exceptions import PyresError
+from pyres.logs import clear_logging
 from pyres.worker import Worker
 from tests.compat.base import PyResTests, server
 from tests.compat.jobs import Basic, NoQueue, Outer
@@ -309,10 +310,9 @@ class HelperTests(PyResTests):
                 )
 
     def test_setup_logging_takes_a_level_and_a_file(self):
-        loggers = {logging.getLogger(name): [] for name in (None, "pyres")}
-        levels = {logger: logger.level for logger in loggers}
-        for logger, former in loggers.items():
-            former += logger.handlers
+        self.addCleanup(clear_logging)
+        for logger in (logging.getLogger(), logging.getLogger("pyres")):
+            self.addCleanup(logger.setLevel, logger.level)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "log")
 
@@ -321,8 +321,3 @@ class HelperTests(PyResTests):
 
             with open(path) as file:
                 self.assertIn("DEBUG    seen", file.read())
-            for logger, former in loggers.items():
-                for handler in [each for each in logger.handlers if each not in former]:
-                    logger.removeHandler(handler)
-                    handler.close()
-                logger.setLevel(levels[logger])

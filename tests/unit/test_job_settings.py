@@ -69,7 +69,7 @@ def test_an_option_that_is_like_none_is_refused_with_all_there_are():
 
 
 BAD = {
-    "timeout": ["1m", -1, math.nan, math.inf, [1], timedelta(seconds=1), True],
+    "timeout": ["1m", -1, math.nan, -math.inf, [1], timedelta(seconds=1), True],
     "retry_every": ["5", -1],
     "retry_timeout": ["1h", -2],
     "retry_limit": ["3", 2.5, True],

@@ -17,7 +17,7 @@ import pytest
 
 from pyres import get_logging_handler, logs, setup_logging, special_log_file
 from pyres.exceptions import BadOptionError
-from pyres.logs import PACKAGE_LOGGER
+from pyres.logs import PACKAGE_LOGGER, clear_logging
 from pyres.process.children import Children
 from pyres.process.signals import Signals
 
@@ -28,9 +28,8 @@ def former_logging() -> Iterator[None]:
     loggers = {logger: logger.level for logger in (logging.getLogger(), PACKAGE_LOGGER)}
     before = {logger: list(logger.handlers) for logger in loggers}
     disabled = {logger: logger.disabled for logger in all_loggers()}
-    basic_config = logging.basicConfig
     yield
-    logging.basicConfig = basic_config
+    clear_logging()
     for logger in all_loggers():
         logger.disabled = disabled.get(logger, False)
     for logger, level in loggers.items():
@@ -200,6 +199,7 @@ def test_a_library_with_a_null_handler_and_captured_warnings_are_in_the_log(
             warnings.warn("of somebody", UserWarning, stacklevel=1)
     finally:
         logging.captureWarnings(False)
+        logging.getLogger("py.warnings").handlers.clear()  # logging adds one with the first line
 
     assert "of the library" in (tmp_path / "w.log").read_text()
     assert "UserWarning: of somebody" in (tmp_path / "w.log").read_text()
