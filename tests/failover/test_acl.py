@@ -16,7 +16,6 @@ import pytest
 from pyres import ResQ
 from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 from pyres.store import ConnectionLost, RefusedError
-from resweb.app import create_app
 from tests.failover.jobs import (
     BadNoteJob,
     DyingJob,
@@ -260,10 +259,12 @@ PAGES = [
 ]  # fmt: skip
 
 
-def test_the_web_page_may_do_what_it_needs_and_no_more(server: Server, resq: ResQ) -> None:
+def test_the_web_page_may_do_what_it_needs_and_no_more(
+    server: Server, resq: ResQ, open_page: Any
+) -> None:
     fill(resq)
     with server.monitor() as monitor:
-        page = create_app([url(server, "pyres-web")], sample=False).test_client()
+        page = open_page([url(server, "pyres-web")], sample=False)
         for path in PAGES:
             answer = page.get(path)
             assert (answer.status_code, "NOPERM" in answer.text) == (200, False), path

@@ -19,7 +19,6 @@ from pyres import ResQ, failure
 from pyres.exceptions import BadDSNError
 from pyres.store import CannotWriteNow, ConnectionLost
 from pyres.store.connections import slot_of
-from resweb.app import create_app
 from tests.failover.jobs import BadNoteJob, NoteJob, RetriedNoteJob, UniqueNoteJob, noted
 from tests.servers import Cluster, Daemon, Daemons, Server, free_port, until
 
@@ -195,9 +194,11 @@ def _name(job: type) -> str:
     return f"{job.__module__}.{job.__qualname__}"
 
 
-def test_the_web_page_shows_the_namespace(cluster: Cluster, namespace: str, resq: ResQ) -> None:
+def test_the_web_page_shows_the_namespace(
+    cluster: Cluster, namespace: str, resq: ResQ, open_page: Any
+) -> None:
     resq.enqueue(NoteJob, "", 1)
-    page = create_app([cluster.url], namespace=namespace).test_client()
+    page = open_page([cluster.url], namespace=namespace)
 
     for path in (
         "/",
@@ -237,8 +238,10 @@ def page(url: str) -> Any:
         return json.load(answer)
 
 
-def test_the_web_page_shows_a_node_that_was_named_alone_as_down(cluster: Cluster) -> None:
-    page = create_app([f"127.0.0.1:{node.port}" for node in cluster.nodes]).test_client()
+def test_the_web_page_shows_a_node_that_was_named_alone_as_down(
+    cluster: Cluster, open_page: Any
+) -> None:
+    page = open_page([f"127.0.0.1:{node.port}" for node in cluster.nodes])
 
     answer = page.get("/", follow_redirects=True)
 

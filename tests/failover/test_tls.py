@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,7 +19,6 @@ import pytest
 from pyres import ResQ
 from pyres.exceptions import BadDSNError
 from pyres.store.errors import NotTrusted
-from resweb.app import create_app
 from tests.failover.jobs import NoteJob, noted
 from tests.servers import Daemon, Daemons, Server, free_port, server_binaries, until
 
@@ -95,9 +95,8 @@ def binary(certificates: Certificates) -> str:
 Serve = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def serve(certificates: Certificates, binary: str) -> Iterator[Serve]:
-    """Starts servers that speak TLS alone; they have `server` and `where`, their host and port."""
+@contextlib.contextmanager
+def serving(certificates: Certificates, binary: str) -> Iterator[Serve]:
     servers: list[Server] = []
 
     def start(host: str = "IP:127.0.0.1", clients: str = "no", **more: Any) -> Any:
@@ -107,14 +106,25 @@ def serve(certificates: Certificates, binary: str) -> Iterator[Serve]:
         port = int(options[1])
         return SimpleNamespace(server=servers[-1], port=port, where=f"127.0.0.1:{port}")
 
-    yield start
-    for server in servers:
-        server.close()
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.close()
+
+
+@pytest.fixture
+def serve(certificates: Certificates, binary: str) -> Iterator[Serve]:
+    """Starts servers that speak TLS alone; they have `server` and `where`, their host and port."""
+    with serving(certificates, binary) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
-def served(serve: Serve) -> Any:
-    return serve()
+def served(certificates: Certificates, binary: str) -> Iterator[Any]:
+    """One of them for the whole file."""
+    with serving(certificates, binary) as start:
+        yield start()
 
 
 @pytest.fixture
@@ -313,10 +323,10 @@ def test_a_port_where_no_tls_is_spoken_is_told() -> None:
 
 
 def test_the_web_page_shows_a_server_that_is_not_trusted_as_down(
-    served: Any, strangers: Certificates
+    served: Any, strangers: Certificates, open_page: Any
 ) -> None:
     url = f"rediss://{served.where}?ssl_ca_certs={strangers.authority}"
-    page = create_app([url]).test_client()
+    page = open_page([url])
 
     answer = page.get("/overview")
 
