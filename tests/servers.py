@@ -700,6 +700,7 @@ class Daemon:
         """AssertionError when something lives on though the daemon has ended."""
         until(
             lambda: not self.family(),
+            timeout=5,
             what=f"an end of { {pid: title_of(pid) for pid in self.family()} }, left by a daemon "
             f"that ended with {self.returncode} and wrote {self.output()}",
         )
