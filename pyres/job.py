@@ -330,15 +330,26 @@ class Job:
         False, and nothing written, when the hand no longer holds this job: somebody else, a parent
         or a pruner, has written already what became of it.
         """
-        with self.resq.pipeline(atomic=True) as batch:
-            if self.hand is not None:
-                worker_id = str(self._worker)
-                if batch.store.watch(batch.store.keys.worker(worker_id)) != self.hand:
-                    batch.store.discard()
+        while True:
+            with self.resq.pipeline(atomic=True) as batch:
+                if not self._drop_hand(batch):
                     return False
-                batch.store.workers.drop_hand(worker_id)
-            write(batch)
-            return batch.send()
+                write(batch)
+                if batch.send():
+                    return True
+            # What touched the key may have left its value: a server that starts touches each key
+            # that it loads. So the hand is looked at again, else the failure would be lost.
+
+    def _drop_hand(self, batch: Any) -> bool:
+        """Empty the worker's hand with the batch; False when it no longer holds this job."""
+        if self.hand is None:
+            return True
+        worker_id = str(self._worker)
+        if batch.store.watch(batch.store.keys.worker(worker_id)) != self.hand:
+            batch.store.discard()
+            return False
+        batch.store.workers.drop_hand(worker_id)
+        return True
 
 
 def _told(error: BaseException) -> str:

@@ -582,6 +582,23 @@ def test_nothing_is_written_when_the_hand_changes_at_the_last_moment(resq, redis
     assert redis.keys() == []
 
 
+def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis):
+    """A server that loads its data touches each key: the failure of a job was lost by that."""
+    job = in_hand(resq, redis, made(resq, Base, 1))
+    touches = iter([job.hand])
+
+    def write(batch: ResQ) -> None:
+        for hand in touches:
+            redis.set(HAND, hand)
+        save_failure(job, ValueError("no"), batch)
+
+    assert job.settle(write) is True
+
+    assert not redis.exists(HAND)
+    assert len(records(redis)) == 1
+    assert redis.get("resque:stat:failed") == b"1"
+
+
 def test_two_that_settle_the_same_job_write_it_once(resq, redis):
     job = in_hand(resq, redis, made(resq, Base, 1))
     again = made(resq, Base, 1)
