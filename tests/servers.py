@@ -660,7 +660,7 @@ class Daemon:
     """A Python process in a session and process group of its own, its output in a file."""
 
     #: Seconds in which the last of a daemon's processes must follow it.
-    patience = 10.0
+    patience = 60.0
 
     def __init__(
         self, command: list[str], *, env: Mapping[str, str], cwd: Path, output: Path
