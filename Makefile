@@ -61,7 +61,10 @@ timing: $(VENV)/.dev ## run the tests that assert on elapsed time; the machine s
 	@$(PYTEST) --part timing $(ARGS)
 
 test-interpreter: $(VENV)/.dev ## run what may differ from one Python to another
-	@$(PYTEST) $(PARALLEL) $(SHORT) tests/unit tests/daemons tests/compat tests/failover $(ARGS)
+	@$(PYTEST) $(PARALLEL) $(SHORT) tests/unit tests/compat tests/failover/test_tls.py $(ARGS) \
+		tests/daemons/test_worker_children.py tests/daemons/test_worker_kills.py \
+		tests/daemons/test_worker_stopping.py tests/daemons/test_other_systems.py \
+		tests/daemons/test_pool_end.py tests/daemons/test_greenlets.py
 
 test-server: $(VENV)/.dev ## run what may differ from one server to another
 	@$(PYTEST) $(PARALLEL) $(SHORT) tests/store tests/wire tests/failover $(ARGS) \
