@@ -76,7 +76,8 @@ def test_a_push_wakes_one_minion_and_not_the_fleet(
     run_daemon("pyres_manager", *options)
     until(lambda: redis.scard("resque:minions") == 4 and watches(redis))
     resq.enqueue(EchoJob, "warm")
-    until(lambda: redis.llen(ECHOED) == 1 and watches(redis))
+    # Counted, and not just done: with that goes the look for another job.
+    until(lambda: redis.get("resque:stat:processed") == b"1" and watches(redis))
 
     with server.monitor() as monitor:
         resq.enqueue(EchoJob, "one")
