@@ -38,6 +38,9 @@ class Job:
     #: Finds the class that a payload names; users may put another in its place.
     safe_str_to_class: Callable[[str], Any] = staticmethod(loading.safe_str_to_class)
 
+    #: Whether fail() has recorded a failure of this job, or a worker is about to.
+    failure_handled = False
+
     def __init__(
         self,
         queue: str,
@@ -235,6 +238,7 @@ class Job:
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
         failed.save(resq or self.resq)
+        self.failure_handled = True
         self._release_failed(resq or self.resq)
         return failed
 

@@ -348,7 +348,7 @@ class Performer:
             return self._perform(job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
             if not (isinstance(error, CrashError) and job.loaded and job.retry_crash(error)):
-                self._handle_job_exception(job)
+                self._handle_exception(job)
             if not isinstance(error, Exception):
                 raise
             return None
@@ -386,8 +386,18 @@ class Performer:
         """In the process of the job, before it is performed; the job to perform. From pyres 1.5."""
         return job
 
+    def _handle_exception(self, job: Job) -> None:
+        """Call _handle_job_exception(); where an override records nothing, record the failure."""
+        self._handle_job_exception(job)
+        if not job.failure_handled:
+            self._record_exception(job)
+
     def _handle_job_exception(self, job: Job) -> None:
         """Record the exception that is being handled as the job's failure. From pyres 1.5."""
+        self._record_exception(job)
+
+    def _record_exception(self, job: Job) -> None:
+        job.failure_handled = True
         error = sys.exc_info()[1] or JobError(f"{job.name} failed for an unknown reason")
         logger.error("%s failed", job, exc_info=error)
         if self.record_failure(job, error):

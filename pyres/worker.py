@@ -411,7 +411,7 @@ class Worker(Performer):
         try:
             without_exit(self.after_fork, job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
-            self._handle_job_exception(job)
+            self._handle_exception(job)
             self.done_working(job)
             if not isinstance(error, Exception):
                 raise
@@ -490,19 +490,18 @@ class Worker(Performer):
         try:
             raise error
         except JobError:
-            self._handle_job_exception(job)
+            self._handle_exception(job)
         finally:
             self._crashed = False
 
-    def _handle_job_exception(self, job: Job) -> None:
-        """Record the exception that is being handled as the job's failure, in the parent one that
-        says how the child ended. From pyres 1.5.
-        """
+    def _record_exception(self, job: Job) -> None:
+        """The job's own exception, or in the parent one that says how the child ended."""
         error = sys.exc_info()[1]
         if self._crashed and isinstance(error, JobError):
+            job.failure_handled = True
             self._handle_crash(job, error)
         else:
-            super()._handle_job_exception(job)
+            super()._record_exception(job)
 
     def _handle_crash(self, job: Job, error: JobError) -> None:
         """Have the crash handler, a child, record the outcome of a job whose child has died."""

@@ -181,6 +181,18 @@ class OverrideTests(PyResTests):
         self.assertEqual(self.work(Recording), {"_handle_job_exception": 3})
         self.assert_all_is_counted_once()
 
+    def test_a_handle_job_exception_that_records_nothing_loses_no_failure(self):
+        class Mine(Worker):
+            def _handle_job_exception(self, job):
+                called(self, "_handle_job_exception")
+
+            def failed(self):
+                called(self, "failed")
+                super().failed()
+
+        self.assertEqual(self.work(Mine), {"_handle_job_exception": 3, "failed": 3})
+        self.assert_all_is_counted_once()
+
     def test_done_working_is_called_for_each_job(self):
         self.assertEqual(self.work(Done), {"done_working": 7})
         self.assert_all_is_counted_once()
