@@ -23,6 +23,7 @@ from tests.daemons.watching import (
     records,
     registered,
     start,
+    until_counted,
 )
 from tests.jobs import BEGUN, GATE, EchoJob, GateJob, SleepJob
 from tests.servers import Daemon, Daemons, Server, alive, free_port, until
@@ -85,7 +86,7 @@ def test_a_server_that_stands_still_costs_nothing(
     for queue in workers:
         resq.enqueue_to(queue, EchoJob, queue)
     until(lambda: sorted(echoed(redis)) == [["busy"], ["failing"], ["idle"]])
-    until(lambda: counted(redis) == (6, 1))
+    until_counted(redis, 6, 1)
     assert [record["error"] for record in records(resq)] == ["at a bad time"]
     assert redis.llen(BEGUN) == 2
     assert all(registered(redis, worker) for worker in workers.values())
@@ -115,7 +116,7 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
     for queue in queues:
         resq.enqueue_to(queue, EchoJob, queue)
     until(lambda: sorted(echoed(redis)) == [["busy"], ["failing"], ["idle"]], timeout=60)
-    until(lambda: counted(redis) == (5, 1))
+    until_counted(redis, 5, 1)
     until(lambda: all(registered(redis, worker) for worker in workers.values()))
     assert [record["error"] for record in records(resq)] == ["later"]
     assert redis.llen(BEGUN) == 2

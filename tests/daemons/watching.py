@@ -63,6 +63,16 @@ def counted(redis: Redis) -> tuple[int, int]:
     return int(processed or 0), int(failed or 0)
 
 
+def until_counted(redis: Redis, processed: int, failed: int) -> None:
+    """Wait for these counters; the failure of the wait tells what they are."""
+
+    def are_so() -> bool:
+        assert counted(redis) == (processed, failed)
+        return True
+
+    until(are_so)
+
+
 def start(run_daemon: Daemons, redis: Redis, *options: str) -> Daemon:
     """A pyres_worker, on `basic` if no queues are given, that is registered."""
     daemon = run_daemon("pyres_worker", *(options or ("--queues", "basic")))
