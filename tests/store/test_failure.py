@@ -490,7 +490,6 @@ def test_a_filter_means_what_a_reader_would_say(chosen, meant):
     assert found == meant
 
 
-@pytest.mark.slow
 def test_a_page_of_huge_records_is_made_small(resq, server):
     record = '{"queue":"mail","payload":{"class":"A","args":[%d,"%s"]}}'
     for number in range(FIRST_BATCH + 10):
