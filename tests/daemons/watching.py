@@ -119,7 +119,7 @@ def zombies(parent: int) -> list[str]:
     return [
         pid
         for pid in filter(str.isdigit, os.listdir("/proc"))
-        if _stat(pid)[:1] == ["Z"] and _stat(pid)[1] == str(parent)
+        if _stat(pid)[:2] == ["Z", str(parent)]
     ]
 
 
