@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # several folders import it, and it must be known before the first does.
 pytest.register_assert_rewrite("tests.wire.comparing")
 
-pytest_plugins = ["tests.guard", "tests.parts", "tests.spread"]
+pytest_plugins = ["tests.evidence", "tests.guard", "tests.parts", "tests.spread"]
 
 # How long an example takes says more of the machine than of pyres.
 settings.register_profile("pyres", deadline=None)
@@ -43,6 +43,21 @@ def _keep_off_the_default_port(event: str, args: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_keep_off_the_default_port)
+
+
+_ports = pytest.StashKey[Any]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of pytest-xdist share what their parent has reserved."""
+    if "PYRES_TEST_PORTS" not in os.environ:
+        config.stash[_ports] = servers.reserve_ports()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if lock := config.stash.get(_ports, None):
+        lock.close()
+        del os.environ["PYRES_TEST_PORTS"]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import re
@@ -17,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from redis import Redis
 from redis.crc import key_slot
@@ -29,6 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Below Linux's ephemeral ports: no outgoing connection takes a server's port while it restarts.
 PORTS = range(15000, 32000)
+
+#: So many test runs at once on one machine have ports of their own.
+RUNS = 4
 
 _ports_given: set[int] = set()
 
@@ -97,13 +101,39 @@ def free_port() -> int:
 
 
 def _own_ports() -> range:
-    """Those that no other process of this run of pytest-xdist gives."""
+    """Those that no other process gives, of this run of pytest-xdist or of another run."""
+    ports = _ports_of_this_run()
     name, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if not (name and count):
-        return PORTS
-    share = len(PORTS) // int(count)
-    first = PORTS.start + share * int(name.removeprefix("gw"))
+        return ports
+    share = len(ports) // int(count)
+    first = ports.start + share * int(name.removeprefix("gw"))
     return range(first, first + share)
+
+
+def _ports_of_this_run() -> range:
+    part = os.environ.get("PYRES_TEST_PORTS")
+    return _part_of_ports(int(part)) if part else PORTS
+
+
+def _part_of_ports(part: int) -> range:
+    share = len(PORTS) // RUNS
+    return range(PORTS.start + share * part, PORTS.start + share * (part + 1))
+
+
+def reserve_ports() -> IO[str] | None:
+    """Keep a part of the ports from other runs on this machine until the file is closed: else a
+    daemon that waits for its server to come back may meet the server of another run. None where
+    so many run already, and then any port is given.
+    """
+    for part in range(RUNS):
+        lock = open(Path(tempfile.gettempdir()) / f"pyres-test-ports-{part}.lock", "a")  # noqa: SIM115
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.environ["PYRES_TEST_PORTS"] = str(part)
+            return lock
+        lock.close()
+    return None
 
 
 def server_binary() -> str:
@@ -796,6 +826,10 @@ class Daemons:
         }
         merged = {**os.environ, **ours, **more}
         return {name: value for name, value in merged.items() if value is not None}
+
+    def outputs(self) -> dict[str, str]:
+        """What each has printed so far, by its number and name."""
+        return {daemon._output.name: daemon.output() for daemon in self._started}
 
     def __enter__(self) -> Daemons:
         return self

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tests.servers import ROOT, Daemons, Server, alive, free_port, keyspace, until
+from tests.servers import PORTS, ROOT, RUNS, Daemons, Server, alive, free_port, keyspace, until
 
 ORPHAN = "import subprocess, sys; subprocess.Popen(['sleep', '300']); sys.exit({})"
 
@@ -196,3 +197,26 @@ def test_a_daemon_that_the_test_killed_may_leave_processes_which_are_killed_too(
 
 def test_two_free_ports_differ():
     assert len({free_port() for _ in range(5)}) > 1
+
+
+def test_two_runs_at_once_have_no_port_in_common(tmp_path: Path) -> None:
+    program = (
+        "from tests.servers import reserve_ports, free_port; "
+        "lock = reserve_ports(); print(free_port(), flush=True); input()"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(RUNS)
+    ]
+    parts = {(int(run.stdout.readline()) - PORTS.start) // (len(PORTS) // RUNS) for run in runs}
+    for run in runs:
+        run.communicate("")
+
+    assert len(parts) == RUNS
