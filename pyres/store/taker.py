@@ -90,7 +90,7 @@ class Taker(Line):
         self._counted = False
         self._unseen: bytes | None = None
         self._given: bytes | None = None
-        self._popped: tuple[str, bytes] | None = None
+        self._popped: Taken | None = None
         self.queues: tuple[str, ...] | None = None
         self._own_count = keys.stat(f"processed:{worker_id}")
         self._nothing = self._pack(())
@@ -129,8 +129,10 @@ class Taker(Line):
         workers are paused. Raises one of ConnectionLost; call it again with the same `finished`,
         and what the server did before the connection went is neither done again nor lost.
         """
-        if self._popped:
-            return self._hold_popped(run_at)
+        if self._popped and self._unseen is None:
+            self._finish_before_popped(finished, run_at)
+            if recorded := self._record_popped():
+                return recorded
         while self._unseen is None:
             reply = self._ask(finished and not self._counted, run_at, self._wanted)
             if reply is not None:
@@ -154,8 +156,8 @@ class Taker(Line):
         For a worker that stops, before it forgets its hand. Such a job came with a reply that was
         lost, or could not be written into the hand. Call it again after one of ConnectionLost.
         """
-        if self._popped:
-            self._unseen = self._hold_popped(run_at).hand
+        if self._popped and (recorded := self._record_popped()):
+            self._unseen = recorded.hand
         if self._in_doubt:
             self._ask(False, run_at, self._nothing)
         if self._unseen is None:
@@ -197,13 +199,7 @@ class Taker(Line):
     def _script(self, state: bytes, run_at: str, request: _Request) -> list[Any]:
         """One call; a connection that goes meanwhile leaves us in doubt, and says so."""
         self.connect()
-        if self._known is None:
-            # Neither stands there any more when we are unregistered: what we have sent and comes
-            # later than that takes nothing into a hand that nobody looks at.
-            started = self.keys.started(self.worker_id)
-            counted, since = self.command("MGET", self._own_count, started)
-            self._known = counted or since or b""
-        sent = request.packed(state, run_at, self._known)
+        sent = request.packed(state, run_at, self._known_count())
         self._in_doubt = True
         try:
             reply: list[Any] = self.call(sent)
@@ -217,6 +213,16 @@ class Taker(Line):
         elif reply[0]:
             self._known = b"%d" % reply[0]
         return reply
+
+    def _known_count(self) -> bytes:
+        """What every script compares, so that a copy of a request that comes late does nothing."""
+        if self._known is None:
+            # Neither stands there any more when we are unregistered: what we have sent and comes
+            # later than that takes nothing into a hand that nobody looks at.
+            started = self.keys.started(self.worker_id)
+            counted, since = self.command("MGET", self._own_count, started)
+            self._known = counted or since or b""
+        return self._known
 
     def _taken(self, reply: list[Any], run_at: str) -> Taken | None:
         index = reply[1]
@@ -256,9 +262,9 @@ class Taker(Line):
             self.client.client_unblock(self._client_id)
 
     def end_pop(self, run_at: str) -> Taken | None:
-        """The reply to start_pop; the payload is in the hand when this returns."""
+        """The reply to start_pop; the payload is in flight when this returns."""
         if self._popped:
-            return self._hold_popped(run_at)
+            return self.take(False, run_at)
         while not self.answered():
             self._receive()
         reply = self._judged(self._reply)
@@ -266,15 +272,44 @@ class Taker(Line):
             return None
         assert self.queues is not None
         index = [octets(key) for key in self._queue_keys].index(reply[0])
-        self._popped = (self.queues[index], reply[1])
-        return self._hold_popped(run_at)
+        queue, payload = self.queues[index], reply[1]
+        self._popped = Taken(queue, payload, hand_of(queue, run_at, payload))
+        return self.take(False, run_at)
 
-    def _hold_popped(self, run_at: str) -> Taken:
-        """Set the hand for what BLPOP gave; kept until that has worked."""
-        assert self._popped is not None
-        queue, payload = self._popped
-        taken = Taken(queue, payload, hand_of(queue, run_at, payload))
-        self.connect()
-        self.command("SET", self.keys.worker(self.worker_id), taken.hand)
-        self._popped, self._given = None, taken.hand
-        return taken
+    def _finish_before_popped(self, finished: bool, run_at: str) -> None:
+        """Count the job that was found in flight when BLPOP had given another."""
+        if finished and not self._counted:
+            self._ask(True, run_at, self._nothing)
+            self._given, self._counted = None, True
+
+    def _record_popped(self) -> Taken | None:
+        """Make what BLPOP gave the in-flight job; None when another job is, now in _unseen.
+
+        It is kept until that has worked, and sent by a script with the check of every fetch: a
+        copy that the network brings late does nothing.
+        """
+        popped = self._popped
+        assert popped is not None
+        while True:
+            self.connect()
+            done, *found = self._record(popped.hand)
+            if done:
+                self._popped, self._given, self._counted = None, popped.hand, False
+                return popped
+            self._known = None
+            if found[0] is not None:
+                self._unseen = found[0]
+                return None
+
+    def _record(self, record: bytes) -> list[Any]:
+        keys = (
+            self.keys.worker(self.worker_id),
+            self._own_count,
+            self.keys.started(self.worker_id),
+        )
+        words = ("3", *keys, self._known_count(), record)
+        try:
+            reply: list[Any] = self.command("EVALSHA", scripts.sha("record_popped"), *words)
+        except NoScriptError:
+            reply = self.command("EVAL", scripts.source("record_popped"), *words)
+        return reply

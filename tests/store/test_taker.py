@@ -54,6 +54,7 @@ def store(proxy: Proxy) -> Iterator[Store]:
 def taker(store: Store, redis: Redis) -> Iterator[Taker]:
     # Known beforehand: an EVALSHA that is cut is one that takes.
     redis.script_load(scripts.source("take"))
+    redis.script_load(scripts.source("record_popped"))
     taker = store.taker(ME)
     taker.look_at(["mail", "slow"])
     yield taker
@@ -613,7 +614,7 @@ def test_a_pop_of_a_queue_whose_name_is_no_unicode_is_known_by_its_name(taker, r
 def test_what_a_pop_gave_is_kept_until_it_stands_in_the_hand(taker, proxy, redis, how):
     fill(redis, FIRST, SECOND)
     taker.start_pop(5)
-    getattr(proxy, how)(b"SET")
+    getattr(proxy, how)(b"EVALSHA")
 
     with pytest.raises(ConnectionLost):
         popped(taker)
@@ -631,7 +632,7 @@ def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
     """The server died between the two, and whoever waits patiently begins to wait anew."""
     fill(redis, FIRST, SECOND)
     taker.start_pop(5)
-    getattr(proxy, how)(b"SET")
+    getattr(proxy, how)(b"EVALSHA")
     with pytest.raises(ConnectionLost):
         popped(taker)
 
@@ -647,13 +648,63 @@ def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
 def test_one_that_stops_lays_back_what_a_pop_gave_and_no_hand_holds(taker, proxy, redis, how):
     fill(redis, FIRST, SECOND)
     taker.start_pop(5)
-    getattr(proxy, how)(b"SET")
+    getattr(proxy, how)(b"EVALSHA")
     with pytest.raises(ConnectionLost):
         popped(taker)
 
     taker.lay_back(NOW)
 
     assert redis.lrange("resque:queue:mail", 0, -1) == [FIRST, SECOND]
+    assert redis.get(HAND) is None
+
+
+def sent_with(taker: Taker, server: Server) -> tuple[Taken, list[str]]:
+    """What a pop of FIRST gave, and the request that made it the in-flight job."""
+    with server.monitor() as monitor:
+        taker.start_pop(5)
+        taken = popped(taker)
+        (request,) = [command.args for command in monitor.commands if command.name == "EVALSHA"]
+    return taken, request
+
+
+@pytest.mark.parametrize("meanwhile", ["finished", "another", "unregistered", "counted"])
+def test_a_request_to_record_what_was_popped_does_nothing_when_a_network_brings_it_late(
+    taker, redis, server, meanwhile
+):
+    redis.set(f"{HAND}:started", 1763913669)
+    fill(redis, FIRST, queue="slow")
+    _, request = sent_with(taker, server)
+    taker.finish(NOW)
+    if meanwhile == "another":
+        fill(redis, SECOND)
+        taker.take(False, LATER)
+    elif meanwhile == "unregistered":
+        redis.delete(OWN, f"{HAND}:started")
+    elif meanwhile == "counted":
+        fill(redis, SECOND)
+        taker.take(False, LATER)
+        taker.finish(LATER)
+    before = redis.get(HAND)
+
+    redis.execute_command("EVALSHA", *request)
+
+    assert redis.get(HAND) == before
+
+
+def test_what_was_popped_waits_for_a_job_that_is_found_in_flight(taker, redis):
+    """Whatever put it there, neither of the two jobs is lost, and each is given once."""
+    taker.take(False, NOW)
+    redis.set(HAND, hand_of("mail", NOW, SECOND))
+    fill(redis, FIRST)
+    taker.start_pop(5)
+
+    found = popped(taker)
+    following = taker.take(True, LATER)
+
+    assert (found.payload, following.payload) == (SECOND, FIRST)
+    assert redis.get(HAND) == following.hand
+    assert taker.take(True, LATER) is None
+    assert redis.get(OWN) == b"2"
     assert redis.get(HAND) is None
 
 
