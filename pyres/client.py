@@ -43,7 +43,7 @@ class ResQ:
         self,
         server: str | Redis = "localhost:6379",
         password: str | None = None,
-        blocking_pop: bool = True,
+        blocking_pop: bool | None = None,
         *,
         namespace: str = "resque",
         enqueue_timestamp: bool = True,
@@ -258,11 +258,12 @@ class ResQ:
     def pop(self, queues: str | Sequence[str], timeout: float = 10) -> tuple[str | None, Any]:
         """The oldest item of the first queue that has one, as (queue, item), or (None, None).
 
-        Waits up to `timeout` seconds; 0 looks once. A worker takes jobs by itself, without this:
+        Waits up to `timeout` seconds, by BLPOP; 0 looks once, and so does each call with
+        `blocking_pop=False`. A worker takes jobs by itself, without this:
         what is popped here stands nowhere but with the caller.
         """
         names = [queues] if isinstance(queues, str) else list(queues)
-        found = self._pop(names, timeout if self.blocking_pop else 0)
+        found = self._pop(names, 0 if self.blocking_pop is False else timeout)
         if found is None:
             return None, None
         queue, raw = found

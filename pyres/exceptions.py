@@ -32,7 +32,11 @@ class NeedsForkError(PyresError):
     """Workers and managers need a system with os.fork."""
 
 
-class TooOldError(PyresError):
+class CannotWatchError(PyresError):
+    """The server does not report pushes to this user."""
+
+
+class TooOldError(CannotWatchError):
     """The server is older than what was asked for needs."""
 
 

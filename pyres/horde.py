@@ -22,7 +22,7 @@ from typing import Any
 
 from pyres import logs
 from pyres.client import ResQ, as_resq
-from pyres.exceptions import BadOptionError, CrashError, TimeoutError, TooOldError
+from pyres.exceptions import BadOptionError, CannotWatchError, CrashError, TimeoutError
 from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.minion import Minion
@@ -36,7 +36,7 @@ from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.scaling import Look, Scale
 from pyres.store import ConnectionLost, RefusedError
-from pyres.waking import Hand, Lookout, Waker
+from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
 
 __all__ = ["Khan", "Minion"]
 
@@ -52,8 +52,8 @@ class Khan:
     A `pool_size` of "2..16" grows while jobs wait longer than `scale_wait` seconds, and shrinks
     when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
     or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
-    `watch_pop`, `greenlets`, `require`, `allow`, `json_logs`. ValueError for a pool size that is no
-    number, NoQueueError without queues, BadOptionError for greenlets without gevent's sockets.
+    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`. ValueError for a pool size that is
+    no number, NoQueueError without queues, BadOptionError for greenlets without gevent's sockets.
     """
 
     #: Seconds between TERM and KILL on shutdown; the fork's name for `grace`.
@@ -79,7 +79,7 @@ class Khan:
         minions_interval: float | None = 5,
         concat_minions_logs: bool = False,
         max_jobs: int = 0,
-        blocking_pop: bool = True,
+        blocking_pop: bool | None = None,
         reinit_gevent: bool = False,
         monkey_patch: bool = False,
         *,
@@ -101,7 +101,7 @@ class Khan:
         self.max_jobs = max_jobs
         self.grace = self.SHUTDOWN_MINION_DELAY if grace is None else grace
         self._minion_options: dict[str, Any] = {
-            "blocking_pop": blocking_pop,
+            "blocking_pop": None if minion_options.pop("watch_pop", False) else blocking_pop,
             "reinit_gevent": reinit_gevent,
             **minion_options,
         }
@@ -304,24 +304,10 @@ class Khan:
 
     def _announce(self) -> None:
         self.register_khan()
-        if self._minion_options.get("watch_pop"):
-            self._look_out()
-
-    def _look_out(self) -> None:
-        """Begin to watch the queues for all minions, if the server can tell of pushes."""
-        lookout = Lookout(self._connection.store, self._queue_list)
-        try:
-            lookout.check()
-        except TooOldError as error:
-            logger.warning(
-                "Cannot watch the queues, so the minions pause between looks as with "
-                "--nonblocking-pop: %s",
-                error,
-            )
-            self._minion_options.update(watch_pop=False, blocking_pop=False)
-            return
-        self._lookout = lookout
-        self._waker = Waker(lookout, self._ring)
+        if self._minion_options["blocking_pop"] is None and self._waker is None:
+            self._lookout = Lookout(self._connection.store, self._queue_list, str(self))
+            self._waker = Waker(self._lookout, self._ring)
+            self._watching(self._lookout.connect)
 
     def _ring(self, hand: Hand) -> None:
         if minion := self._minion(hand.pid):
@@ -360,12 +346,17 @@ class Khan:
 
     def _tend_waker(self) -> None:
         assert self._waker
+        waker = self._waker
+        self._watching(lambda: waker.tend(time.monotonic()))
+
+    def _watching(self, act: Callable[[], None]) -> None:
+        """Where the server reports no push, look at the queues every second."""
+        assert self._waker
         try:
-            self._waker.tend(time.monotonic())
-        except TooOldError as error:
-            # After a failover to an older server; the minions look by themselves every interval.
-            logger.warning("Can watch the queues no more: %s", error)
-            self._waker = None
+            act()
+        except CannotWatchError as error:
+            warn_cannot_watch(error)
+            self._waker.poll(time.monotonic())
 
     def _patience(self) -> float:
         """Seconds until there is something to do."""

@@ -86,7 +86,7 @@ class Job:
         if overridden(res, _OWN_POP):
             queue, item = res.pop(names, timeout=timeout)
             return cls(queue, item, res, worker) if queue is not None and item else None
-        found = res._pop(names, timeout if res.blocking_pop else 0)
+        found = res._pop(names, 0 if res.blocking_pop is False else timeout)
         return cls.read(found[0], found[1], res, worker) if found else None
 
     def __str__(self) -> str:

@@ -87,7 +87,7 @@ class Minion(Performer):
         max_jobs: int = 0,
         *,
         timeout: float | None = None,
-        blocking_pop: bool = True,
+        blocking_pop: bool | None = None,
         watch_pop: bool = False,
         reinit_gevent: bool = False,
         max_memory: float = 0,

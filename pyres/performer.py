@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pyres import job_settings, loading, payload
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
-from pyres.exceptions import CrashError, JobError, TimeoutError, TooOldError
+from pyres.exceptions import CannotWatchError, CrashError, JobError, TimeoutError
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.process.alarm import alarm
@@ -22,7 +22,7 @@ from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
 from pyres.store import ConnectionLost, RefusedError, Taken
-from pyres.waking import Lookout
+from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Performer:
         password: str | None = None,
         timeout: float | None = None,
         *,
-        blocking_pop: bool = True,
+        blocking_pop: bool | None = None,
         watch_pop: bool = False,
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
@@ -87,8 +87,8 @@ class Performer:
         self.validate_queues()
         self.resq = as_resq(server, password)
         self.timeout = timeout
-        self.blocking_pop = blocking_pop
-        self.watch_pop = watch_pop
+        #: How to wait for a job: None without popping, True by BLPOP, False by pauses.
+        self.blocking_pop = None if watch_pop else blocking_pop
         self.reinit_gevent = reinit_gevent
         self.allowed = loading.Allowed(allow) if allow else None
         self.hostname = platform.node()
@@ -104,7 +104,13 @@ class Performer:
         self._in_child = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
+        self._watch_at = 0.0
         self._found_overrides: frozenset[str] | None = None
+
+    @property
+    def watch_pop(self) -> bool:
+        """Whether this waits until the server reports a push, the default."""
+        return self.blocking_pop is None
 
     @property
     def _overrides(self) -> frozenset[str]:
@@ -250,7 +256,7 @@ class Performer:
         """Wait as this worker was told to."""
         if self.taker.paused:
             self.signals.sleep(min(interval, PAUSED_PAUSE))
-        elif self.watch_pop:
+        elif self.blocking_pop is None:
             self._wait_for_push(interval)
         elif self.blocking_pop:
             return self._wait_blocking(min(interval, LONGEST_POP))
@@ -264,22 +270,30 @@ class Performer:
 
     def _wait_for_push(self, interval: float) -> None:
         """Wait until there is a job, a signal came, or `interval` seconds passed; pop nothing."""
-        if self._lookout is None:
-            self._lookout = Lookout(self.resq.store, self._queue_list)
-        try:
-            nothing = self._lookout.nothing_there()
-        except TooOldError as error:
-            self._watch_no_more(error)
+        if time.monotonic() < self._watch_at:
+            self.signals.sleep(min(interval, POLL_INTERVAL))
             return
-        if nothing and not self._stops():
-            self.signals.wait((self._lookout.fileno(),), interval)
+        if self._lookout is None:
+            self._lookout = Lookout(self.resq.store, self._queue_list, str(self))
+        try:
+            self._watch_queues(self._lookout, time.monotonic() + interval)
+        except CannotWatchError as error:
+            warn_cannot_watch(error)
+            self._watch_at = time.monotonic() + WATCH_RETRY
 
-    def _watch_no_more(self, error: TooOldError) -> None:
-        logger.warning(
-            "Cannot watch the queues, so this pauses between looks as with --nonblocking-pop: %s",
-            error,
-        )
-        self.watch_pop = self.blocking_pop = False
+    def _watch_queues(self, lookout: Lookout, end: float) -> None:
+        pause = min(lookout.pause(), end - time.monotonic())
+        if pause > 0 and self.signals.sleep(pause):
+            return
+        while lookout.nothing_there() and not self._stops():
+            left = min(end - time.monotonic(), COUNT_INTERVAL)
+            ready = self.signals.wait((lookout.fileno(),), max(0.0, left))
+            if self.signals.signalled or time.monotonic() >= end:
+                return
+            if ready and lookout.told():
+                delay = lookout.delay()
+                if not delay or self.signals.sleep(delay):
+                    return
 
     def _wait_blocking(self, timeout: float) -> Job | None:
         """Wait for a job by BLPOP for up to `timeout` seconds, or until a signal stops us.

@@ -191,18 +191,29 @@ def _add_queues(parser: _Parser) -> None:
         "-n",
         "--nonblocking-pop",
         action="store_true",
-        help="take with LPOP, looking at every queue again after each job; when all are "
-        "empty pause 1 s, then "
-        "2, 4, 8, 8, ... Loses no job, even when a host vanishes; the default (BLPOP) "
-        "starts a job sooner",
+        help="fetch with LPOP, looking at every queue again after each job; when all are "
+        "empty pause 1 s, then 2, 4, 8, 8, ... Loses no job, as the default does",
+    )
+    how.add_argument(
+        "--blocking-pop",
+        action="store_true",
+        help="when all are empty wait by BLPOP, as pyres 1.5 did; a host that is cut off while "
+        "idle loses one job for each process that waits, for up to 5 s",
     )
     how.add_argument(
         "-w",
         "--watch-pop",
         action="store_true",
-        help="when all are empty have the server tell of the next push, and pop only then: loses "
-        "no job and starts it as soon as BLPOP does; wants Redis 6 or newer, else pauses",
+        help="when all are empty wait until the server reports a push, and fetch only then; the "
+        "default. Needs Redis 6 or Valkey, and else looks every second",
     )
+
+
+def _blocking_pop(options: argparse.Namespace) -> bool | None:
+    """The way to wait as Worker and Minion take it."""
+    if options.nonblocking_pop:
+        return False
+    return True if options.blocking_pop else None
 
 
 def _add_imports(group: argparse._ArgumentGroup) -> None:
@@ -288,8 +299,7 @@ def _run_worker(options: argparse.Namespace) -> None:
         queues=_queues(options),
         server=_resq(options),
         timeout=options.timeout,
-        blocking_pop=not options.nonblocking_pop,
-        watch_pop=options.watch_pop,
+        blocking_pop=_blocking_pop(options),
         grace=options.grace,
         reinit_gevent=options.reinit_gevent,
         allow=options.allow,
@@ -506,8 +516,7 @@ def _run_manager(options: argparse.Namespace) -> None:
         max_jobs=options.process_max_jobs,
         max_memory=options.max_memory,
         timeout=options.timeout,
-        blocking_pop=not options.nonblocking_pop,
-        watch_pop=options.watch_pop,
+        blocking_pop=_blocking_pop(options),
         reinit_gevent=options.reinit_gevent,
         monkey_patch=options.monkey_patch,
         greenlets=options.greenlets,

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from pyres.exceptions import CannotWatchError
 from pyres.queue_list import QueueList
-from pyres.store import Store
+from pyres.store import (
+    CannotWriteNow,
+    ConnectionLost,
+    RefusedError,
+    ResponseError,
+    Store,
+    text,
+)
 
 #: Seconds after which another is woken when the one that was said nothing: it may be stopped.
 WOKEN_LIMIT = 0.1
+
+#: Of many watchers that get a report of one push, how many look at once, in the mean.
+FIRST_WATCHERS = 3
+
+#: Seconds within which the others look, for each watcher; and the longest such time.
+SPREAD, LONGEST_SPREAD = 0.004, 4.0
+
+#: Seconds after which a watcher counts the others again; and for which it is counted itself.
+COUNT_INTERVAL, COUNTED_FOR = 60.0, 150
+
+#: Seconds between two looks at the queues where the server reports no push.
+POLL_INTERVAL = 1.0
+
+#: Seconds after which such a server is asked again for reports.
+WATCH_RETRY = 60.0
+
+_CANNOT_COUNT: tuple[type[Exception], ...] = (ResponseError, CannotWriteNow, *RefusedError)
+_CANNOT_WITHDRAW: tuple[type[Exception], ...] = (ResponseError, *ConnectionLost)
+
+# Its own, from the system: jobs may seed the one of the module, the same in each process.
+_random = random.SystemRandom()
+
+
+logger = logging.getLogger(__name__)
+
+
+@functools.lru_cache(maxsize=16)
+def _warn_once(reason: str) -> None:
+    logger.warning(
+        "Cannot watch the queues, so this looks at them every second; --blocking-pop starts a job "
+        "sooner, but can lose one when a host is cut off: %s",
+        reason,
+    )
+
+
+def warn_cannot_watch(error: CannotWatchError) -> None:
+    """Log why the queues are not watched, once for each reason."""
+    _warn_once(str(error))
 
 
 class Hand(NamedTuple):
@@ -20,23 +70,31 @@ class Hand(NamedTuple):
 
 
 class Lookout:
-    """Tells of a job in one of the queues without taking it. Needs a server from Redis 6 on."""
+    """Reports a job in one of the queues without fetching it. Needs a server from Redis 6 on.
 
-    def __init__(self, store: Store, queue_list: QueueList) -> None:
+    `name` is the worker or manager that watches, to be counted among the watchers.
+    """
+
+    def __init__(self, store: Store, queue_list: QueueList, name: str) -> None:
         self._watch = store.push_watch()
         self._queue_list = queue_list
+        self._crowd = Crowd(store, queue_list.names, name)
+        self._watching_since = self._watch_at = 0.0
 
-    def check(self) -> None:
-        """Raises TooOldError when the server is too old, one of ConnectionLost when it is gone."""
+    def connect(self) -> None:
+        """Raises as nothing_there() does; so that a reason not to watch is known at the start."""
         self._watch.connect()
 
     def nothing_there(self) -> bool:
         """Whether there is no job now; if so, the next one makes fileno() readable.
 
-        For wildcards a queue that is new counts as well.
+        For wildcards a queue that is new counts as well. CannotWatchError when the server reports
+        no push, one of ConnectionLost when it is disconnected.
         """
         self._watch.begin()
+        self._crowd.announce()
         known = self._watch.names() if self._queue_list.dynamic else ()
+        self._watching_since = time.monotonic()
         return self._watch.empty(self._queue_list.among(known))
 
     def fileno(self) -> int:
@@ -44,15 +102,85 @@ class Lookout:
         return self._watch.fileno()
 
     def told(self) -> bool:
-        """Whether there may be a job since nothing_there(); never waits."""
+        """Whether there may be a job since nothing_there(); never waits for a push."""
+        self._crowd.announce()
         return self._watch.told()
+
+    def delay(self) -> float:
+        """Seconds to wait before the look that a report asks for: for a few of many watchers none.
+
+        Each watcher of a queue hears of a push to it, and one of them fetches the job. If all of
+        many looked at once, the server would have more to do for them than for the jobs.
+        """
+        watchers = self._crowd.size(self._watch.changed())
+        if watchers <= FIRST_WATCHERS:
+            return 0.0
+        now = time.monotonic()
+        spread = min(watchers * SPREAD, LONGEST_SPREAD)
+        # Who waits for its look gets no report: that takes half of the spread in the mean, while
+        # watching takes about twice the time since this one began.
+        watched = 2 * (now - self._watching_since)
+        reported = watchers * watched / (watched + spread / 2)
+        delay = _random.random() * spread
+        if _random.random() * reported >= FIRST_WATCHERS:
+            return delay
+        self._watch_at = now + delay
+        return 0.0
+
+    def pause(self) -> float:
+        """Seconds to wait before the next nothing_there(), for one of many that looked at once."""
+        return max(0.0, self._watch_at - time.monotonic())
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's connection."""
         self._watch.forget()
 
     def close(self) -> None:
+        """Leave, and close the connection."""
+        if self._watch.connected:
+            self._crowd.withdraw()
         self._watch.close()
+
+
+class Crowd:
+    """How many watch the same queues: by the names and wildcards that they were told to watch."""
+
+    def __init__(self, store: Store, patterns: Sequence[str], name: str) -> None:
+        self._store = store
+        self._patterns = tuple(patterns)
+        self._name = name
+        self._sizes: dict[str, int] = {}
+        self._announce_at = 0.0
+
+    def announce(self) -> None:
+        """Be counted, and count, every now and then. Who may not, or cannot now, counts nobody."""
+        if time.monotonic() < self._announce_at:
+            return
+        self._announce_at = time.monotonic() + COUNT_INTERVAL
+        watchers, least = self._store.watchers, FIRST_WATCHERS + 1
+        try:
+            sizes = watchers.announce(self._name, self._patterns, COUNTED_FOR, least)
+        except _CANNOT_COUNT as error:
+            logger.debug("Could not count the watchers: %s", error)
+        else:
+            queues = [text(self._store.keys.queue(pattern)) for pattern in self._patterns]
+            self._sizes = dict(zip(queues, sizes, strict=False))
+
+    def size(self, changed: frozenset[bytes] | None) -> int:
+        """How many watch these keys; 1 where that is unknown."""
+        queues = {text(key) for key in changed or ()}
+        if queues and queues <= self._sizes.keys():
+            return max(self._sizes[queue] for queue in queues)
+        # A queue that a wildcard stands for, or all of the database.
+        return max(self._sizes.values(), default=1)
+
+    def withdraw(self) -> None:
+        """Be counted no more, if the server is there."""
+        if self._sizes:
+            try:
+                self._store.watchers.withdraw(self._name, self._patterns)
+            except _CANNOT_WITHDRAW as error:
+                logger.debug("Could not withdraw the watcher %s: %s", self._name, error)
 
 
 class Waker:
@@ -70,6 +198,8 @@ class Waker:
         self._woken: Hand | None = None
         self._woken_until = 0.0
         self._armed = False
+        self._look_at: float | None = None
+        self._polls_until = 0.0
 
     def idle(self, hand: Hand) -> None:
         """This hand waits to be woken."""
@@ -80,6 +210,9 @@ class Waker:
         """This hand has a job."""
         self._idle.pop(hand, None)
         self._has_answered(hand)
+        if self._polls_until:
+            # There may be another job for the next one.
+            self._look_at = None
 
     def gone(self, pid: int) -> None:
         """This process waits no more."""
@@ -98,23 +231,57 @@ class Waker:
 
     def until(self) -> float | None:
         """The monotonic time at which tend() is wanted, whatever comes; None for none."""
-        return self._woken_until if self._woken and self._idle else None
+        if not self._idle:
+            return None
+        answer = self._woken_until if self._woken else None
+        if self._look_at is None:
+            return answer
+        return max(self._look_at, answer or 0.0)
 
     def tend(self, now: float) -> None:
-        """Wake one if a job came; else see to it that the next push is told. ConnectionLost passes
-        through, and the next call begins anew.
+        """Wake one if a job came; else see to it that the next push is reported. ConnectionLost and
+        CannotWatchError pass through, and the next call begins anew.
         """
-        armed, self._armed = self._armed, False
-        if armed and not self._lookout.told():
+        if now < self._polls_until:
+            self._poll(now)
+        elif self._armed:
+            self._hear(now)
+        elif self._is_look_due(now):
+            self._look(now)
+
+    def poll(self, now: float) -> None:
+        """Wake one each second, for a while, in place of watching."""
+        self._armed, self._look_at = False, now
+        self._polls_until = now + WATCH_RETRY
+
+    def _poll(self, now: float) -> None:
+        if self._is_look_due(now):
+            self._look_at = now + POLL_INTERVAL
+            self._wake_one(now)
+
+    def _hear(self, now: float) -> None:
+        self._armed = False
+        if not self._lookout.told():
             self._armed = True
-        elif armed:
+        elif delay := self._lookout.delay():
+            self._look_at = now + delay
+        else:
             # Before another look at the queues: this is what the job waits for.
             self._wake_one(now)
-        elif self._idle and not (self._woken and now < self._woken_until):
-            if self._lookout.nothing_there():
-                self._armed, self._woken = True, None
-            else:
-                self._wake_one(now)
+            if pause := self._lookout.pause():
+                self._look_at = now + pause
+
+    def _is_look_due(self, now: float) -> bool:
+        if not self._idle or (self._look_at is not None and now < self._look_at):
+            return False
+        return not (self._woken and now < self._woken_until)
+
+    def _look(self, now: float) -> None:
+        self._look_at, self._polls_until = None, 0.0
+        if self._lookout.nothing_there():
+            self._armed, self._woken = True, None
+        else:
+            self._wake_one(now)
 
     def _wake_one(self, now: float) -> None:
         """The one that went idle last: its memory is still warm."""

@@ -43,10 +43,11 @@ class Worker(Performer):
     """Resque's worker. From pyres 1.5.
 
     `queues` in order of priority, with wildcards and !negations; `timeout` seconds a job may take;
-    `grace` seconds a job gets to finish after TERM or INT; `blocking_pop=False` takes with LPOP and
-    pauses when all queues are empty; `watch_pop` waits for a push without popping, and pauses where
-    the server is older than Redis 6; `reinit_gevent` makes gevent's hub anew in each child; `allow`
-    are the dotted prefixes that payloads may name.
+    `grace` seconds a job gets to finish after TERM or INT. `blocking_pop` says how to wait when all
+    queues are empty: None, until the server reports a push (`watch_pop=True` is the same), and
+    where it reports none by pauses of a second; True, by BLPOP, which can lose a job when a host is
+    cut off; False, by pauses of 1 to 8 seconds. `reinit_gevent` makes gevent's hub anew in each
+    child; `allow` are the dotted prefixes that payloads may name.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Worker(Performer):
         server: Any = "localhost:6379",
         password: str | None = None,
         timeout: float | None = None,
-        blocking_pop: bool = True,
+        blocking_pop: bool | None = None,
         *,
         watch_pop: bool = False,
         grace: float = 10,

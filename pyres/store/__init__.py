@@ -21,6 +21,7 @@ from pyres.store.text import text
 from pyres.store.unique import Unique
 from pyres.store.views import Views
 from pyres.store.watch import Watch
+from pyres.store.watchers import Watchers
 from pyres.store.workers import Workers
 
 __all__ = [
@@ -63,13 +64,14 @@ class Store:
         self.failed = Failed(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
+        self.watchers = Watchers(client, self.keys)
 
     def taker(self, worker_id: str) -> Taker:
         """A taker of jobs for this worker, with a connection of its own."""
         return Taker(self.client, self.keys, worker_id)
 
     def push_watch(self) -> Watch:
-        """What tells of pushes, with a connection of its own."""
+        """What reports pushes, with a connection of its own."""
         return Watch(self.client, self.keys)
 
     def hold(self, worker_id: str, queue: str, run_at: str, payload: bytes) -> bytes:

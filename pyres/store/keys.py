@@ -114,6 +114,12 @@ class Keys:
         """STRING with a deadline: one job of this class and these arguments is enough. P"""
         return f"{self.prefix}pyres:unique:{digest}"
 
+    def watchers(self, pattern: str) -> Key:
+        """ZSET worker or khan id -> epoch second: who watches the queues of this name or
+        wildcard; with a deadline. P
+        """
+        return spelt(f"{self.prefix}pyres:watchers:{pattern}")
+
     def samples(self) -> str:
         """LIST of the web page's samples of depths and rates, capped. P"""
         return f"{self.prefix}pyres:samples"

@@ -1,8 +1,9 @@
 """Waits for a push without popping, by client-side caching (CLIENT TRACKING, Redis 6 and newer).
 
-A connection of its own looks at the queues; the server remembers which keys it looked at and tells
-it, once, when one of them changes. What tells cannot get lost with a job in it, as BLPOP's reply
-can. Not the taker's connection: that would be told of every pop of everybody, also while busy.
+A connection of its own looks at the queues; the server remembers which keys it looked at and
+reports, once, when one of them changes. A report cannot get lost with a job in it, as BLPOP's reply
+can. Not the fetcher's connection: that would get reports of every pop of everybody, also while
+busy.
 """
 
 from __future__ import annotations
@@ -11,48 +12,49 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
-from pyres.exceptions import TooOldError
+from pyres.exceptions import CannotWatchError, TooOldError
 from pyres.store.keys import Keys
 from pyres.store.line import Line
 from pyres.store.text import text
 
+#: How an error reply begins that the same server will give again; others pass.
+_LASTING = ("ERR ", "NOPROTO ")
+
 
 class Watch(Line):
-    """Looks at queues, and hears of it when one that was empty is so no more."""
+    """Looks at queues, and gets a report when one that was empty is so no more."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         super().__init__(client)
         self.keys = keys
-        self._heard = False
+        self._changed: set[bytes] | None = set()
 
     def _greet(self) -> None:
-        self._heard = False
+        self._changed = set()
         try:
-            # Only in RESP3 the telling comes on this very connection.
+            # Only in RESP3 the reports come on this very connection.
             self.command("HELLO", "3")
             self.command("CLIENT", "TRACKING", "ON")
         except ResponseError as error:
             self.disconnect()
-            if "unknown" in str(error).lower():
-                raise TooOldError(f"the server knows no CLIENT TRACKING: {error}") from None
-            raise
+            raise _lasting(error) from None
 
     def begin(self) -> None:
-        """Forget what was told so far. Raises TooOldError where the server is older than Redis 6,
-        else one of ConnectionLost, as the others do.
+        """Forget all reports so far. CannotWatchError where the server gives this user none, else
+        one of ConnectionLost, as the others raise.
         """
         self.connect()
         self.told()
-        self._heard = False
+        self._changed = set()
 
     def names(self) -> list[str]:
-        """The queues that the server knows; a new one will be told."""
+        """The queues that the server knows; a new one will be reported."""
         return sorted(text(name) for name in self.command("SMEMBERS", self.keys.queues))
 
     def empty(self, queues: Sequence[str]) -> bool:
-        """Whether all queues are empty; if so, the next push to one of them will be told."""
+        """Whether all queues are empty; if so, the next push to one of them will be reported."""
         count = 0
         if queues:
             count = self.command("EXISTS", *[self.keys.queue(queue) for queue in queues])
@@ -63,10 +65,19 @@ class Watch(Line):
         self._receive_now()
         while (push := self._reader.gets()) is not False:
             self._note(push)
-        return self._heard
+        return self._changed is None or bool(self._changed)
+
+    def changed(self) -> frozenset[bytes] | None:
+        """The keys that changed since begin(); None when all may have."""
+        return None if self._changed is None else frozenset(self._changed)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open, as far as is known."""
+        return self._connection is not None and self._connection._sock is not None
 
     def _judged(self, reply: Any) -> Any:
-        # What is told may come between a command and its reply.
+        # A report may come between a command and its reply.
         while isinstance(reply, hiredis.PushNotification):
             self._note(reply)
             while (reply := self._reader.gets()) is False:
@@ -74,5 +85,19 @@ class Watch(Line):
         return super()._judged(reply)
 
     def _note(self, push: Any) -> None:
-        if isinstance(push, hiredis.PushNotification) and push[0] == b"invalidate":
-            self._heard = True
+        if not isinstance(push, hiredis.PushNotification) or push[0] != b"invalidate":
+            return
+        if push[1] is None:  # FLUSHALL
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.update(push[1])
+
+
+def _lasting(error: ResponseError) -> Exception:
+    """The reason why this server reports no push, or the same error where it passes."""
+    words = str(error)
+    if "unknown" in words.lower():
+        return TooOldError(f"the server knows no CLIENT TRACKING: {words}")
+    if isinstance(error, NoPermissionError) or words.startswith(_LASTING):
+        return CannotWatchError(f"the server refuses CLIENT TRACKING: {words}")
+    return error

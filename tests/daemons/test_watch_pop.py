@@ -110,21 +110,23 @@ def test_a_stopped_minion_does_not_keep_the_job_from_the_others(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_cannot_tell_is_said_and_paused_for(
+def test_a_server_that_reports_no_push_is_named_once_and_looked_at_every_second(
     command: list[str], run_daemon: Daemons
 ) -> None:
     with Server("--rename-command", "HELLO", "") as old:
-        options = ["--dsn", old.dsn, "--queues", "basic", "--watch-pop"]
-        daemon = run_daemon(*command, *options)
-        said = daemon.until_output("--nonblocking-pop")
-        assert "CLIENT TRACKING" in said
+        # Neither the worker nor the minions would look again for ten minutes.
+        wait = ["--minions_interval", "600"] if "--pool" in command else ["--interval", "600"]
+        daemon = run_daemon(*command, *wait, "--dsn", old.dsn, "--queues", "basic")
+        assert "CLIENT TRACKING" in daemon.until_output("--blocking-pop")
 
         resq = ResQ(old.dsn)
-        resq.enqueue(EchoJob, 1)
+        for number in range(3):
+            resq.enqueue(EchoJob, number)
+            until(lambda: resq.redis.llen(ECHOED) == number + 1)  # noqa: B023 - waited for here
 
-        until(lambda: resq.redis.llen(ECHOED) == 1)
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
+        assert daemon.output().count("Cannot watch the queues") == 1
         resq.close()
 
 

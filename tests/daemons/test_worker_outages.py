@@ -168,13 +168,14 @@ def test_connections_cut_among_many_jobs_lose_none_and_double_none(
     assert counted(redis) == (jobs, 0)
 
 
+@pytest.mark.parametrize(("pop", "command"), [("blocking", "blpop"), ("watch", "exists")])
 def test_a_wait_for_a_job_that_is_cut_begins_again(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
+    pop: str, command: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    daemon = start(run_daemon, redis)
+    daemon = start(run_daemon, redis, "--queues", "basic", f"--{pop}-pop")
 
     for cut in range(3):
-        waiting = until(lambda: [c for c in redis.client_list() if c["cmd"] == "blpop"])
+        waiting = until(lambda: [c for c in redis.client_list() if c["cmd"] == command])
         redis.execute_command("CLIENT", "KILL", "ID", waiting[0]["id"])
         until(lambda cut=cut: daemon.output().count("Redis is gone") > cut)
     resq.enqueue(EchoJob, "after")

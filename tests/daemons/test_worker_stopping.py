@@ -325,7 +325,8 @@ def test_an_idle_worker_waits_again_and_again_on_one_connection(
 ) -> None:
     """OLD-FAULTS B3: the client's time limit must be longer than any such wait."""
     with server.monitor() as monitor:
-        daemon = start(run_daemon, redis, "--queues", "basic", "--interval", "0.3")
+        options = ["--queues", "basic", "--interval", "0.3", "--blocking-pop"]
+        daemon = start(run_daemon, redis, *options)
 
         commands = monitor.until(lambda seen: [c.name for c in seen].count("BLPOP") == 3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import platform
 import re
@@ -116,15 +117,16 @@ def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
     notes = tmp_path / "notes"
     leave_dead_workers(resq)
     enqueue_all_kinds(resq, str(notes))
+    others = register_others(resq)
 
     with server.monitor() as monitor, Daemons(tmp_path, url(server, "pyres-worker")) as daemons:
         kinds = [
-            ("pyres_worker", "--queues", "notes"),
+            ("pyres_worker", "--queues", "notes", "--blocking-pop"),
             ("pyres_worker", "--queues", "a*", "--nonblocking-pop"),
-            ("pyres_worker", "--queues", "b", "--watch-pop"),
-            ("pyres_manager", "--pool", "1", "--queues", "c", "--interval", "0.1"),
-            ("pyres_manager", "--pool", "1..2", "--queues", "d*", "--watch-pop",
-             "--scale-wait", "0.2"),
+            ("pyres_worker", "--queues", "b"),
+            ("pyres_manager", "--pool", "1", "--queues", "c", "--interval", "0.1",
+             "--blocking-pop"),
+            ("pyres_manager", "--pool", "1..2", "--queues", "d*", "--scale-wait", "0.2"),
         ]  # fmt: skip
         running = [daemons(*kind) for kind in kinds]
         wanted = {"note", "bad", "dying", "retried", "one", "two", "a1", "b", "c", "d1", "d2"}
@@ -138,8 +140,18 @@ def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
         end(*running[1:])
         assert running[0].wait() == 0, running[0].output()
         assert used(server, monitor) == rights("pyres-worker")
-    assert resq.workers() == []
+    assert sorted(resq.workers()) == others
     no_right_was_missing(server)
+
+
+def register_others(resq: ResQ) -> list[str]:
+    """Workers of another host; of so many that watch queues each is counted."""
+    names = [f"elsewhere:{pid}:y" for pid in range(2, 7)]
+    seconds, _ = resq.redis.time()
+    now = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
+    resq.redis.sadd("resque:workers", *names)
+    resq.redis.hset("resque:workers:heartbeat", mapping=dict.fromkeys(names, now))
+    return names
 
 
 def leave_dead_workers(resq: ResQ) -> None:
@@ -340,10 +352,8 @@ def press_everything(visitor: Visitor, resq: ResQ) -> None:
         ("pyres_worker", "pyres-worker", "smembers"),
         ("pyres_worker", "pyres-worker", "multi"),
         ("pyres_worker", "pyres-worker", "client|id"),
-        ("pyres_worker", "pyres-worker", "blpop"),
-        ("pyres_worker --watch-pop", "pyres-worker", "client|tracking"),
+        ("pyres_worker --blocking-pop", "pyres-worker", "blpop"),
         ("pyres_manager", "pyres-worker", "sadd"),
-        ("pyres_manager --watch-pop", "pyres-worker", "client|tracking"),
         ("pyres_scheduler", "pyres-scheduler", "evalsha"),
         ("pyres_scheduler", "pyres-scheduler", "zrangebyscore"),
     ],
@@ -363,6 +373,22 @@ def test_a_user_without_a_right_is_told_so_in_one_line(
         (said,) = (line for line in daemon.output().splitlines() if " INFO " not in line)
     assert said.startswith(f"{words[0]}: error: the Redis server refuses us: ")
     assert missing.partition("|")[0] in said
+
+
+@pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
+def test_without_the_right_to_track_the_queues_are_looked_at_every_second(
+    command: str, server: Server, resq: ResQ, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    own_client(server).execute_command("ACL", "SETUSER", "pyres-worker", "-client|tracking")
+
+    with Daemons(tmp_path, url(server, "pyres-worker")) as daemons:
+        daemon = daemons(command, "--queues", "notes")
+        daemon.until_output("the server refuses CLIENT TRACKING")
+        resq.enqueue(NoteJob, str(notes), 1)
+
+        until(lambda: noted(notes))
+        end(daemon)
 
 
 def test_a_wrong_password_is_told_in_one_line(server: Server, tmp_path: Path) -> None:

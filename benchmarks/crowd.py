@@ -1,0 +1,116 @@
+"""What a push costs the server while many idle workers of many hosts wait for it: microseconds of
+its processor time. All of them are in one process here; each has the connections that it would.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import resource
+import select
+import time
+from collections.abc import Callable
+
+from pyres import ResQ
+from pyres.queue_list import QueueList
+from pyres.waking import Lookout
+
+QUEUE, RUN_AT = "crowd", "2026-11-23T16:01:09Z"
+PAYLOAD = {"class": "benchmarks.jobs.Noop", "args": []}
+
+#: Idle workers, and pushes a second.
+WORKERS, RATE = 1000, 100
+
+
+class Waiting:
+    """An idle worker; `later` calls a function after so many seconds."""
+
+    def __init__(
+        self, resq: ResQ, number: int, later: Callable[[float, Callable[[], None]], None]
+    ) -> None:
+        self.resq = resq
+        self.id = f"host{number}:1:{QUEUE}"
+        self.later = later
+        resq.store.workers.register(self.id, "1763913669", minion=False)
+        self.taker = resq.store.taker(self.id)
+        self.taker.look_at([QUEUE])
+        self.fetch(False)
+
+    def fetch(self, finished: bool) -> None:
+        """Perform all there is."""
+        while self.taker.take(finished, RUN_AT):
+            finished = True
+
+
+class Blocking(Waiting):
+    """It waits in BLPOP."""
+
+    def begin(self) -> None:
+        self.taker.start_pop(3600)
+
+    def fileno(self) -> int:
+        return self.taker.fileno()
+
+    def ready(self) -> None:
+        if self.taker.answered():
+            self.fetch(self.taker.end_pop(RUN_AT) is not None)
+            self.begin()
+
+
+class Watching(Waiting):
+    """It waits as workers do by default."""
+
+    def begin(self) -> None:
+        self.lookout = Lookout(self.resq.store, QueueList(QUEUE), self.id)
+        self.watch()
+
+    def fileno(self) -> int:
+        return self.lookout.fileno()
+
+    def watch(self) -> None:
+        while not self.lookout.nothing_there():
+            self.fetch(False)
+        self.watches = True
+
+    def ready(self) -> None:
+        if not (self.lookout.told() and self.watches):
+            return
+        self.watches = False
+        delay = self.lookout.delay()
+        if not delay:
+            self.fetch(False)
+            delay = self.lookout.pause()
+        self.later(delay, self.watch)
+
+
+def server_time(dsn: str, count: int, kind: type[Blocking | Watching]) -> float:
+    """Microseconds of the server for each of `count` pushes, and for the fetch of its job."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    resq, order = ResQ(dsn), itertools.count()
+    later: list[tuple[float, int, Callable[[], None]]] = []
+
+    def call_later(seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(later, (time.monotonic() + seconds, next(order), call))
+
+    workers = [kind(resq, number, call_later) for number in range(WORKERS)]
+    ready = select.epoll()
+    for worker in workers:
+        worker.begin()
+        ready.register(worker.fileno(), select.EPOLLIN)
+    by_fileno = {worker.fileno(): worker for worker in workers}
+    before, began, pushed = _used(resq), time.monotonic(), 0
+    while pushed < count or resq.stat("processed").get() < count:
+        now = time.monotonic()
+        if pushed < min(count, (now - began) * RATE):
+            resq.push(QUEUE, PAYLOAD)
+            pushed += 1
+        while later and later[0][0] <= now:
+            heapq.heappop(later)[2]()
+        for fileno, _ in ready.poll(0.0005, 64):
+            by_fileno[fileno].ready()
+    return (_used(resq) - before) / count * 1e6
+
+
+def _used(resq: ResQ) -> float:
+    cpu = resq.redis.info("cpu")
+    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
