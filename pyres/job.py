@@ -349,7 +349,7 @@ class Job:
         if self.hand is None:
             return True
         worker_id = str(self._worker)
-        if batch.store.watch(batch.store.keys.worker(worker_id)) != self.hand:
+        if not batch.store.watch_for(batch.store.keys.worker(worker_id), self.hand):
             batch.store.discard()
             return False
         batch.store.workers.drop_hand(worker_id)

@@ -453,8 +453,10 @@ class Performer:
         a failure was recorded.
         """
         # It may have died after that: then the hooks have run, too.
-        hand = self._patiently(self._in_flight_record, always=True)
-        if hand != job.hand or job.retry_crash(error):
+        stands = self._patiently(
+            lambda: self.resq.store.workers.holds(str(self), job.hand), always=True
+        )
+        if not stands or job.retry_crash(error):
             return False
         return self.record_failure(job, error)
 
@@ -496,8 +498,8 @@ class Performer:
 
     def processed(self) -> None:
         """Count one more job as processed."""
-        self.resq.store.stats.incr("processed")
-        self.resq.store.stats.incr(f"processed:{self}")
+        self.resq.store.stats.count("processed")
+        self.resq.store.stats.count(f"processed:{self}")
 
     def get_processed(self) -> int:
         """How many jobs this worker has finished with."""
@@ -505,8 +507,8 @@ class Performer:
 
     def failed(self) -> None:
         """Count one more failure."""
-        self.resq.store.stats.incr("failed")
-        self.resq.store.stats.incr(f"failed:{self}")
+        self.resq.store.stats.count("failed")
+        self.resq.store.stats.count(f"failed:{self}")
 
     def get_failed(self) -> int:
         """How many jobs of this worker failed."""

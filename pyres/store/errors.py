@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from redis import exceptions as redis_exceptions
+
+T = TypeVar("T")
 
 Address = tuple[str, int]
 
@@ -63,6 +65,18 @@ RefusedError: tuple[type[Exception], ...] = (
     redis_exceptions.NoPermissionError,
     NotTrusted,
 )
+
+
+def or_nothing(read: Callable[[], T], nothing: T) -> T:
+    """What `read` finds; `nothing` of a key of another type, which somebody else must have put
+    there.
+    """
+    try:
+        return read()
+    except redis_exceptions.ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        return nothing
 
 
 def lengths(found: Sequence[Any]) -> list[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
-from pyres.store.errors import lengths
+from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, page
 from pyres.store.text import spelt, text
@@ -35,22 +35,33 @@ class Failed:
         self.keys = keys
 
     def push(self, record: bytes, name: str = "failed") -> None:
-        self.client.rpush(self.keys.failure_list(name), record)
+        """Append a record; where the list's key is of another type, to a list of pyres."""
+        self._push(name, record, announced="")
 
     def push_for_queue(self, queue: str, record: bytes) -> None:
         """Append to the queue's own failure list, and announce that list."""
         name = self.keys.failed_name(queue)
-        pipe = self.client.pipeline(transaction=True)
-        pipe.sadd(self.keys.failed_queues, spelt(name))
-        pipe.rpush(self.keys.failure_list(name), record)
-        pipe.execute()
+        self._push(name, record, announced=name)
+
+    def _push(self, name: str, record: bytes, announced: str) -> None:
+        elsewhere = self.keys.failed_elsewhere
+        keys = [
+            self.keys.failure_list(name),
+            self.keys.failed_queues,
+            self.keys.failure_list(elsewhere),
+        ]
+        script = scripts.load(self.client, "push_failure")
+        script(keys=keys, args=[record, spelt(announced), elsewhere])
 
     def names(self) -> list[str]:
         """The failure lists of the multi-queue backend."""
-        return [text(name) for name in sorted(self.client.smembers(self.keys.failed_queues))]
+        names: Iterable[bytes] = or_nothing(
+            lambda: self.client.smembers(self.keys.failed_queues), ()
+        )
+        return [text(name) for name in sorted(names)]
 
     def count(self, name: str = "failed") -> int:
-        return int(self.client.llen(self.keys.failure_list(name)))
+        return or_nothing(lambda: int(self.client.llen(self.keys.failure_list(name))), 0)
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """How many records each list holds, in one round trip; what is no list holds none."""

@@ -80,6 +80,9 @@ class Keys:
         """LIST of failure records by the name that `failed_queues` has for it. R"""
         return spelt(f"{self.prefix}{name}")
 
+    #: The name in `failed_queues` of the list of failures that find `failed` no list. P
+    failed_elsewhere = "pyres:failed"
+
     def delayed(self, timestamp: int) -> str:
         """LIST of payloads due at an epoch second. S"""
         return f"{self.prefix}{self.delayed_name(timestamp)}"
