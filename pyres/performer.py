@@ -21,7 +21,7 @@ from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
-from pyres.store import ConnectionLost, RefusedError, Taken
+from pyres.store import ConnectionLost, NotRegistered, RefusedError, Taken
 from pyres.waking import Lookout
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
 
 #: Seconds after which the names behind wildcards are read again.
 NAMES_EVERY = 5.0
+
+#: Seconds between two looks for in-flight records whose worker is not registered.
+SWEEP_EVERY = 3600.0
 
 #: Seconds between two calls of an overridden reserve() that did not wait by itself.
 RESERVE_PAUSE = 0.1
@@ -99,9 +102,12 @@ class Performer:
         self._idle = FIRST_IDLE
         self._next_beat = 0.0
         self._next_names = 0.0
+        self._next_sweep = 0.0
         self._finished = False
         self._unrecorded = False
         self._in_child = False
+        self._announced = False
+        self._registered_for_job = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
         self._found_overrides: frozenset[str] | None = None
@@ -172,13 +178,36 @@ class Performer:
         """Count the job that is finished, if one is, and take the next without waiting."""
         if self._taker is None or self._queue_list.dynamic or self._taker.queues == ():
             self._look_at()
-        taken = self._taker.take(self._finished, now_text(self.resq))
+        taken = self._take_registered()
         self._finished = False
         if taken is None:
             self._next_names = 0.0
             return None
         self._idle = FIRST_IDLE
         return self._job_of(taken)
+
+    def _take_registered(self) -> Taken | None:
+        """The next payload; a worker that is not registered does so first."""
+        while True:
+            try:
+                taken: Taken | None = self._taker.take(self._finished, now_text(self.resq))
+            except NotRegistered:
+                self._register_again()
+            else:
+                return taken
+
+    def _register_again(self) -> None:
+        """Register after somebody has removed us; before startup(), for one job only."""
+        if self._announced:
+            self.registry.renew()
+            return
+        self.registry.register_for_job()
+        self._registered_for_job = True
+
+    def _unregister_after_job(self) -> None:
+        if self._registered_for_job and not self._unrecorded and not self._in_child:
+            self._patiently(lambda: self.registry.unregister_after_job(), always=True)
+            self._registered_for_job = False
 
     def _job_of(self, taken: Taken) -> Job:
         job = self.job_class.read(taken.queue, taken.payload, self.resq, self, taken.hand)
@@ -199,12 +228,18 @@ class Performer:
         """Fetch the next job, waiting up to `timeout` seconds; None when there is none.
 
         The job is in flight when this returns, unless `job_class.reserve` or `ResQ.pop` is
-        overridden.
+        overridden. Before startup() the worker is registered until the job's outcome is recorded.
         """
         if "pop" in self._overrides:
             names = self._queue_list.among(self.resq.queues() if self._queue_list.dynamic else ())
             job = self.job_class.reserve(names, self.resq, str(self), timeout=timeout)
             return None if job is None else self._may_load(job)
+        job = self._reserve_within(timeout)
+        if job is None:
+            self._unregister_after_job()
+        return job
+
+    def _reserve_within(self, timeout: float) -> Job | None:
         end = time.monotonic() + timeout
         while True:
             job = self._take()
@@ -354,6 +389,7 @@ class Performer:
             return None
         finally:
             self._call_done_working(job)
+            self._unregister_after_job()
 
     def _call_done_working(self, job: Job) -> None:
         self.done_working(job)
@@ -361,6 +397,8 @@ class Performer:
     def _ensure_in_flight(self, job: Job) -> None:
         """Write the in-flight record of a job that came without one."""
         if job.hand is None:
+            if not self.resq.store.workers.exists(str(self)):
+                self._register_again()
             Performer.working_on(self, job)
 
     def _call_working_on(self, job: Job) -> None:
@@ -551,8 +589,15 @@ class Performer:
 
     def _beat(self) -> None:
         self.registry.beat()
-        self.registry.prune()
+        self._prune()
         self.resq.store.rest()
+
+    def _prune(self) -> None:
+        """Prune the dead, and once an hour look for in-flight records of nobody."""
+        registry = self.registry
+        registry.prune(sweep=time.monotonic() >= self._next_sweep)
+        if registry.swept:
+            self._next_sweep = time.monotonic() + SWEEP_EVERY
 
 
 #: The steps and 1.5's two ways to a job as pyres has them, to find what overrides them.

@@ -17,7 +17,14 @@ from pyres.exceptions import CrashError, JobError, TimeoutError
 from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
-from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
+from pyres.performer import (
+    ALARM_MARGIN,
+    FIRST_IDLE,
+    SLOW_STEPS,
+    UNDERTAKER_TIMEOUT,
+    Performer,
+    without_exit,
+)
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
 from pyres.process.native import require_fork
@@ -154,6 +161,7 @@ class Worker(Performer):
     def _announce(self) -> None:
         self.prune_dead_workers()
         self.register_worker()
+        self._announced = True
         self.taker.connect()
         self.resq.store.rest()
         self._next_beat = time.monotonic() + HEARTBEAT
@@ -168,7 +176,7 @@ class Worker(Performer):
 
     def prune_dead_workers(self) -> None:
         """Unregister workers that died, and record the jobs they held as failures."""
-        self.registry.prune()
+        self._prune()
 
     @property
     def started(self) -> bytes | None:
@@ -323,6 +331,7 @@ class Worker(Performer):
                 self._keep_nothing_open()
         if not counted:
             self.done_working(job)
+        self._unregister_after_job()
 
     def _keep_nothing_open(self) -> None:
         """Wait for the children, and close their pipe: without work() nothing does so later."""
@@ -475,6 +484,7 @@ class Worker(Performer):
         try:
             self._beat()
         except Exception as error:  # noqa: BLE001 - the job goes on; the next turn tries again
+            self._next_beat = time.monotonic() + FIRST_IDLE
             logger.warning("No sign of life could be given: %s", error)
 
     def _record_dirty_exit(self, job: Job, exit: Exit, late: float | None) -> None:

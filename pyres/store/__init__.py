@@ -11,7 +11,13 @@ from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
 from pyres.store.delayed import Delayed, Move
-from pyres.store.errors import CannotWriteNow, ConnectionLost, NotTrusted, RefusedError
+from pyres.store.errors import (
+    CannotWriteNow,
+    ConnectionLost,
+    NotRegistered,
+    NotTrusted,
+    RefusedError,
+)
 from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, CollectedQueues, Queues
@@ -35,6 +41,7 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "NotRegistered",
     "NotTrusted",
     "Redis",
     "RefusedError",
@@ -44,6 +51,7 @@ __all__ = [
     "Taker",
     "Watch",
     "WatchError",
+    "Workers",
     "hand_of",
     "open_hand",
     "text",

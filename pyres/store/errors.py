@@ -46,6 +46,10 @@ class NotTrusted(redis_exceptions.ConnectionError):  # noqa: N818 - the server's
     """TLS: one side does not take the other for what it says it is."""
 
 
+class NotRegistered(Exception):  # noqa: N818 - a state, that ends when the worker registers
+    """A worker that is not registered fetches nothing: nobody would look for its job."""
+
+
 #: Caught by whoever can wait and try again. Everything else redis-py raises is a mistake of ours.
 ConnectionLost: tuple[type[Exception], ...] = (
     redis_exceptions.ConnectionError,

@@ -42,6 +42,10 @@ class Keys:
         self.schedule_fired = f"{prefix}pyres:schedule_fired"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
+        #: HASH worker id -> which process it is: place and start. P
+        self.process_starts = f"{prefix}pyres:process_starts"
+        #: HASH `last`: when anybody last gave a heartbeat; `since`: since when without a gap. P
+        self.beats = f"{prefix}pyres:beats"
         #: SET of minion ids. P
         self.minions = f"{prefix}minions"
         #: SET of khan ids. P

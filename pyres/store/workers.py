@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pyres.store import scripts
 from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
+from pyres.store.queues import PAGE
+from pyres.store.stats import integer
 from pyres.store.text import spelt, text
+
+#: Seconds without a heartbeat of anybody that say that the server, or everybody, was away.
+GAP = 120
 
 
 class Workers:
@@ -21,15 +26,26 @@ class Workers:
         self.client = client
         self.keys = keys
 
-    def register(self, worker_id: str, started: str, minion: bool = False) -> None:
-        """Announce a worker with the text of its `started`; together, so that none is half
-        known.
+    def register(self, worker_id: str, started: str, minion: bool = False, mark: str = "") -> None:
+        """Announce a worker with the text of its `started`, and which process it is; together, so
+        that none is half known.
         """
         pipe = self.client.pipeline(transaction=True)
         pipe.sadd(self.keys.workers, spelt(worker_id))
         if minion:
             pipe.sadd(self.keys.minions, spelt(worker_id))
         pipe.set(self.keys.started(worker_id), started)
+        if mark:
+            pipe.hset(self.keys.process_starts, spelt(worker_id), mark)
+        pipe.execute()
+
+    def unregister_keeping_counts(self, worker_id: str) -> None:
+        """Forget a worker that was registered for one job, but not what it has counted."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.srem(self.keys.workers, spelt(worker_id))
+        pipe.srem(self.keys.minions, spelt(worker_id))
+        pipe.delete(self.keys.started(worker_id))
+        pipe.hdel(self.keys.process_starts, spelt(worker_id))
         pipe.execute()
 
     def unregister(self, worker_id: str) -> None:
@@ -49,6 +65,7 @@ class Workers:
             self.keys.stat(f"failed:{worker_id}"),
         )
         pipe.hdel(self.keys.heartbeats, spelt(worker_id))
+        pipe.hdel(self.keys.process_starts, spelt(worker_id))
 
     def ids(self) -> list[str]:
         return self._members(self.keys.workers)
@@ -126,6 +143,37 @@ class Workers:
             pipe.sismember(self.keys.workers, spelt(worker_id))
         known = pipe.execute()[1::2]
         return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if not found]
+
+    def note_heartbeat(self) -> None:
+        """Note that somebody gave a heartbeat: one that is due, not that of a start."""
+        now = int(self.now().timestamp())
+        script = scripts.load(self.client, "note_heartbeat")
+        or_nothing(lambda: script(keys=[self.keys.beats], args=[now, GAP]), None)
+
+    def noted(self) -> tuple[float, float]:
+        """When anybody last gave a heartbeat, and since when without a gap; 0 for never."""
+        found: list[bytes | None] = or_nothing(
+            lambda: self.client.hmget(self.keys.beats, "last", "since"), [None, None]
+        )
+        last, since = map(integer, found)
+        return last, since
+
+    def marks(self) -> dict[str, str]:
+        """Which process each worker is, by id, of those that have said so."""
+        found: dict[bytes, bytes] = or_nothing(
+            lambda: self.client.hgetall(self.keys.process_starts), {}
+        )
+        return {text(worker_id): text(mark) for worker_id, mark in found.items()}
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""
+        prefix, cursor = f"{self.keys.prefix}worker:", -1
+        while cursor:
+            cursor, names = self.client.scan(max(cursor, 0), match=f"{prefix}*", count=PAGE)
+            values = self.client.mget(names) if names else []
+            for name, value in zip(names, values, strict=True):
+                if value is not None:
+                    yield text(name).removeprefix(prefix), value
 
     def heartbeats(self) -> dict[str, str]:
         """Each worker's last sign of life, as it was written."""

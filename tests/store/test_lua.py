@@ -84,11 +84,12 @@ CASES = [
     ),
     Case(
         "take",
-        {"q2": [P, b"next"], "hand": b"old", "n": b"4", "n:me": b"0"},
-        ["hand", "n", "n:me", "since", "pause", "q1", "q2"],
-        ["1", "NOW", "0", '"one"', '"two"'],
+        {"workers": {b"me"}, "q2": [P, b"next"], "hand": b"old", "n": b"4", "n:me": b"0"},
+        ["hand", "n", "n:me", "since", "pause", "workers", "q1", "q2"],
+        ["1", "NOW", "0", "me", '"one"', '"two"'],
         [1, 2, P],
         {
+            "workers": {b"me"},
             "q2": [b"next"],
             "n": b"5",
             "n:me": b"1",
@@ -97,44 +98,73 @@ CASES = [
     ),
     Case(
         "take",
-        {"q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
-        ["hand", "n", "n:me", "since", "pause", "q"],
-        ["2", "NOW", "2", '"q"'],
+        {"workers": {b"me"}, "q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
+        ["hand", "n", "n:me", "since", "pause", "workers", "q"],
+        ["2", "NOW", "2", "me", '"q"'],
         [2, -1],
-        {"q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
+        {"workers": {b"me"}, "q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
     ),
     Case(
         "take",
-        {"n:me": b"3"},
-        ["hand", "n", "n:me", "since", "p"],
-        ["0", "NOW", "3"],
+        {"workers": {b"me"}, "n:me": b"3"},
+        ["hand", "n", "n:me", "since", "p", "workers"],
+        ["0", "NOW", "3", "me"],
         [3, 0],
-        {"n:me": b"3"},
+        {"workers": {b"me"}, "n:me": b"3"},
     ),
     Case(
         "take",
-        {"q": [b"next"], "n:me": b"3", "hand": P},
-        ["hand", "n", "n:me", "since", "p", "q"],
-        ["0", "NOW", "3", '"q"'],
+        {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "hand": P},
+        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["0", "NOW", "3", "me", '"q"'],
         [3, -2, P],
-        {"q": [b"next"], "n:me": b"3", "hand": P},
+        {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "hand": P},
     ),
     Case(
         "take",
-        {"q": [b"next"]},
-        ["hand", "n", "n:me", "since", "p", "q"],
-        ["1", "NOW", "3", '"q"'],
+        {"workers": {b"me"}, "q": [b"next"]},
+        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["1", "NOW", "3", "me", '"q"'],
         [0, -2, None],
-        {"q": [b"next"]},
+        {"workers": {b"me"}, "q": [b"next"]},
     ),
     Case(
         "take",
-        {"q": [P], "since": b"1763913669"},
-        ["hand", "n", "n:me", "since", "p", "q"],
-        ["0", "NOW", "1763913669", '"q"'],
+        {"workers": {b"me"}, "q": [P], "since": b"1763913669"},
+        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["0", "NOW", "1763913669", "me", '"q"'],
         [0, 1, P],
-        {"since": b"1763913669", "hand": (b'{"queue":"q","run_at":"NOW","payload":', P, b"}")},
+        {
+            "workers": {b"me"},
+            "since": b"1763913669",
+            "hand": (b'{"queue":"q","run_at":"NOW","payload":', P, b"}"),
+        },
     ),
+    Case(
+        "take",
+        {"q": [P], "n:me": b"3", "workers": {b"you"}},
+        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["1", "NOW", "3", "me", '"q"'],
+        [0, -3],
+        {"q": [P], "n:me": b"3", "workers": {b"you"}},
+    ),
+    Case(
+        "note_heartbeat",
+        {"beats": {b"last": b"100", b"since": b"20"}},
+        ["beats"],
+        [160, 120],
+        20,
+        {"beats": {b"last": b"160", b"since": b"20"}},
+    ),
+    Case(
+        "note_heartbeat",
+        {"beats": {b"last": b"100", b"since": b"20"}},
+        ["beats"],
+        [230, 120],
+        230,
+        {"beats": {b"last": b"230", b"since": b"230"}},
+    ),
+    Case("note_heartbeat", {}, ["b"], [5, 120], 0, {"b": {b"last": b"5", b"since": b"0"}}),
     Case(
         "put_back",
         {"hand": b"h", "q": [b"next"]},
@@ -417,6 +447,10 @@ EACH_KEY = [
 ]
 
 
+#: The keys that are hashes.
+HASHES = {("fire", 0), ("fire", 1), ("note_heartbeat", 0)}
+
+
 def everything(redis: Redis) -> dict[bytes, Any]:
     return {key: value_at(redis, key) for key in redis.scan_iter()}
 
@@ -427,7 +461,7 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
         put(redis, filled(key, JSON), filled(value, JSON))
     wrong = filled(case.keys[place], JSON)
     redis.delete(wrong)
-    put(redis, wrong, b"a string" if case.script == "fire" and place < 2 else {b"a": b"hash"})
+    put(redis, wrong, b"a string" if (case.script, place) in HASHES else {b"a": b"hash"})
     before = everything(redis)
 
     try:
