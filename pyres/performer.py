@@ -72,6 +72,15 @@ class Performer:
 
     job_class = Job
     minion = False
+
+    #: Whether startup() has registered this worker, or a job's fetch did so for that job.
+    _announced = False
+    _registered_for_job = False
+
+    #: Whether somebody else has unregistered it since, and the last job if that ended well.
+    _was_removed = False
+    _ended_well: Job | None = None
+
     _alarm = staticmethod(alarm)
 
     def __init__(
@@ -106,8 +115,6 @@ class Performer:
         self._finished = False
         self._unrecorded = False
         self._in_child = False
-        self._announced = False
-        self._registered_for_job = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
         self._found_overrides: frozenset[str] | None = None
@@ -194,10 +201,20 @@ class Performer:
             except NotRegistered:
                 self._register_again()
             else:
+                self._take_back_failure()
                 return taken
+
+    def _take_back_failure(self) -> None:
+        """When the last job ended well after all, which somebody had declared dead with us."""
+        removed = self._was_removed or self._taker.changed
+        job, self._ended_well = self._ended_well, None
+        self._was_removed = self._taker.changed = False
+        if removed and job is not None:
+            self.registry.take_back(job)
 
     def _register_again(self) -> None:
         """Register after somebody has removed us; before startup(), for one job only."""
+        self._was_removed = True
         if self._announced:
             self.registry.renew()
             return
@@ -358,6 +375,7 @@ class Performer:
     def _finish_last(self) -> None:
         self.taker.finish(now_text(self.resq))
         self._finished = False
+        self._take_back_failure()
 
     def _pause(self) -> None:
         """Sleep 1 s, then 2, 4, 8, 8, …; a job starts again at 1. A signal ends it at once."""
@@ -388,6 +406,7 @@ class Performer:
                 raise
             return None
         finally:
+            self._ended_well = None if job.outcome_written else job
             self._call_done_working(job)
             self._unregister_after_job()
 
@@ -588,7 +607,7 @@ class Performer:
             self._next_beat = time.monotonic() + HEARTBEAT
 
     def _beat(self) -> None:
-        self.registry.beat()
+        self._was_removed = self.registry.beat() or self._was_removed
         self._prune()
         self.resq.store.rest()
 

@@ -88,11 +88,23 @@ class Registry:
         if held:
             logger.error("%s leaves with a job in hand; that is now a failure", self.worker_id)
 
-    def beat(self) -> None:
-        """Give a sign of life; whoever was pruned alive registers again."""
-        if self.workers.beat([self.worker_id]):
+    def beat(self) -> bool:
+        """Give a sign of life; whoever was pruned alive registers again, and is told by True."""
+        missing = bool(self.workers.beat([self.worker_id]))
+        if missing:
             self.renew()
         self.workers.note_heartbeat()
+        return missing
+
+    def take_back(self, job: Job) -> None:
+        """Of a job that ended well after its worker was declared dead: remove its failure."""
+        if job.hand is None:
+            return
+        removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+        if removed:
+            logger.warning("%s ended well after it was declared dead; took its failure back", job)
+        elif removed is not None:
+            logger.warning("%s has a failure or was retried, and also ended well", job)
 
     def prune(self, sweep: bool = False) -> list[str]:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
@@ -201,6 +213,8 @@ class Registry:
         if hand is not None:
             try:
                 self._record(batch, worker_id, hand, error, silent)
+                if silent:
+                    batch.failed.declare_dead(worker_id, hand)
             except BaseException:
                 batch.discard()
                 raise

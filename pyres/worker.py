@@ -28,7 +28,7 @@ from pyres.performer import (
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
 from pyres.process.native import require_fork
-from pyres.process.reports import DONE, Reports
+from pyres.process.reports import DONE, WRITTEN, Reports
 from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
 from pyres.store import open_hand
@@ -358,7 +358,10 @@ class Worker(Performer):
         given = self._spare.give(job.hand) if job.hand else None
         self.child = given or self.children.fork(lambda: self._be_child(job))
         self._fork_ahead(job)
+        self._ended_well = job
         ended = self._wait_for_child(self.child)
+        if not ended[0].clean:
+            self._ended_well = None
         self.child = None
         return ended
 
@@ -410,6 +413,8 @@ class Worker(Performer):
     def _perform_as_child(self, job: Job) -> int:
         if "after_fork" not in self._overrides or self._is_prepared(job):
             self.process(job)
+        if job.outcome_written and self._reports:
+            self._reports.tell(WRITTEN)
         flush()
         if self._reports:
             self._reports.tell(DONE)
@@ -443,6 +448,9 @@ class Worker(Performer):
             if exit is not None:
                 return exit, late if exit.signal else None
             told = self._told_by(pid)
+            if WRITTEN in told:
+                self._ended_well = None
+                told.remove(WRITTEN)
             if DONE in told:
                 return self.children.let_go(pid), None
             timeout = told[-1] if told else timeout

@@ -121,6 +121,12 @@ class Keys:
         """STRING with a deadline: one job of this class and these arguments is enough. P"""
         return f"{self.prefix}pyres:unique:{digest}"
 
+    def declared_dead(self, worker_id: str) -> Key:
+        """HASH for a day, of a worker that was pruned for its silence: its in-flight record
+        (`hand`), the failure `record` that was made of it, and the `list` of that. P
+        """
+        return spelt(f"{self.prefix}pyres:declared_dead:{worker_id}")
+
     def samples(self) -> str:
         """LIST of the web page's samples of depths and rates, capped. P"""
         return f"{self.prefix}pyres:samples"

@@ -87,6 +87,8 @@ class Taker(Line):
         self.worker_id = worker_id
         #: True when the last answer was that all workers are paused.
         self.paused = False
+        #: True when somebody else has changed our count, or unregistered us.
+        self.changed = False
         self._client_id = 0
         self._reply: Any = False
         self._known: bytes | None = None
@@ -191,6 +193,7 @@ class Taker(Line):
                     self._given = None
                 return reply
             held = reply[2]
+            self.changed = self.changed or not repeated
             if state is FINISHED and repeated:
                 self._given, self._unseen = None, held
                 break

@@ -237,6 +237,7 @@ def test_node_writes_its_fields_in_another_order(resq, redis):
         (f"here:{NOBODY}:mail", '{"class":"A","args":[]}'),
         ("nonsense", record(PRUNE_AFTER + 60)),
     ],
+    ids=["young", "no time", "started", "node's ping", "no JSON", "a payload", "no id"],
 )
 def test_what_is_no_record_of_the_dead_stays(resq, redis, key, value):
     redis.set(f"resque:worker:{key}", value)
