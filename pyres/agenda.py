@@ -163,6 +163,12 @@ class Agenda:
         self._publish(slot.entry.name for slot in due)
         return made
 
+    def publish_again(self) -> None:
+        """Publish what is in force, where somebody has removed it: an entry fires rarely."""
+        lost = self._slots.keys() - self.resq.store.schedules.in_force().keys()
+        if lost:
+            self._publish(sorted(lost))
+
     def _publish(self, names: Iterable[str], gone: Iterable[str] = ()) -> None:
         """Tell readers, who can neither see the code nor the file, what is in force."""
         told = {

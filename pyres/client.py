@@ -15,7 +15,7 @@ from pyres import hooks, job_names, json_parser, loading, payload, promotion, un
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
-from pyres.store import PAGE, Batch, Move, Redis, Store, text
+from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Store, text
 from pyres.store.dsn import DSN, connect, from_client
 
 if TYPE_CHECKING:
@@ -197,10 +197,7 @@ class ResQ:
             for queue, payloads in by_queue.items():
                 self._push_all(queue, payloads)
             return
-        pipe = self.store.client.pipeline(transaction=False)
-        for queue, payloads in by_queue.items():
-            self.store.queues.push_into(pipe, queue, payloads)
-        pipe.execute()
+        self.store.queues.push_many(by_queue)
         self._watched_queues.update(by_queue)
 
     def _enqueue_target(self, queue: str, target: Any, name: str, args: Sequence[Any]) -> bool:
@@ -351,7 +348,12 @@ class ResQ:
 
     def promote_job(self, timestamp: int, raw: bytes) -> int:
         """Move one job that waits at a timestamp to its queue now; how many copies."""
-        return self._hasten([(timestamp, raw)])
+        now = self._current_time().timestamp() if self.enqueue_timestamp else None
+        try:
+            move = Move(raw, *promotion.promoted(raw, now))
+        except UndecodableError:  # promote_delayed() says what becomes of it
+            return 0
+        return self.store.delayed.hasten(timestamp, move)
 
     def pause_all(self) -> None:
         """Let no worker, Ruby's either, take a job until resume_all()."""
@@ -555,13 +557,16 @@ class ResQ:
         )
 
     def _hasten(self, found: Iterable[tuple[int, bytes]]) -> int:
-        now = self._current_time().timestamp() if self.enqueue_timestamp else None
-        moved = 0
+        moved, faults = 0, set()
         for timestamp, raw in dict.fromkeys(found):
-            with contextlib.suppress(UndecodableError):  # promote_delayed() says what becomes of it
-                moved += self.store.delayed.hasten(
-                    timestamp, Move(raw, *promotion.promoted(raw, now))
-                )
+            try:
+                moved += self.promote_job(timestamp, raw)
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                faults.add(str(error))
+        for fault in sorted(faults):
+            logger.error("jobs that cannot be moved stay delayed: %s", fault)
         return moved
 
     def reset_delayed_queue(self) -> int:

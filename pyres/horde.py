@@ -26,7 +26,13 @@ from pyres.exceptions import BadOptionError, CannotWatchError, CrashError, Timeo
 from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.minion import Minion
-from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Performer
+from pyres.performer import (
+    ALARM_MARGIN,
+    LONGEST_PAUSE,
+    SWEEP_EVERY,
+    UNDERTAKER_TIMEOUT,
+    Performer,
+)
 from pyres.process import title
 from pyres.process.children import Children, Exit
 from pyres.process.native import is_patched, require_fork
@@ -139,6 +145,7 @@ class Khan:
         self._quick_deaths = 0
         self._spawn_after = 0.0
         self._next_beat = 0.0
+        self._next_sweep = 0.0
         self._next_commands = 0.0
         self._redis_lost = False
         self._stacks: dict[str, traceback.StackSummary] = {}
@@ -363,6 +370,7 @@ class Khan:
         now = time.monotonic()
         ends = [
             self._next_commands,
+            self._next_beat,
             *self._deadlines.values(),
             *(u[2] for u in self._undertakers.values()),
         ]
@@ -370,8 +378,6 @@ class Khan:
             ends.append(self._spawn_after)
         if self._waker and (until := self._waker.until()) is not None:
             ends.append(until)
-        if not self._redis_lost:
-            ends.append(self._next_beat)
         return max(0.0, min(ends) - now)
 
     def _reach(self, act: Callable[[], Any], firmly: bool = False) -> bool:
@@ -397,6 +403,9 @@ class Khan:
 
     def register_khan(self) -> None:
         """Announce this khan under its present name, and under no former one."""
+        self._announce_khan()
+
+    def _announce_khan(self) -> None:
         former = self._former_ids[-1] if self._former_ids else ""
         self._connection.store.workers.register_khan(str(self), former)
 
@@ -681,17 +690,34 @@ class Khan:
         ends += [(pid, end) for pid, (_, _, end) in self._undertakers.items()]
         for pid in {pid for pid, end in ends if now >= end}:
             self.children.kill(signal.SIGKILL, pid)
-        if now >= self._next_beat and self._reach(self._beat):
-            self._next_beat = now + HEARTBEAT
+        if now >= self._next_beat:
+            self._next_beat = now + (HEARTBEAT if self._reach(self._beat) else 1)
 
     def _beat(self) -> None:
         """One sign of life for all minions, also in the middle of a job of an hour."""
         ids = [worker_id for minion in self._minions.values() for worker_id in minion.ids]
         if not ids:
+            self._announce_khan()
             return
+        missing = self._connection.store.workers.beat(ids)
+        self._connection.store.workers.note_heartbeat()
+        registry = Registry(self._connection, ids[0], minion=True)
+        registry.prune(sweep=time.monotonic() >= self._next_sweep)
+        if registry.swept:
+            self._next_sweep = time.monotonic() + SWEEP_EVERY
+        self._announce_again(missing)
+
+    def _announce_again(self, missing: Sequence[str]) -> None:
+        """Register what somebody else, or a server that came back empty, has forgotten."""
+        self._announce_khan()
+        young = time.monotonic() - QUICK_DEATH
+        old = {
+            each for minion in self._minions.values() if minion.born < young for each in minion.ids
+        }
         # One that has not registered yet does so by itself.
-        self._connection.store.workers.beat(ids)
-        Registry(self._connection, ids[0], minion=True).prune()
+        for worker_id in missing:
+            if worker_id in old:
+                Registry(self._connection, worker_id, minion=True).renew()
 
     # Commands
 

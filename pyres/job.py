@@ -41,6 +41,9 @@ class Job:
     #: Whether fail() has recorded a failure of this job, or a worker is about to.
     failure_handled = False
 
+    #: Whether this process has written what becomes of the job, or has tried to: not for success.
+    outcome_written = False
+
     def __init__(
         self,
         queue: str,
@@ -334,6 +337,7 @@ class Job:
         False, and nothing written, when the hand no longer holds this job: somebody else, a parent
         or a pruner, has written already what became of it.
         """
+        self.outcome_written = True
         while True:
             with self.resq.pipeline(atomic=True) as batch:
                 if not self._drop_hand(batch):
@@ -349,7 +353,7 @@ class Job:
         if self.hand is None:
             return True
         worker_id = str(self._worker)
-        if batch.store.watch(batch.store.keys.worker(worker_id)) != self.hand:
+        if not batch.store.watch_for(batch.store.keys.worker(worker_id), self.hand):
             batch.store.discard()
             return False
         batch.store.workers.drop_hand(worker_id)

@@ -291,6 +291,7 @@ class Minion(Performer):
     def _announce(self) -> None:
         self.prune_dead_workers()
         self.register_minion()
+        self._announced = True
 
     def prune_dead_workers(self) -> None:
         """Nothing, as in pyres 1.5: the manager prunes. For subclasses; startup() calls it."""

@@ -21,7 +21,7 @@ from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
-from pyres.store import ConnectionLost, RefusedError, Taken
+from pyres.store import ConnectionLost, NotRegistered, RefusedError, Taken
 from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
 #: Seconds after which the names behind wildcards are read again.
 NAMES_EVERY = 5.0
 
+#: Seconds between two looks for in-flight records whose worker is not registered.
+SWEEP_EVERY = 3600.0
+
 #: Seconds between two calls of an overridden reserve() that did not wait by itself.
 RESERVE_PAUSE = 0.1
 
@@ -69,6 +72,15 @@ class Performer:
 
     job_class = Job
     minion = False
+
+    #: Whether startup() has registered this worker, or a job's fetch did so for that job.
+    _announced = False
+    _registered_for_job = False
+
+    #: Whether somebody else has unregistered it since, and the last job if that ended well.
+    _was_removed = False
+    _ended_well: Job | None = None
+
     _alarm = staticmethod(alarm)
 
     def __init__(
@@ -99,6 +111,7 @@ class Performer:
         self._idle = FIRST_IDLE
         self._next_beat = 0.0
         self._next_names = 0.0
+        self._next_sweep = 0.0
         self._finished = False
         self._unrecorded = False
         self._in_child = False
@@ -178,13 +191,46 @@ class Performer:
         """Count the job that is finished, if one is, and take the next without waiting."""
         if self._taker is None or self._queue_list.dynamic or self._taker.queues == ():
             self._look_at()
-        taken = self._taker.take(self._finished, now_text(self.resq))
+        taken = self._take_registered()
         self._finished = False
         if taken is None:
             self._next_names = 0.0
             return None
         self._idle = FIRST_IDLE
         return self._job_of(taken)
+
+    def _take_registered(self) -> Taken | None:
+        """The next payload; a worker that is not registered does so first."""
+        while True:
+            try:
+                taken: Taken | None = self._taker.take(self._finished, now_text(self.resq))
+            except NotRegistered:
+                self._register_again()
+            else:
+                self._take_back_failure()
+                return taken
+
+    def _take_back_failure(self) -> None:
+        """When the last job ended well after all, which somebody had declared dead with us."""
+        removed = self._was_removed or self._taker.changed
+        job, self._ended_well = self._ended_well, None
+        self._was_removed = self._taker.changed = False
+        if removed and job is not None:
+            self.registry.take_back(job)
+
+    def _register_again(self) -> None:
+        """Register after somebody has removed us; before startup(), for one job only."""
+        self._was_removed = True
+        if self._announced:
+            self.registry.renew()
+            return
+        self.registry.register_for_job()
+        self._registered_for_job = True
+
+    def _unregister_after_job(self) -> None:
+        if self._registered_for_job and not self._unrecorded and not self._in_child:
+            self._patiently(lambda: self.registry.unregister_after_job(), always=True)
+            self._registered_for_job = False
 
     def _job_of(self, taken: Taken) -> Job:
         job = self.job_class.read(taken.queue, taken.payload, self.resq, self, taken.hand)
@@ -205,12 +251,18 @@ class Performer:
         """Fetch the next job, waiting up to `timeout` seconds; None when there is none.
 
         The job is in flight when this returns, unless `job_class.reserve` or `ResQ.pop` is
-        overridden.
+        overridden. Before startup() the worker is registered until the job's outcome is recorded.
         """
         if "pop" in self._overrides:
             names = self._queue_list.among(self.resq.queues() if self._queue_list.dynamic else ())
             job = self.job_class.reserve(names, self.resq, str(self), timeout=timeout)
             return None if job is None else self._may_load(job)
+        job = self._reserve_within(timeout)
+        if job is None:
+            self._unregister_after_job()
+        return job
+
+    def _reserve_within(self, timeout: float) -> Job | None:
         end = time.monotonic() + timeout
         while True:
             job = self._take()
@@ -337,6 +389,7 @@ class Performer:
     def _finish_last(self) -> None:
         self.taker.finish(now_text(self.resq))
         self._finished = False
+        self._take_back_failure()
 
     def _pause(self) -> None:
         """Sleep 1 s, then 2, 4, 8, 8, …; a job starts again at 1. A signal ends it at once."""
@@ -367,7 +420,9 @@ class Performer:
                 raise
             return None
         finally:
+            self._ended_well = None if job.outcome_written else job
             self._call_done_working(job)
+            self._unregister_after_job()
 
     def _call_done_working(self, job: Job) -> None:
         self.done_working(job)
@@ -375,6 +430,8 @@ class Performer:
     def _ensure_in_flight(self, job: Job) -> None:
         """Write the in-flight record of a job that came without one."""
         if job.hand is None:
+            if not self.resq.store.workers.exists(str(self)):
+                self._register_again()
             Performer.working_on(self, job)
 
     def _call_working_on(self, job: Job) -> None:
@@ -467,8 +524,10 @@ class Performer:
         a failure was recorded.
         """
         # It may have died after that: then the hooks have run, too.
-        hand = self._patiently(self._in_flight_record, always=True)
-        if hand != job.hand or job.retry_crash(error):
+        stands = self._patiently(
+            lambda: self.resq.store.workers.holds(str(self), job.hand), always=True
+        )
+        if not stands or job.retry_crash(error):
             return False
         return self.record_failure(job, error)
 
@@ -510,8 +569,8 @@ class Performer:
 
     def processed(self) -> None:
         """Count one more job as processed."""
-        self.resq.store.stats.incr("processed")
-        self.resq.store.stats.incr(f"processed:{self}")
+        self.resq.store.stats.count("processed")
+        self.resq.store.stats.count(f"processed:{self}")
 
     def get_processed(self) -> int:
         """How many jobs this worker has finished with."""
@@ -519,8 +578,8 @@ class Performer:
 
     def failed(self) -> None:
         """Count one more failure."""
-        self.resq.store.stats.incr("failed")
-        self.resq.store.stats.incr(f"failed:{self}")
+        self.resq.store.stats.count("failed")
+        self.resq.store.stats.count(f"failed:{self}")
 
     def get_failed(self) -> int:
         """How many jobs of this worker failed."""
@@ -562,9 +621,16 @@ class Performer:
             self._next_beat = time.monotonic() + HEARTBEAT
 
     def _beat(self) -> None:
-        self.registry.beat()
-        self.registry.prune()
+        self._was_removed = self.registry.beat() or self._was_removed
+        self._prune()
         self.resq.store.rest()
+
+    def _prune(self) -> None:
+        """Prune the dead, and once an hour look for in-flight records of nobody."""
+        registry = self.registry
+        registry.prune(sweep=time.monotonic() >= self._next_sweep)
+        if registry.swept:
+            self._next_sweep = time.monotonic() + SWEEP_EVERY
 
 
 #: The steps and 1.5's two ways to a job as pyres has them, to find what overrides them.

@@ -5,37 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
-from pyres import json_parser, payload
+from pyres import payload
 from pyres.client import Pipeline, ResQ
 from pyres.exceptions import (
     DirtyExitError,
     PruneDeadWorkerDirtyExitError,
-    UndecodableError,
 )
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
+from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
+from pyres.process import identity
 from pyres.process.children import alive as is_process
-from pyres.process.title import is_manager, is_worker
-from pyres.store import open_hand
+from pyres.process.title import is_manager, is_readable, is_worker
+from pyres.store import open_hand, text
+
+__all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two signs of life of a worker (Resque.heartbeat_interval).
-HEARTBEAT = 60
-
-#: Seconds without a sign of life after which a worker of any host is dead (Resque.prune_interval).
-PRUNE_AFTER = 300
-
-
-def split_id(worker_id: str) -> tuple[str, int, list[str]]:
-    """Host, pid and queues of a worker's id; a queue's name may hold colons. ValueError
-    for no id.
-    """
-    host, pid, queues = worker_id.split(":", 2)
-    return host, int(pid), queues.split(",")
 
 
 class Registry:
@@ -55,6 +43,8 @@ class Registry:
         self.minion = minion
         self.alive = alive
         self.workers = resq.store.workers
+        #: Whether the last prune() also looked for records of nobody.
+        self.swept = False
 
     def register(self) -> None:
         """Announce this worker; a job that stands in its hand is one that a namesake died with.
@@ -63,7 +53,28 @@ class Registry:
         """
         if self.workers.hand(self.worker_id) is not None:
             self.bury(self.worker_id)
-        self.workers.register(self.worker_id, self._started(), self.minion)
+        self._announce(self._started())
+        self.workers.beat([self.worker_id])
+
+    def _announce(self, started: str) -> None:
+        pid = split_id(self.worker_id)[1]
+        self.workers.register(self.worker_id, started, self.minion, identity.mark(pid))
+
+    def register_for_job(self) -> None:
+        """Announce this worker until its job is recorded; without a heartbeat, for nobody would
+        repeat it.
+        """
+        started = self.workers.started(self.worker_id)
+        self._announce(self._started() if started is None else text(started))
+
+    def unregister_after_job(self) -> None:
+        """Forget this worker, but not what it has counted."""
+        self.workers.unregister_keeping_counts(self.worker_id)
+
+    def renew(self) -> None:
+        """Register again, when somebody else has unregistered this worker."""
+        logger.warning("%s was unregistered by somebody else; registering again", self.worker_id)
+        self._announce(self._started())
         self.workers.beat([self.worker_id])
 
     def _started(self) -> str:
@@ -77,28 +88,44 @@ class Registry:
         if held:
             logger.error("%s leaves with a job in hand; that is now a failure", self.worker_id)
 
-    def beat(self) -> None:
-        """Give a sign of life; whoever was pruned alive registers again."""
-        if self.workers.beat([self.worker_id]):
-            logger.warning(
-                "%s was unregistered by somebody else; registering again", self.worker_id
-            )
-            self.workers.register(self.worker_id, self._started(), self.minion)
+    def beat(self) -> bool:
+        """Give a sign of life; whoever was pruned alive registers again, and is told by True."""
+        missing = bool(self.workers.beat([self.worker_id]))
+        if missing:
+            self.renew()
+        self.workers.note_heartbeat()
+        return missing
 
-    def prune(self) -> list[str]:
+    def take_back(self, job: Job) -> None:
+        """Of a job that ended well after its worker was declared dead: remove its failure."""
+        if job.hand is None:
+            return
+        removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+        if removed:
+            logger.warning("%s ended well after it was declared dead; took its failure back", job)
+        elif removed is not None:
+            logger.warning("%s has a failure or was retried, and also ended well", job)
+
+    def prune(self, sweep: bool = False) -> list[str]:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
+        `sweep`: also of in-flight records whose worker is not registered.
 
-        Dead are those of this host whose pid is no worker, and those of any host that gave no sign
-        of life for 300 s by the server's clock. Resque's lock keeps it to one at a time. Khans of
-        this host that are gone are forgotten too.
+        Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
+        host need no lock among workers of pyres, who do it in one step. Khans of this host that are
+        gone are forgotten too.
         """
         self._forget_khans()
-        buried = [worker_id for worker_id in self._gone_from_here() if self.bury(worker_id)]
-        if self._lock():
-            buried += [
-                worker_id for worker_id in self._silent() if self.bury(worker_id, silent=True)
-            ]
-        return buried
+        sight = Liveness(self.worker_id, self.workers, self.alive)
+        holder = self._lock(sight)
+        if holder and holder not in sight.known.marks:
+            return []  # Ruby's, which writes a failure in several steps
+        pruned = [worker_id for worker_id in self._gone_from_here(sight) if self.bury(worker_id)]
+        if not holder:
+            silent = [each for each in sight.known.beats if sight.is_silent(each)]
+            pruned += [worker_id for worker_id in silent if self.bury(worker_id, silent=True)]
+            pruned += self._sweep(sight) if sweep else []
+            self.swept = sweep
+        return pruned
 
     def _forget_khans(self) -> None:
         # Who was killed took no leave.
@@ -106,51 +133,59 @@ class Registry:
         for khan_id in self.workers.khan_ids():
             with contextlib.suppress(ValueError):  # no khan's id
                 host, pid, _size = split_id(khan_id)
-                if host == own_host and not is_manager(pid):
+                if host == own_host and self._is_no_manager(pid):
                     self.workers.unregister_khan(khan_id)
 
-    def _lock(self) -> bool:
-        holder = self.workers.prune_lock_holder()
-        gone = holder if holder and self._is_gone(holder) else ""
-        return self.workers.prune_lock(self.worker_id, HEARTBEAT, gone)
+    @staticmethod
+    def _is_no_manager(pid: int) -> bool:
+        # A title that cannot be read proves nothing.
+        return not is_manager(pid) and (not is_process(pid) or is_readable(pid))
 
-    def _gone_from_here(self) -> list[str]:
+    def _lock(self, sight: Liveness) -> str:
+        """Take the prune lock; who has it, or "" when it is ours now."""
+        holder = self.workers.prune_lock_holder()
+        gone = holder if holder and sight.is_gone(holder) else ""
+        if self.workers.prune_lock(self.worker_id, HEARTBEAT, gone):
+            return ""
+        return holder or self.workers.prune_lock_holder()
+
+    def _gone_from_here(self, sight: Liveness) -> list[str]:
         """Burying is atomic here, so that two that find the same dead worker record its
         job once.
         """
         registered = self.workers.ids()
-        gone = [worker_id for worker_id in registered if self._is_gone(worker_id)]
+        gone = [worker_id for worker_id in registered if sight.is_gone(worker_id)]
         # A khan gives signs of life for his minions, and one may die before it has registered.
-        strays = sorted(self.workers.heartbeats().keys() - registered)
-        return gone + [stray for stray in strays if self._is_gone(stray, by_pid=True)]
+        strays = sorted(sight.known.beats.keys() - registered)
+        return gone + [stray for stray in strays if self._has_no_process(stray)]
 
-    def _is_gone(self, worker_id: str, by_pid: bool = False) -> bool:
-        """Whether it was registered from this host, and its pid is no live worker now; `by_pid`: no
-        process at all, for one that may not show yet what it is.
-        """
-        try:
+    def _has_no_process(self, worker_id: str) -> bool:
+        with contextlib.suppress(ValueError):  # no worker's id
             host, pid, _queues = split_id(worker_id)
+            return host == split_id(self.worker_id)[0] and not is_process(pid)
+        return False
+
+    def _sweep(self, sight: Liveness) -> list[str]:
+        """Find in-flight records whose worker somebody has unregistered, and that is dead."""
+        registered = set(self.workers.ids())
+        found = [
+            worker_id
+            for worker_id, record in self.workers.records()
+            if worker_id not in registered and self._is_left_behind(worker_id, record, sight)
+        ]
+        return [worker_id for worker_id in found if self.bury(worker_id)]
+
+    def _is_left_behind(self, worker_id: str, record: bytes, sight: Liveness) -> bool:
+        held = payload.show(record)
+        if not isinstance(held.get("payload"), dict) or "queue" not in held:
+            return False  # `worker:<id>:started`, node's `worker:ping:<name>`
+        try:
+            host = split_id(worker_id)[0]
         except ValueError:
             return False
-        own_host, own_pid, _ = split_id(self.worker_id)
-        if host != own_host or pid == own_pid or self.alive(pid) or (by_pid and is_process(pid)):
-            return False
-        return not (is_process(pid) and self._pings(f"{host}:{pid}"))
-
-    def _pings(self, name: str) -> bool:
-        """Whether node-resque has a live worker of this name: its title says nothing of that."""
-        try:
-            pinged = json_parser.loads(self.workers.ping(name) or b"null")
-        except UndecodableError:
-            return False
-        at = pinged.get("time") if isinstance(pinged, dict) else None
-        oldest = self.workers.now().timestamp() - PRUNE_AFTER
-        return isinstance(at, int | float) and at > oldest
-
-    def _silent(self) -> list[str]:
-        beats = self.workers.heartbeats()
-        oldest = self.workers.now() - timedelta(seconds=PRUNE_AFTER)
-        return [worker_id for worker_id, beat in beats.items() if _is_before(beat, oldest)]
+        if host == sight.host:
+            return sight.is_gone(worker_id)
+        return worker_id not in sight.known.beats and sight.is_old(held.get("run_at"))
 
     def bury(
         self, worker_id: str, error: BaseException | None = None, silent: bool = False
@@ -178,6 +213,8 @@ class Registry:
         if hand is not None:
             try:
                 self._record(batch, worker_id, hand, error, silent)
+                if silent:
+                    batch.failed.declare_dead(worker_id, hand)
             except BaseException:
                 batch.discard()
                 raise
@@ -230,11 +267,3 @@ def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True)
     if count:
         resq.store.stats.incr("failed")
         resq.store.stats.incr(f"failed:{job._worker}")
-
-
-def _is_before(beat: str, moment: datetime) -> bool:
-    """Whether a heartbeat is older; one that cannot be read says nothing."""
-    with contextlib.suppress(ValueError):
-        then = datetime.fromisoformat(beat)
-        return (then if then.tzinfo else then.astimezone()) < moment
-    return False

@@ -38,6 +38,9 @@ LOCK_TIMEOUT = 180.0
 #: Due timestamps read at a time.
 TIMESTAMPS = 100
 
+#: Seconds between two looks at whether the entries in force are still published.
+LOOK_EVERY = 30.0
+
 #: What a subclass may override to choose what is moved, at the cost of a step for each item.
 GENERATORS = ("next_timestamp", "next_item")
 
@@ -90,6 +93,7 @@ class Scheduler:
         self._others_until: float | None = None
         self._shown = ""
         self._logged: set[str] = set()
+        self._next_look = 0.0
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
@@ -175,10 +179,17 @@ class Scheduler:
         self._heed_signals()
         self.agenda.refresh()
         self.agenda.fire(self._now())
+        self._publish_again()
         done = self._move_due()
         self._title("Waiting")
         # Jobs are due on whole seconds, and anybody may put one off for this very moment.
         return min(pause, 1.001 - self._now() % 1) if done else 0
+
+    def _publish_again(self) -> None:
+        """Now and then, for after FLUSHALL or on an empty server nobody else knows the entries."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_EVERY
+            self.agenda.publish_again()
 
     def _heed_signals(self) -> None:
         if self._reload:

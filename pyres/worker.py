@@ -17,11 +17,18 @@ from pyres.exceptions import CrashError, JobError, TimeoutError
 from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
-from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
+from pyres.performer import (
+    ALARM_MARGIN,
+    FIRST_IDLE,
+    SLOW_STEPS,
+    UNDERTAKER_TIMEOUT,
+    Performer,
+    without_exit,
+)
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
 from pyres.process.native import require_fork
-from pyres.process.reports import DONE, Reports
+from pyres.process.reports import DONE, WRITTEN, Reports
 from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
 from pyres.store import open_hand
@@ -155,6 +162,7 @@ class Worker(Performer):
     def _announce(self) -> None:
         self.prune_dead_workers()
         self.register_worker()
+        self._announced = True
         self.taker.connect()
         self.resq.store.rest()
         self._next_beat = time.monotonic() + HEARTBEAT
@@ -169,7 +177,7 @@ class Worker(Performer):
 
     def prune_dead_workers(self) -> None:
         """Unregister workers that died, and record the jobs they held as failures."""
-        self.registry.prune()
+        self._prune()
 
     @property
     def started(self) -> bytes | None:
@@ -324,6 +332,7 @@ class Worker(Performer):
                 self._keep_nothing_open()
         if not counted:
             self.done_working(job)
+        self._unregister_after_job()
 
     def _keep_nothing_open(self) -> None:
         """Wait for the children, and close their pipe: without work() nothing does so later."""
@@ -350,7 +359,10 @@ class Worker(Performer):
         given = self._spare.give(job.hand) if job.hand else None
         self.child = given or self.children.fork(lambda: self._be_child(job))
         self._fork_ahead(job)
+        self._ended_well = job
         ended = self._wait_for_child(self.child)
+        if not ended[0].clean:
+            self._ended_well = None
         self.child = None
         return ended
 
@@ -402,6 +414,8 @@ class Worker(Performer):
     def _perform_as_child(self, job: Job) -> int:
         if "after_fork" not in self._overrides or self._is_prepared(job):
             self.process(job)
+        if job.outcome_written and self._reports:
+            self._reports.tell(WRITTEN)
         flush()
         if self._reports:
             self._reports.tell(DONE)
@@ -435,6 +449,9 @@ class Worker(Performer):
             if exit is not None:
                 return exit, late if exit.signal else None
             told = self._told_by(pid)
+            if WRITTEN in told:
+                self._ended_well = None
+                told.remove(WRITTEN)
             if DONE in told:
                 return self.children.let_go(pid), None
             timeout = told[-1] if told else timeout
@@ -476,6 +493,7 @@ class Worker(Performer):
         try:
             self._beat()
         except Exception as error:  # noqa: BLE001 - the job goes on; the next turn tries again
+            self._next_beat = time.monotonic() + FIRST_IDLE
             logger.warning("No sign of life could be given: %s", error)
 
     def _record_dirty_exit(self, job: Job, exit: Exit, late: float | None) -> None:

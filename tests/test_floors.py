@@ -45,6 +45,7 @@ FLOORS = {
     "client": ["client", "decorators"],
     "failure": ["failure"],
     "meaning": ["job", "inspector", "agenda"],
+    "liveness": ["liveness"],
     "registry": ["registry"],
     "one job": ["performer"],
     "many jobs": ["minion"],

@@ -13,6 +13,9 @@ from pyres.process.native import close, pipe
 #: waits no more.
 DONE, IDLE, BUSY = -1.0, -2.0, -3.0
 
+#: What becomes of the job was written, or somebody else had written it: it did not end well.
+WRITTEN = -4.0
+
 #: In place of a hand: the child ends, and what follows is how many jobs it has finished.
 WHOLE = -1
 

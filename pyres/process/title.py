@@ -88,6 +88,18 @@ def is_worker(pid: int) -> bool:
     return _is_workers(_title(pid)) and alive(pid)
 
 
+def is_readable(pid: int) -> bool:
+    """Whether this process may see what that one shows in `ps`."""
+    if not system.has_proc():
+        return bool(system.ps("pid", pid=pid))
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+
 def worker_pids() -> list[int]:
     """The pids of all live workers and minions on this machine, of Python or of Ruby."""
     return [pid for pid, title in _processes() if _is_workers(title) and alive(pid)]

@@ -9,11 +9,18 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
+from pyres.store import transaction
 from pyres.store.delayed import Delayed, Move
-from pyres.store.errors import CannotWriteNow, ConnectionLost, NotTrusted, RefusedError
+from pyres.store.errors import (
+    CannotWriteNow,
+    ConnectionLost,
+    NotRegistered,
+    NotTrusted,
+    RefusedError,
+)
 from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
-from pyres.store.queues import PAGE, Queues
+from pyres.store.queues import PAGE, CollectedQueues, Queues
 from pyres.store.schedules import Firing, Lock, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -35,6 +42,7 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "NotRegistered",
     "NotTrusted",
     "Redis",
     "RefusedError",
@@ -44,6 +52,7 @@ __all__ = [
     "Taker",
     "Watch",
     "WatchError",
+    "Workers",
     "hand_of",
     "open_hand",
     "text",
@@ -117,25 +126,38 @@ class Batch(Store):
     def __init__(self, client: Any, namespace: str, atomic: bool) -> None:
         self._pipe = client.pipeline(transaction=atomic)
         super().__init__(_Collecting(self._pipe), namespace)
+        self.queues = CollectedQueues(self.client, self.keys)
 
     def watch(self, key: Key) -> bytes | None:
-        """The value of a string key that must not change before send()."""
+        """The value of a string key that must not change before send(); None for another type."""
         with _honestly():
             self._pipe.watch(key)
-            value: bytes | None = self._pipe.get(key)
+            value: bytes | None = self._pipe.mget([key])[0]
         self._pipe.multi()
         return value
+
+    def watch_for(self, key: Key, value: bytes) -> bool:
+        """watch(), and whether the key has this value; one of another type is nobody's, and counts
+        as if it had.
+        """
+        with _honestly():
+            self._pipe.watch(key)
+            found, kind = self._pipe.mget([key])[0], b""
+            if found is None:
+                kind = self._pipe.type(key)
+        self._pipe.multi()
+        return bool(found == value or kind not in (b"", b"none", b"string"))
 
     def __len__(self) -> int:
         return len(self._pipe.command_stack)
 
     def send(self) -> bool:
         """Carry out what was collected; False when a watched key had changed, and then
-        nothing was.
+        nothing was. ResponseError, and nothing carried out, where a key is of another type.
         """
         try:
             with _honestly():
-                self._pipe.execute()
+                transaction.execute(self._pipe)
         except WatchError:
             return False
         return True

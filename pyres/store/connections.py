@@ -318,6 +318,10 @@ class _OfCluster:
             if self._undone:
                 raise
             raise CannotWriteNow(f"{moved}, and only part of what was sent was done") from moved
+        except CannotWriteNow as error:
+            if self._undone:
+                raise
+            raise CannotWriteNow(f"{error}, and only part of what was sent was done") from error
         self._undone = self._in_multi
         return reply
 

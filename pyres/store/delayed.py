@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
+from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, page
 
@@ -31,34 +32,35 @@ class Delayed:
 
     def put_off(self, timestamp: int, payload: bytes) -> None:
         """Lay a payload by until `timestamp`; the three writes happen together or not at all."""
-        pipe = self.client.pipeline(transaction=True)
-        self.put_off_into(pipe, timestamp, payload)
-        pipe.execute()
-
-    def put_off_into(self, pipe: Any, timestamp: int, payload: bytes) -> None:
-        """The commands of put_off, for a pipeline of the caller's."""
-        pipe.rpush(self.keys.delayed(timestamp), payload)
-        pipe.sadd(self.keys.timestamps(payload), self.keys.delayed_name(timestamp))
-        pipe.zadd(self.keys.delayed_schedule, {str(timestamp): timestamp})
+        name = self.keys.delayed_name(timestamp)
+        keys = [
+            self.keys.delayed(timestamp),
+            self.keys.timestamps(payload),
+            self.keys.delayed_schedule,
+        ]
+        scripts.load(self.client, "delay")(keys=keys, args=[timestamp, name, payload])
 
     def due_timestamp(self, now: float) -> int | None:
         """The earliest timestamp that has come, or None."""
-        found = self.client.zrangebyscore(
-            self.keys.delayed_schedule, "-inf", int(now), start=0, num=1
-        )
-        return int(found[0]) if found else None
+        return next(iter(self.due_timestamps(now, 1)), None)
 
     def due_timestamps(self, now: float, count: int = PAGE) -> list[int]:
         """Up to `count` timestamps that have come, earliest first."""
         found: list[int] = []
         for start in itertools.count(0, count):
-            members = self.client.zrangebyscore(
-                self.keys.delayed_schedule, "-inf", int(now), start=start, num=count
-            )
+            members = self._due_members(now, start, count)
             found += _numbers(members)
             if len(found) >= count or len(members) < count:
                 break
         return found[:count]
+
+    def _due_members(self, now: float, start: int, count: int) -> list[bytes]:
+        return or_nothing(
+            lambda: self.client.zrangebyscore(
+                self.keys.delayed_schedule, "-inf", int(now), start=start, num=count
+            ),
+            [],
+        )
 
     def next_timestamp(self) -> int | None:
         """The earliest timestamp at all, or None."""
@@ -121,8 +123,8 @@ class Delayed:
             pipe = self.client.pipeline(transaction=False)
             for timestamp in timestamps:
                 pipe.lrange(self.keys.delayed(timestamp), 0, PAGE - 1)
-            for timestamp, payloads in zip(timestamps, pipe.execute(), strict=True):
-                seen = 0
+            for timestamp, found in zip(timestamps, pipe.execute(False), strict=True):
+                payloads, seen = found if isinstance(found, list) else [], 0
                 while payloads:
                     yield from ((timestamp, payload) for payload in payloads)
                     seen += len(payloads)
@@ -148,20 +150,22 @@ class Delayed:
         if count == 0:
             return []
         end = -1 if count < 0 else start + count - 1
-        return _numbers(self.client.zrange(self.keys.delayed_schedule, start, end))
+        return _numbers(
+            or_nothing(lambda: self.client.zrange(self.keys.delayed_schedule, start, end), [])
+        )
 
     def timestamp_count(self) -> int:
-        return int(self.client.zcard(self.keys.delayed_schedule))
+        return or_nothing(lambda: int(self.client.zcard(self.keys.delayed_schedule)), 0)
 
     def size(self, timestamp: int) -> int:
-        return int(self.client.llen(self.keys.delayed(timestamp)))
+        return or_nothing(lambda: int(self.client.llen(self.keys.delayed(timestamp))), 0)
 
     def sizes(self, timestamps: Sequence[int]) -> list[int]:
         """How many payloads wait at each timestamp, in one round trip."""
         pipe = self.client.pipeline(transaction=False)
         for timestamp in timestamps:
             pipe.llen(self.keys.delayed(timestamp))
-        return [int(size) for size in pipe.execute()]
+        return lengths(pipe.execute(raise_on_error=False))
 
     def peek(self, timestamp: int, start: int, count: int) -> list[bytes]:
         """`count` payloads due then, from index `start`."""

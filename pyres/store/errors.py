@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from redis import exceptions as redis_exceptions
+
+T = TypeVar("T")
 
 Address = tuple[str, int]
 
@@ -44,6 +46,10 @@ class NotTrusted(redis_exceptions.ConnectionError):  # noqa: N818 - the server's
     """TLS: one side does not take the other for what it says it is."""
 
 
+class NotRegistered(Exception):  # noqa: N818 - a state, that ends when the worker registers
+    """A worker that is not registered fetches nothing: nobody would look for its job."""
+
+
 #: Caught by whoever can wait and try again. Everything else redis-py raises is a mistake of ours.
 ConnectionLost: tuple[type[Exception], ...] = (
     redis_exceptions.ConnectionError,
@@ -63,6 +69,18 @@ RefusedError: tuple[type[Exception], ...] = (
     redis_exceptions.NoPermissionError,
     NotTrusted,
 )
+
+
+def or_nothing(read: Callable[[], T], nothing: T) -> T:
+    """What `read` finds; `nothing` of a key of another type, which somebody else must have put
+    there.
+    """
+    try:
+        return read()
+    except redis_exceptions.ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        return nothing
 
 
 def lengths(found: Sequence[Any]) -> list[int]:

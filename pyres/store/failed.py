@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
-from pyres.store.errors import lengths
+from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE, page
 from pyres.store.text import spelt, text
+
+#: How many of the newest records are looked at for the one of a job that ended well after all.
+NEWEST = 1000
+
+#: Milliseconds that the note of such a record lasts.
+DAY = 86_400_000
 
 
 class Going(NamedTuple):
@@ -33,24 +39,38 @@ class Failed:
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
         self.keys = keys
+        #: The list and the record of the last push.
+        self.pushed: tuple[str, bytes] | None = None
 
     def push(self, record: bytes, name: str = "failed") -> None:
-        self.client.rpush(self.keys.failure_list(name), record)
+        """Append a record; where the list's key is of another type, to a list of pyres."""
+        self._push(name, record, announced="")
 
     def push_for_queue(self, queue: str, record: bytes) -> None:
         """Append to the queue's own failure list, and announce that list."""
         name = self.keys.failed_name(queue)
-        pipe = self.client.pipeline(transaction=True)
-        pipe.sadd(self.keys.failed_queues, spelt(name))
-        pipe.rpush(self.keys.failure_list(name), record)
-        pipe.execute()
+        self._push(name, record, announced=name)
+
+    def _push(self, name: str, record: bytes, announced: str) -> None:
+        self.pushed = (name, record)
+        elsewhere = self.keys.failed_elsewhere
+        keys = [
+            self.keys.failure_list(name),
+            self.keys.failed_queues,
+            self.keys.failure_list(elsewhere),
+        ]
+        script = scripts.load(self.client, "push_failure")
+        script(keys=keys, args=[record, spelt(announced), elsewhere])
 
     def names(self) -> list[str]:
         """The failure lists of the multi-queue backend."""
-        return [text(name) for name in sorted(self.client.smembers(self.keys.failed_queues))]
+        names: Iterable[bytes] = or_nothing(
+            lambda: self.client.smembers(self.keys.failed_queues), ()
+        )
+        return [text(name) for name in sorted(names)]
 
     def count(self, name: str = "failed") -> int:
-        return int(self.client.llen(self.keys.failure_list(name)))
+        return or_nothing(lambda: int(self.client.llen(self.keys.failure_list(name))), 0)
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """How many records each list holds, in one round trip; what is no list holds none."""
@@ -78,6 +98,32 @@ class Failed:
         pipe.llen(self.keys.failure_list(name))
         pipe.delete(self.keys.failure_list(name))
         return int(pipe.execute()[0])
+
+    def declare_dead(self, worker_id: str, hand: bytes) -> None:
+        """Note which record was pushed last, for the worker that may live and end its job."""
+        if self.pushed is None:
+            return
+        name, record = self.pushed
+        key = self.keys.declared_dead(worker_id)
+        self.client.hset(key, mapping={"hand": hand, "list": spelt(name), "record": record})
+        self.client.pexpire(key, DAY)
+
+    def take_back(self, worker_id: str, hand: bytes) -> bool | None:
+        """Remove the failure record of a job that was declared dead and ended well; False when it
+        is not among the newest any more, None when there was none.
+        """
+        key = self.keys.declared_dead(worker_id)
+        name = or_nothing(lambda: self.client.hget(key, "list"), None)
+        if name is None:
+            return None
+        keys = [
+            key,
+            self.keys.failure_list(text(name)),
+            self.keys.stat("failed"),
+            self.keys.stat("processed"),
+        ]
+        found = scripts.load(self.client, "take_back")(keys=keys, args=[hand, NEWEST])
+        return None if found < 0 else bool(found)
 
     def retry(self, record: bytes, queue: str, payload: bytes, name: str = "failed") -> bool:
         """Move a record's payload to a queue: both or neither. False when the record is gone."""

@@ -42,6 +42,10 @@ class Keys:
         self.schedule_fired = f"{prefix}pyres:schedule_fired"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
+        #: HASH worker id -> which process it is: place and start. P
+        self.process_starts = f"{prefix}pyres:process_starts"
+        #: HASH `last`: when anybody last gave a heartbeat; `since`: since when without a gap. P
+        self.beats = f"{prefix}pyres:beats"
         #: SET of minion ids. P
         self.minions = f"{prefix}minions"
         #: SET of khan ids. P
@@ -79,6 +83,9 @@ class Keys:
     def failure_list(self, name: str) -> Key:
         """LIST of failure records by the name that `failed_queues` has for it. R"""
         return spelt(f"{self.prefix}{name}")
+
+    #: The name in `failed_queues` of the list of failures that find `failed` no list. P
+    failed_elsewhere = "pyres:failed"
 
     def delayed(self, timestamp: int) -> str:
         """LIST of payloads due at an epoch second. S"""
@@ -119,6 +126,12 @@ class Keys:
         wildcard; with a deadline. P
         """
         return spelt(f"{self.prefix}pyres:watchers:{pattern}")
+
+    def declared_dead(self, worker_id: str) -> Key:
+        """HASH for a day, of a worker that was pruned for its silence: its in-flight record
+        (`hand`), the failure `record` that was made of it, and the `list` of that. P
+        """
+        return spelt(f"{self.prefix}pyres:declared_dead:{worker_id}")
 
     def samples(self) -> str:
         """LIST of the web page's samples of depths and rates, capped. P"""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyres.store import scripts
-from pyres.store.errors import lengths
+from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Key, Keys
 from pyres.store.text import spelt, text
 
@@ -22,17 +22,18 @@ class Queues:
         self.keys = keys
 
     def push(self, queue: str, payloads: Sequence[bytes]) -> None:
-        """Append payloads; the queue is announced each time, since another process may have removed
-        it.
+        """Append payloads, all or none; the queue is announced each time, since another process
+        may have removed it.
         """
-        pipe = self.client.pipeline(transaction=False)
-        self.push_into(pipe, queue, payloads)
-        pipe.execute()
+        self.push_many({queue: payloads})
 
-    def push_into(self, pipe: Any, queue: str, payloads: Sequence[bytes]) -> None:
-        """The commands of push, for a pipeline of the caller's."""
-        pipe.sadd(self.keys.queues, spelt(queue))
-        pipe.rpush(self.keys.queue(queue), *payloads)
+    def push_many(self, by_queue: Mapping[str, Sequence[bytes]]) -> None:
+        """push() to several queues in one step."""
+        args: list[Any] = []
+        for queue, payloads in by_queue.items():
+            args += (spelt(queue), len(payloads), *payloads)
+        keys = [self.keys.queues, *map(self.keys.queue, by_queue)]
+        scripts.load(self.client, "push")(keys=keys, args=args)
 
     def is_usable(self, queue: str) -> bool:
         """Whether a queue's key is a list, or missing."""
@@ -71,10 +72,11 @@ class Queues:
 
     def names(self) -> list[str]:
         """Every announced queue, sorted as Resque sorts: by bytes."""
-        return [text(name) for name in sorted(self.client.smembers(self.keys.queues))]
+        names: Iterable[bytes] = or_nothing(lambda: self.client.smembers(self.keys.queues), ())
+        return [text(name) for name in sorted(names)]
 
     def size(self, queue: str) -> int:
-        return int(self.client.llen(self.keys.queue(queue)))
+        return or_nothing(lambda: int(self.client.llen(self.keys.queue(queue))), 0)
 
     def sizes(self, names: Sequence[str] | None = None) -> dict[str, int]:
         """Each queue's length, in one round trip after the names; what is no list has none."""
@@ -139,8 +141,18 @@ class Queues:
         return int(pipe.execute()[0])
 
 
+class CollectedQueues(Queues):
+    """Queues of a pipeline, whose keys are checked when all of it is sent."""
+
+    def push_many(self, by_queue: Mapping[str, Sequence[bytes]]) -> None:
+        for queue, payloads in by_queue.items():
+            self.client.sadd(self.keys.queues, spelt(queue))
+            self.client.rpush(self.keys.queue(queue), *payloads)
+
+
 def page(client: Any, key: Key, start: int, count: int) -> list[bytes]:
     """`count` elements of a list from index `start`; a negative count asks for the rest."""
     if count == 0:
         return []
-    return list(client.lrange(key, start, -1 if count < 0 else start + count - 1))
+    end = -1 if count < 0 else start + count - 1
+    return or_nothing(lambda: list(client.lrange(key, start, end)), [])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
+from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import text
 
@@ -56,7 +57,7 @@ class Schedules:
 
     def all(self) -> dict[str, bytes]:
         """Every entry by name, as JSON."""
-        found = self.client.hgetall(self.keys.persistent_schedules)
+        found = self._fields(self.keys.persistent_schedules)
         return {text(name): config for name, config in found.items()}
 
     def all_afresh(self) -> dict[str, bytes]:
@@ -67,16 +68,22 @@ class Schedules:
 
     def take_changes(self) -> list[str]:
         """The names of entries that changed since they were last taken."""
-        return [text(name) for name in self.client.spop(self.keys.schedules_changed, CHANGES)]
+        names: list[bytes] = or_nothing(
+            lambda: self.client.spop(self.keys.schedules_changed, CHANGES), []
+        )
+        return [text(name) for name in names]
+
+    def _fields(self, key: str) -> dict[bytes, bytes]:
+        return or_nothing(lambda: self.client.hgetall(key), {})
 
     def last_enqueued_at(self) -> dict[str, str]:
         """When each entry was last enqueued, as it was written: `2026-11-23 16:03:45 +0000`."""
-        found = self.client.hgetall(self.keys.last_enqueued_at)
+        found = self._fields(self.keys.last_enqueued_at)
         return {text(name): text(when) for name, when in found.items()}
 
     def fired(self) -> dict[str, int]:
         """The last moment (epoch seconds) of each entry that was fired by pyres."""
-        found = self.client.hgetall(self.keys.schedule_fired)
+        found = self._fields(self.keys.schedule_fired)
         return {text(name): int(moment) for name, moment in found.items() if moment.isdigit()}
 
     def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
@@ -90,12 +97,12 @@ class Schedules:
 
     def in_force(self) -> dict[str, bytes]:
         """What publish() told, by name."""
-        found = self.client.hgetall(self.keys.schedule_in_force)
+        found = self._fields(self.keys.schedule_in_force)
         return {text(name): entry for name, entry in found.items()}
 
     def master(self, prefix: str = "") -> str:
         """Who holds the master's lock, or "" when nobody does."""
-        return text(self.client.get(self.keys.scheduler_lock(prefix)) or b"")
+        return text(self.client.mget([self.keys.scheduler_lock(prefix)])[0] or b"")
 
     def anchor(self, name: str, moment: int) -> int:
         """Where an entry begins to count: when it was last fired, else from now on this moment."""

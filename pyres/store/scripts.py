@@ -38,6 +38,15 @@ def source(name: str) -> str:
     return f"{_CHECK % ', '.join(ranges)}{text}" if ranges else text
 
 
+def types(source: str, count: int) -> list[tuple[int, str]]:
+    """The index from 0 and the type of each of a script's `count` keys that is checked."""
+    return [
+        (at, kind.lower())
+        for first, more, kind in _KEYS.findall(source)
+        for at in range(int(first) - 1, count if more else int(first))
+    ]
+
+
 @functools.cache
 def sha(name: str) -> str:
     """The name under which EVALSHA knows the script."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from pyres.store.keys import Keys
+
+
+def integer(value: bytes | None) -> int:
+    """The value of a counter; 0 for what is no integer."""
+    return int(value) if value and value.removeprefix(b"-").isdigit() else 0
 
 
 class Stats:
@@ -16,11 +24,17 @@ class Stats:
         self.keys = keys
 
     def get(self, name: str) -> int:
-        return int(self.client.get(self.keys.stat(name)) or 0)
+        return self.get_many([name])[0]
 
     def get_many(self, names: Sequence[str]) -> list[int]:
-        """Several counters in one round trip."""
-        return [int(value or 0) for value in self.client.mget([self.keys.stat(n) for n in names])]
+        """Several counters in one round trip; one that is no integer counts as 0."""
+        values = self.client.mget([self.keys.stat(name) for name in names]) if names else []
+        return list(map(integer, values))
+
+    def count(self, name: str) -> None:
+        """incr(), where a counter that cannot be incremented stays as it is."""
+        with contextlib.suppress(ResponseError):
+            self.incr(name)
 
     def incr(self, name: str, by: int = 1) -> None:
         self.client.incrby(self.keys.stat(name), by)

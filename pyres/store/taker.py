@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoScriptError, ResponseError
 
 from pyres.store import scripts
-from pyres.store.errors import ConnectionLost
+from pyres.store.errors import ConnectionLost, NotRegistered
 from pyres.store.keys import Keys
 from pyres.store.line import Line, bulk, octets, packed
 from pyres.store.queues import Queues
+from pyres.store.text import spelt
 
 
 class Taken(NamedTuple):
@@ -62,6 +63,9 @@ EMPTY, FINISHED, GIVEN_UP = b"0", b"1", b"2"
 #: The script's answer, in place of a queue's index, when the hand or our count is another.
 REFUSED = -2
 
+#: The same when the worker is not registered.
+UNREGISTERED = -3
+
 
 class _Request(NamedTuple):
     """A call of the script, packed but for the two words that are new each time."""
@@ -83,6 +87,8 @@ class Taker(Line):
         self.worker_id = worker_id
         #: True when the last answer was that all workers are paused.
         self.paused = False
+        #: True when somebody else has changed our count, or unregistered us.
+        self.changed = False
         self._client_id = 0
         self._reply: Any = False
         self._known: bytes | None = None
@@ -114,20 +120,21 @@ class Taker(Line):
             self._own_count,
             self.keys.started(self.worker_id),
             self.keys.pause,
+            self.keys.workers,
             *[self.keys.queue(queue) for queue in queues],
         ]
         names = [queue_json(queue) for queue in queues]
-        start = b"*%d\r\n" % (3 + len(keys) + 3 + len(names))
+        start = b"*%d\r\n" % (3 + len(keys) + 4 + len(names))
         start += bulk("EVALSHA", scripts.sha("take"), str(len(keys)), *keys)
         heads = {state: start + bulk(state) + b"$20\r\n" for state in (EMPTY, FINISHED, GIVEN_UP)}
-        return _Request(heads, bulk(*names))
+        return _Request(heads, bulk(spelt(self.worker_id), *names))
 
     def take(self, finished: bool, run_at: str) -> Taken | None:
         """Count the job in hand if it is `finished`, and take the next one into the hand.
 
         `run_at` is the time now as `2026-11-23T16:01:09Z`. None when all queues are empty or the
-        workers are paused. Raises one of ConnectionLost; call it again with the same `finished`,
-        and what the server did before the connection went is neither done again nor lost.
+        workers are paused. Raises NotRegistered, or one of ConnectionLost; call it again with the
+        same `finished`, and what the server did before is neither done again nor lost.
         """
         if self._popped and self._unseen is None:
             self._finish_before_popped(finished, run_at)
@@ -181,11 +188,14 @@ class Taker(Line):
         while self._unseen is None:
             repeated = self._in_doubt
             reply = self._script(state, run_at, request)
+            if reply[1] == UNREGISTERED:
+                raise NotRegistered(self.worker_id)
             if reply[1] != REFUSED:
                 if state is not GIVEN_UP:
                     self._given = None
                 return reply
             held = reply[2]
+            self.changed = self.changed or not repeated
             if state is FINISHED and repeated:
                 self._given, self._unseen = None, held
                 break
@@ -200,14 +210,15 @@ class Taker(Line):
         """One call; a connection that goes meanwhile leaves us in doubt, and says so."""
         self.connect()
         sent = request.packed(state, run_at, self._known_count())
-        self._in_doubt = True
+        in_doubt, self._in_doubt = self._in_doubt, True
         try:
             reply: list[Any] = self.call(sent)
         except NoScriptError:
             # Nothing ran: a server that restarted has forgotten its scripts.
             self.command("SCRIPT", "LOAD", scripts.source("take"))
             reply = self.call(sent)
-        self._in_doubt = False
+        # Who is not registered learns nothing of what was sent before.
+        self._in_doubt = in_doubt and reply[1] == UNREGISTERED
         if reply[1] == REFUSED:
             self._known = None
         elif reply[0]:

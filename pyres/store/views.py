@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from pyres.store.keys import Key, Keys
+from pyres.store.stats import integer
 from pyres.store.text import spelt, text
 
 #: Bytes of one value that are shown of a key.
@@ -70,12 +73,14 @@ class Views:
         pipe.llen(self.keys.failed)
         pipe.zcard(self.keys.delayed_schedule)
         pipe.get(self.keys.pause)
-        processed, failed, failures, timestamps, paused = pipe.execute()
+        processed, failed, failures, timestamps, paused = (
+            None if isinstance(value, ResponseError) else value for value in pipe.execute(False)
+        )
         return Summary(
-            _count(processed),
-            _count(failed),
-            failures,
-            timestamps,
+            integer(processed),
+            integer(failed),
+            failures or 0,
+            timestamps or 0,
             text(paused or b"").strip().lower() == "true",
         )
 
@@ -140,7 +145,3 @@ class Views:
 
     def _bare(self, key: bytes) -> str:
         return self.keys.bare(text(key))
-
-
-def _count(value: bytes | None) -> int:
-    return int(value) if value and value.removeprefix(b"-").isdigit() else 0

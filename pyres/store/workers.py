@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pyres.store import scripts
+from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
+from pyres.store.queues import PAGE
+from pyres.store.stats import integer
 from pyres.store.text import spelt, text
+
+#: Seconds without a heartbeat of anybody that say that the server, or everybody, was away.
+GAP = 120
 
 
 class Workers:
@@ -20,15 +26,26 @@ class Workers:
         self.client = client
         self.keys = keys
 
-    def register(self, worker_id: str, started: str, minion: bool = False) -> None:
-        """Announce a worker with the text of its `started`; together, so that none is half
-        known.
+    def register(self, worker_id: str, started: str, minion: bool = False, mark: str = "") -> None:
+        """Announce a worker with the text of its `started`, and which process it is; together, so
+        that none is half known.
         """
         pipe = self.client.pipeline(transaction=True)
         pipe.sadd(self.keys.workers, spelt(worker_id))
         if minion:
             pipe.sadd(self.keys.minions, spelt(worker_id))
         pipe.set(self.keys.started(worker_id), started)
+        if mark:
+            pipe.hset(self.keys.process_starts, spelt(worker_id), mark)
+        pipe.execute()
+
+    def unregister_keeping_counts(self, worker_id: str) -> None:
+        """Forget a worker that was registered for one job, but not what it has counted."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.srem(self.keys.workers, spelt(worker_id))
+        pipe.srem(self.keys.minions, spelt(worker_id))
+        pipe.delete(self.keys.started(worker_id))
+        pipe.hdel(self.keys.process_starts, spelt(worker_id))
         pipe.execute()
 
     def unregister(self, worker_id: str) -> None:
@@ -48,20 +65,36 @@ class Workers:
             self.keys.stat(f"failed:{worker_id}"),
         )
         pipe.hdel(self.keys.heartbeats, spelt(worker_id))
+        pipe.hdel(self.keys.process_starts, spelt(worker_id))
 
     def ids(self) -> list[str]:
-        return [text(member) for member in sorted(self.client.smembers(self.keys.workers))]
+        return self._members(self.keys.workers)
 
     def minion_ids(self) -> list[str]:
-        return [text(member) for member in sorted(self.client.smembers(self.keys.minions))]
+        return self._members(self.keys.minions)
+
+    def _members(self, key: str) -> list[str]:
+        found: Iterable[bytes] = or_nothing(lambda: self.client.smembers(key), ())
+        return [text(member) for member in sorted(found)]
 
     def exists(self, worker_id: str) -> bool:
-        return bool(self.client.sismember(self.keys.workers, spelt(worker_id)))
+        return or_nothing(
+            lambda: bool(self.client.sismember(self.keys.workers, spelt(worker_id))), False
+        )
 
     def hand(self, worker_id: str) -> bytes | None:
         """The JSON of the job a worker holds, or None."""
-        held: bytes | None = self.client.get(self.keys.worker(worker_id))
-        return held
+        return self.hands([worker_id])[0]
+
+    def holds(self, worker_id: str, hand: bytes | None) -> bool:
+        """Whether this is a worker's in-flight record; a key of another type is nobody's record,
+        and counts as if it were.
+        """
+        key = self.keys.worker(worker_id)
+        found = self.hand(worker_id)
+        return found == hand or (
+            found is None and self.client.type(key) not in (b"none", b"string")
+        )
 
     def hands(self, worker_ids: Sequence[str]) -> list[bytes | None]:
         """The same for many, in one round trip."""
@@ -111,14 +144,47 @@ class Workers:
         known = pipe.execute()[1::2]
         return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if not found]
 
+    def note_heartbeat(self) -> None:
+        """Note that somebody gave a heartbeat: one that is due, not that of a start."""
+        now = int(self.now().timestamp())
+        script = scripts.load(self.client, "note_heartbeat")
+        or_nothing(lambda: script(keys=[self.keys.beats], args=[now, GAP]), None)
+
+    def noted(self) -> tuple[float, float]:
+        """When anybody last gave a heartbeat, and since when without a gap; 0 for never."""
+        found: list[bytes | None] = or_nothing(
+            lambda: self.client.hmget(self.keys.beats, "last", "since"), [None, None]
+        )
+        last, since = map(integer, found)
+        return last, since
+
+    def marks(self) -> dict[str, str]:
+        """Which process each worker is, by id, of those that have said so."""
+        found: dict[bytes, bytes] = or_nothing(
+            lambda: self.client.hgetall(self.keys.process_starts), {}
+        )
+        return {text(worker_id): text(mark) for worker_id, mark in found.items()}
+
+    def records(self) -> Iterator[tuple[str, bytes]]:
+        """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""
+        prefix, cursor = f"{self.keys.prefix}worker:", -1
+        while cursor:
+            cursor, names = self.client.scan(max(cursor, 0), match=f"{prefix}*", count=PAGE)
+            values = self.client.mget(names) if names else []
+            for name, value in zip(names, values, strict=True):
+                if value is not None:
+                    yield text(name).removeprefix(prefix), value
+
     def heartbeats(self) -> dict[str, str]:
         """Each worker's last sign of life, as it was written."""
-        beats = self.client.hgetall(self.keys.heartbeats)
+        beats: dict[bytes, bytes] = or_nothing(
+            lambda: self.client.hgetall(self.keys.heartbeats), {}
+        )
         return {text(worker_id): text(beat) for worker_id, beat in beats.items()}
 
     def ping(self, name: str) -> bytes | None:
         """node-resque's sign of life of a worker (`host:pid`) as it was written, or None."""
-        written: bytes | None = self.client.get(self.keys.ping(name))
+        written: bytes | None = self.client.mget([self.keys.ping(name)])[0]
         return written
 
     def prune_lock(self, worker_id: str, seconds: int, gone: str = "") -> bool:
@@ -130,11 +196,11 @@ class Workers:
 
     def prune_lock_holder(self) -> str:
         """The id of who holds the prune lock, or an empty string."""
-        return text(self.client.get(self.keys.prune_lock) or b"")
+        return text(self.client.mget([self.keys.prune_lock])[0] or b"")
 
     def paused(self) -> bool:
         """Whether all workers are to take no job."""
-        return text(self.client.get(self.keys.pause) or b"").strip().lower() == "true"
+        return text(self.client.mget([self.keys.pause])[0] or b"").strip().lower() == "true"
 
     def pause(self) -> None:
         self.client.set(self.keys.pause, "true")
@@ -158,16 +224,20 @@ class Workers:
         pipe.execute()
 
     def khan_ids(self) -> list[str]:
-        return [text(member) for member in sorted(self.client.smembers(self.keys.khans))]
+        return self._members(self.keys.khans)
 
     def command(self, khan_id: str, word: str) -> None:
         """Leave a command for a khan."""
         self.client.rpush(self.keys.khan(khan_id), word)
 
+    def _next_command(self, khan_id: str) -> bytes | None:
+        word: bytes | None = or_nothing(lambda: self.client.lpop(self.keys.khan(khan_id)), None)
+        return word
+
     def take_command(self, *khan_ids: str) -> str | None:
         """The oldest command left under any of a khan's names."""
         for khan_id in khan_ids:
-            word = self.client.lpop(self.keys.khan(khan_id))
+            word = self._next_command(khan_id)
             if word is not None:
                 return text(word)
         return None

@@ -238,7 +238,11 @@ def test_schedulers_may_do_what_they_need_and_no_more(
         until(lambda: resq.redis.llen("resque:failed") == 1)
         end(first)
         second.until_output("is the master now")
-        resq.enqueue_in(-1, NoteJob, "", "due")
+        # Not by a script: what that calls would count as the schedulers'.
+        resq.redis.rpush(
+            "resque:delayed:1", f'{{"class":"{_name(NoteJob)}","args":["","due"],"queue":"notes"}}'
+        )
+        resq.redis.zadd("resque:delayed_queue_schedule", {"1": 1})
         resq.set_schedule("later", {"every": "1h", "class": _name(NoteJob), "queue": "often"})
         until(lambda: resq.size("notes") == 3)
         until(lambda: resq.redis.hexists("resque:pyres:schedule", "later"))

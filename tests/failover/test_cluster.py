@@ -435,6 +435,7 @@ def asked(cluster: Cluster) -> int:
 def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
     kind: str, cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
+    resq.store.workers.register("h:1:notes", "1")
     taker, watch = resq.store.taker("h:1:notes"), resq.store.push_watch()
     taker.look_at(["notes"])
     assert taker.take(False, "2026-11-23T16:01:09Z") is None

@@ -221,7 +221,7 @@ def test_many_jobs_go_out_in_batches(plain, redis, server):
 
     with server.monitor() as monitor:
         assert plain.enqueue_many(jobs) == 2500
-        assert monitor.names == ["SADD", "RPUSH"] * 3
+        assert monitor.names == ["EVALSHA"] * 3
 
     assert [item["args"][0] for item in pending(redis)] == list(range(2500))
 
@@ -361,7 +361,7 @@ def test_an_atomic_pipeline_is_one_transaction(plain, redis, server):
         with plain.pipeline(atomic=True) as batch:
             batch.enqueue(Mail, 1)
             batch.enqueue(Mail, 2)
-        assert monitor.names == ["MULTI", "SADD", "RPUSH", "SADD", "RPUSH", "EXEC"]
+        assert monitor.names == ["EVAL", "MULTI", "SADD", "RPUSH", "SADD", "RPUSH", "EXEC"]
 
     assert len(waiting(redis)) == 2
 
@@ -597,10 +597,10 @@ def test_a_delayed_job_stands_in_rubys_three_keys(resq, redis, due, second):
     assert len(redis.keys()) == 3
 
 
-def test_a_delayed_job_is_laid_by_in_one_transaction(resq, server):
+def test_a_delayed_job_is_stored_in_one_step(resq, server):
     with server.monitor() as monitor:
         resq.enqueue_at_from_string(MOMENT, "A", "mail", 1, first_attempt=MOMENT)
-        assert monitor.names == ["MULTI", "RPUSH", "SADD", "ZADD", "EXEC"]
+        assert monitor.names == ["EVALSHA"]
 
 
 @pytest.mark.usefixtures("stopped")

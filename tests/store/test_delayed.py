@@ -125,10 +125,9 @@ def test_what_is_due_goes_to_its_queues_in_order_and_nothing_of_it_stays(resq, r
 
 
 def test_more_than_a_batch_is_moved_in_order(resq, redis, promote):
-    pipe = redis.pipeline()
-    for number in range(1234):
-        resq.store.delayed.put_off_into(pipe, NOW - 1, echo(number))
-    pipe.execute()
+    with resq.pipeline() as batch:
+        for number in range(1234):
+            batch.store.delayed.put_off(NOW - 1, echo(number))
 
     promote()
 

@@ -549,7 +549,7 @@ def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, s
         assert job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
         names = monitor.names
 
-    assert names[:3] == ["WATCH", "GET", "MULTI"]
+    assert names[:4] == ["WATCH", "MGET", "EVAL", "MULTI"]
     assert names[-1] == "EXEC"
     assert not redis.exists(HAND)
     assert len(records(redis)) == 1

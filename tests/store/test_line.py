@@ -15,6 +15,7 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: S
     redis, busy = own_server.client(), own_server.client()
     redis.config_set("busy-reply-threshold", 10)
     resq = ResQ(own_server.dsn)
+    resq.store.workers.register("h:1:notes", "1")
     taker = resq.store.taker("h:1:notes")
     taker.look_at(["notes"])
     assert taker.take(False, NOW) is None

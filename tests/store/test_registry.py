@@ -17,6 +17,8 @@ from pyres.worker import Worker
 from tests.servers import until
 
 ME = "here:1:mail"
+#: No process has such a pid.
+GONE = "here:4194304:mail"
 LOCK = "resque:pruning_dead_workers_in_progress"
 
 
@@ -183,11 +185,11 @@ def test_living_workers_stay_however_many_there_are(resq, redis):
 
 
 def test_one_whose_pid_is_no_worker_is_gone_with_all_that_was_its(resq, redis):
-    enlist(redis, "here:2:mail")
-    redis.sadd("resque:minions", "here:2:mail")
-    beat_at(redis, "here:2:mail", 0)
+    enlist(redis, GONE)
+    redis.sadd("resque:minions", GONE)
+    beat_at(redis, GONE, 0)
 
-    assert registry(resq).prune() == ["here:2:mail"]
+    assert registry(resq).prune() == [GONE]
 
     assert redis.keys() == [LOCK.encode()]
 
@@ -337,11 +339,24 @@ def test_the_silent_are_pruned_by_one_at_a_time(resq, redis):
     enlist(redis, "here:3:mail")
     beat_at(redis, "there:2:mail", PRUNE_AFTER + 10)
     redis.set(LOCK, "there:9:mail", ex=60)
+    resq.store.workers.register("there:9:mail", "1", mark="of a worker of pyres")
 
     assert registry(resq).prune() == ["here:3:mail"]
 
     assert redis.get(LOCK) == b"there:9:mail"
-    assert ids(redis) == {"there:2:mail"}
+    assert ids(redis) == {"there:2:mail", "there:9:mail"}
+
+
+def test_while_ruby_prunes_nobody_else_does(resq, redis):
+    # It writes a failure and forgets the worker in several steps.
+    enlist(redis, GONE, held(JOB))
+    redis.set(LOCK, "there:9:mail", ex=60)
+
+    assert registry(resq).prune(sweep=True) == []
+    assert ids(redis) == {GONE}
+
+    redis.delete(LOCK)
+    assert registry(resq).prune() == [GONE]
 
 
 def test_the_lock_is_rubys_and_ends_by_itself(resq, redis):

@@ -50,12 +50,18 @@ def store(proxy: Proxy) -> Iterator[Store]:
     resq.close()
 
 
+def registered(redis: Redis, store: Store) -> Taker:
+    """A taker whose worker is registered."""
+    redis.sadd("resque:workers", ME)
+    return store.taker(ME)
+
+
 @pytest.fixture
 def taker(store: Store, redis: Redis) -> Iterator[Taker]:
     # Known beforehand: an EVALSHA that is cut is one that takes.
     redis.script_load(scripts.source("take"))
     redis.script_load(scripts.source("record_popped"))
-    taker = store.taker(ME)
+    taker = registered(redis, store)
     taker.look_at(["mail", "slow"])
     yield taker
     taker.close()
@@ -741,7 +747,7 @@ def test_a_reply_lost_while_the_script_is_loaded_again_loses_nothing(taker, prox
 def test_a_server_out_of_memory_is_drained(own_server, finished):
     redis = own_server.client()
     store = Store(own_server.client())
-    taker = store.taker(ME)
+    taker = registered(redis, store)
     taker.look_at(["mail"])
     fill(redis, FIRST, SECOND)
     if finished:
@@ -776,7 +782,7 @@ def test_a_queue_of_another_type_stops_no_other_queue(taker, redis):
 @pytest.mark.parametrize("value", ["", "0.0", "no number", "9223372036854775807", ["a list"]])
 @pytest.mark.parametrize("key", ["resque:stat:processed", f"resque:stat:processed:{ME}"])
 def test_a_counter_that_is_no_integer_costs_no_job(redis, store, key, value):
-    taker = store.taker(ME)
+    taker = registered(redis, store)
     taker.look_at(["mail"])
     fill(redis, FIRST, SECOND)
     if isinstance(value, list):
@@ -793,7 +799,7 @@ def test_a_counter_that_is_no_integer_costs_no_job(redis, store, key, value):
 
 @pytest.mark.parametrize("key", [HAND, f"{HAND}:started", "resque:pause-all-workers"])
 def test_a_key_of_the_worker_of_another_type_costs_no_job(redis, store, key):
-    taker = store.taker(ME)
+    taker = registered(redis, store)
     taker.look_at(["mail"])
     fill(redis, FIRST, SECOND)
     redis.hset(key, "no", "string")
@@ -807,7 +813,7 @@ def test_a_key_of_the_worker_of_another_type_costs_no_job(redis, store, key):
 
 def test_a_replica_is_told_from_an_empty_queue(own_server):
     redis, store = own_server.client(), Store(own_server.client())
-    taker = store.taker(ME)
+    taker = registered(redis, store)
     taker.look_at(["mail"])
     redis.execute_command("REPLICAOF", "127.0.0.1", "1")
 
@@ -822,7 +828,7 @@ def test_a_replica_is_told_from_an_empty_queue(own_server):
 def test_a_server_that_restarts_is_connected_to_again():
     with Server(appendonly=True) as server:
         redis = server.client()
-        taker = Store(server.client()).taker(ME)
+        taker = registered(redis, Store(server.client()))
         taker.look_at(["mail"])
         fill(redis, FIRST, SECOND)
         taker.take(False, NOW)
@@ -868,6 +874,7 @@ def test_a_daemon_that_stops_while_a_reply_is_lost_leaves_no_job_in_a_forgotten_
     daemon = {"Worker": Worker, "Minion": Minion}[kind](["mail"], proxy.dsn)
     hand = f"resque:worker:{daemon}"
     fill(redis, FIRST, SECOND)
+    daemon.registry.register()
     daemon._look_at()
     if finished:
         daemon.taker.take(False, NOW)

@@ -1,0 +1,162 @@
+"""Who is dead: the one place that decides it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from pyres import json_parser
+from pyres.exceptions import UndecodableError
+from pyres.process import identity, title
+from pyres.process.children import alive as is_process
+from pyres.store import Workers
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats of a worker (Resque.heartbeat_interval).
+HEARTBEAT = 60
+
+#: Seconds without a heartbeat after which a worker of any host is dead (Resque.prune_interval).
+PRUNE_AFTER = 300
+
+#: Hosts that were said to share a name with this one.
+_said: set[str] = set()
+
+
+def split_id(worker_id: str) -> tuple[str, int, list[str]]:
+    """Host, pid and queues of a worker's id; a queue's name may hold colons. ValueError
+    for no id.
+    """
+    host, pid, queues = worker_id.split(":", 2)
+    return host, int(pid), queues.split(",")
+
+
+class Known(NamedTuple):
+    """What Redis tells of the workers: heartbeats and process starts by id, the server's clock, and
+    the heartbeats of everybody: the last one, and since when there was no gap (epoch seconds).
+    """
+
+    beats: Mapping[str, str]
+    marks: Mapping[str, str]
+    now: datetime
+    last: float
+    since: float
+
+    @classmethod
+    def of(cls, workers: Workers) -> Known:
+        return cls(workers.heartbeats(), workers.marks(), workers.now(), *workers.noted())
+
+
+class Liveness:
+    """Tells the dead from the living, as the worker `own_id` sees it. `shows_worker(pid)` tells
+    whether a process of this host shows in `ps` that it is one.
+    """
+
+    def __init__(
+        self,
+        own_id: str,
+        workers: Workers,
+        shows_worker: Callable[[int], bool] = title.is_worker,
+    ) -> None:
+        self.own_id = own_id
+        self.host, self.pid, _ = split_id(own_id)
+        self.shows_worker = shows_worker
+        self._workers = workers
+        self.known = Known.of(workers)
+
+    def is_gone(self, worker_id: str) -> bool:
+        """Whether it is of this host and certainly dead, whatever its heartbeat says."""
+        try:
+            host, pid, _queues = split_id(worker_id)
+        except ValueError:
+            return False
+        if host != self.host or worker_id == self.own_id:
+            return False
+        mark = self.known.marks.get(worker_id)
+        return self._is_another(worker_id, pid, mark) if mark else self._is_gone(worker_id, pid)
+
+    def _is_another(self, worker_id: str, pid: int, mark: str) -> bool:
+        """Of one whose process start is known: the pid is no other process's now."""
+        place, _, start = mark.rpartition(" ")
+        if place != identity.place():
+            return self._ended_with_its_place(worker_id)
+        return not is_process(pid) or identity.start(pid) not in ("", start)
+
+    def _is_gone(self, worker_id: str, pid: int) -> bool:
+        """Of one that registered no process start, as those of Ruby, node and pyres 1.5."""
+        if pid == self.pid:
+            return True
+        if self.shows_worker(pid):
+            return False
+        if not is_process(pid):
+            return True
+        if self._age(worker_id) is not None and not self._is_old(worker_id):
+            return False
+        # One that cannot be read, as with hidepid=2, proves nothing.
+        return title.is_readable(pid) and not self._pings(f"{self.host}:{pid}")
+
+    def _ended_with_its_place(self, worker_id: str) -> bool:
+        """Of one with our host's name in another boot or container: whether that boot is over."""
+        age = self._age(worker_id)
+        if age is None or age <= 2 * HEARTBEAT:
+            self._say(worker_id)
+            return False
+        return age > identity.uptime() > 0
+
+    def _say(self, worker_id: str) -> None:
+        if self.host not in _said:
+            _said.add(self.host)
+            logger.warning(
+                "%s is of another machine or container with the name %s of this one: give each a "
+                "host name of its own, for a dead worker is found only after %d s now",
+                worker_id,
+                self.host,
+                PRUNE_AFTER,
+            )
+
+    def is_silent(self, worker_id: str) -> bool:
+        """Whether it gave no heartbeat for so long that it counts as dead, on any host.
+
+        Not where the server, its clock or everybody was away: all then get two heartbeats' time.
+        """
+        return self._is_old(worker_id) and not self._after_outage()
+
+    def _is_old(self, worker_id: str) -> bool:
+        age = self._age(worker_id)
+        return age is not None and (
+            age > PRUNE_AFTER or (age < -PRUNE_AFTER and self.known.since > 0)
+        )
+
+    def _after_outage(self) -> bool:
+        if not self.known.last:
+            return False
+        now, quiet = self.known.now.timestamp(), 2 * HEARTBEAT
+        return now - self.known.last > quiet or now - self.known.since < quiet
+
+    def _age(self, worker_id: str) -> float | None:
+        """Seconds since the last heartbeat by the server's clock; None for none to be read."""
+        return self._since(self.known.beats.get(worker_id))
+
+    def is_old(self, written: object) -> bool:
+        """Whether a time that was written is longer ago than a worker may be silent."""
+        age = self._since(written)
+        return age is not None and age > PRUNE_AFTER
+
+    def _since(self, written: object) -> float | None:
+        with contextlib.suppress(ValueError):
+            then = datetime.fromisoformat(written if isinstance(written, str) else "")
+            return (self.known.now - (then if then.tzinfo else then.astimezone())).total_seconds()
+        return None
+
+    def _pings(self, name: str) -> bool:
+        """Whether node-resque has a live worker of this name: its title says nothing of that."""
+        try:
+            pinged = json_parser.loads(self._workers.ping(name) or b"null")
+        except UndecodableError:
+            return False
+        at = pinged.get("time") if isinstance(pinged, dict) else None
+        oldest = self.known.now.timestamp() - PRUNE_AFTER
+        return isinstance(at, int | float) and at > oldest

@@ -1,0 +1,45 @@
+"""Which process a pid is: pids come again, and two hosts may have one name."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from pyres.process import system
+
+
+@functools.cache
+def place() -> str:
+    """The boot of the machine and the namespace of this process's pid; "" if unknown."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def uptime() -> float:
+    """Seconds since this machine was started; 0.0 if unknown."""
+    try:
+        with open("/proc/uptime", encoding="ascii") as file:
+            return float(file.read().split()[0])
+    except OSError:
+        return 0.0
+
+
+def start(pid: int) -> str:
+    """When a process was started, in a form of its system; "" if unknown."""
+    if not system.has_proc():
+        return system.ps("lstart", pid=pid)
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The name stands in parentheses and may hold any character.
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def mark(pid: int) -> str:
+    """What a process registers of itself: place() and start(); "" where either is unknown."""
+    found = start(pid)
+    return f"{place()} {found}" if place() and found else ""

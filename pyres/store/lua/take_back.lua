@@ -1,0 +1,21 @@
+-- take_back: removes the failure record of a job that was declared dead and then ended well, if it stands among the newest.
+--
+-- KEYS[1]  HASH      Keys.declared_dead() of the worker: `hand`, `record`
+-- KEYS[2]  LIST      Keys.failed or Keys.failure_list(): where the record was put
+-- KEYS[3]  (STRING)  Keys.stat("failed")
+-- KEYS[4]  (STRING)  Keys.stat("processed"): the job was counted as it was declared dead, and once more as it ended
+-- ARGV[1]  the in-flight record of the job that ended well
+-- ARGV[2]  how many of the newest records are looked at
+-- returns  1 when the record was removed; 0 when it is not there, as when it was retried; -1 for another job
+if redis.call("HGET", KEYS[1], "hand") ~= ARGV[1] then return -1 end
+local record, found = redis.call("HGET", KEYS[1], "record"), 0
+for _, value in ipairs(redis.call("LRANGE", KEYS[2], -tonumber(ARGV[2]), -1)) do
+    if value == record then found = 1 end
+end
+redis.call("DEL", KEYS[1])
+if found == 1 then
+    redis.call("LREM", KEYS[2], -1, record)
+    redis.pcall("DECRBY", KEYS[3], 1)
+end
+redis.pcall("DECRBY", KEYS[4], 1)
+return found

@@ -1,0 +1,177 @@
+"""Who is dead and who is only silent; nobody else decides that."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ, liveness
+from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness
+from pyres.process import identity, title
+
+HERE = f"here:{os.getpid()}:mail"
+NOBODY = 4194304
+
+
+def is_gone(resq: ResQ, worker_id: str, own_id: str = HERE) -> bool:
+    return Liveness(own_id, resq.store.workers).is_gone(worker_id)
+
+
+def is_silent(resq: ResQ, worker_id: str) -> bool:
+    return Liveness(HERE, resq.store.workers).is_silent(worker_id)
+
+
+def enlist(resq: ResQ, worker_id: str, mark: str = "", ago: float | None = None) -> str:
+    """A registered worker, which gave its last heartbeat so many seconds ago."""
+    resq.store.workers.register(worker_id, "1", mark=mark)
+    if ago is not None:
+        moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago)
+        resq.redis.hset("resque:workers:heartbeat", worker_id, moment.isoformat(timespec="seconds"))
+    return worker_id
+
+
+@pytest.fixture
+def stranger(run_daemon) -> int:
+    """A live process that shows nothing of a worker."""
+    return run_daemon("-c", "import signal; signal.pause()").pid
+
+
+@pytest.mark.parametrize("ago", [None, 0, PRUNE_AFTER + 10])
+def test_one_without_a_process_is_dead_whatever_its_heartbeat_says(resq, ago):
+    for mark in ("", f"{identity.place()} 12345"):
+        assert is_gone(resq, enlist(resq, f"here:{NOBODY}:mail", mark, ago))
+
+
+@pytest.mark.parametrize("ago", [None, 0, PRUNE_AFTER + 10])
+def test_one_whose_process_is_that_which_registered_lives_whatever_it_shows(resq, stranger, ago):
+    worker = enlist(resq, f"here:{stranger}:mail", identity.mark(stranger), ago)
+
+    assert not title.is_worker(stranger)
+    assert not is_gone(resq, worker)
+
+
+@pytest.mark.parametrize("ago", [None, 0])
+def test_one_whose_pid_another_process_has_now_is_dead(resq, stranger, ago):
+    mark = f"{identity.place()} 1"
+
+    assert is_gone(resq, enlist(resq, f"here:{stranger}:mail", mark, ago))
+    assert is_gone(resq, enlist(resq, f"here:{os.getpid()}:old", mark, ago))
+
+
+def test_another_id_with_our_own_pid_is_dead(resq):
+    assert is_gone(resq, enlist(resq, f"here:{os.getpid()}:old"))
+    assert is_gone(resq, enlist(resq, f"here:{os.getpid()}:old,~1", ago=0))
+    assert not is_gone(resq, enlist(resq, HERE))
+
+
+def test_another_worker_of_this_very_process_lives(resq):
+    mark = identity.mark(os.getpid())
+
+    assert not is_gone(resq, enlist(resq, f"here:{os.getpid()}:mail,~1", mark))
+    assert not is_gone(resq, enlist(resq, f"here:{os.getpid()}:other", mark))
+
+
+def test_without_a_process_start_and_a_heartbeat_a_foreign_title_is_dead(resq, stranger):
+    assert is_gone(resq, enlist(resq, f"here:{stranger}:mail"))
+    assert is_gone(resq, enlist(resq, f"here:{stranger}:slow", ago=PRUNE_AFTER + 10))
+
+
+def test_a_live_process_with_a_fresh_heartbeat_lives_whatever_it_shows(resq, stranger):
+    assert not is_gone(resq, enlist(resq, f"here:{stranger}:mail", ago=HEARTBEAT))
+
+
+def test_a_title_that_cannot_be_read_proves_nothing(resq, stranger, monkeypatch):
+    monkeypatch.setattr(title, "is_readable", lambda pid: False)
+
+    assert not is_gone(resq, enlist(resq, f"here:{stranger}:mail"))
+
+
+@pytest.mark.parametrize("worker_id", ["there:1:mail", "heretoo:4194304:mail", "nonsense", "here"])
+def test_nothing_is_certain_of_another_host(resq, worker_id):
+    assert not is_gone(resq, enlist(resq, worker_id))
+
+
+@pytest.mark.parametrize("pid", [NOBODY, os.getpid()], ids=["no process", "our own"])
+def test_another_machine_of_our_name_is_told_and_left_to_its_heartbeat(
+    resq, caplog, monkeypatch, pid
+):
+    monkeypatch.setattr(liveness, "_said", set())
+    worker = enlist(resq, f"here:{pid}:mail,x", "another-boot/pid:[1] 77", ago=10)
+
+    assert not is_gone(resq, worker)
+    assert not is_gone(resq, worker)
+    assert caplog.text.count("another machine or container with the name here") == 1
+
+
+def test_what_ended_with_an_earlier_boot_is_dead(resq, monkeypatch):
+    worker = enlist(resq, f"here:{NOBODY}:mail", "another-boot/pid:[1] 77", ago=2 * HEARTBEAT + 10)
+
+    monkeypatch.setattr(identity, "uptime", lambda: 30.0)
+    assert is_gone(resq, worker)
+    monkeypatch.setattr(identity, "uptime", lambda: 10_000.0)
+    assert not is_gone(resq, worker)
+
+
+# Silence
+
+
+def note(resq: ResQ, last: float, since: float) -> None:
+    """When anybody last gave a heartbeat, and since when without a gap: seconds ago."""
+    now = resq.redis.time()[0]
+    resq.redis.hset("resque:pyres:beats", mapping={"last": now - last, "since": now - since})
+
+
+def test_one_that_is_silent_while_others_give_heartbeats_is_dead(resq):
+    worker = enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10)
+    note(resq, last=5, since=1000)
+
+    assert is_silent(resq, worker)
+    assert not is_silent(resq, enlist(resq, "there:2:mail", ago=PRUNE_AFTER - 10))
+
+
+@pytest.mark.parametrize(("last", "since"), [(305, 5000), (5, 10), (5, 2 * HEARTBEAT - 5)])
+def test_nobody_is_dead_while_and_for_two_heartbeats_after_all_were_silent(resq, last, since):
+    worker = enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10)
+    note(resq, last, since)
+
+    assert not is_silent(resq, worker)
+
+
+def test_where_nobody_ever_noted_a_heartbeat_silence_counts(resq):
+    """Beside Ruby's workers and pyres 2.0.0 there is none."""
+    assert is_silent(resq, enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10))
+
+
+def test_a_heartbeat_of_a_clock_that_was_ahead_says_nothing_for_ever(resq):
+    worker = enlist(resq, "there:1:mail", ago=-86400)
+
+    assert not is_silent(resq, worker)
+    note(resq, last=5, since=2 * HEARTBEAT + 5)
+    assert is_silent(resq, worker)
+
+
+@pytest.mark.parametrize("jump", [400, -400])
+def test_a_clock_that_jumps_is_a_gap(resq, jump):
+    note(resq, last=5 + jump, since=5000 + jump)
+
+    resq.store.workers.note_heartbeat()
+
+    assert not is_silent(resq, enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10))
+
+
+@pytest.mark.parametrize("written", ["", "yesterday", "1763900000", "2026-13-45T00:00:00Z"])
+def test_a_heartbeat_that_cannot_be_read_is_no_silence(resq, redis: Redis, written):
+    redis.hset("resque:workers:heartbeat", "there:1:mail", written)
+
+    assert not is_silent(resq, "there:1:mail")
+
+
+def test_a_process_is_known_again_by_its_start(stranger):
+    assert identity.mark(stranger) == identity.mark(stranger) != ""
+    os.kill(stranger, signal.SIGCONT)
+    assert identity.start(NOBODY) == ""
+    assert identity.mark(NOBODY) == ""
