@@ -9,12 +9,13 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
+from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import CannotWriteNow, ConnectionLost, NotTrusted, RefusedError
 from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, Queues
-from pyres.store.schedules import Firing, Lock, Schedules
+from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
@@ -24,6 +25,8 @@ from pyres.store.watch import Watch
 from pyres.store.workers import Workers
 
 __all__ = [
+    "LOCK_TIMEOUT",
+    "MAX_AHEAD",
     "PAGE",
     "Batch",
     "CannotWriteNow",
@@ -35,6 +38,8 @@ __all__ = [
     "Lock",
     "Move",
     "NotTrusted",
+    "Range",
+    "Reading",
     "Redis",
     "RefusedError",
     "ResponseError",
@@ -43,6 +48,7 @@ __all__ = [
     "Taker",
     "Watch",
     "WatchError",
+    "elapsed",
     "hand_of",
     "open_hand",
     "text",
@@ -55,11 +61,12 @@ class Store:
     def __init__(self, client: Any, namespace: str = "resque") -> None:
         self.client = client
         self.keys = Keys(namespace)
+        self.clock = Clock(client)
         self.queues = Queues(client, self.keys)
         self.delayed = Delayed(client, self.keys)
         self.schedules = Schedules(client, self.keys)
         self.unique = Unique(client, self.keys)
-        self.workers = Workers(client, self.keys)
+        self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
@@ -80,7 +87,10 @@ class Store:
 
     def batch(self, atomic: bool = False) -> Batch:
         """A store whose writes are collected and sent together by send()."""
-        return Batch(self.client, self.keys.namespace, atomic)
+        batch = Batch(self.client, self.keys.namespace, atomic)
+        # A reply to TIME is wanted now, not when the batch is sent.
+        batch.clock = self.clock
+        return batch
 
     def scan(self, match: str = "*", count: int = 1000) -> Iterator[str]:
         """Every key of the namespace, without the namespace; never blocks the server as
