@@ -12,7 +12,7 @@ from pyres import loading, schedule, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import Entry, InForce
-from pyres.store import ConnectionLost, Firing, ResponseError
+from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
 from pyres.timing import Cron, Every
 
 logger = logging.getLogger(__name__)
@@ -23,13 +23,18 @@ FIRED, DROPPED = 1, 2
 
 @dataclasses.dataclass(slots=True)
 class Slot:
-    """An entry in force: where it goes, and the next moment it is due."""
+    """An entry in force: where it goes, and the next moment it is due; none of its moments lies
+    between `before` and that.
+    """
 
     entry: Entry
     queue: str
     target: Any
     timing: Cron | Every
     due: int = 0
+    before: int = 0
+    #: The moment that is fired though its time has passed; all others come in their turn.
+    made_up: int = 0
 
 
 class Agenda:
@@ -60,6 +65,7 @@ class Agenda:
         self._dynamic: dict[str, Entry] = {}
         self._slots: dict[str, Slot] = {}
         self._looked = 0
+        self._jumped = False
 
     def load(self) -> None:
         """Read code and file. Raises BadOptionError or BadScheduleError for a file that is none."""
@@ -125,41 +131,71 @@ class Agenda:
                 logger.error("%s", error)
                 continue
             slot = Slot(entry, queue, target, entry.timing)
-            self._place(slot, fired.get(name))
+            self._place(slot, fired.get(name, []))
             self._slots[name] = slot
 
-    def _fired(self) -> dict[str, int]:
-        """When each entry was last fired, by pyres or by Ruby, who notes only the time."""
-        fired = self.resq.store.schedules.fired()
-        for name, when in self.resq.store.schedules.last_enqueued_at().items():
-            fired[name] = max(fired.get(name, 0), _moment(when))
+    def _fired(self) -> dict[str, list[Range]]:
+        """Which moments of each entry were fired, by pyres or by Ruby, who notes only the time."""
+        schedules = self.resq.store.schedules
+        fired, last = schedules.fired_ranges(), schedules.fired()
+        for name, moment in last.items():
+            ranges = fired.setdefault(name, [])
+            if all(moment != known.last for known in ranges):
+                ranges.append(self._up_to(moment))
+        for name, when in schedules.last_enqueued_at().items():
+            moment, ours = _moment(when), last.get(name, 0)
+            # Our own firing notes it too, also by a clock that is ahead.
+            if not self._looked < ours <= moment <= ours + self.late:
+                fired.setdefault(name, []).append(self._up_to(moment))
         return fired
 
-    def _place(self, slot: Slot, fired: int | None) -> None:
-        anchor = fired
-        if isinstance(slot.timing, Every):
-            anchor = self.resq.store.schedules.anchor(
-                slot.entry.name, slot.timing.begun(self._looked + 1)
-            )
-            anchor = max(anchor, fired or anchor)
-            slot.timing = slot.timing.anchored(anchor)
-        since = self._looked
-        if fired is not None:
-            missed = slot.timing.latest(fired, since) if self.catch_up else None
-            if missed is not None:
-                slot.due = missed
-                return
-            # A clock that was wrong must not silence the entry.
-            since = min(max(fired, since), since + self.late)
-        slot.due = slot.timing.next_after(since)
+    def _up_to(self, moment: int) -> Range:
+        """The range that a moment ends whose beginning nobody noted."""
+        # A clock that was wrong must not silence the entry.
+        soon = self._looked < moment <= self._looked + MAX_AHEAD
+        return Range(self._looked if soon else moment, moment, moment > self._looked + MAX_AHEAD)
 
-    def fire(self, now: float) -> int:
-        """Enqueue all that is due; how many jobs that made."""
-        made = 0
+    def _place(self, slot: Slot, fired: list[Range]) -> None:
+        """Find the next moment of an entry, which fired in these ranges."""
+        fired = self._doubt(slot.entry.name, fired)
+        ended = [moments.last for moments in fired if moments.last <= self._looked]
+        past = max(ended, default=None)
+        if isinstance(slot.timing, Every):
+            begun = slot.timing.begun(self._looked + 1)
+            anchor = self.resq.store.schedules.anchor(slot.entry.name, begun)
+            slot.timing = slot.timing.anchored(anchor if past is None else past)
+        slot.before, slot.due = self._looked, _next_unfired(slot.timing, self._looked, fired)
+        if past is None:
+            return
+        missed = slot.timing.latest(past, self._looked) if self.catch_up else None
+        if missed is not None:
+            slot.before, slot.due, slot.made_up = missed - 1, missed, missed
+        elif slot.timing.next_after(past) == slot.due:
+            slot.before = past
+
+    def _doubt(self, name: str, fired: list[Range]) -> list[Range]:
+        """The ranges, marked where a clock that was ahead must have fired them."""
+        latest = self._looked + MAX_AHEAD
+        if any(moments.first > latest and not moments.doubted for moments in fired):
+            logger.warning("%s was fired by a clock that was ahead: that is not believed", name)
+            self.resq.store.schedules.doubt_ranges(name, latest)
+        return [
+            moments._replace(doubted=moments.doubted or moments.first > latest) for moments in fired
+        ]
+
+    def fire(self, now: float, jumped: bool = False) -> int:
+        """Enqueue all that is due; how many jobs that made. `jumped`: the clock was set forward, so
+        that an entry makes up one moment at most.
+        """
+        second, made = int(now), 0
+        self._jumped = self._jumped or jumped
+        if second < self._looked:
+            self._go_back(second)
         due = [slot for slot in self._slots.values() if slot.due <= now]
         for slot in due:
-            made += sum(self._fire(slot, moment, now) for moment in self._moments(slot, int(now)))
-        self._looked = int(now)
+            moments = self._last_moment if self._jumped else self._moments
+            made += sum(self._fire(slot, moment, now) for moment in moments(slot, second))
+        self._looked, self._jumped = second, False
         self._publish(slot.entry.name for slot in due)
         return made
 
@@ -168,6 +204,16 @@ class Agenda:
         lost = self._slots.keys() - self.resq.store.schedules.in_force().keys()
         if lost:
             self._publish(sorted(lost))
+
+    def _go_back(self, second: int) -> None:
+        """Find the next moment of each entry by a clock that was set back to `second`."""
+        logger.warning(
+            "The clock went back by %d s: the next moment of each schedule entry is found anew",
+            self._looked - second,
+        )
+        self._looked = second - 1
+        self._arrange({name: slot.entry for name, slot in self._slots.items()})
+        self._publish(list(self._slots))
 
     def _publish(self, names: Iterable[str], gone: Iterable[str] = ()) -> None:
         """Tell readers, who can neither see the code nor the file, what is in force."""
@@ -205,16 +251,26 @@ class Agenda:
 
     def _moments(self, slot: Slot, now: int) -> Iterator[int]:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""
-        due = slot.due
-        if now - due > self.late:
-            last = slot.timing.latest(due - 1, now) if self.catch_up else None
+        if now - slot.due > self.late:
+            last = slot.timing.latest(slot.due - 1, now) if self.catch_up else None
             if last is not None:
+                slot.before, slot.due, slot.made_up = last - 1, last, last
                 yield last
-            due = slot.timing.next_after(last or now - self.late - 1)
-        while due <= now:
-            yield due
-            due = slot.timing.next_after(due)
-        slot.due = due
+            slot.before = last or now - self.late - 1
+            slot.due = slot.timing.next_after(slot.before)
+        while slot.due <= now:
+            yield slot.due
+            slot.before, slot.due = slot.due, slot.timing.next_after(slot.due)
+
+    def _last_moment(self, slot: Slot, now: int) -> Iterator[int]:
+        """_moments() where only the last is to be fired."""
+        earliest = slot.due - 1 if self.catch_up else max(slot.due - 1, now - self.late - 1)
+        last = slot.timing.latest(earliest, now)
+        if last is not None:
+            slot.before, slot.due, slot.made_up = last - 1, last, last
+            yield last
+        slot.before = now if last is None else last
+        slot.due = slot.timing.next_after(now)
 
     def _fire(self, slot: Slot, moment: int, now: float) -> bool:
         entry = slot.entry
@@ -226,6 +282,9 @@ class Agenda:
             datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
             slot.queue,
             self.resq._payload(entry.klass, entry.args, now),
+            slot.before,
+            int(now),
+            moment == slot.made_up,
             *claim,
         )
         try:
@@ -265,6 +324,24 @@ def _destination(entry: Entry) -> tuple[Any, str]:
     if not isinstance(queue, str) or not queue:
         raise BadScheduleError(f"{left_out}: neither it nor {entry.klass} names a queue")
     return target, queue
+
+
+def _covering(moment: int, step: int, fired: list[Range]) -> int | None:
+    """The last moment of a range of those fired in which this moment lies, or None."""
+    lasts = [
+        moments.last
+        for moments in fired
+        if moments.first <= moment < moments.last + step and not moments.doubted
+    ]
+    return max(lasts, default=None)
+
+
+def _next_unfired(timing: Cron | Every, since: int, fired: list[Range]) -> int:
+    """The first moment after `since` that was not fired."""
+    moment = timing.next_after(since)
+    while (last := _covering(moment, timing.step, fired)) is not None:
+        moment = timing.next_after(max(last, moment))
+    return moment
 
 
 def _shown(moment: int) -> str:

@@ -101,6 +101,17 @@ class ResQ:
         """The one wall clock; tests put another in its place."""
         return datetime.now()
 
+    @property
+    def has_own_clock(self) -> bool:
+        """Whether another clock was put in the place of `_current_time`: it is used for all."""
+        return self._current_time is not _OWN_CLOCK
+
+    def server_time(self) -> datetime:
+        """The time by the server's clock, as a naive local time: from it delays are counted."""
+        if self.has_own_clock:
+            return self._current_time()
+        return datetime.fromtimestamp(self.store.clock.now())
+
     @classmethod
     def encode(cls, item: Any) -> str:
         """A value as the JSON that Resque writes. UnencodableError names the place at fault."""
@@ -213,7 +224,7 @@ class ResQ:
 
     def _claim_and_append(self, target: Any, name: str, queue: str, args: Sequence[Any]) -> bool:
         """Queue a job of which one is enough; False when there is one."""
-        now = self._current_time().timestamp()
+        now = self.server_time().timestamp()
         claim = unique.claim(target, name, args, now)
         assert claim is not None
         if not self.store.unique.push(*claim, queue, self._payload(name, args, now)):
@@ -348,7 +359,7 @@ class ResQ:
 
     def promote_job(self, timestamp: int, raw: bytes) -> int:
         """Move one job that waits at a timestamp to its queue now; how many copies."""
-        now = self._current_time().timestamp() if self.enqueue_timestamp else None
+        now = self.server_time().timestamp() if self.enqueue_timestamp else None
         try:
             move = Move(raw, *promotion.promoted(raw, now))
         except UndecodableError:  # promote_delayed() says what becomes of it
@@ -455,8 +466,10 @@ class ResQ:
         return True
 
     def _claim_and_put_off(self, datetime: datetime, target: Any, item: dict[str, Any]) -> bool:
-        now, due = self._current_time().timestamp(), datetime.timestamp()
-        claim = unique.claim(target, item["class"], item["args"], now, due - now)
+        now, due = self.server_time().timestamp(), datetime.timestamp()
+        # Not later than what the scheduler, whose clock may be another, says that it was enqueued.
+        made = min(now, int(due))
+        claim = unique.claim(target, item["class"], item["args"], made, due - now)
         assert claim is not None
         if self.store.unique.put_off(*claim, int(due), payload.encode(item)):
             return True
@@ -479,7 +492,7 @@ class ResQ:
     def _in(self, delay: float | timedelta) -> datetime:
         wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
         # Aware and in UTC: that many seconds pass, also when the clocks change meanwhile.
-        return self._current_time().astimezone(UTC) + wait
+        return self.server_time().astimezone(UTC) + wait
 
     def delayed_push(self, datetime: datetime, item: Any) -> None:
         """Lay a payload (with its `queue`) by until `datetime`."""
@@ -506,7 +519,7 @@ class ResQ:
 
     def next_delayed_timestamp(self) -> str | None:
         """The earliest timestamp that has come, as text, or None."""
-        due = self.store.delayed.due_timestamp(self._current_time().timestamp())
+        due = self.store.delayed.due_timestamp(self.server_time().timestamp())
         return None if due is None else str(due)
 
     def next_item_for_timestamp(self, timestamp: int | str) -> Any:
@@ -633,7 +646,7 @@ class ResQ:
             raise BadScheduleError(
                 f"the entry {name!r} names no queue, and {found.klass} is not known here"
             )
-        now = self._current_time().timestamp()
+        now = self.server_time().timestamp()
         encoded = self._payload(found.klass, found.args, now)
         claim = unique.claim(target, found.klass, found.args, now)
         if claim is None:
@@ -648,6 +661,9 @@ class ResQ:
 
 #: push() as pyres has it, to find what overrides it.
 _OWN_PUSH = ResQ.push
+
+#: The wall clock as pyres has it, to find what was put in its place.
+_OWN_CLOCK = ResQ._current_time
 
 
 class Pipeline(ResQ):

@@ -18,6 +18,7 @@ from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError, 
 from pyres.former_names import former_names
 from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
+from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
 
@@ -280,8 +281,8 @@ class Job:
         """Put the job off as its class asks for; False when it does not, or the time for it is
         over.
         """
-        now = self.resq._current_time()
-        first = self._payload.get("first_attempt") or now.replace(microsecond=0)
+        now = self.resq.server_time()
+        first = self._first_attempt(now)
         attempt = retrying.Attempt(
             error or Exception(),
             self._retried(),
@@ -297,6 +298,14 @@ class Job:
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
         self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
         return True
+
+    def _first_attempt(self, now: datetime) -> Any:
+        """When the job was tried first, as its payload says; `now` where that cannot be right."""
+        first = self._payload.get("first_attempt")
+        # By a clock that was ahead the time for retries would not end.
+        if isinstance(first, datetime) and first.timestamp() > now.timestamp() + MAX_AHEAD:
+            first = None
+        return first or now.replace(microsecond=0)
 
     def _retried(self) -> int:
         """How often it was tried again; what another program wrote there may be no number."""

@@ -13,13 +13,22 @@ from typing import Any
 from pyres import payload
 from pyres.agenda import Agenda
 from pyres.client import as_resq
+from pyres.clock_jumps import ClockJumps
 from pyres.exceptions import JobError, UndecodableError
 from pyres.failure.redis import RedisBackend
 from pyres.former_names import former_names
 from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
-from pyres.store import ConnectionLost, Move, RefusedError, ResponseError
+from pyres.store import (
+    LOCK_TIMEOUT,
+    ConnectionLost,
+    Move,
+    Reading,
+    RefusedError,
+    ResponseError,
+    elapsed,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +40,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 
 #: Seconds of one go at a backlog, before the lock and the schedule have their turn.
 ONE_GO = 0.5
-
-#: Seconds the master's lock lives without renewal (resque-scheduler's LOCK_TIMEOUT).
-LOCK_TIMEOUT = 180.0
 
 #: Due timestamps read at a time.
 TIMESTAMPS = 100
@@ -94,6 +100,7 @@ class Scheduler:
         self._shown = ""
         self._logged: set[str] = set()
         self._next_look = 0.0
+        self._jumps = ClockJumps()
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
@@ -173,12 +180,13 @@ class Scheduler:
 
     def _turn(self) -> float:
         """All there is to do now; the seconds until there may be more."""
+        jumped = self._look_at_clock()
         pause = self._hold_lock()
         if not self.master:
             return pause
         self._heed_signals()
         self.agenda.refresh()
-        self.agenda.fire(self._now())
+        self.agenda.fire(self._now(), jumped)
         self._publish_again()
         done = self._move_due()
         self._title("Waiting")
@@ -190,6 +198,20 @@ class Scheduler:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_EVERY
             self.agenda.publish_again()
+
+    def _look_at_clock(self) -> bool:
+        """Ask the server for its time, once a turn; whether its clock was set forward."""
+        if self.resq.has_own_clock:
+            before, now = elapsed(), self._now()
+            reading = Reading(now, before, elapsed())
+        else:
+            reading = self.resq.store.clock.read()
+        jumped = self._jumps.forward(*reading)
+        if jumped:
+            logger.warning(
+                "The clock went forward: each schedule entry makes up one moment at most"
+            )
+        return jumped
 
     def _heed_signals(self) -> None:
         if self._reload:
@@ -207,10 +229,14 @@ class Scheduler:
         lock = self.resq.store.schedules.lock(str(self), self.lock_timeout, self.lock_prefix)
         if not lock.ours:
             self._stand_by(lock.holder)
-            left = self.lock_timeout if lock.seconds is None else lock.seconds
+            if lock.corrected:
+                text = (
+                    f"The master's lock of {lock.holder} {lock.corrected}: it gets another expiry"
+                )
+                self._log_once(f"lock:{lock.holder}", text)
             # What falls between the master's last sign of life and its end is ours, once we follow.
-            self._others_until = now - max(0.0, self.lock_timeout - left)
-            return min(self.interval, left + 0.01)
+            self._others_until = now - max(0.0, self.lock_timeout - lock.seconds)
+            return min(self.interval, lock.seconds + 0.01)
         if not self.master:
             logger.info("%s is the master now", self)
             since = now - 1 if self._others_until is None else self._others_until
@@ -231,7 +257,7 @@ class Scheduler:
             logger.warning("Redis is gone (%s) while stopping; the lock ends by itself", error)
 
     def _now(self) -> float:
-        return self.resq._current_time().timestamp()
+        return self.resq.server_time().timestamp()
 
     def _title(self, state: str) -> None:
         if state != self._shown:

@@ -446,12 +446,13 @@ class Worker(Performer):
         fds = (self._reports.reader,) if self._reports else ()
         while True:
             exit = self.children.wait(pid, self._patience(began, timeout), fds)
-            if exit is not None:
-                return exit, late if exit.signal else None
+            # Also of a child that has ended: it may have done so right after that.
             told = self._told_by(pid)
             if WRITTEN in told:
                 self._ended_well = None
                 told.remove(WRITTEN)
+            if exit is not None:
+                return exit, late if exit.signal else None
             if DONE in told:
                 return self.children.let_go(pid), None
             timeout = told[-1] if told else timeout

@@ -6,12 +6,16 @@ import contextlib
 import heapq
 import itertools
 import math
+import re
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+#: The command TIME as it goes over the wire.
+TIME = b"*1\r\n$4\r\nTIME\r\n"
 
 
 class Loss(NamedTuple):
@@ -44,6 +48,8 @@ class _Link:
         #: How many more bytes pass to the server, and to the client.
         self.requests_left = limit.of_requests
         self.replies_left = limit.of_replies
+        #: Whether the last request was TIME, and nothing else.
+        self.asked_time = False
 
 
 class Proxy:
@@ -64,6 +70,8 @@ class Proxy:
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._forward, name="proxy", daemon=True)
+        #: Seconds by which the server's clock seems to differ: they are added to replies to TIME.
+        self.clock_shift = 0
         #: Connections that were cut because the test wanted it.
         self.cuts = 0
 
@@ -187,6 +195,7 @@ class Proxy:
                 link.replies_left = loss.passed
             else:
                 link.requests_left = loss.passed
+        link.asked_time = data == TIME
         link.server.sendall(data[: link.requests_left])
         if link.requests_left is not None:
             link.requests_left -= len(data)
@@ -194,11 +203,16 @@ class Proxy:
                 self._cut(link)
 
     def _reply(self, link: _Link, data: bytes) -> None:
+        if link.asked_time and self.clock_shift:
+            data = re.sub(rb"(?<=\*2\r\n\$10\r\n)\d{10}", self._shifted, data)
         link.client.sendall(data[: link.replies_left])
         if link.replies_left is not None:
             link.replies_left -= len(data)
             if link.replies_left <= 0:
                 self._cut(link)
+
+    def _shifted(self, seconds: re.Match[bytes]) -> bytes:
+        return b"%d" % (int(seconds[0]) + self.clock_shift)
 
     def _put_off(self, link: _Link, data: bytes, seconds: float) -> None:
         self._let_go(link.server)

@@ -40,6 +40,7 @@ FLOORS = {
         "queue_list",
         "timing",
         "scaling",
+        "clock_jumps",
     ],
     "words": ["payload", "promotion", "schedule", "unique", "waking", "job_names"],
     "client": ["client", "decorators"],

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
+from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import (
     CannotWriteNow,
@@ -21,7 +22,7 @@ from pyres.store.errors import (
 from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, CollectedQueues, Queues
-from pyres.store.schedules import Firing, Lock, Schedules
+from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
@@ -32,6 +33,8 @@ from pyres.store.watchers import Watchers
 from pyres.store.workers import Workers
 
 __all__ = [
+    "LOCK_TIMEOUT",
+    "MAX_AHEAD",
     "PAGE",
     "Batch",
     "CannotWriteNow",
@@ -44,6 +47,8 @@ __all__ = [
     "Move",
     "NotRegistered",
     "NotTrusted",
+    "Range",
+    "Reading",
     "Redis",
     "RefusedError",
     "ResponseError",
@@ -53,6 +58,7 @@ __all__ = [
     "Watch",
     "WatchError",
     "Workers",
+    "elapsed",
     "hand_of",
     "open_hand",
     "text",
@@ -65,11 +71,12 @@ class Store:
     def __init__(self, client: Any, namespace: str = "resque") -> None:
         self.client = client
         self.keys = Keys(namespace)
+        self.clock = Clock(client)
         self.queues = Queues(client, self.keys)
         self.delayed = Delayed(client, self.keys)
         self.schedules = Schedules(client, self.keys)
         self.unique = Unique(client, self.keys)
-        self.workers = Workers(client, self.keys)
+        self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
@@ -91,7 +98,10 @@ class Store:
 
     def batch(self, atomic: bool = False) -> Batch:
         """A store whose writes are collected and sent together by send()."""
-        return Batch(self.client, self.keys.namespace, atomic)
+        batch = Batch(self.client, self.keys.namespace, atomic)
+        # A reply to TIME is wanted now, not when the batch is sent.
+        batch.clock = self.clock
+        return batch
 
     def scan(self, match: str = "*", count: int = 1000) -> Iterator[str]:
         """Every key of the namespace, without the namespace; never blocks the server as

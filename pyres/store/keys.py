@@ -40,6 +40,8 @@ class Keys:
         self.schedules_changed = f"{prefix}schedules_changed"
         #: HASH name -> the latest moment fired (epoch seconds), so that none fires twice. P
         self.schedule_fired = f"{prefix}pyres:schedule_fired"
+        #: HASH name -> the ranges of moments fired, `first..last` with blanks between. P
+        self.schedule_ranges = f"{prefix}pyres:schedule_ranges"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
         #: HASH worker id -> which process it is: place and start. P

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,16 +11,43 @@ from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import text
 
+#: Seconds the master's lock lives without renewal (resque-scheduler's LOCK_TIMEOUT).
+LOCK_TIMEOUT = 180.0
+
+#: Seconds by which a moment that was noted without a range may lie ahead of now.
+MAX_AHEAD = 60
+
+
+class Range(NamedTuple):
+    """A first and a last moment (epoch seconds), between which an entry fired each of its moments;
+    `doubted` when it was by a clock that was ahead.
+    """
+
+    first: int
+    last: int
+    doubted: bool = False
+
+
 #: Names taken from `schedules_changed` at a time.
 CHANGES = 1000
 
 
+#: The longest time to live of another's lock that is believed, as a multiple of the usual one.
+LOCK_TIMEOUTS = 2
+
+
+_RANGE = re.compile(rb"(\d+)\.\.(\d+)(\??)")
+
+
 class Lock(NamedTuple):
-    """Whose the lock is, and for how many seconds still; None when it has no end."""
+    """Whose the lock is, and for how many seconds still. `corrected` says what is wrong with the
+    end that it had before it got this one, or is "".
+    """
 
     ours: bool
     holder: str
-    seconds: float | None
+    seconds: float
+    corrected: str = ""
 
 
 class Schedules:
@@ -33,8 +61,13 @@ class Schedules:
         """Take the master's lock for so many seconds, or renew it; it may be somebody else's."""
         script = scripts.load(self.client, "scheduler_lock")
         keys = [self.keys.scheduler_lock(prefix)]
-        ours, whose, left = script(keys=keys, args=[holder, round(seconds * 1000)])
-        return Lock(bool(ours), text(whose), None if left < 0 else left / 1000)
+        ms, longest = round(seconds * 1000), round(max(seconds, LOCK_TIMEOUT) * 1000)
+        args = [holder, ms, LOCK_TIMEOUTS * longest]
+        ours, whose, left, found = script(keys=keys, args=args)
+        wrong = "has no expiry" if found == -1 else f"expires in {found / 1000:.0f} s"
+        return Lock(
+            bool(ours), text(whose), max(0, left) / 1000, wrong if found not in (left, -2) else ""
+        )
 
     def unlock(self, holder: str, prefix: str = "") -> bool:
         """Release the master's lock; False when it is not ours."""
@@ -86,6 +119,22 @@ class Schedules:
         found = self._fields(self.keys.schedule_fired)
         return {text(name): int(moment) for name, moment in found.items() if moment.isdigit()}
 
+    def fired_ranges(self) -> dict[str, list[Range]]:
+        """The moments of each entry that were fired, in ranges; the last one goes on."""
+        found = self.client.hgetall(self.keys.schedule_ranges)
+        return {
+            text(name): [
+                Range(int(first), int(last), mark == b"?")
+                for first, last, mark in _RANGE.findall(ranges)
+            ]
+            for name, ranges in found.items()
+        }
+
+    def doubt_ranges(self, name: str, latest: int) -> None:
+        """Mark the ranges of an entry that begin after `latest` as those of a clock ahead."""
+        script = scripts.load(self.client, "doubt_ranges")
+        script(keys=[self.keys.schedule_ranges], args=[latest, name])
+
     def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
         """Tell readers which entries are in force: these changed, and those are so no more."""
         pipe = self.client.pipeline(transaction=True)
@@ -109,7 +158,8 @@ class Schedules:
         pipe = self.client.pipeline(transaction=True)
         pipe.hsetnx(self.keys.schedule_fired, name, moment)
         pipe.hget(self.keys.schedule_fired, name)
-        return int(pipe.execute()[1])
+        found: bytes = pipe.execute()[1]
+        return int(found) if found.isdigit() else moment
 
     def fire(self, firing: Firing) -> int:
         """Enqueue for a moment: 1; 0 when that was done already; 2 when a like job was enough."""
@@ -120,9 +170,13 @@ class Schedules:
             self.keys.queues,
             self.keys.queue(firing.queue),
             self.keys.unique(firing.digest),
+            self.keys.schedule_ranges,
         ]
-        args = [firing.name, firing.moment, firing.limit, firing.when, firing.queue, firing.payload]
-        return int(script(keys=keys, args=[*args, firing.claim, firing.claim_ms]))
+        args: list[Any] = [firing.name, firing.moment, firing.limit, firing.when, firing.queue]
+        args += [firing.payload]
+        args += [firing.claim, firing.claim_ms, firing.before, firing.now, MAX_AHEAD]
+        args.append(int(firing.made_up))
+        return int(script(keys=keys, args=args))
 
 
 class Firing(NamedTuple):
@@ -134,6 +188,9 @@ class Firing(NamedTuple):
     when: str
     queue: str
     payload: bytes
+    before: int
+    now: int
+    made_up: bool
     digest: str = ""
     claim: str = ""
     claim_ms: int = 0

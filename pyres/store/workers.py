@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyres.store import scripts
+from pyres.store.clock import Clock
 from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE
@@ -22,9 +23,10 @@ class Workers:
     `minions`.
     """
 
-    def __init__(self, client: Any, keys: Keys) -> None:
+    def __init__(self, client: Any, keys: Keys, clock: Clock) -> None:
         self.client = client
         self.keys = keys
+        self.clock = clock
 
     def register(self, worker_id: str, started: str, minion: bool = False, mark: str = "") -> None:
         """Announce a worker with the text of its `started`, and which process it is; together, so
@@ -128,8 +130,7 @@ class Workers:
 
     def now(self) -> datetime:
         """The server's clock, as an aware UTC time of whole seconds."""
-        seconds, _micros = self.client.time()
-        return datetime.fromtimestamp(seconds, UTC)
+        return datetime.fromtimestamp(int(self.clock.ask().now), UTC)
 
     def beat(self, worker_ids: Sequence[str]) -> list[str]:
         """Note for each worker that it is alive now; those among them that are not registered.

@@ -99,7 +99,7 @@ def test_each_job_is_on_its_queue_once_though_schedulers_are_killed(
         dice = random.Random(seed)
         options = ("--lock-timeout", "0.5", "--interval", "0.05")
         # All wait for the same lock, until it is nobody's.
-        redis.set(LOCK, "nobody:1")
+        redis.set(LOCK, "nobody:1", ex=300)
         schedulers = [run_daemon("pyres_scheduler", *options) for _ in range(3)]
         put_off(resq, 10_000, int(time.time()) - 1)
         for daemon in schedulers:

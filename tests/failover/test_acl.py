@@ -103,6 +103,9 @@ def test_an_application_may_do_what_it_needs_and_no_more(server: Server) -> None
         resq.enqueue_in(5, NoteJob, "", 1)
         resq.enqueue(UniqueNoteJob, "", 1)
         resq.enqueue_in(5, UniqueNoteJob, "", 2)
+        for claim in own_client(server).scan_iter("resque:pyres:unique:*"):
+            own_client(server).persist(claim)
+        resq.enqueue(UniqueNoteJob, "", 1)
         with resq.pipeline(atomic=True) as batch:
             batch.enqueue(NoteJob, "", 3)
             batch.enqueue(UniqueNoteJob, "", 3)
@@ -222,13 +225,13 @@ def no_right_was_missing(server: Server) -> None:
 def test_schedulers_may_do_what_they_need_and_no_more(
     server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
-    resq.set_schedule("often", {"every": "1s", "class": _name(NoteJob), "queue": "often"})
-    resq.set_schedule("once", {"every": "1s", "class": _name(UniqueNoteJob), "queue": "once"})
-    resq.enqueue_in(-1, NoteJob, "", "due")
-    resq.enqueue_in(-1, UniqueNoteJob, "", "due")
+    for name, klass in (("often", NoteJob), ("once", UniqueNoteJob)):
+        resq.set_schedule(name, {"every": "1s", "class": _name(klass), "queue": name})
+        resq.enqueue_in(-1, klass, "", "due")
     resq.delayed_push(resq._current_time(), "no job")
 
     with server.monitor() as monitor, Daemons(tmp_path, url(server, "pyres-scheduler")) as daemons:
+        _give_a_lock_an_end(server)
         options = ["--dynamic", "--interval", "0.2"]
         first = daemons("pyres_scheduler", *options)
         first.until_output("is the master now")
@@ -252,6 +255,15 @@ def test_schedulers_may_do_what_they_need_and_no_more(
 
         assert used(server, monitor) == rights("pyres-scheduler")
     no_right_was_missing(server)
+
+
+def _give_a_lock_an_end(server: Server) -> None:
+    key = "resque:resque:resque_scheduler_master_lock"
+    own_client(server).set(key, "gone:1")
+    resq = ResQ(url(server, "pyres-scheduler"))
+    assert resq.store.schedules.lock("here:1", 10).corrected
+    resq.close()
+    own_client(server).delete(key)
 
 
 def _name(job: type) -> str:

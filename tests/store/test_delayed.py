@@ -388,7 +388,7 @@ def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
     assert unique.push("one", "done:6.0", 9000, "q", BYTES) is False
     assert unique.put_off("two", ":5.0", 9000, NOW, BYTES) is True
     assert unique.put_off("two", ":6.0", 9000, NOW, BYTES) is False
-    firing = Firing("\u00e9", NOW, NOW - 1, "now", "q", BYTES)
+    firing = Firing("\u00e9", NOW, NOW - 1, "now", "q", BYTES, NOW - 1, NOW, False)
     assert [schedules.fire(firing), schedules.fire(firing)] == [1, 0]
 
     assert redis.lrange("resque:queue:q", 0, -1) == [BYTES, BYTES]
@@ -403,11 +403,11 @@ def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
 def test_the_masters_lock_is_taken_renewed_and_released_by_value(resq, redis):
     schedules = resq.store.schedules
 
-    assert schedules.lock("me:1", 10) == (True, "me:1", 10)
-    ours, holder, seconds = schedules.lock("you:2", 10)
+    assert schedules.lock("me:1", 10) == (True, "me:1", 10, "")
+    ours, holder, seconds, _corrected = schedules.lock("you:2", 10)
     assert (ours, holder) == (False, "me:1")
     assert 0 < seconds <= 10
     assert schedules.unlock("you:2") is False
     assert schedules.unlock("me:1") is True
     redis.set("resque:resque:resque_scheduler_master_lock", "for:ever")
-    assert schedules.lock("me:1", 10) == (False, "for:ever", None)
+    assert schedules.lock("me:1", 10) == (False, "for:ever", 10, "has no expiry")

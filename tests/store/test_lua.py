@@ -406,26 +406,62 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"5"}},
-        ["fired", "last", "queues", "q", "claim"],
-        ["e", 10, 5, b"then", "q", P, "", 0],
+        ["fired", "last", "queues", "q", "claim", "ranges"],
+        ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0"],
         1,
-        {"fired": {b"e": b"10"}, "last": {b"e": b"then"}, "queues": {b"q"}, "q": [P]},
+        {
+            "fired": {b"e": b"10"},
+            "ranges": {b"e": b"10..10"},
+            "last": {b"e": b"then"},
+            "queues": {b"q"},
+            "q": [P],
+        },
     ),
     Case(
         "fire",
         {"fired": {b"e": b"6"}},
-        ["fired", "last", "queues", "q", "claim"],
-        ["e", 10, 5, b"then", "q", P, "", 0],
+        ["fired", "last", "queues", "q", "claim", "ranges"],
+        ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0"],
         0,
         {"fired": {b"e": b"6"}},
     ),
     Case(
         "fire",
         {"claim": b"taken"},
-        ["fired", "last", "queues", "q", "claim"],
-        ["e", 10, 5, b"then", "q", P, "mine", 9999],
+        ["fired", "last", "queues", "q", "claim", "ranges"],
+        ["e", 10, 5, b"then", "q", P, "mine", 9999, 9, 10, 60, "0"],
         2,
-        {"fired": {b"e": b"10"}, "claim": b"taken"},
+        {"fired": {b"e": b"10"}, "ranges": {b"e": b"10..10"}, "claim": b"taken"},
+    ),
+    Case(
+        "fire",
+        {"ranges": {b"e": b"1..4 8..20?"}},
+        ["fired", "last", "queues", "q", "claim", "ranges"],
+        ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "1"],
+        0,
+        {"ranges": {b"e": b"1..4 8..20?"}},
+    ),
+    Case(
+        "fire",
+        {"ranges": {b"e": b"1..4 8..20?"}},
+        ["fired", "last", "queues", "q", "claim", "ranges"],
+        ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0"],
+        1,
+        {
+            "fired": {b"e": b"10"},
+            "ranges": {b"e": b"8..20? 1..10"},
+            "last": {b"e": b"then"},
+            "queues": {b"q"},
+            "q": [P],
+        },
+    ),
+    Case(
+        "doubt_ranges",
+        {"ranges": {b"e": b"1..4 8..20 30..31?"}},
+        ["ranges"],
+        [7, "e"],
+        1,
+        {"ranges": {b"e": b"1..4 8..20? 30..31?"}},
     ),
     Case(
         "push_unique",
@@ -454,8 +490,22 @@ CASES = [
     Case("prune_lock", {}, ["lock"], [b"me\xff", 60, ""], 1, {"lock": b"me\xff"}),
     Case("prune_lock", {"lock": b"she"}, ["lock"], ["me", 60, ""], 0, {"lock": b"she"}),
     Case("prune_lock", {"lock": b"\xff"}, ["lock"], ["me", 60, b"\xff"], 1, {"lock": b"me"}),
-    Case("scheduler_lock", {}, ["l"], [b"me\xff", 9999], [1, b"me\xff", 9999], {"l": b"me\xff"}),
-    Case("scheduler_lock", {"l": b"\xff"}, ["l"], ["me", 9999], [0, b"\xff", -1], {"l": b"\xff"}),
+    Case(
+        "scheduler_lock",
+        {},
+        ["l"],
+        [b"me\xff", 9999, 99999],
+        [1, b"me\xff", 9999, -2],
+        {"l": b"me\xff"},
+    ),
+    Case(
+        "scheduler_lock",
+        {"l": b"\xff"},
+        ["l"],
+        ["me", 9999, 99999],
+        [0, b"\xff", 9999, -1],
+        {"l": b"\xff"},
+    ),
     Case("scheduler_unlock", {"l": b"me\xff"}, ["l"], [b"me\xff"], 1, {}),
     Case("scheduler_unlock", {"l": b"\xff"}, ["l"], ["me"], 0, {"l": b"\xff"}),
 ]
@@ -532,7 +582,12 @@ GO_ON = (
 )
 
 #: The keys that are hashes.
-HASHES = {("fire", 0), ("fire", 1), ("note_heartbeat", 0), ("take_back", 0)}
+HASHES = {
+    *(("fire", place) for place in (0, 1, 5)),
+    ("doubt_ranges", 0),
+    ("note_heartbeat", 0),
+    ("take_back", 0),
+}
 
 
 def everything(redis: Redis) -> dict[bytes, Any]:
@@ -580,10 +635,15 @@ def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
     ("script", "keys", "args", "key"),
     [
         ("prune_lock", ["lock"], ["me", 60, ""], "lock"),
-        ("scheduler_lock", ["lock"], ["me", 60_000], "lock"),
+        ("scheduler_lock", ["lock"], ["me", 60_000, 90_000], "lock"),
         ("push_unique", ["claim", "queues", "q"], ["mine", 60_000, "q", "job"], "claim"),
         ("put_off_unique", ["claim", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "j"], "claim"),
-        ("fire", ["f", "l", "qs", "q", "c"], ["e", 10, 5, "then", "q", "j", "mine", 60_000], "c"),
+        (
+            "fire",
+            ["f", "l", "qs", "q", "c", "r"],
+            ["e", 10, 5, "then", "q", "j", "mine", 60_000, 9, 10, 60, "0"],
+            "c",
+        ),
     ],
 )
 def test_a_claim_or_lock_ends_by_itself(redis, script, keys, args, key):

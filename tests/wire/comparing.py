@@ -56,6 +56,12 @@ RULES = [
         r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?= [+-]\d{4}$)",
         "TIME",
     ),
+    Rule(
+        "which moments those were",
+        r"^resque:pyres:schedule_ranges$",
+        r"^\d{10}\.\.\d{10}$",
+        "EPOCH",
+    ),
     Rule("which moment of it that was", r"^resque:pyres:schedule_fired$", r"^\d{10}$", "EPOCH"),
     Rule("who holds the lock", r"master_lock$", r"^[\w.-]+:\d+$", "HOST:PID"),
     Rule("when a worker started", r":started$", r"^\d{10}$", "EPOCH"),
@@ -240,7 +246,8 @@ def _never_volatile(dump: Dump) -> None:
 
 
 def _fired_moment(dump: Dump) -> None:
-    dump["resque:pyres:schedule_fired"] = {"type": "hash", "fields": {"often": "EPOCH"}}
+    for key in ("resque:pyres:schedule_fired", "resque:pyres:schedule_ranges"):
+        dump[key] = {"type": "hash", "fields": {"often": "EPOCH"}}
 
 
 EVERY = ("*",)

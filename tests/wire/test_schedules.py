@@ -95,6 +95,7 @@ def test_a_scheduler_fires_what_ruby_scheduled_and_leaves_what_ruby_leaves(run_d
     assert payload.startswith('{"class":"CronJob","args":[{"k":"v"}]')
     # What pyres adds: what is in force, when it fired what, and the time in the payload.
     del left["resque:pyres:schedule"], left["resque:pyres:schedule_fired"]
+    del left["resque:pyres:schedule_ranges"]
     left["resque:queue:cron"] = wanted["resque:queue:cron"]
     left["resque:persistent_schedules"] = wanted["resque:persistent_schedules"]
     when = left["resque:delayed:last_enqueued_at"]["fields"].pop("often")

@@ -1,22 +1,45 @@
 -- fire: enqueues the job of a schedule entry for one moment, unless that moment was fired already.
 --
--- KEYS[1]  HASH    Keys.schedule_fired
--- KEYS[2]  HASH    Keys.last_enqueued_at
--- KEYS[3]  SET     Keys.queues
--- KEYS[4]  LIST    Keys.queue()
--- KEYS[5]  STRING  Keys.unique() of the job; left alone without ARGV[7]
--- ARGV[1]  the entry's name
--- ARGV[2]  the moment, epoch seconds
--- ARGV[3]  the latest moment that may have been fired before, epoch seconds
--- ARGV[4]  the time now, as Ruby's Time#to_s
--- ARGV[5]  the queue's name
--- ARGV[6]  the payload
--- ARGV[7]  the claim of a unique job, or ""
--- ARGV[8]  the claim's time to live, milliseconds
--- returns  1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough
+-- KEYS[1]   HASH    Keys.schedule_fired
+-- KEYS[2]   HASH    Keys.last_enqueued_at
+-- KEYS[3]   SET     Keys.queues
+-- KEYS[4]   LIST    Keys.queue()
+-- KEYS[5]   STRING  Keys.unique() of the job; left alone without ARGV[7]
+-- KEYS[6]   HASH    Keys.schedule_ranges
+-- ARGV[1]   the entry's name
+-- ARGV[2]   the moment, epoch seconds
+-- ARGV[3]   the latest moment that may have been fired before, epoch seconds
+-- ARGV[4]   the time now, as Ruby's Time#to_s
+-- ARGV[5]   the queue's name
+-- ARGV[6]   the payload
+-- ARGV[7]   the claim of a unique job, or ""
+-- ARGV[8]   the claim's time to live, milliseconds
+-- ARGV[9]   a second between which and the moment the entry has no other moment
+-- ARGV[10]  the time now, epoch seconds
+-- ARGV[11]  how far ahead of now a moment in KEYS[1] without a range is believed, seconds
+-- ARGV[12]  "1" for a moment that is made up later, else "0"
+-- returns   1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough
+-- The moments of a range were all fired, those between two ranges were not. What a clock that was ahead fired,
+-- which doubt_ranges has marked, fires again when its time comes, but is not made up.
+local moment, limit, before, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local fired = tonumber(redis.call("HGET", KEYS[1], ARGV[1]))
-if fired and fired > tonumber(ARGV[3]) then return 0 end
+local ranges, from, known = {}, ARGV[2], false
+for first, last, mark in string.gmatch(redis.call("HGET", KEYS[6], ARGV[1]) or "", "(%d+)%.%.(%d+)(%??)") do
+    local first_number, last_number = tonumber(first), tonumber(last)
+    local near = last_number > limit and first_number < 2 * moment - limit
+    if near and first_number <= math.max(moment, now) and (mark == "" or ARGV[12] == "1") then return 0 end
+    known = known or last_number == fired
+    if mark == "" and last_number >= before and last_number < moment then
+        from = first
+    else
+        table.insert(ranges, first .. ".." .. last .. mark)
+    end
+end
+-- Noted by a version without ranges.
+if fired and not known and fired > limit and fired <= now + tonumber(ARGV[11]) then return 0 end
+table.insert(ranges, from .. ".." .. ARGV[2])
 redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
+redis.call("HSET", KEYS[6], ARGV[1], table.concat(ranges, " ", math.max(1, #ranges - 7)))
 if ARGV[7] ~= "" and not redis.call("SET", KEYS[5], ARGV[7], "NX", "PX", ARGV[8]) then return 2 end
 redis.call("SADD", KEYS[3], ARGV[5])
 redis.call("RPUSH", KEYS[4], ARGV[6])

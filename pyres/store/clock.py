@@ -1,0 +1,85 @@
+"""The server's clock, by which every host agrees on the time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from pyres.store.errors import ConnectionLost
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which one reply to TIME is used.
+MAX_AGE = 30.0
+
+#: Seconds by which this host's clock may differ from the server's before the log says so.
+MAX_DIFFERENCE = 5.0
+
+
+class Reading(NamedTuple):
+    """A time (epoch seconds) and elapsed() before and after it was read."""
+
+    now: float
+    before: float
+    after: float
+
+
+def elapsed() -> float:
+    """Seconds since this host started: no change of its clock changes them."""
+    # Of Linux; it counts the time during which the host was suspended, too.
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class Clock:
+    """The time by the server's TIME; between two replies elapsed() is added to the last one."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._last: Reading | None = None
+        self._differs = False
+        self._warned = False
+
+    def now(self) -> float:
+        """Epoch seconds by the server's clock, or by this host's where TIME is not allowed."""
+        last, at = self._last, elapsed()
+        if last is None or at - last.after > MAX_AGE:
+            return self.read().now
+        return last.now + at - last.after
+
+    def read(self) -> Reading:
+        """What now() says, by a new reply of the server."""
+        try:
+            return self.ask()
+        except ConnectionLost:
+            raise
+        except ResponseError as error:
+            if not self._warned:
+                self._warned = True
+                logger.warning("This host's clock is used: the server refuses TIME (%s)", error)
+            at = elapsed()
+            # Not kept: this clock may be set at any time.
+            return Reading(time.time(), at, at)
+
+    def ask(self) -> Reading:
+        """The server's time; raises what the server answers instead."""
+        before = elapsed()
+        seconds, microseconds = self.client.time()
+        self._last = reading = Reading(seconds + microseconds / 1e6, before, elapsed())
+        self._compare(reading)
+        return reading
+
+    def _compare(self, reading: Reading) -> None:
+        """Log once that this host's clock is wrong, and again only after it was right."""
+        ahead = time.time() - reading.now
+        differs = abs(ahead) > MAX_DIFFERENCE + reading.after - reading.before
+        if differs and not self._differs:
+            logger.warning(
+                "The clock of this host is %.1f s %s the Redis server's: times go by the server's",
+                abs(ahead),
+                "ahead of" if ahead > 0 else "behind",
+            )
+        self._differs = differs

@@ -1,0 +1,460 @@
+"""Clocks that are set, or differ: of the scheduler, of the server, of a client."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pyres import ResQ
+from pyres.agenda import Agenda
+from pyres.clock_jumps import ClockJumps
+from pyres.job import Job
+from pyres.scheduler import Scheduler
+from pyres.worker import Worker
+from tests.proxy import Proxy
+from tests.servers import until
+
+NOW = 1_800_000_000 - 1_800_000_000 % 3600 + 1800
+LOCK = "resque:resque:resque_scheduler_master_lock"
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+ENTRIES = {
+    "second": {"cron": "* * * * * * UTC", "class": "Tick", "queue": "cron"},
+    "minute": {"cron": "* * * * * UTC", "class": "Tick", "queue": "cron"},
+    "hour": {"cron": "30 * * * * UTC", "class": "Tick", "queue": "cron"},
+    "two": {"every": "2s", "class": "Tick", "queue": "cron"},
+    "ten": {"every": "10m", "class": "Tick", "queue": "cron"},
+}
+
+
+@pytest.fixture
+def proxy(server, redis):
+    """A proxy that can shift the server's clock; where it is used nothing may fork."""
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def distant(proxy):
+    resq = ResQ(proxy.dsn)
+    yield resq
+    resq.close()
+
+
+class Run:
+    """Agendas under a clock that a test sets, and the moments that they fired."""
+
+    def __init__(self, resq, folder, **options):
+        self.resq, self.options = resq, options
+        self.path = folder / "schedule.json"
+        self.path.write_text(json.dumps(ENTRIES))
+        self.fired: list[tuple[str, int]] = []
+        self._fire, resq.store.schedules.fire = resq.store.schedules.fire, self._note
+        self.agenda = None
+
+    def _note(self, firing):
+        outcome = self._fire(firing)
+        if outcome == 1:
+            self.fired.append((firing.name, firing.moment))
+        return outcome
+
+    def begin(self, now):
+        """Start anew, as a scheduler does that comes up."""
+        self.agenda = Agenda(self.resq, str(self.path), **self.options)
+        self.agenda.load()
+        self.agenda.start(now - 1)
+
+    def seconds(self, first, count, jumped=False):
+        """Look once a second; what was fired."""
+        start = len(self.fired)
+        for second in range(first, first + count):
+            self.agenda.fire(second, jumped and second == first)
+        return self.fired[start:]
+
+    def next(self):
+        """The next moment of each entry as it is published."""
+        published = self.resq.store.schedules.in_force()
+        return {name: json.loads(raw)["next"] for name, raw in published.items()}
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["one process", "restarted"])
+@pytest.mark.parametrize("catch_up", [False, True], ids=["", "catch-up"])
+@pytest.mark.parametrize("jump", [7, 40, 3600, 86400, -7, -40, -3600, -86400])
+def test_a_clock_that_was_wrong_for_a_while_doubles_and_silences_nothing(
+    resq, tmp_path, jump, catch_up, restarted
+):
+    run = Run(resq, tmp_path, catch_up=catch_up, late=185)
+    run.begin(NOW)
+    right = run.seconds(NOW, 20)
+
+    if restarted:
+        run.begin(NOW + 20 + jump)
+    run.seconds(NOW + 20 + jump, 5, jumped=jump > 0)
+    if restarted:
+        run.begin(NOW + 25)
+    right += run.seconds(NOW + 25, 100, jumped=jump < 0)
+
+    assert len(set(right)) == len(right), "a moment was fired twice under the right clock"
+    assert len(set(run.fired)) == len(run.fired)
+    seconds = {moment for name, moment in right if name == "second"}
+    late = {moment for name, moment in run.fired if name == "second"}
+    # A jump of less than a minute may have fired some of them already.
+    assert set(range(NOW + 85, NOW + 125)) <= seconds
+    assert set(range(NOW + 26, NOW + 85)) <= late
+    following = run.next()
+    assert (following["second"], following["minute"]) == (NOW + 125, NOW + 180)
+    assert following["hour"] == NOW + 3600
+    assert NOW + 125 <= following["two"] <= NOW + 126
+    assert following["ten"] <= NOW + 725
+
+
+@pytest.mark.parametrize("jump", [5, 60, 3 * 3600, 400 * 86400])
+@pytest.mark.parametrize("catch_up", [False, True], ids=["", "catch-up"])
+def test_a_jump_forward_makes_up_one_moment_of_an_entry_at_most(resq, tmp_path, jump, catch_up):
+    run = Run(resq, tmp_path, catch_up=catch_up, late=185)
+    run.begin(NOW)
+    run.seconds(NOW, 10)
+
+    made_up = run.seconds(NOW + 9 + jump, 1, jumped=True)
+
+    names = [name for name, _moment in made_up]
+    assert len(set(names)) == len(names)
+    assert ("second", NOW + 9 + jump) in made_up
+    assert run.seconds(NOW + 10 + jump, 1).count(("second", NOW + 10 + jump)) == 1
+
+
+def test_a_scheduler_that_is_late_makes_up_each_moment_when_no_clock_jumped(resq, tmp_path):
+    run = Run(resq, tmp_path, late=185)
+    run.begin(NOW)
+    run.seconds(NOW, 10)
+
+    late = run.seconds(NOW + 30, 1)
+
+    assert {moment for name, moment in late if name == "second"} == set(range(NOW + 10, NOW + 31))
+
+
+def test_a_moment_ahead_that_an_older_version_noted_silences_for_a_minute_at_most(
+    resq, redis, tmp_path
+):
+    """It has no ranges: its moment alone is known."""
+    redis.hset("resque:pyres:schedule_fired", "second", NOW + 30)
+    redis.hset("resque:pyres:schedule_fired", "minute", NOW + 86400)
+    when = datetime.fromtimestamp(NOW + 86400, UTC)
+    redis.hset("resque:delayed:last_enqueued_at", "hour", f"{when:%Y-%m-%d %H:%M:%S} +0000")
+    run = Run(resq, tmp_path)
+
+    run.begin(NOW)
+
+    assert [moment for name, moment in run.seconds(NOW, 33) if name == "second"] == [
+        NOW + 31,
+        NOW + 32,
+    ]
+    assert (run.next()["minute"], run.next()["hour"]) == (NOW + 60, NOW + 3600)
+    assert ("minute", NOW + 60) in run.seconds(NOW + 33, 28)
+
+
+@pytest.mark.parametrize(
+    ("readings", "jumps"),
+    [
+        ([(100, 0, 0), (101, 1, 1)], [False, False]),
+        ([(100, 0, 0), (3701, 1, 1), (3702, 2, 2)], [False, True, False]),
+        ([(100, 0, 0), (50, 1, 1), (102, 2, 2)], [False, False, True]),
+        ([(100, 0, 0), (160, 60, 60)], [False, False]),
+        # A reply that is late says a time between its request and its arrival.
+        ([(100, 0, 10), (111, 11, 11), (121, 12, 22)], [False, False, False]),
+    ],
+    ids=["right", "forward", "back and right", "a long pause", "slow replies"],
+)
+def test_only_a_clock_that_was_set_forward_has_jumped(readings, jumps):
+    clock = ClockJumps()
+
+    assert [clock.forward(*reading) for reading in readings] == jumps
+
+
+# The server's clock counts
+
+
+@pytest.mark.parametrize("shift", [3600, -3600, 86400, -20])
+def test_a_delay_is_counted_from_the_servers_clock(distant, proxy, shift):
+    proxy.clock_shift = shift
+    before = int(time.time())
+
+    distant.enqueue_in(5, Quick, 1)
+    distant.enqueue_in(timedelta(seconds=7), Quick, 2)
+
+    first, second = distant.delayed_queue_peek(0, 2)
+    assert before + shift + 5 <= first <= time.time() + shift + 5
+    assert second >= before + shift + 7
+
+
+def test_an_absolute_time_is_not_shifted(distant, proxy):
+    proxy.clock_shift = 3600
+
+    distant.enqueue_at(datetime.fromtimestamp(NOW), Quick, 1)
+
+    assert distant.delayed_queue_peek(0, 1) == [NOW]
+
+
+def test_a_clock_of_the_users_wins_over_the_servers(distant, proxy):
+    proxy.clock_shift = 3600
+    distant._current_time = lambda: datetime.fromtimestamp(NOW)
+
+    distant.enqueue_in(5, Quick, 1)
+
+    assert distant.delayed_queue_peek(0, 1) == [NOW + 5]
+    assert distant.next_delayed_timestamp() is None
+
+
+def test_a_retry_is_counted_from_the_servers_clock(distant, proxy):
+    proxy.clock_shift = 7200
+    distant.enqueue(Retried, 1)
+
+    Worker("quick", distant).process(Job.reserve("quick", distant, timeout=0))
+
+    (due,) = distant.delayed_queue_peek(0, 9)
+    assert abs(due - (time.time() + 7200 + 30)) < 60
+
+
+def test_a_first_attempt_by_a_clock_ahead_does_not_make_retries_endless(resq):
+    ahead = datetime.now().replace(microsecond=0) + timedelta(days=1)
+    payload = {"class": f"{__name__}.Retried", "args": [1], "first_attempt": ahead}
+    job = Job("quick", payload, resq)
+
+    assert job.retry(Retried, [1])
+
+    (timestamp,) = resq.delayed_queue_peek(0, 9)
+    (item,) = resq.delayed_timestamp_peek(timestamp, 0, 9)
+    assert item["first_attempt"] < ahead
+
+
+def test_the_servers_clock_is_asked_for_once_for_many_delays(resq, server):
+    with server.monitor() as monitor:
+        for number in range(20):
+            resq.enqueue_in(5, Quick, number)
+
+        assert monitor.names.count("TIME") == 1
+
+
+def test_a_server_that_refuses_time_leaves_this_hosts_clock(resq, server, redis, caplog):
+    redis.execute_command("ACL", "SETUSER", "timeless", "on", "nopass", "~*", "+@all", "-time")
+    user = ResQ(f"redis://timeless:x@127.0.0.1:{server.port}/0")
+    try:
+        user.enqueue_in(5, Quick, 1)
+        user.enqueue_in(5, Quick, 2)
+        waiting = user.delayed_queue_schedule_size()
+    finally:
+        user.close()
+        redis.execute_command("ACL", "DELUSER", "timeless")
+
+    assert waiting == 2
+    assert caplog.text.count("This host's clock is used") == 1
+
+
+def test_a_host_whose_clock_differs_says_so_once(distant, proxy, caplog):
+    proxy.clock_shift = 600
+
+    for _ in range(3):
+        distant.store.clock.read()
+        distant.store.workers.now()
+
+    assert caplog.text.count("s behind the Redis server's") == 1
+    proxy.clock_shift = 2
+    distant.store.clock.read()
+    proxy.clock_shift = -600
+    distant.store.clock.read()
+    assert caplog.text.count("s ahead of the Redis server's") == 1
+
+
+@pytest.mark.parametrize("shift", [3600, -3600])
+def test_after_a_jump_of_the_server_the_next_moments_are_those_of_its_clock(
+    own_title, distant, proxy, tmp_path, shift, caplog
+):
+    caplog.set_level(logging.INFO)
+    schedule = tmp_path / "schedule.json"
+    schedule.write_text(json.dumps(ENTRIES))
+    scheduler = Scheduler(distant, schedule=str(schedule))
+    scheduler.agenda.load()
+    scheduler._turn()
+    before = distant.store.schedules.in_force()
+
+    for clock_shift in (shift, 0):
+        proxy.clock_shift = clock_shift
+        scheduler._turn()
+        now = time.time() + clock_shift
+        published = distant.store.schedules.in_force()
+        following = {name: json.loads(raw)["next"] for name, raw in published.items()}
+        assert now - 5 < following["second"] < now + 10
+        assert now - 5 < following["minute"] < now + 70
+        assert now - 5 < following["ten"] < now + 610
+
+    assert before.keys() == published.keys()
+    assert caplog.text.count("The clock went forward") == 1
+    assert caplog.text.count("The clock went back") >= 1
+
+
+def test_a_delayed_job_waits_for_the_servers_clock(own_title, distant, proxy):
+    distant.enqueue_in(60, Quick, 1)
+    scheduler = Scheduler(distant)
+
+    scheduler._turn()
+    assert distant.size("quick") == 0
+    proxy.clock_shift = 61
+    scheduler._turn()
+
+    assert distant.size("quick") == 1
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
+@pytest.mark.parametrize("offset", ["+1h", "-1h"])
+def test_a_scheduler_whose_host_is_wrong_fires_by_the_servers_clock(
+    run_daemon, resq, redis, tmp_path, offset
+):
+    schedule = tmp_path / "schedule.json"
+    schedule.write_text(json.dumps({"second": ENTRIES["second"]}))
+    resq.enqueue_in(1, Quick, 1)
+    before = time.time()
+
+    scheduler = run_daemon(
+        "pyres_scheduler",
+        "--schedule",
+        schedule,
+        env={"LD_PRELOAD": str(FAKETIME), "FAKETIME": offset, "TZ": "UTC"},
+    )
+
+    until(lambda: redis.llen("resque:queue:cron") >= 2, what="moments fired by the server's clock")
+    until(lambda: redis.llen("resque:queue:quick"), what="the delayed job on its queue")
+    moment = int(redis.hget("resque:pyres:schedule_fired", "second"))
+    assert before - 2 < moment < time.time() + 2
+    assert scheduler.output().count("The clock of this host is ") == 1
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
+def test_a_worker_whose_host_is_wrong_says_so_once(run_daemon, resq, redis):
+    worker = run_daemon(
+        "pyres_worker",
+        "--queues",
+        "quick",
+        env={"LD_PRELOAD": str(FAKETIME), "FAKETIME": "-10m"},
+    )
+
+    for number in range(3):
+        resq.enqueue(Quick, number)
+    until(lambda: redis.get("resque:stat:processed") == b"3", what="three jobs counted")
+
+    assert worker.output().count("behind the Redis server's") == 1
+
+
+# Locks
+
+
+@pytest.mark.parametrize(
+    "expiry", [{}, {"px": 86_400_000}, {"ex": 10 * 365 * 86400}], ids=["none", "a day", "years"]
+)
+def test_a_lock_that_cannot_end_in_time_is_given_another_end(
+    own_title, resq, redis, caplog, expiry
+):
+    redis.set(LOCK, "gone-host:4711", **expiry)
+    scheduler = Scheduler(resq, lock_timeout=0.2, interval=0.1)
+
+    scheduler._turn()
+    scheduler._turn()
+    until(lambda: scheduler._turn() and scheduler.master, what="the lock to be ours")
+
+    assert caplog.text.count("The master's lock of gone-host:4711") == 1
+
+
+@pytest.mark.parametrize("seconds", [1, 180, 350])
+def test_the_lock_of_another_master_is_left_as_it_is(resq, redis, seconds):
+    redis.set(LOCK, "other:1", px=1000 * seconds)
+
+    lock = resq.store.schedules.lock("me:1", 3)
+
+    assert (lock.ours, lock.corrected) == (False, "")
+    assert redis.pttl(LOCK) > 1000 * seconds - 1000
+
+
+# Unique jobs
+
+
+@pytest.mark.parametrize("ahead", [0.4, 2, 3600])
+@pytest.mark.parametrize("stage", ["start", "done"])
+def test_the_claim_of_a_client_whose_clock_is_ahead_ends_with_its_job(resq, redis, stage, ahead):
+    kind = {"start": UniqueUntilStart, "done": UniqueUntilDone}[stage]
+    now = time.time()
+    client = ResQ(resq.dsn)
+    client._current_time = lambda: datetime.fromtimestamp(now + ahead)
+    client.enqueue_in(0, kind, 1)
+    client.close()
+    # The scheduler's clock is a little behind, and comes up to the second that the job is due.
+    resq._current_time = lambda: datetime.fromtimestamp(int(now + ahead))
+
+    Scheduler(resq).handle_delayed_items()
+    Worker("quick", resq).process(Job.reserve("quick", resq, timeout=0))
+
+    assert list(redis.scan_iter("resque:pyres:unique:*")) == []
+    assert resq.enqueue(kind, 1) is True
+
+
+def claim_of(redis):
+    (key,) = redis.scan_iter("resque:pyres:unique:*")
+    return key
+
+
+def enqueue_again(resq, how):
+    if how == "enqueue":
+        return resq.enqueue(UniqueUntilDone, 1)
+    return resq.enqueue_in(0, UniqueUntilDone, 1)
+
+
+@pytest.mark.parametrize("how", ["enqueue", "enqueue_in"])
+@pytest.mark.parametrize("expiry", [None, 86_400], ids=["none", "a day too long"])
+def test_a_claim_that_cannot_end_in_time_is_given_another_end(resq, redis, how, expiry):
+    resq.enqueue(UniqueUntilDone, 1)
+    key = claim_of(redis)
+    # As a server has it whose clock was a day ahead and went back.
+    redis.set(key, f"done:{time.time() + 86_400 - 10!r}", ex=expiry and expiry + 60)
+
+    assert enqueue_again(resq, how) is False
+
+    assert 0 < redis.pttl(key) <= 80_000
+
+
+@pytest.mark.parametrize("how", ["enqueue", "enqueue_in"])
+def test_the_claim_of_a_job_that_waits_for_long_is_left_as_it_is(resq, redis, how):
+    resq.enqueue_in(10_000, UniqueUntilDone, 1)
+
+    assert enqueue_again(resq, how) is False
+
+    assert redis.pttl(claim_of(redis)) > 10_000_000
+
+
+class Quick:
+    queue = "quick"
+
+    @classmethod
+    def perform(cls, *args):
+        pass
+
+
+class Retried(Quick):
+    retry_every = 30
+    retry_timeout = 600
+
+    @classmethod
+    def perform(cls, *args):
+        raise ValueError("again")
+
+
+class UniqueUntilStart(Quick):
+    unique_for = 60
+    unique_until = "start"
+
+
+class UniqueUntilDone(Quick):
+    unique_for = 60
+    unique_until = "done"
