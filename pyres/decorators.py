@@ -89,6 +89,8 @@ def _check_target(target: Any) -> None:
         job_names.check_perform(target)
     elif not _is_function(target):
         raise NotAJobError(f"invalid job {target!r}: expected a function or a class below @job")
+    else:
+        job_names.check_runs(target, target)
 
 
 def _is_function(target: Any) -> bool:

@@ -1,5 +1,8 @@
 """Every error pyres raises on purpose; the docstring of each is its default message."""
 
+#: What an application ends its process or a generator with: no failure of a job like any other.
+ENDING = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
 
 class PyresError(Exception):
     """Something pyres could not do."""

@@ -6,18 +6,27 @@ import contextlib
 import copy
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
-from pyres import decorators, failure, loading, payload, retrying, unique
+from pyres import calling, decorators, failure, loading, payload, retrying, unique
 from pyres.client import ResQ
-from pyres.exceptions import ClassNotFoundError, DontPerform, UndecodableError, UnencodableError
+from pyres.exceptions import (
+    ENDING,
+    ClassNotFoundError,
+    DontPerform,
+    NotAJobError,
+    UndecodableError,
+    UnencodableError,
+)
 from pyres.former_names import former_names
 from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
+from pyres.process.copies import end_copy
 from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
@@ -178,7 +187,9 @@ class Job:
             logger.info("%s was not performed: a hook said so", self)
             self._release(target, "done")
             return None
-        except Exception as error:
+        except ENDING:
+            raise
+        except BaseException as error:
             metadata.update(
                 failed=True, exception=error, retried=self.retry(target, self.args, error)
             )
@@ -203,26 +214,42 @@ class Job:
 
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
         args = metadata["args"]
+        code = calling.entry_point(target)
         if hookless(target):
-            return target.perform(*args)
+            return self._call(code, *args)
         before = getattr(target, "before_perform", None)
         if before:
-            before(metadata)
+            self._call(before, metadata)
         for hook in hooks(target, "before_perform"):
-            hook(*args)
-        value = self._wrapped(target, args)
+            self._call(hook, *args)
+        value = self._wrapped(target, code, args)
         for hook in hooks(target, "after_perform"):
-            hook(*args)
+            self._call(hook, *args)
         return value
 
-    def _wrapped(self, target: Any, args: list[Any]) -> Any:
+    def _call(self, code: Callable[..., Any], *args: Any) -> Any:
+        """What the job's own code gives; a copy of this process that it forked ends here."""
+        pid = os.getpid()
+        try:
+            value = code(*args)
+            if value is not None:
+                value = calling.completed(value, self.name)
+        except BaseException as error:
+            if os.getpid() != pid:
+                end_copy(error)
+            raise
+        if os.getpid() != pid:
+            end_copy(None)
+        return value
+
+    def _wrapped(self, target: Any, code: Callable[..., Any], args: list[Any]) -> Any:
         """perform() within the around_perform hooks, the first by name outermost."""
         wraps = hooks(target, "around_perform")
         if not wraps:
-            return target.perform(*args)
+            return self._call(code, *args)
         with contextlib.ExitStack() as around:
             if all(around.enter_context(_around(hook, args)) for hook in wraps):
-                return target.perform(*args)
+                return self._call(code, *args)
         return None
 
     def _after(self, target: Any, metadata: dict[str, Any]) -> None:
@@ -231,8 +258,10 @@ class Job:
         if not after:
             return
         try:
-            after(metadata)
-        except Exception:  # noqa: BLE001 - the job is done or failed already; its hook changes neither
+            self._call(after, metadata)
+        except ENDING:
+            raise
+        except BaseException:  # noqa: BLE001 - the job is done or failed already; its hook changes neither
             logger.exception("after_perform of %s raised; the job's outcome stands", self)
 
     # How a job ends that did not go well
@@ -266,8 +295,10 @@ class Job:
         """
         for hook in hooks(self._target, "on_failure") if self._target is not None else ():
             try:
-                hook(exception, *self.args)
-            except Exception as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
+                self._call(hook, exception, *self.args)
+            except ENDING:
+                raise
+            except BaseException as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
                 text = (
                     f"Additional error ({_told(second)}) occurred in running failure hooks for job "
                     f"{self}\nOriginal error that caused job failure was {_told(exception)}"
@@ -406,6 +437,8 @@ def _around(hook: Callable[..., Any], args: Sequence[Any]) -> Iterator[bool]:
     Gives whether it yielded: as in Resque, a hook that does not, skips the job.
     """
     made = hook(*args)
+    if inspect.isawaitable(made) or inspect.isasyncgen(made):
+        raise NotAJobError(f"invalid hook {hook!r}: expected a generator, not an async function")
     if inspect.isgenerator(made):
         manager = _from_generator(made)
     elif hasattr(made, "__enter__"):

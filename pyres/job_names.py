@@ -7,14 +7,12 @@ import logging
 import sys
 from typing import Any
 
-from pyres import loading, main_module
+from pyres import calling, loading, main_module
 from pyres.exceptions import NotAJobError
 from pyres.identity_cache import IdentityCache
+from pyres.wrappers import wrapped_by
 
 logger = logging.getLogger(__name__)
-
-#: How many decorators one above the other are looked through.
-MAX_WRAPPERS = 20
 
 _checked: IdentityCache[bool] = IdentityCache()
 _warned: IdentityCache[bool] = IdentityCache()
@@ -56,6 +54,13 @@ def check_perform(target: Any) -> None:
     if not callable(getattr(target, "perform", None)):
         expected = "a class with perform()" if inspect.isclass(target) else "a function with @job"
         raise _refused(target, f"expected {expected}")
+    check_runs(target, calling.entry_point(target))
+
+
+def check_runs(target: Any, code: Any) -> None:
+    """Raises NotAJobError for a generator: a call of it runs none of its code."""
+    if calling.is_generator(code):
+        raise _refused(target, "expected a function that runs when it is called, not a generator")
 
 
 def check_text(name: Any) -> str:
@@ -108,11 +113,8 @@ def _other_object(target: Any) -> Any:
 
 def _is_around(wrapper: Any, target: Any) -> bool:
     """Whether it is the target, its perform() is, or a decorator made it from the target."""
-    for _ in range(MAX_WRAPPERS):
-        if wrapper is target or getattr(wrapper, "perform", None) is target:
-            return True
-        wrapper = getattr(wrapper, "__wrapped__", None)
-    return False
+    around = (wrapper, *wrapped_by(wrapper))
+    return any(each is target or getattr(each, "perform", None) is target for each in around)
 
 
 def _refused(target: Any, expected: str) -> NotAJobError:

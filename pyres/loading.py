@@ -10,6 +10,7 @@ from typing import Any
 
 from pyres import main_module, not_found
 from pyres.exceptions import ClassNotFoundError, NotAJobError, NotAllowedError
+from pyres.wrappers import wrapped_by
 
 #: Characters of an object that an error shows.
 MAX_SHOWN_CHARS = 200
@@ -96,22 +97,31 @@ def safe_str_to_class(s: str) -> Any:
         if module is not None:
             if length == len(parts) - 1 and len(_places) < MOST_PLACES:
                 _places[s] = module.__name__, parts[-1]
-            return _registered.get(s) or _attribute(module, parts[length:], s)
+            return _known(s) if s in _registered else _attribute(module, parts[length:], s)
     raise ClassNotFoundError(not_found.no_module(s, parts[0]))
 
 
 def _known(name: str) -> Any:
     """What is registered for a name, or stands where it was found the last time; else None."""
     if name in _registered:
-        return _registered[name]
+        return _outermost(_registered[name])
     module, attribute = _places.get(name, ("", ""))
     return getattr(sys.modules.get(module), attribute, None) if module else None
+
+
+def _outermost(target: Any) -> Any:
+    """The function that decorators above @job made of this one, as its module holds it; itself
+    where there is none.
+    """
+    module = sys.modules.get(getattr(target, "__module__", None) or "")
+    found = getattr(module, getattr(target, "__name__", ""), None)
+    return found if any(inner is target for inner in wrapped_by(found)) else target
 
 
 def loaded(name: str) -> Any:
     """What a name leads to if no import is needed for that, else None."""
     if name in _registered:
-        return _registered[name]
+        return _outermost(_registered[name])
     module = main_module.module_named(name.replace("::", ".").rpartition(".")[0])
     return None if module is None else getattr(module, name.rpartition(".")[2], None)
 
@@ -149,7 +159,7 @@ class Allowed:
         """safe_str_to_class(), if the name is allowed; else NotAllowedError, before any import."""
         self._check(name, name)
         target = safe_str_to_class(name)
-        if target is not registered(name):
+        if registered(name) is None:
             # `app.jobs.os.system` begins well and ends elsewhere.
             self._check(
                 f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', '')}", name

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from pyres import job_settings, loading, payload
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
-from pyres.exceptions import CannotWatchError, CrashError, JobError, TimeoutError
+from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, TimeoutError
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.process.alarm import alarm
+from pyres.process.copies import end_copy
 from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
@@ -408,18 +409,23 @@ class Performer:
         if job is None:
             return None
         self._ensure_in_flight(job)
+        pid = os.getpid()
         try:
             if "working_on" in self._overrides:
                 self._call_working_on(job)
             job = self._prepared(job)
             return self._perform(job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
+            if os.getpid() != pid:
+                end_copy(error)
             if not (isinstance(error, CrashError) and job.loaded and job.retry_crash(error)):
                 self._handle_exception(job)
-            if not isinstance(error, Exception):
+            if isinstance(error, ENDING):
                 raise
             return None
         finally:
+            if os.getpid() != pid:
+                end_copy(None)
             self._ended_well = None if job.outcome_written else job
             self._call_done_working(job)
             self._unregister_after_job()

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyres import hooks, loading, payload
 from pyres.client import ResQ, as_resq
-from pyres.exceptions import CrashError, JobError, TimeoutError
+from pyres.exceptions import ENDING, CrashError, JobError, TimeoutError
 from pyres.former_names import former_names
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
@@ -428,7 +428,7 @@ class Worker(Performer):
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
             self._handle_exception(job)
             self.done_working(job)
-            if not isinstance(error, Exception):
+            if isinstance(error, ENDING):
                 raise
             return False
         return True

@@ -24,6 +24,7 @@ FLOORS = {
         "main_module",
         "not_found",
         "plain_json",
+        "wrappers",
     ],
     "cores": [
         "store",
@@ -38,6 +39,7 @@ FLOORS = {
         "overrides",
         "retrying",
         "queue_list",
+        "calling",
         "timing",
         "scaling",
         "clock_jumps",

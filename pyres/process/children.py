@@ -104,7 +104,7 @@ class Children:
             self.signals.release(former)
             code = int(run() or 0)
         except SystemExit as error:
-            code = _exit_code(error)
+            code = exit_code(error)
         except KeyboardInterrupt:
             # A terminal sends it to all of us, also to a child that had nothing to do yet: so
             # without a word. A job that it ended has been logged.
@@ -249,7 +249,8 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _exit_code(error: SystemExit) -> int:
+def exit_code(error: SystemExit) -> int:
+    """The status that a process leaves with for this."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):

@@ -1,0 +1,49 @@
+"""How a job's code is called: plain functions, coroutines, and functions below other decorators."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable
+from typing import Any
+
+from pyres.exceptions import NotAJobError
+from pyres.wrappers import wrapped_by
+
+#: One event loop at a time: greenlets of a process share its one thread.
+_running = threading.Lock()
+
+
+def entry_point(target: Any) -> Any:
+    """What performs the job of a class or decorated function: its perform(), or the function with
+    the decorators that stand above @job.
+    """
+    perform = target.perform
+    if perform is target or inspect.isclass(target):
+        return perform
+    is_wrapped = any(inner is perform for inner in wrapped_by(target))
+    return target if is_wrapped else perform
+
+
+def is_generator(code: Any) -> bool:
+    """Whether a call of this only makes a generator and runs none of its code."""
+    return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
+
+
+def completed(value: Any, name: str) -> Any:
+    """What a call gave, after its coroutine has run. NotAJobError for a generator, whose code has
+    not run.
+    """
+    if inspect.isawaitable(value):
+        with _running:
+            return asyncio.run(_awaited(value))
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise NotAJobError(
+            f"invalid job {name}: expected a function that runs when it is called, not a generator"
+        )
+    return value
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value

@@ -1,0 +1,127 @@
+"""Jobs that are coroutines, generators or decorated, raise what is no Exception, or fork."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from pyres import ResQ, job
+from pyres.exceptions import NotAJobError
+from tests.daemons import call_jobs
+from tests.daemons.pools import end_pool, minions, start_pool
+from tests.daemons.watching import burst, counted, echoed, records
+from tests.jobs import BEGUN, EchoJob
+from tests.servers import Daemons, until
+
+Perform = Callable[[int], None]
+
+#: So that jobs with names of their own are known.
+REQUIRE = ("--require", "tests.daemons.call_jobs")
+
+
+@pytest.fixture(params=["worker", "minion"])
+def perform(request: pytest.FixtureRequest, run_daemon: Daemons, redis: Redis) -> Perform:
+    """Have a worker, or a pool of one minion, perform so many jobs."""
+
+    def run(processed: int) -> None:
+        if request.param == "worker":
+            burst(run_daemon, "--nonblocking-pop", *REQUIRE)
+            return
+        daemon = start_pool(run_daemon, redis, 1, *REQUIRE)
+        before = minions(redis)
+        until(lambda: counted(redis)[0] == processed)
+        assert minions(redis) == before
+        end_pool(daemon, redis)
+
+    return run
+
+
+def test_coroutines_run_to_their_end(perform: Perform, resq: ResQ, redis: Redis) -> None:
+
+    resq.enqueue(call_jobs.AsyncJob, "class")
+    resq.enqueue(call_jobs.async_function, "function")
+
+    perform(2)
+
+    assert echoed(redis) == [["class"], ["function"]]
+    assert counted(redis) == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["GeneratorJob", "AsyncGeneratorJob", "HiddenGeneratorJob"])
+def test_a_generator_is_a_failure_that_says_so(
+    name: str, run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue_from_string(f"tests.daemons.call_jobs.{name}", "basic")
+
+    burst(run_daemon, "--nonblocking-pop")
+
+    (record,) = records(resq)
+    assert record["exception"] == "NotAJobError"
+    assert record["error"].endswith(
+        "expected a function that runs when it is called, not a generator"
+    )
+
+
+@pytest.mark.parametrize("target", [call_jobs.GeneratorJob, call_jobs.AsyncGeneratorJob])
+def test_enqueue_refuses_a_generator(target: type, resq: ResQ, redis: Redis) -> None:
+    with pytest.raises(NotAJobError, match="not a generator"):
+        resq.enqueue(target)
+    assert redis.keys("*") == []
+
+
+@pytest.mark.parametrize("target", [call_jobs.GeneratorJob, call_jobs.AsyncGeneratorJob])
+def test_job_refuses_a_generator(target: Any) -> None:
+    with pytest.raises(NotAJobError, match="not a generator"):
+        job(queue="basic")(target.perform)
+
+
+@pytest.mark.parametrize("name", ["cancelled", "group", "own"])
+def test_an_exception_that_is_no_exception_is_tried_again_and_counted(
+    name: str, perform: Perform, resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue(call_jobs.RaisingJob, name)
+    resq.enqueue(EchoJob, "next")
+
+    perform(3)
+
+    assert redis.llen(BEGUN) == 2
+    (record,) = records(resq)
+    assert record["error"].endswith("(tried 2 times)")
+    assert echoed(redis) == [["next"]]
+    assert counted(redis) == (3, 1)
+
+
+def test_a_decorator_above_job_is_applied(perform: Perform, resq: ResQ, redis: Redis) -> None:
+    resq.enqueue(call_jobs.decorated, "one")
+    resq.enqueue(call_jobs.decorated_with_name, "two")
+
+    perform(2)
+
+    assert echoed(redis) == [["ONE"], ["TWO"]]
+
+
+@pytest.mark.parametrize("way", ["return", "exit", "raise"])
+def test_a_copy_that_comes_back_from_perform_does_nothing_more(
+    way: str, perform: Perform, resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue(call_jobs.ForkingJob, way)
+    resq.enqueue_many([(EchoJob, number) for number in range(50)])
+
+    perform(51)
+
+    assert echoed(redis) == [[number] for number in range(50)]
+    assert counted(redis) == (51, 0)
+
+
+def test_a_copy_that_a_hook_made_performs_nothing(
+    perform: Perform, resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue(call_jobs.HookForkingJob, "once")
+
+    perform(1)
+
+    assert echoed(redis) == [["once"]]
+    assert counted(redis) == (1, 0)
