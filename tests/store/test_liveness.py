@@ -174,4 +174,3 @@ def test_a_process_is_known_again_by_its_start(stranger):
     assert identity.mark(stranger) == identity.mark(stranger) != ""
     os.kill(stranger, signal.SIGCONT)
     assert identity.start(NOBODY) == ""
-    assert identity.mark(NOBODY) == ""
