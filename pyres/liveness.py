@@ -66,6 +66,7 @@ class Liveness:
         self.shows_worker = shows_worker
         self._workers = workers
         self.known = Known.of(workers)
+        self._marked = {":".join(each.split(":", 2)[:2]) for each in self.known.marks}
 
     def is_gone(self, worker_id: str) -> bool:
         """Whether it is of this host and certainly dead, whatever its heartbeat says."""
@@ -77,7 +78,9 @@ class Liveness:
             return False
         mark = self.known.marks.get(worker_id)
         if mark is None:
-            return pid == self.pid or self._is_gone(worker_id, pid)
+            # Of a process that registers its start no id is without it.
+            ghost = pid == self.pid or f"{host}:{pid}" in self._marked
+            return ghost or self._is_gone(worker_id, pid)
         place, _, start = mark.rpartition(" ")
         if place != identity.place():
             return self._ended_with_its_place(worker_id)
