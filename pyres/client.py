@@ -289,7 +289,9 @@ class ResQ:
         return found
 
     def reserve(self, queues: str | Sequence[str]) -> Job | None:
-        """Take the next job of these queues, or None; pyres 1.5 has it here."""
+        """Pop the next job of these queues, or None: a plain pop, with no record of who has it.
+        From pyres 1.5.
+        """
         # Looks up on purpose: pyres 1.5's ResQ has this method, and Job stands above it.
         from pyres.job import Job  # noqa: PLC0415
 

@@ -66,6 +66,7 @@ class Liveness:
         self.shows_worker = shows_worker
         self._workers = workers
         self.known = Known.of(workers)
+        self._marked = {":".join(each.split(":", 2)[:2]) for each in self.known.marks}
 
     def is_gone(self, worker_id: str) -> bool:
         """Whether it is of this host and certainly dead, whatever its heartbeat says."""
@@ -76,19 +77,21 @@ class Liveness:
         if host != self.host or worker_id == self.own_id:
             return False
         mark = self.known.marks.get(worker_id)
-        return self._is_another(worker_id, pid, mark) if mark else self._is_gone(worker_id, pid)
-
-    def _is_another(self, worker_id: str, pid: int, mark: str) -> bool:
-        """Of one whose process start is known: the pid is no other process's now."""
+        if mark is None:
+            # Of a process that registers its start no id is without it.
+            ghost = pid == self.pid or f"{host}:{pid}" in self._marked
+            return ghost or self._is_gone(worker_id, pid)
         place, _, start = mark.rpartition(" ")
         if place != identity.place():
             return self._ended_with_its_place(worker_id)
+        return self._is_another(pid, start) if start else self._is_gone(worker_id, pid)
+
+    def _is_another(self, pid: int, start: str) -> bool:
+        """Of one whose process start is known: another process has its pid now, or none."""
         return not is_process(pid) or identity.start(pid) not in ("", start)
 
     def _is_gone(self, worker_id: str, pid: int) -> bool:
-        """Of one that registered no process start, as those of Ruby, node and pyres 1.5."""
-        if pid == self.pid:
-            return True
+        """Of one whose process start is unknown, as those of Ruby, node and pyres 1.5."""
         if self.shows_worker(pid):
             return False
         if not is_process(pid):

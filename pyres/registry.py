@@ -19,7 +19,7 @@ from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_manager, is_readable, is_worker
-from pyres.store import open_hand, text
+from pyres.store import ConnectionLost, ResponseError, open_hand, text
 
 __all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
 
@@ -100,7 +100,13 @@ class Registry:
         """Of a job that ended well after its worker was declared dead: remove its failure."""
         if job.hand is None:
             return
-        removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+        try:
+            removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+        except ConnectionLost:
+            raise
+        except ResponseError as error:
+            logger.warning("%s ended well after it was declared dead: %s", job, error)
+            return
         if removed:
             logger.warning("%s ended well after it was declared dead; took its failure back", job)
         elif removed is not None:
@@ -213,7 +219,7 @@ class Registry:
         if hand is not None:
             try:
                 self._record(batch, worker_id, hand, error, silent)
-                if silent:
+                if silent and worker_id in self.workers.marks():
                     batch.failed.declare_dead(worker_id, hand)
             except BaseException:
                 batch.discard()

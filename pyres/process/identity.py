@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import os
 
-from pyres.process import system
-
 
 @functools.cache
 def place() -> str:
-    """The boot of the machine and the namespace of this process's pid; "" if unknown."""
+    """The boot of the machine and the namespace of this process's pid; "-" if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return ""
+        return "-"
 
 
 def uptime() -> float:
@@ -28,9 +26,7 @@ def uptime() -> float:
 
 
 def start(pid: int) -> str:
-    """When a process was started, in a form of its system; "" if unknown."""
-    if not system.has_proc():
-        return system.ps("lstart", pid=pid)
+    """When a process was started, in ticks since the boot; "" if unknown, as without /proc."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name stands in parentheses and may hold any character.
@@ -40,6 +36,5 @@ def start(pid: int) -> str:
 
 
 def mark(pid: int) -> str:
-    """What a process registers of itself: place() and start(); "" where either is unknown."""
-    found = start(pid)
-    return f"{place()} {found}" if place() and found else ""
+    """What a process registers of itself: place() and start(), as far as they are known."""
+    return f"{place()} {start(pid)}"

@@ -113,7 +113,7 @@ class Failed:
         is not among the newest any more, None when there was none.
         """
         key = self.keys.declared_dead(worker_id)
-        name = or_nothing(lambda: self.client.hget(key, "list"), None)
+        (name,) = or_nothing(lambda: self.client.hmget(key, "list"), [None])
         if name is None:
             return None
         keys = [

@@ -50,11 +50,10 @@ def holder(schedulers, redis):
 
 
 def put_off(resq, count, timestamp):
-    pipe = resq.redis.pipeline(transaction=False)
-    for number in range(count):
-        payload = b'{"class":"tests.jobs.NoopJob","args":[%d],"queue":"basic"}' % number
-        resq.store.delayed.put_off_into(pipe, timestamp, payload)
-    pipe.execute()
+    with resq.pipeline() as batch:
+        for number in range(count):
+            payload = b'{"class":"tests.jobs.NoopJob","args":[%d],"queue":"basic"}' % number
+            batch.store.delayed.put_off(timestamp, payload)
 
 
 def fired(redis, queue="cron"):

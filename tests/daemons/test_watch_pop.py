@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
+from tests.daemons.watching import takes
 from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
 from tests.servers import Daemons, Server, title_of, until
 
@@ -84,7 +85,7 @@ def test_a_push_wakes_one_minion_and_not_the_fleet(
             resq.enqueue(EchoJob, number)
             # Counted, and not just done: with that goes the look for another job.
             until(lambda: redis.get("resque:stat:processed") == str(number).encode())
-            return len([name for name in monitor.names if name == "EVALSHA"])
+            return len(takes(monitor))
 
     # The one that was woken takes the job, and then finds that there is no other. Where it does so
     # too slowly, on a busy machine, another is woken in its place; but not each time.

@@ -68,6 +68,14 @@ def test_another_id_with_our_own_pid_is_dead(resq):
     assert not is_gone(resq, enlist(resq, HERE))
 
 
+def test_another_id_with_the_pid_of_a_live_worker_is_dead(resq, stranger):
+    lives = enlist(resq, f"here:{stranger}:mail", identity.mark(stranger))
+
+    assert is_gone(resq, enlist(resq, f"here:{stranger}:old"))
+    assert is_gone(resq, enlist(resq, f"here:{stranger}:older", ago=0))
+    assert not is_gone(resq, lives)
+
+
 def test_another_worker_of_this_very_process_lives(resq):
     mark = identity.mark(os.getpid())
 
@@ -174,4 +182,3 @@ def test_a_process_is_known_again_by_its_start(stranger):
     assert identity.mark(stranger) == identity.mark(stranger) != ""
     os.kill(stranger, signal.SIGCONT)
     assert identity.start(NOBODY) == ""
-    assert identity.mark(NOBODY) == ""
