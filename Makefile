@@ -89,6 +89,7 @@ ifdef ROUNDS
 	@PYRES_CHAOS_ROUNDS=$(ROUNDS) PYRES_CHAOS_JOBS=10000 $(PYTEST) -m chaos $(ARGS)
 else
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --disturb all $(ARGS)
 	@PYRES_CHAOS_JOBS=10000 $(PYTEST) -q tests/chaos/test_every_byte.py
 endif
 

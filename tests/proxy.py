@@ -58,9 +58,9 @@ class Proxy:
     It has a thread while it stands, so a test that uses it must not fork.
     """
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, host: str | None = None) -> None:
         self._server_port = server_port
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = socket.create_server((host or "127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._losses: list[Loss] = []
         self._limits: Iterator[Limit] = iter(())

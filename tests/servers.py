@@ -308,12 +308,16 @@ class Server:
             self._process.wait()
             raise
 
-    def restart(self) -> None:
-        """stop() if need be, and start() on the same port."""
+    def restart(self, *args: str) -> None:
+        """stop() if need be, and start() on the same port; `args` are for this time only."""
         if self.running:
             self.stop()
         self._fixed_port = self.port
-        self.start()
+        former, self._args = self._args, [*self._args, *args]
+        try:
+            self.start()
+        finally:
+            self._args = former
 
     def pause(self) -> None:
         """The server is there but does nothing (SIGSTOP)."""

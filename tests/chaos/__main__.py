@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.chaos.disturbances import DISTURBANCES, JOBS
 from tests.chaos.ledger import Ledger
 from tests.chaos.monkey import LOSSLESS, WAITS, Monkey
 from tests.chaos.plan import FAULTS
@@ -24,7 +25,15 @@ def main() -> int:
     folder = Path(options.keep or tempfile.mkdtemp(prefix="pyres-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {kind: weight for kind, weight in FAULTS.items() if options.only in kind}
-    monkey = Monkey(folder, options.modes, kinds, options.pace, options.flow, options.greenlets)
+    monkey = Monkey(
+        folder,
+        options.modes,
+        kinds,
+        options.pace,
+        options.flow,
+        options.greenlets,
+        options.disturb,
+    )
     began = time.monotonic()
     ledger = monkey.run(seed, options.seconds)
     _say(report(monkey, ledger))
@@ -44,10 +53,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--modes", type=lambda text: text.split(","), default=LOSSLESS)
     parser.add_argument("--greenlets", type=int, default=1, help="of each minion of one pool")
     parser.add_argument("--only", default="", help="faults with this in their name, as 'kill'")
+    every = [*DISTURBANCES, *JOBS]
+    parser.add_argument(
+        "--disturb",
+        type=lambda text: every if text == "all" else text.split(","),
+        default=[],
+        help=f"also, with commas between, or all: {', '.join(every)}",
+    )
     parser.add_argument("--keep", help="a folder for the logs, kept also when all is well")
     options = parser.parse_args()
     if unknown := set(options.modes) - set(WAITS):
         parser.error(f"{', '.join(unknown)} is no mode; they are {', '.join(WAITS)}")
+    if unknown := set(options.disturb) - set(every):
+        parser.error(f"{', '.join(unknown)} is no disturbance; they are {', '.join(every)}")
     return options
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
+import setproctitle
 from redis import Redis
-from redis.exceptions import ConnectionError, TimeoutError
+from redis.exceptions import RedisError
 
 from tests.jobs import TestJob
 
@@ -31,7 +33,7 @@ def note(where: str, trace: str) -> None:
         try:
             _client().sadd(where, trace)
             return
-        except (ConnectionError, TimeoutError, OSError):
+        except (RedisError, OSError):
             if time.monotonic() > end:
                 raise
             time.sleep(0.02)
@@ -65,3 +67,48 @@ class DoomedJob(TestJob):
         note(BEGUN, trace)
         time.sleep(seconds)
         raise ValueError(f"job {number} was to fail")
+
+
+class ForkingJob(TestJob):
+    """Comes back twice: its copy returns from perform() as well."""
+
+    @classmethod
+    def perform(cls, number: int, seconds: float) -> None:
+        trace = f"{number} {os.getpid()} {time.time_ns()}"
+        note(BEGUN, trace)
+        if os.fork() == 0:
+            return
+        time.sleep(seconds)
+        note(ENDED, trace)
+
+
+class DescriptorJob(TracedJob):
+    """Leaves descriptors open."""
+
+    @classmethod
+    def perform(cls, number: int, seconds: float) -> None:
+        for _ in range(20):
+            os.dup(1)
+        super().perform(number, seconds)
+
+
+class HandlerJob(TracedJob):
+    """Leaves other handlers, a mask and an alarm behind."""
+
+    @classmethod
+    def perform(cls, number: int, seconds: float) -> None:
+        super().perform(number, seconds)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+
+
+class TitleJob(TracedJob):
+    """Calls its process something else."""
+
+    @classmethod
+    def perform(cls, number: int, seconds: float) -> None:
+        setproctitle.setproctitle("something else")
+        super().perform(number, seconds)

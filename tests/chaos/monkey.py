@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from pyres import ResQ
 from tests.chaos import plan
+from tests.chaos.disturbances import DISTURBANCES, ENTER, JOBS, namespace
 from tests.chaos.jobs import SOCKET, DoomedJob, TracedJob
 from tests.chaos.ledger import Ledger
 from tests.proxy import Proxy
-from tests.servers import Daemon, Daemons, Server, alive, processes, title_of, until
+from tests.servers import ROOT, Daemon, Daemons, Server, alive, processes, title_of, until
 
 QUEUES = ["urgent", "basic"]
 
@@ -42,7 +43,8 @@ class Monkey:
     """`Monkey(folder, modes).run(seed, seconds)` gives the Ledger of a whole run.
 
     `kinds` are the faults with their weights; `pace` is faults a second, `flow` jobs a second.
-    With `greenlets` the minions of the second khan perform so many jobs at once.
+    `disturbances` are names of DISTURBANCES and JOBS, which come in addition. With `greenlets` the
+    minions of the second khan perform so many jobs at once.
     """
 
     def __init__(
@@ -53,9 +55,15 @@ class Monkey:
         pace: float = 3.0,
         flow: float = 100.0,
         greenlets: int = 1,
+        disturbances: list[str] | None = None,
     ) -> None:
         self.folder = folder
-        self.kinds = plan.FAULTS if kinds is None else kinds
+        wanted = disturbances or []
+        more = {name: weight for name, (weight, _) in DISTURBANCES.items() if name in wanted}
+        self.kinds = (plan.FAULTS if kinds is None else kinds) | more
+        self.odd_jobs = [job for name, job in JOBS.items() if name in wanted]
+        self.log_folder = folder / "logs"
+        self._with_namespace = "cut a host" in wanted
         self.pace = pace
         self.flow = flow
         green = ("--greenlets", str(greenlets)) if greenlets > 1 else ()
@@ -71,13 +79,15 @@ class Monkey:
         self.log: list[str] = []
         self.jobs = 0
         self._stopped: list[tuple[float, int]] = []
+        self._later: list[tuple[float, Callable[[], object]]] = []
         self._standing: dict[Post, Daemon] = {}
         self._former: list[Daemon] = []
 
     def run(self, seed: int, seconds: float) -> Ledger:
         with (
             Server(appendonly=True) as self.server,
-            Proxy(self.server.port) as self.proxy,
+            namespace(self._with_namespace) as self.namespace,
+            Proxy(self.server.port, self.namespace and "0.0.0.0") as self.proxy,  # noqa: S104
             Daemons(self.folder, f"redis://{self.proxy.dsn}") as self.start,
             contextlib.closing(ResQ(f"unix://{self.server.unix_socket}")) as self.resq,
         ):
@@ -98,7 +108,7 @@ class Monkey:
             until(lambda event=event: self._tend() >= event.at, timeout=seconds + DRAIN)
             if isinstance(event, plan.Burst):
                 self._enqueue(event)
-            elif _ACTS[event.kind](self, event):
+            elif self._act(event):
                 self.done[event.kind] += 1
 
     def _tend(self) -> float:
@@ -110,8 +120,15 @@ class Monkey:
             self._stopped.remove((end, pid))
             self._say("continue", pid)
             _send(pid, signal.SIGCONT)
+        for entry in [entry for entry in self._later if entry[0] <= now]:
+            self._later.remove(entry)
+            entry[1]()
         self._man_all()
         return now
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Undo something so many seconds from now, or when the faults are over."""
+        self._later.append((time.monotonic() - self._began + seconds, act))
 
     def _man_all(self) -> None:
         for post in self.posts:
@@ -122,19 +139,34 @@ class Monkey:
                 self._standing[post] = self._man(post)
 
     def _man(self, post: Post) -> Daemon:
+        self.log_folder.mkdir(exist_ok=True)
+        log = ("--logfile", self.log_folder / f"{post.kind}.log")
         env = {SOCKET: str(self.server.unix_socket)}
-        return self.start(post.script, *post.options, env=env)
+        if self.namespace is None or post is not self.posts[-1]:
+            return self.start(post.script, *post.options, *log, env=env)
+        env["REDIS_URL"] = f"redis://{self.namespace.address}:{self.proxy.port}/0"
+        inside = (f"/run/netns/{self.namespace.name}", ROOT / "scripts" / post.script)
+        return self.start("-c", ENTER, *inside, *post.options, *log, env=env)
 
     def _enqueue(self, burst: plan.Burst) -> None:
         # Past the proxy, and the server stands: what enqueues has its own ways to fail.
         with self.resq.pipeline() as batch:
             for seconds, doomed, queue in burst.jobs:
                 job = DoomedJob if doomed else TracedJob
+                if self.odd_jobs and not doomed and self.jobs % 20 == 0:
+                    job = self.odd_jobs[self.jobs // 20 % len(self.odd_jobs)]
                 batch.enqueue_to(queue, job, self.jobs, seconds)
                 self.jobs += 1
 
     def _say(self, what: str, whom: object = "") -> None:
         self.log.append(f"{time.time():.6f} {what} {whom}")
+
+    #: For disturbances.
+    note = _say
+
+    def _act(self, fault: plan.Fault) -> bool:
+        act = _ACTS.get(fault.kind) or DISTURBANCES[fault.kind][1]
+        return act(self, fault)
 
     # Faults: each says whether it found somebody
 
@@ -174,6 +206,9 @@ class Monkey:
     def _chosen(self, fault: plan.Fault) -> Daemon | None:
         found = self._daemons("khan" if "khan" in fault.kind else "worker")
         return _choose(found, fault) if found else None
+
+    #: For disturbances.
+    chosen = _chosen
 
     def _stop(self, fault: plan.Fault) -> bool:
         daemons = [*self._daemons("khan"), *self._daemons("worker")]
@@ -243,6 +278,9 @@ class Monkey:
         for _, pid in self._stopped:
             _send(pid, signal.SIGCONT)
         self._stopped.clear()
+        for _, undo in self._later:
+            undo()
+        self._later.clear()
         self._end_all()
 
     def _end_all(self) -> None:
