@@ -20,6 +20,7 @@ from pyres.overrides import overridden, own_methods
 from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
 from pyres.process import title
 from pyres.process.children import Children, Exit, flush
+from pyres.process.job_effects import reseed_numpy
 from pyres.process.native import require_fork
 from pyres.process.reports import DONE, Reports
 from pyres.process.spare import Spare
@@ -393,6 +394,7 @@ class Worker(Performer):
     def _become_child(self) -> None:
         self._in_child = True
         self._renew_gevent()
+        reseed_numpy()
         for parents in (self._taker, self._lookout):
             if parents is not None:
                 parents.forget()
