@@ -25,6 +25,7 @@ FLOORS = {
         "not_found",
         "plain_json",
         "wrappers",
+        "shortening",
         "retirement",
     ],
     "cores": [
