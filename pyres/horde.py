@@ -28,7 +28,7 @@ from pyres.job import Job
 from pyres.minion import Minion
 from pyres.performer import ALARM_MARGIN, LONGEST_PAUSE, UNDERTAKER_TIMEOUT, Performer
 from pyres.process import title
-from pyres.process.children import Children, Exit
+from pyres.process.children import Children, EarlyExit, Exit
 from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
@@ -614,6 +614,9 @@ class Khan:
         return [minion.exit for minion in self._minions.values() if minion.exit is not None]
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
+        self._hear()
+        if exit.clean and not minion.ended:
+            exit = EarlyExit(exit.pid, exit.code)
         minion.exit = exit
         minion.close()
         if self._waker:
@@ -692,6 +695,8 @@ class Khan:
             hand = Hand(pid, number)
             if number == WHOLE:
                 self._finished_before += int(told)
+                if minion := self._minion(pid):
+                    minion.ended = True
             elif told == DONE:
                 self._deadlines.pop(hand, None)
             elif told in (IDLE, BUSY):

@@ -62,6 +62,9 @@ class Minion(Performer):
     #: Which of the process's hands this is.
     number = 0
 
+    #: Whether its process has reported that it ends.
+    ended = False
+
     #: What the process was before its first job.
     _state: ProcessState | None = None
     _next_look = 0.0

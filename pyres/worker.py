@@ -19,7 +19,7 @@ from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.performer import ALARM_MARGIN, SLOW_STEPS, UNDERTAKER_TIMEOUT, Performer, without_exit
 from pyres.process import title
-from pyres.process.children import Children, Exit, flush
+from pyres.process.children import Children, EarlyExit, Exit, flush
 from pyres.process.job_effects import reseed_numpy
 from pyres.process.native import require_fork
 from pyres.process.reports import DONE, Reports
@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 #: What the crash handler leaves with: a failure was recorded; it could not be; there was none to
 #: record, since the job is retried or its outcome stands already.
 RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
+
+#: What the process of a job leaves with that has ended, where it could not report that: the job
+#: has closed all files.
+ENDED = 79
 
 #: The longest wait in an overridden reserve(), so that heartbeats go on.
 LONGEST_RESERVE = 30.0
@@ -404,8 +408,8 @@ class Worker(Performer):
         if "after_fork" not in self._overrides or self._is_prepared(job):
             self.process(job)
         flush()
-        if self._reports:
-            self._reports.tell(DONE)
+        if self._reports and not self._reports.tell(DONE):
+            return ENDED
         return 0
 
     def _is_prepared(self, job: Job) -> bool:
@@ -434,7 +438,7 @@ class Worker(Performer):
         while True:
             exit = self.children.wait(pid, self._patience(began, timeout), fds)
             if exit is not None:
-                return exit, late if exit.signal else None
+                return self._judged(exit), late if exit.signal else None
             told = self._told_by(pid)
             if DONE in told:
                 return self.children.let_go(pid), None
@@ -446,6 +450,17 @@ class Worker(Performer):
             elif self._is_grace_over(now):
                 self.kill_child(signal.SIGTERM, None)
             self._beat_while_waiting(now)
+
+    def _judged(self, exit: Exit) -> Exit:
+        """How the job's process ended: well only if it said so, or a subclass ends it itself."""
+        if exit.code == ENDED:
+            return Exit(exit.pid, 0)
+        if exit.clean and not self._ends_child_itself() and DONE not in self._told_by(exit.pid):
+            return EarlyExit(exit.pid, exit.code)
+        return exit
+
+    def _ends_child_itself(self) -> bool:
+        return bool(overridden(self, _OWN_ENDS))
 
     def _is_grace_over(self, now: float) -> bool:
         """Whether the grace has just ended: True once for each TERM or INT."""
@@ -613,6 +628,8 @@ class Worker(Performer):
 
 #: The steps as pyres has them, to find what overrides them.
 _OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
+#: In pyres 1.5 an override of these may end the child by os._exit(0).
+_OWN_ENDS = own_methods(Worker, ("fork_worker", "process"))
 
 
 __getattr__ = former_names(
