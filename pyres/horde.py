@@ -34,12 +34,13 @@ from pyres.performer import (
     Performer,
 )
 from pyres.process import title
-from pyres.process.children import Children, Exit
+from pyres.process.children import Children, EarlyExit, Exit
 from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, held_job
+from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
 from pyres.store import ConnectionLost, RefusedError
 from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
@@ -118,6 +119,7 @@ class Khan:
         self.hostname = platform.node()
         self._workers: OrderedDict[int, Minion] = OrderedDict()
         self._retiring: dict[int, Minion] = {}
+        self._retirements: dict[int, Retirement] = {}
         self._begin()
 
     def validate_queues(self) -> None:
@@ -332,6 +334,7 @@ class Khan:
             self._fit_pool()
         self._spawn_missing()
         self._roll_on()
+        self._ask_retiring()
         self._keep_time()
         self._title(f"running {list(self._workers)}")
         self._stand_by()
@@ -373,6 +376,7 @@ class Khan:
             self._next_beat,
             *self._deadlines.values(),
             *(u[2] for u in self._undertakers.values()),
+            *(retirement.next_look for retirement in self._retirements.values()),
         ]
         if len(self._workers) < self.pool_size:
             ends.append(self._spawn_after)
@@ -488,8 +492,26 @@ class Khan:
 
     def _retire(self, pid: int) -> Minion:
         minion = self._retiring[pid] = self._workers.pop(pid)
+        self._retirements[pid] = Retirement(self.grace)
         minion.terminate()
         return minion
+
+    def _ask_retiring(self) -> None:
+        """Ask those again that go on after their job, and end those that stay without one."""
+        for pid, retirement in list(self._retirements.items()):
+            if pid not in self._retiring:
+                del self._retirements[pid]
+            elif retirement.is_due():
+                self._reach(functools.partial(self._ask_again, self._retiring[pid], retirement))
+
+    def _ask_again(self, minion: Minion, retirement: Retirement) -> None:
+        records = self._connection.store.workers.hands(minion.ids)
+        if retirement.has_new_jobs(records):
+            # A job may have ignored or blocked the signal when it came.
+            minion.terminate()
+        if retirement.is_over(records):
+            logger.error("Killing minion %s, which has no job and does not end", minion.pid)
+            minion.kill()
 
     def _resize(self, size: int) -> None:
         former = str(self)
@@ -592,6 +614,9 @@ class Khan:
         return [minion.exit for minion in self._minions.values() if minion.exit is not None]
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
+        self._hear()
+        if exit.clean and not minion.ended:
+            exit = EarlyExit(exit.pid, exit.code)
         minion.exit = exit
         minion.close()
         if self._waker:
@@ -670,6 +695,8 @@ class Khan:
             hand = Hand(pid, number)
             if number == WHOLE:
                 self._finished_before += int(told)
+                if minion := self._minion(pid):
+                    minion.ended = True
             elif told == DONE:
                 self._deadlines.pop(hand, None)
             elif told in (IDLE, BUSY):

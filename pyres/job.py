@@ -27,6 +27,7 @@ from pyres.former_names import former_names
 from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
 from pyres.process.copies import end_copy
+from pyres.shortening import shortened
 from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ class Job:
 
     #: Finds the class that a payload names; users may put another in its place.
     safe_str_to_class: Callable[[str], Any] = staticmethod(loading.safe_str_to_class)
+
+    #: Characters of the arguments that str() shows, and so the log.
+    max_shown_chars = 200
 
     #: Whether fail() has recorded a failure of this job, or a worker is about to.
     failure_handled = False
@@ -104,7 +108,8 @@ class Job:
 
     def __str__(self) -> str:
         held = self._payload if isinstance(self._payload, dict) else {}
-        return f"(Job{{{self._queue}}} | {held.get('class')} | {held.get('args')!r})"
+        args = shortened(held.get("args"), self.max_shown_chars)
+        return f"(Job{{{self._queue}}} | {held.get('class')} | {args})"
 
     @property
     def name(self) -> str:

@@ -30,6 +30,7 @@ from pyres.process.children import (
     resident_megabytes,
 )
 from pyres.process.green import GreenSignals, green_alarm, run_together
+from pyres.process.job_effects import LIMITS_EVERY, ProcessState, reseed_numpy
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals
 from pyres.registry import HEARTBEAT
@@ -60,6 +61,13 @@ class Minion(Performer):
 
     #: Which of the process's hands this is.
     number = 0
+
+    #: Whether its process has reported that it ends.
+    ended = False
+
+    #: What the process was before its first job.
+    _state: ProcessState | None = None
+    _next_look = 0.0
 
     #: Called by start() before the fork; a Khan sets it while it has a minion started, so that one
     #: from a subclass's own _add_minion() is its child too.
@@ -204,6 +212,7 @@ class Minion(Performer):
         """The process's whole life."""
         self.pid = os.getpid()
         self._renew_gevent()
+        reseed_numpy()
         for parents in self.inherited:
             parents.forget()
         self.run()
@@ -266,6 +275,7 @@ class Minion(Performer):
             self._guarded = die_with_parent(self._parent)
         self._title("starting")
         self.startup()
+        self._state = ProcessState(self.signals)
         wait = (self.interval if interval is None else interval) or LONGEST_POP
         if self.greenlets > 1:
             self._work_with_many_hands(wait)
@@ -282,6 +292,8 @@ class Minion(Performer):
         for connected in (self._taker, self._lookout):
             if connected is not None:
                 connected.close()
+        if self._state is not None:
+            self._state.close()
         self.signals.restore()
 
     def _begin(self) -> None:
@@ -387,6 +399,7 @@ class Minion(Performer):
             self.process(job)
         finally:
             first._working -= 1
+            first._tidy_up(others=first._working)
         self._finished = not (self._unrecorded or self._counts_itself)
         if self._told is not None:
             self._told = None
@@ -396,6 +409,38 @@ class Minion(Performer):
             gc.collect(1)
         if first._is_spent():
             self._stop_all()
+
+    def _perform(self, job: Job) -> Any:
+        try:
+            return super()._perform(job)
+        except Exception:
+            # Before the failure is recorded, which may take long: an alarm of the job's would end
+            # that.
+            self._hands[0]._tidy_up(others=self._hands[0]._working - 1, failed=True)
+            raise
+
+    def _tidy_up(self, others: int, failed: bool = False) -> None:
+        """After a job: make the process what it was before it, or let it end. `others` run here."""
+        if self._state is None:
+            return
+        if not others:
+            problems = [*self._state.restore(), *self._state.exhausted(failed)]
+            self._next_look = time.monotonic() + LIMITS_EVERY
+        else:
+            problems = self._problems_beside_others(self._state)
+        if self._is_orphan():
+            problems.append("its manager is gone")
+        for problem in problems:
+            logger.warning("Minion %s ends after its job: %s", self.pid, problem)
+        if problems:
+            self._stop_all()
+
+    def _problems_beside_others(self, state: ProcessState) -> list[str]:
+        """Where jobs never pause: what a running one may mean to do is not undone under it."""
+        if time.monotonic() < self._next_look:
+            return []
+        self._next_look = time.monotonic() + LIMITS_EVERY
+        return state.problems()
 
     def _is_spent(self) -> bool:
         """Whether a limit says that a fresh minion is to take over."""
@@ -420,8 +465,8 @@ class Minion(Performer):
         return seconds
 
     def _is_orphan(self) -> bool:
-        """Whether the parent has died, where no signal tells of that."""
-        return bool(self._parent) and not self._guarded and os.getppid() != self._parent
+        """Whether the parent has died; its signal may have come while a job ignored it."""
+        return bool(self._parent) and os.getppid() != self._parent
 
     def _wait(self, interval: float) -> None:
         self._show_wait(self.taker.paused)
@@ -461,7 +506,8 @@ class Minion(Performer):
     def _gives_up(self, always: bool, tries: int) -> bool:
         # A connection that was cut is made anew; but for a server that is gone a minion that stops
         # does not wait: what is in its hand Khan records.
-        return self._shutdown and (not always or tries >= LAST_TRIES)
+        stops = self._shutdown or self._is_orphan()
+        return stops and (not always or tries >= LAST_TRIES)
 
     def _beat(self) -> None:
         if self.number:

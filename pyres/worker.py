@@ -26,7 +26,8 @@ from pyres.performer import (
     without_exit,
 )
 from pyres.process import title
-from pyres.process.children import Children, Exit, flush
+from pyres.process.children import Children, EarlyExit, Exit, flush
+from pyres.process.job_effects import reseed_numpy
 from pyres.process.native import require_fork
 from pyres.process.reports import DONE, WRITTEN, Reports
 from pyres.process.spare import Spare
@@ -38,6 +39,10 @@ logger = logging.getLogger(__name__)
 #: What the crash handler leaves with: a failure was recorded; it could not be; there was none to
 #: record, since the job is retried or its outcome stands already.
 RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
+
+#: What the process of a job leaves with that has ended, where it could not report that: the job
+#: has closed all files.
+ENDED = 79
 
 #: The longest wait in an overridden reserve(), so that heartbeats go on.
 LONGEST_RESERVE = 30.0
@@ -406,6 +411,7 @@ class Worker(Performer):
     def _become_child(self) -> None:
         self._in_child = True
         self._renew_gevent()
+        reseed_numpy()
         for parents in (self._taker, self._lookout):
             if parents is not None:
                 parents.forget()
@@ -417,8 +423,8 @@ class Worker(Performer):
         if job.outcome_written and self._reports:
             self._reports.tell(WRITTEN)
         flush()
-        if self._reports:
-            self._reports.tell(DONE)
+        if self._reports and not self._reports.tell(DONE):
+            return ENDED
         return 0
 
     def _is_prepared(self, job: Job) -> bool:
@@ -452,7 +458,7 @@ class Worker(Performer):
                 self._ended_well = None
                 told.remove(WRITTEN)
             if exit is not None:
-                return exit, late if exit.signal else None
+                return self._judged(exit, told), late if exit.signal else None
             if DONE in told:
                 return self.children.let_go(pid), None
             timeout = told[-1] if told else timeout
@@ -463,6 +469,17 @@ class Worker(Performer):
             elif self._is_grace_over(now):
                 self.kill_child(signal.SIGTERM, None)
             self._beat_while_waiting(now)
+
+    def _judged(self, exit: Exit, told: list[float]) -> Exit:
+        """How the job's process ended: well only if it said so, or a subclass ends it itself."""
+        if exit.code == ENDED:
+            return Exit(exit.pid, 0)
+        if exit.clean and not self._ends_child_itself() and DONE not in told:
+            return EarlyExit(exit.pid, exit.code)
+        return exit
+
+    def _ends_child_itself(self) -> bool:
+        return bool(overridden(self, _OWN_ENDS))
 
     def _is_grace_over(self, now: float) -> bool:
         """Whether the grace has just ended: True once for each TERM or INT."""
@@ -631,6 +648,8 @@ class Worker(Performer):
 
 #: The steps as pyres has them, to find what overrides them.
 _OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
+#: In pyres 1.5 an override of these may end the child by os._exit(0).
+_OWN_ENDS = own_methods(Worker, ("fork_worker", "process"))
 
 
 __getattr__ = former_names(

@@ -25,6 +25,8 @@ FLOORS = {
         "not_found",
         "plain_json",
         "wrappers",
+        "shortening",
+        "retirement",
     ],
     "cores": [
         "store",

@@ -26,6 +26,10 @@ OWN_FILES = tuple(
 )
 
 
+#: Bytes of a record's error and of its backtrace; what is longer is cut in the middle.
+MAX_ERROR_BYTES, MAX_BACKTRACE_BYTES = 8000, 64000
+
+
 class BaseBackend:
     """One failure of one job. Subclasses give `save`, and the class methods count, all and clear.
 
@@ -79,9 +83,11 @@ class BaseBackend:
     def _backtrace(self) -> list[str]:
         """The record's backtrace, by 1.5's _parse_traceback() of a text where it is overridden."""
         own = inspect.getattr_static(BaseBackend, "_parse_traceback")
-        if inspect.getattr_static(type(self), "_parse_traceback") is own:
-            return self._parse_traceback(self.exception.__traceback__)
-        return self._parse_traceback(self._traceback)
+        if inspect.getattr_static(type(self), "_parse_traceback") is not own:
+            return self._parse_traceback(self._traceback)
+        if _tells_more(self.exception):
+            return _readable_lines(self._traceback)
+        return self._parse_traceback(self.exception.__traceback__)
 
     def record(self, failed_at: datetime) -> dict[str, Any]:
         """Resque's failure record, in Resque's order. `failed_at` is local time."""
@@ -89,8 +95,8 @@ class BaseBackend:
             "failed_at": failed_at.astimezone().strftime("%Y/%m/%d %H:%M:%S %Z"),
             "payload": payloads.recordable(self._payload, None),
             "exception": exception_name(self.exception),
-            "error": exception_text(self.exception) + _tried(self._payload),
-            "backtrace": self._backtrace(),
+            "error": cut(exception_text(self.exception), MAX_ERROR_BYTES) + _tried(self._payload),
+            "backtrace": _cut_lines(self._backtrace()),
             "worker": "" if self._worker is None else readable(str(self._worker)),
             "queue": readable(self._queue),
         }
@@ -113,6 +119,36 @@ class BaseBackend:
     def clear(cls, resq: ResQ) -> int:
         """Forget every failure; how many there were."""
         return 0
+
+
+def _tells_more(error: BaseException) -> bool:
+    """Whether Python prints more of it than its frames: a cause, a context, members, notes."""
+    context = None if error.__suppress_context__ else error.__context__
+    notes = getattr(error, "__notes__", None)
+    return isinstance(error, BaseExceptionGroup) or any((error.__cause__, context, notes))
+
+
+def _readable_lines(text: str) -> list[str]:
+    """The lines, as JSON can hold them."""
+    return text.encode("utf-8", "replace").decode().splitlines()
+
+
+def cut(text: str, limit: int) -> str:
+    """The text in at most so many bytes; of a longer one both ends, with how much is left out."""
+    octets = text.encode("utf-8", "replace")
+    if len(octets) <= limit:
+        return text
+    # Room for the sentence between them.
+    kept = (limit - 64) // 2
+    head, tail = (part.decode("utf-8", "ignore") for part in (octets[:kept], octets[-kept:]))
+    left_out = len(octets) - len(head.encode()) - len(tail.encode())
+    return f"{head} ... ({left_out} bytes left out) ... {tail}"
+
+
+def _cut_lines(lines: list[str]) -> list[str]:
+    text = "\n".join(lines)
+    shown = cut(text, MAX_BACKTRACE_BYTES)
+    return lines if shown is text else shown.split("\n")
 
 
 def _exception_of(given: BaseException | TracebackType | str) -> BaseException:

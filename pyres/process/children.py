@@ -54,6 +54,17 @@ class Exit:
         return "ended cleanly" if self.clean else f"exited with status {self.code}"
 
 
+class EarlyExit(Exit):
+    """The end of a child that left well before it had done what it was for."""
+
+    @property
+    def clean(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"exited with status {self.code} before the job ended"
+
+
 class Children:
     """The children of one daemon, in order of birth.
 

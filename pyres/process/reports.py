@@ -30,10 +30,13 @@ class _Pipe:
         self._layout = struct.Struct(layout)
         self.reader, self._writer = pipe()
 
-    def _put(self, *fields: float) -> None:
+    def _put(self, *fields: float) -> bool:
         # A reader that is gone needs no word, and a full pipe wakes it as well as one more would.
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._writer, self._layout.pack(*fields))
+        except OSError:
+            return False
+        return True
 
     def _get(self) -> list[Any]:
         raw = b""
@@ -68,11 +71,11 @@ class Reports(_Pipe):
     def __init__(self) -> None:
         super().__init__("<iid")
 
-    def tell(self, seconds: float, hand: int = 0) -> None:
+    def tell(self, seconds: float, hand: int = 0) -> bool:
         """In the child: the job in this hand may take so many seconds from now; or one of DONE,
-        IDLE, BUSY.
+        IDLE, BUSY. Whether it was written.
         """
-        self._put(os.getpid(), hand, seconds)
+        return self._put(os.getpid(), hand, seconds)
 
     def hear(self) -> list[Report]:
         """In the parent: what was said since, in order."""

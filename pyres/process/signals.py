@@ -15,7 +15,8 @@ from pyres.process.wakeup import POLLIN, Wakeup, make_poller, make_wakeup
 # The signal module makes enum members of what these return: three quarters of their cost, for what
 # is thrown away here, twice a job; and in a child each page that they touch has to be copied first.
 _sigmask: Any = getattr(_signal, "pthread_sigmask", None)
-_set_handler = _signal.signal
+_set_handler, _getsignal = _signal.signal, _signal.getsignal
+_set_wakeup_fd = _signal.set_wakeup_fd
 _RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal.SIG_IGN}
 
 #: Seconds of the longest wait. poll() counts milliseconds in a C int, which ends after 24 days.
@@ -124,6 +125,29 @@ class Signals:
         others = Signals(handlers)
         others.install()
         return others
+
+    def reassert(self) -> list[str]:
+        """Put our handlers and wake-up descriptor back where other code has replaced them; what
+        could not be put back, as a text.
+        """
+        if self._wakeup is None:
+            return []
+        for signum in self.replaced():
+            handler = self.handlers[signum]
+            _set_handler(signum, _RAW.get(handler, handler))
+        try:
+            _set_wakeup_fd(self._wakeup.writer, warn_on_full_buffer=False)
+        except (OSError, ValueError) as error:
+            return [f"its signals end no wait any more ({error})"]
+        return []
+
+    def replaced(self) -> list[int]:
+        """The signals whose handlers are not ours any more."""
+        return [
+            signum
+            for signum, handler in self.handlers.items()
+            if _getsignal(signum) is not _RAW.get(handler, handler)
+        ]
 
     def _needed(self) -> dict[int, Handler]:
         if not hasattr(signal, "SIGCHLD"):

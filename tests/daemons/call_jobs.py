@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from pyres import job
+from pyres.job import Job
+from pyres.worker import Worker
 from tests.jobs import TestJob
 
 
@@ -123,3 +125,21 @@ class HookForkingJob(TestJob):
     @classmethod
     def perform(cls, name: str) -> None:
         cls.echo(name)
+
+
+class EarlyExitJob(TestJob):
+    """Ends its process before it has come to its end, with the status of success."""
+
+    @staticmethod
+    def perform(way: str) -> None:
+        if way == "exec":
+            os.execv("/bin/true", ["true"])
+        os._exit(0)
+
+
+class ExitWorker(Worker):
+    """As those written for pyres 1.5: its child ends here."""
+
+    def process(self, job: Job | None = None) -> Any:
+        super().process(job)
+        os._exit(0)

@@ -125,3 +125,41 @@ def test_a_copy_that_a_hook_made_performs_nothing(
 
     assert echoed(redis) == [["once"]]
     assert counted(redis) == (1, 0)
+
+
+@pytest.mark.parametrize("way", ["exit", "exec"])
+def test_a_job_that_ends_its_process_before_its_end_is_a_failure(
+    way: str, run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
+    resq.enqueue(call_jobs.EarlyExitJob, way)
+    resq.enqueue(EchoJob, "next")
+
+    burst(run_daemon, "--nonblocking-pop")
+
+    (record,) = records(resq)
+    assert record["exception"] == "CrashError"
+    assert record["error"].endswith("exited with status 0 before the job ended")
+    assert counted(redis) == (2, 1)
+    assert echoed(redis) == [["next"]]
+
+
+def test_so_is_one_that_ends_its_minion(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    daemon = start_pool(run_daemon, redis, 1)
+    resq.enqueue(call_jobs.EarlyExitJob, "exit")
+    resq.enqueue(EchoJob, "next")
+
+    until(lambda: counted(redis) == (2, 1))
+
+    (record,) = records(resq)
+    assert record["error"].endswith("exited with status 0 before the job ended")
+    end_pool(daemon, redis)
+
+
+@pytest.mark.usefixtures("own_title")
+def test_a_subclass_may_end_its_child_as_in_pyres_15(resq: ResQ, redis: Redis) -> None:
+    resq.enqueue(EchoJob, "done")
+
+    call_jobs.ExitWorker(["basic"], resq).work(0)
+
+    assert echoed(redis) == [["done"]]
+    assert counted(redis) == (1, 0)

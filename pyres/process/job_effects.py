@@ -1,0 +1,240 @@
+"""What a job may leave changed in its process, and how that is put right after it."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import contextlib
+import os
+import sys
+import time
+from typing import Any
+
+from pyres.process.native import close
+from pyres.process.signals import Signals
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+#: Descriptors and limits are looked at after so many jobs, or so many seconds.
+LIMITS_EVERY_JOBS, LIMITS_EVERY = 100, 10.0
+
+#: The share of a limit of which a process that uses more retires.
+NEAR_LIMIT = 0.9
+
+#: The timers whose signal ends a process that does not handle it, and these signals.
+_TIMERS: dict[Any, Any] = {
+    getattr(_signal, timer, None): getattr(_signal, signum, None)
+    for timer, signum in (
+        ("ITIMER_REAL", "SIGALRM"),
+        ("ITIMER_VIRTUAL", "SIGVTALRM"),
+        ("ITIMER_PROF", "SIGPROF"),
+    )
+}
+_STREAMS = ("stdin", "stdout", "stderr")
+
+_getsignal, _set_handler = _signal.getsignal, _signal.signal
+_sigmask: Any = getattr(_signal, "pthread_sigmask", None)
+
+
+class ProcessState:
+    """A process as it was before its first job; restore() makes it so again, within some µs.
+
+    Descriptors that a job has left open stay open, and the environment stays as the job left it.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._mask = _sigmask(_signal.SIG_BLOCK, ())
+        #: A timer that runs already is a profiler's, and stays.
+        self._timers = {
+            timer: (signum, _getsignal(signum))
+            for timer, signum in _TIMERS.items()
+            if not _signal.getitimer(timer)[0]
+        }
+        self._folder = _folder()
+        self._streams = [getattr(sys, name) for name in _STREAMS]
+        self._copies = [_copy(fd) for fd in range(3)]
+        self._files = [_file(fd) for fd in range(3)]
+        self._limits = _limits()
+        self._jobs, self._next_look = 0, time.monotonic() + LIMITS_EVERY
+
+    def close(self) -> None:
+        """Close what was kept for restore()."""
+        for fd in self._copies:
+            if fd is not None:
+                close(fd)
+        self._copies = [None] * 3
+
+    def restore(self) -> list[str]:
+        """Undo what a job did to the process; what could not be undone, each as a text."""
+        return [
+            *self._signals.reassert(),
+            *self._restore_timers(),
+            *self._restore_mask(),
+            *self._restore_folder(),
+            *self._restore_streams(),
+        ]
+
+    def _restore_timers(self) -> list[str]:
+        for timer, (signum, handler) in self._timers.items():
+            # A look at the handler is cheaper, and few use the other two timers at all.
+            if timer == _signal.ITIMER_REAL:
+                runs = _signal.getitimer(timer)[0]
+            else:
+                runs = _getsignal(signum) is not handler
+            if runs:
+                self._stop_timer(timer)
+        return []
+
+    def _stop_timer(self, timer: Any) -> None:
+        signum, handler = self._timers[timer]
+        _signal.setitimer(timer, 0)
+        _set_handler(signum, _signal.SIG_DFL if handler is None else handler)
+
+    def _restore_mask(self) -> list[str]:
+        if _sigmask(_signal.SIG_BLOCK, ()) != self._mask:
+            # Last of the signals: what was blocked comes now, to the handlers that are ours again.
+            _sigmask(_signal.SIG_SETMASK, self._mask)
+        return []
+
+    def _restore_folder(self) -> list[str]:
+        if self._folder is None or _folder() == self._folder:
+            return []
+        try:
+            os.chdir(self._folder)
+        except OSError as error:
+            return [f"its working directory cannot be restored ({error})"]
+        return []
+
+    def _restore_streams(self) -> list[str]:
+        """Put back sys.stdin, sys.stdout and sys.stderr."""
+        problems = []
+        for number, former in enumerate(self._streams):
+            if getattr(sys, _STREAMS[number], None) is not former:
+                setattr(sys, _STREAMS[number], former)
+            if former is not None and getattr(former, "closed", False):
+                problems.append(self._reopen(number))
+        return problems
+
+    def _reopen(self, number: int) -> str:
+        self._restore_file(number)
+        return f"a job has closed {_STREAMS[number]}"
+
+    def _restore_file(self, number: int) -> bool:
+        """Whether a standard descriptor is another one than before; then it is put back."""
+        copy = self._copies[number]
+        if _file(number) == self._files[number] or copy is None:
+            return False
+        with contextlib.suppress(OSError):
+            os.dup2(copy, number)
+        return True
+
+    # What is looked at now and then
+
+    def exhausted(self, now: bool = False) -> list[str]:
+        """Why the process should end soon, each as a text; looked for every now and then, or
+        `now`.
+        """
+        self._jobs += 1
+        moment = time.monotonic()
+        if not now and self._jobs < LIMITS_EVERY_JOBS and moment < self._next_look:
+            return []
+        self._jobs, self._next_look = 0, moment + LIMITS_EVERY
+        for timer in self._timers:
+            _signal.setitimer(timer, 0)
+        return [*self._changed_files(), *self._changed_limits(), *near_limits()]
+
+    def problems(self) -> list[str]:
+        """What is not as it was, each as a text, with nothing restored."""
+        changed = ["a job has replaced its signal handlers"] if self._signals.replaced() else []
+        return [*changed, *self._changed_limits(), *near_limits()]
+
+    def _changed_files(self) -> list[str]:
+        return [
+            f"a job has replaced {_STREAMS[number]}"
+            for number in range(3)
+            if self._restore_file(number)
+        ]
+
+    def _changed_limits(self) -> list[str]:
+        return [
+            f"a job has changed the limit {name} from {former} to {limit}"
+            for (name, former), limit in zip(self._limits.items(), _limits().values(), strict=True)
+            if former != limit
+        ]
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
+
+
+def _copy(fd: int) -> int | None:
+    try:
+        return os.dup(fd)
+    except OSError:
+        return None
+
+
+def _file(fd: int) -> tuple[int, int, int] | None:
+    """Which file a descriptor stands for."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_rdev
+
+
+_LIMITS = ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE")
+
+
+def _limits() -> dict[str, int]:
+    """The limits of this process, -1 for none."""
+    if resource is None:
+        return {}
+    names = [name for name in _LIMITS if hasattr(resource, name)]
+    return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
+
+
+def near_limits() -> list[str]:
+    """The limits that this process has almost reached."""
+    used = {
+        "RLIMIT_NOFILE": (_count_files(), "open files"),
+        "RLIMIT_AS": (_address_space(), "bytes of memory"),
+        "RLIMIT_CPU": (int(time.process_time()), "seconds of CPU time"),
+    }
+    limits = _limits()
+    return [
+        f"it uses {amount} of {limits[name]} {unit}"
+        for name, (amount, unit) in used.items()
+        if 0 <= limits.get(name, -1) * NEAR_LIMIT < amount
+    ]
+
+
+def _count_files() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except FileNotFoundError:  # no /proc
+        return 0
+    except OSError:  # no descriptor left to look with
+        return sys.maxsize
+
+
+def _address_space() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def reseed_numpy() -> None:
+    """In a new process: numbers of its own from numpy.random, if numpy is loaded."""
+    if random := sys.modules.get("numpy.random"):
+        seed = getattr(random, "seed", None)
+        if callable(seed):
+            seed()

@@ -1,0 +1,37 @@
+"""The beginning of a value's repr, made without the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def shortened(value: Any, limit: int) -> str:
+    """repr(value), or its first `limit` characters and a mark."""
+    text = ""
+    for piece in _pieces(value, limit + 1):
+        text += piece
+        if len(text) > limit:
+            return text[:limit] + "..."
+    return text
+
+
+def _pieces(value: Any, limit: int) -> Iterator[str]:
+    if type(value) is list:
+        yield "["
+        for number, item in enumerate(value):
+            yield ", " if number else ""
+            yield from _pieces(item, limit)
+        yield "]"
+    elif type(value) is dict:
+        yield "{"
+        for number, (key, item) in enumerate(value.items()):
+            yield ", " if number else ""
+            yield from _pieces(key, limit)
+            yield ": "
+            yield from _pieces(item, limit)
+        yield "}"
+    elif type(value) is str and len(value) > limit:
+        yield repr(value[:limit])
+    else:
+        yield repr(value)
