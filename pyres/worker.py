@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import sys
 import time
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 #: What the crash handler leaves with: a failure was recorded; it could not be; there was none to
 #: record, since the job is retried or its outcome stands already.
 RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
+
+#: How often the process of a job tries to reach a server, when its worker is gone: some 6 s.
+ORPHAN_TRIES = 6
 
 #: What the process of a job leaves with that has ended, where it could not report that: the job
 #: has closed all files.
@@ -97,6 +101,9 @@ class Worker(Performer):
         self._spare = Spare(self.children, self._be_given, self._warm)
         self._busy = False
         self._last_hand = b""
+
+    #: The pid that forks for jobs, and in such a child the one that has forked it; 0: none.
+    _parent_pid = _forked_by = 0
 
     #: The id of a worker that was found in Redis, or one that a subclass sets; else it is made of
     #: host, pid and queues. From pyres 1.5.
@@ -314,6 +321,9 @@ class Worker(Performer):
         return self._shutdown or self._paused
 
     def _gives_up(self, always: bool, tries: int) -> bool:
+        if self._forked_by and os.getppid() != self._forked_by and tries >= ORPHAN_TRIES:
+            # The worker is gone, and the server too: the in-flight record tells the rest.
+            return True
         if not always:
             return self._shutdown
         # What must be written is waited for as long as a job would be; then its hand, which still
@@ -361,6 +371,7 @@ class Worker(Performer):
         self._title_of(job)
         if self._reports is None:
             self._reports = Reports()
+        self._parent_pid = os.getpid()
         given = self._spare.give(job.hand) if job.hand else None
         self.child = given or self.children.fork(lambda: self._be_child(job))
         self._fork_ahead(job)
@@ -410,6 +421,7 @@ class Worker(Performer):
 
     def _become_child(self) -> None:
         self._in_child = True
+        self._forked_by = self._parent_pid
         self._renew_gevent()
         reseed_numpy()
         for parents in (self._taker, self._lookout):
