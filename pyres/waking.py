@@ -165,6 +165,8 @@ class Crowd:
         else:
             queues = [text(self._store.keys.queue(pattern)) for pattern in self._patterns]
             self._sizes = dict(zip(queues, sizes, strict=False))
+        # A worker forks, and its children are to inherit none.
+        self._store.rest()
 
     def size(self, changed: frozenset[bytes] | None) -> int:
         """How many watch these keys; 1 where that is unknown."""

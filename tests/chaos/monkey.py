@@ -22,7 +22,11 @@ from tests.servers import ROOT, Daemon, Daemons, Server, alive, processes, title
 QUEUES = ["urgent", "basic"]
 
 #: How a daemon waits for a job, by the name of the mode.
-WAITS = {"nonblocking-pop": ["--nonblocking-pop"], "watch-pop": ["--watch-pop"], "blpop": []}
+WAITS = {
+    "nonblocking-pop": ["--nonblocking-pop"],
+    "watch-pop": ["--watch-pop"],
+    "blpop": ["--blocking-pop"],
+}
 
 #: The modes that lose no job, whatever happens.
 LOSSLESS = ["nonblocking-pop", "watch-pop"]

@@ -74,8 +74,7 @@ def end(daemon: Daemon, redis: Redis) -> None:
     assert not redis.keys("resque:worker:*")
 
 
-#: The last one stands for the default, BLPOP.
-WAYS_TO_WAIT = ["--watch-pop", "--nonblocking-pop", "--concat_minions_logs"]
+WAYS_TO_WAIT = ["--watch-pop", "--nonblocking-pop", "--blocking-pop"]
 
 
 @pytest.mark.parametrize("wait", WAYS_TO_WAIT)

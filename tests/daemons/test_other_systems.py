@@ -39,7 +39,7 @@ def program(run_daemon: Daemons, system: str, source: str) -> Daemon:
 # macOS: all daemons
 
 
-@pytest.mark.parametrize("mode", [[], ["--nonblocking-pop"], ["--watch-pop"]], ids=str)
+@pytest.mark.parametrize("mode", [[], ["--nonblocking-pop"], ["--blocking-pop"]], ids=str)
 def test_a_worker_performs_a_backlog_without_pipe2_pidfd_and_proc(
     run_daemon: Daemons, resq: ResQ, redis: Redis, mode: list[str]
 ) -> None:
@@ -89,7 +89,7 @@ def test_workers_tell_the_living_from_the_dead_by_ps_where_there_is_no_proc(
     assert f"'{first.pid}'" in found.output()
 
 
-@pytest.mark.parametrize("options", [[], ["--greenlets", "3"], ["--watch-pop"]], ids=str)
+@pytest.mark.parametrize("options", [[], ["--greenlets", "3"], ["--blocking-pop"]], ids=str)
 def test_a_pool_replaces_a_killed_minion_and_ends_well_without_pipe2_pidfd_and_proc(
     run_daemon: Daemons, resq: ResQ, redis: Redis, options: list[str]
 ) -> None:

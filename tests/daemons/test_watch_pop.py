@@ -10,18 +10,11 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
-from tests.daemons.watching import takes
+from tests.daemons.watching import takes, watches
 from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
 from tests.servers import Daemons, Server, title_of, until
 
 COMMANDS = [["pyres_worker"], ["pyres_manager", "--pool", "3"]]
-
-
-def watches(redis: Redis) -> bool:
-    """Whether somebody waits for the server to tell of a push."""
-    return any(
-        c["flags"].count("t") and c["cmd"] in ("exists", "smembers") for c in redis.client_list()
-    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

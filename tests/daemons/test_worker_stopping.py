@@ -98,15 +98,16 @@ def test_term_ends_an_idle_worker_within_half_a_second(
     assert redis.keys("resque:worker*") == []
 
 
+@pytest.mark.parametrize("wait", [[], ["--blocking-pop"]], ids=str)
 def test_a_job_pushed_in_the_very_moment_of_the_signal_is_not_lost(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
+    wait: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B39: two dozen workers in BLPOP, a push and a signal for each, in any order."""
+    """Two dozen idle workers, a push and a signal for each, in any order."""
     dice = random.Random(39)
     queues = [f"moment{number}" for number in range(24)]
     workers = {}
     for half in (queues[:12], queues[12:]):
-        workers.update({each: run_daemon("pyres_worker", "--queues", each) for each in half})
+        workers.update({each: run_daemon("pyres_worker", "--queues", each, *wait) for each in half})
         for queue in half:
             workers[queue].until_title("Waiting")
 

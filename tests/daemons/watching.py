@@ -114,6 +114,13 @@ def sockets(pid: int) -> set[str]:
     return {name for name in found if name.startswith("socket:")}
 
 
+def watches(redis: Redis) -> bool:
+    """Whether somebody waits for the server to tell of a push."""
+    return any(
+        c["flags"].count("t") and c["cmd"] in ("exists", "smembers") for c in redis.client_list()
+    )
+
+
 def zombies(parent: int) -> list[str]:
     """The dead children that a process has not taken leave of."""
     return [

@@ -77,8 +77,8 @@ def enqueued(resq: ResQ, *job: object) -> bool:
 def started(run: Daemons, resq: ResQ) -> list[Daemon]:
     """A pool of two, a worker of each kind and a scheduler, all on `notes`."""
     daemons = [
-        run("pyres_manager", "--pool", "2", "--queues", "notes"),
-        run("pyres_worker", "--queues", "notes"),
+        run("pyres_manager", "--pool", "2", "--queues", "notes", "--blocking-pop"),
+        run("pyres_worker", "--queues", "notes", "--blocking-pop"),
         run("pyres_worker", "--queues", "notes", "--nonblocking-pop"),
         run("pyres_worker", "--queues", "notes", "--watch-pop"),
         run("pyres_scheduler", "--interval", "1", "--lock-timeout", "2"),
@@ -213,7 +213,7 @@ def test_a_worker_that_blocks_on_a_server_that_becomes_a_replica_waits_for_a_pri
 ) -> None:
     """Behind one name or a proxy, without sentinels: UNBLOCKED is all that the worker hears."""
     with Daemons(tmp_path, own_server.url) as daemons:
-        worker = daemons("pyres_worker", "--queues", "notes")
+        worker = daemons("pyres_worker", "--queues", "notes", "--blocking-pop")
         redis = own_server.client()
         until(lambda: redis.info("clients")["blocked_clients"] == 1)
 

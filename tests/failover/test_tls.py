@@ -147,8 +147,8 @@ def work_on(url: str, folder: Path, namespace: str = "resque") -> None:
     resq.redis.flushall()
     with Daemons(folder, url) as daemons:
         kinds = [
-            ("pyres_worker", "--queues", "a"),
-            ("pyres_manager", "--pool", "1", "--queues", "b"),
+            ("pyres_worker", "--queues", "a", "--blocking-pop"),
+            ("pyres_manager", "--pool", "1", "--queues", "b", "--blocking-pop"),
             ("pyres_worker", "--queues", "c", "--watch-pop"),
             ("pyres_manager", "--pool", "1", "--queues", "d", "--watch-pop"),
             ("pyres_worker", "--queues", "e", "--nonblocking-pop"),
