@@ -471,7 +471,7 @@ CASES = [
         1,
         {"claim": b"mine\xff", "queues": {b"q"}, "q": [P]},
     ),
-    Case("push_unique", {"c": b"x"}, ["c", "qs", "q"], ["mine", 9, "q", P], 0, {"c": b"x"}),
+    Case("push_unique", {"c": b"x"}, ["c", "qs", "q"], ["mine", 99999, "q", P], 0, {"c": b"x"}),
     Case(
         "put_off_unique",
         {},
