@@ -310,11 +310,15 @@ class WorkerTests(PyResTests):
         self.redis.flushall()
         self.assert_one_failure(self.forked(OsExiting, 1), "CrashError")
 
-    def test_a_child_that_leaves_with_code_0_is_a_success(self):
-        for klass, args in ((Exiting, []), (Exiting, [0]), (OsExiting, [0])):
+    def test_a_job_that_raises_system_exit_with_code_0_is_a_success(self):
+        for args in ([], [0]):
             self.redis.flushall()
-            worker = self.forked(klass, *args)
+            worker = self.forked(Exiting, *args)
             self.assertEqual((worker.get_processed(), worker.get_failed()), (1, 0))
+
+    def test_a_child_that_leaves_with_code_0_before_the_job_ended_is_one_failure(self):
+        """Unlike pyres 1.5, which took it for success."""
+        self.assert_one_failure(self.forked(OsExiting, 0), "CrashError")
 
     def test_a_child_over_its_timeout_is_one_failure(self):
         self.assert_one_failure(self.forked(Sleeping, 30, timeout=0.2), "TimeoutError")
