@@ -568,6 +568,14 @@ def _add_doors(parser: _Parser) -> None:
     group.add_argument(
         "--hash-password", action="store_true", help="ask for a password, print its hash and end"
     )
+    group.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="answer requests for this Host besides IP addresses, localhost, --host and this "
+        "host's names; * allows all; repeatable",
+    )
     group.add_argument("--read-only", action="store_true", help="show, and change nothing")
 
 
@@ -583,6 +591,7 @@ def _run_web(options: argparse.Namespace) -> None:
         auth=options.auth,
         read_only=options.read_only,
         url_prefix=options.url_prefix,
+        allowed_hosts=[options.host, *options.allowed_host],
         password=options.password,
         namespace=options.namespace,
     )
