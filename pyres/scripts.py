@@ -612,7 +612,7 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
     """Serve the page until a signal; what the log says is listened on can be connected to."""
     try:
         server = waitress.create_server(
-            app, host=options.host, port=options.port, threads=8, ident=None
+            app, host=options.host, port=options.port, **importlib.import_module(SERVING).options()
         )
     except OSError as error:
         raise BadOptionError(
@@ -629,6 +629,8 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
 def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
+
+SERVING = "resweb.serving"
 
 WEB_MODULES = ("resweb.app", "resweb.auth", "resweb.settings", "waitress")
 
