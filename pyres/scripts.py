@@ -577,6 +577,14 @@ def _add_doors(parser: _Parser) -> None:
     group.add_argument(
         "--hash-password", action="store_true", help="ask for a password, print its hash and end"
     )
+    group.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="answer requests for this Host besides IP addresses, localhost, --host and this "
+        "host's names; * allows all; repeatable",
+    )
     group.add_argument("--read-only", action="store_true", help="show, and change nothing")
 
 
@@ -592,6 +600,7 @@ def _run_web(options: argparse.Namespace) -> None:
         auth=options.auth,
         read_only=options.read_only,
         url_prefix=options.url_prefix,
+        allowed_hosts=[options.host, *options.allowed_host],
         password=options.password,
         namespace=options.namespace,
     )
@@ -612,7 +621,7 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
     """Serve the page until a signal; what the log says is listened on can be connected to."""
     try:
         server = waitress.create_server(
-            app, host=options.host, port=options.port, threads=8, ident=None
+            app, host=options.host, port=options.port, **importlib.import_module(SERVING).options()
         )
     except OSError as error:
         raise BadOptionError(
@@ -629,6 +638,8 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
 def _leave(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(EXIT_OK)
 
+
+SERVING = "resweb.serving"
 
 WEB_MODULES = ("resweb.app", "resweb.auth", "resweb.settings", "waitress")
 

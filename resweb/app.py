@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
 from pyres.inspector import DOWN
-from resweb import api, csrf, filters, metrics
+from resweb import api, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
 from resweb.pages import Data, Pages
@@ -38,7 +38,8 @@ HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer a browser would send its forms with `Origin: null`.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -93,10 +94,18 @@ OLD_LINKS = {
 POLLED = ["/overview", "/working", "/workers"]
 
 
-def create_app(dsns: Sequence[str | ResQ], *, url_prefix: str = "", **options: Any) -> Flask:
+def create_app(
+    dsns: Sequence[str | ResQ],
+    *,
+    url_prefix: str = "",
+    allowed_hosts: Sequence[str] = (),
+    **options: Any,
+) -> Flask:
     """The page over these servers as a WSGI application.
 
-    Each of `dsns` is a DSN, `name=DSN`, or a ResQ. Options as of create_blueprint().
+    Each of `dsns` is a DSN, `name=DSN`, or a ResQ. `allowed_hosts` are the names that requests may
+    have in their Host besides localhost, this host's names and IP addresses; `*` allows all.
+    Other options as of create_blueprint().
     `app.extensions["resweb"].close()` ends its threads and connections, where an application goes
     before its process does. Raises BadDSNError and BadOptionError.
     """
@@ -106,6 +115,16 @@ def create_app(dsns: Sequence[str | ResQ], *, url_prefix: str = "", **options: A
     prefix = "/" + url_prefix.strip("/") if url_prefix.strip("/") else None
     app.register_blueprint(create_blueprint(dsns, **options), url_prefix=prefix)
     app.register_error_handler(404, _lost)
+    known_hosts = origin.KnownHosts(allowed_hosts)
+    health = f"{prefix or ''}/healthz"
+
+    def check_host() -> Response | None:
+        # An orchestrator asks by whatever name it has for this container.
+        if request.path == health or known_hosts.knows(request.headers.get("Host", "")):
+            return None
+        return Response("This Host is not served here.\n", 421, HEADERS, mimetype="text/plain")
+
+    app.before_request(check_host)
     return app
 
 
@@ -122,7 +141,8 @@ def create_blueprint(
     """The page as a Flask blueprint named `resweb`, to be mounted in a site.
 
     `auth` is `user:HASH` (pyres_web --hash-password); `read_only` has no buttons; several processes
-    need the same `secret`; without `sample` there are no charts.
+    need the same `secret`; without `sample` there are no charts. Which Host is answered is for the
+    site to decide.
     """
     servers = Servers(dsns, password, namespace=namespace)
     site = _Site(servers, auth, read_only, secret or secrets.token_hex(32), sample)
@@ -267,6 +287,8 @@ class _Site:
             visitor = request.cookies.get(COOKIE, "")
             if self.read_only:
                 return self.told("This page is read-only (--read-only).", 403)
+            if not _is_same_origin():
+                return self.told("This form was sent from another site. Nothing was done.", 403)
             if not csrf.valid(self.secret, visitor, request.form.get("csrf", "")):
                 said = "This page was open too long, or the form is not from it. Nothing was done:"
                 return self.told(f"{said} load the page again and press the button there.", 403)
@@ -373,6 +395,13 @@ def _here() -> str:
     """The path and query of this request, below the prefix."""
     query = request.query_string.decode("latin-1")
     return quote(request.path).removeprefix(_base()) + (f"?{query}" if query else "")
+
+
+def _is_same_origin() -> bool:
+    given = request.headers
+    return origin.is_same_origin(
+        given.get("Sec-Fetch-Site"), given.get("Origin"), given.get("Host", "")
+    )
 
 
 def _base() -> str:

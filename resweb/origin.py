@@ -1,0 +1,83 @@
+"""Which requests the page answers: the Host they name, and where a form was sent from."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import socket
+from collections.abc import Collection
+
+logger = logging.getLogger(__name__)
+
+#: Characters of a Host that are logged.
+MAX_HOST_CHARS = 100
+
+
+class KnownHosts:
+    """The Hosts of requests that are answered.
+
+    Known are IP addresses, localhost, this host's name and FQDN, and the `allowed` names; `*`
+    allows every Host. So a page of a foreign name that resolves to this address reads nothing.
+    """
+
+    def __init__(self, allowed: Collection[str] = ()) -> None:
+        self._allowed = {_name(host) for host in allowed} - {""}
+
+    def knows(self, host: str) -> bool:
+        """Whether a request with this Host header is answered; if not, the log says why."""
+        name = _name(host)
+        known = "*" in self._allowed or name in self._allowed
+        if known or name == "localhost" or _is_address(name) or name in _own_names():
+            return True
+        logger.warning(
+            "Refused a request for the unknown Host %r: if it is this page's, start pyres_web "
+            "with --allowed-host %s",
+            host[:MAX_HOST_CHARS],
+            ascii(name[:MAX_HOST_CHARS])[1:-1] or "NAME",
+        )
+        return False
+
+
+def is_same_origin(site: str | None, origin: str | None, host: str) -> bool:
+    """Whether a form was sent from a page of this origin, as far as its headers Sec-Fetch-Site,
+    Origin and Host tell.
+
+    A client that sends neither header, like curl, is no browser: the form's token decides.
+    """
+    if site is not None:
+        return site == "same-origin"
+    if origin is None:
+        return True
+    sender = origin.partition("://")[2]
+    # A proxy that ends TLS makes another scheme of it, but no other name.
+    return _without_default_port(sender) == _without_default_port(host) != ""
+
+
+def _without_default_port(host: str) -> str:
+    return host.lower().removesuffix(":80").removesuffix(":443")
+
+
+def _name(host: str) -> str:
+    """A Host without its port, in lower case; an IPv6 address without its brackets."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, port = host.rpartition(":")
+    is_port = colon and ":" not in name and (port.isdigit() or not port)
+    return (name if is_port else host).removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@functools.cache
+def _own_names() -> frozenset[str]:
+    # Asked once, and only when a name is neither an address nor allowed: DNS may be slow.
+    names = {_name(socket.gethostname()), _name(socket.getfqdn())}
+    return frozenset(names - {""})

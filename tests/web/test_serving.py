@@ -1,0 +1,74 @@
+"""The command pyres_web under connections that say nothing, and bodies that are too large."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from resweb.auth import hash_password
+from tests.servers import free_port, until
+from tests.web.test_command import COMMAND, ENVIRONMENT
+
+#: More than waitress serves by default, and than descriptors are left of `LIMIT`.
+CONNECTIONS = 300
+
+LIMIT = f"ulimit -Sn {CONNECTIONS // 2}; exec"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory, second_server) -> Iterator[int]:
+    """Where pyres_web listens, behind a password and with few descriptors to begin with."""
+    port, log = free_port(), tmp_path_factory.mktemp("web") / "log"
+    options = ["--port", str(port), "--dsn", second_server.dsn, "-f", str(log)]
+    options += ["--auth", f"ops:{hash_password('secret')}"]
+    command = ["sh", "-c", f'{LIMIT} "$@"', "sh", *COMMAND, *options]
+    with subprocess.Popen(command, env=ENVIRONMENT) as process:
+        try:
+            until(lambda: log.exists() and "Listening" in log.read_text(), 60)
+            yield port
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /failed/retry/ HTTP/1.1\r\nHost: x\r\n", b"G"])
+def test_hundreds_of_connections_that_say_too_little_shut_nobody_out(port, sent):
+    with contextlib.ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            held = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            held.sendall(sent)
+        visitor = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        stack.enter_context(contextlib.closing(visitor))
+        visitor.request("GET", "/overview")
+
+        assert visitor.getresponse().status == 401
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 3000000", b"Content-Length: 400000000"])
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(port, head):
+    assert _status(port, head, b"") == 413
+
+
+def test_a_chunked_body_is_refused_where_it_is_too_large(port):
+    chunk = b"%x\r\n%b\r\n" % (2**20, b"x" * 2**20)
+
+    # What the server left unread may reset the connection before its answer is read.
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        assert _status(port, b"Transfer-Encoding: chunked", chunk * 2 + b"1\r\nx\r\n") == 413
+
+
+def test_a_body_that_is_large_enough_gets_as_far_as_the_password(port):
+    assert _status(port, b"Content-Length: 2000000", b"x" * 2_000_000) == 401
+
+
+def _status(port: int, head: bytes, body: bytes) -> int:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sent:
+        sent.sendall(b"POST /failed/retry/ HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n" % head)
+        sent.sendall(body)
+        response = http.client.HTTPResponse(sent)
+        response.begin()
+        return response.status
