@@ -14,8 +14,6 @@ from tests.chaos.monkey import LOSSLESS, Monkey
 NOT_HERE = {
     "limit processes": "it binds an unprivileged user only",
     "cut a host": "it wants root, and takes long",
-    "jobs fork and return": "the copy of a minion works on the minion's connection",
-    "remove a registration": "a fetch that comes late finds no counter to be known by",
 }
 
 EVERY = [name for name in (*DISTURBANCES, *JOBS) if name not in NOT_HERE]
