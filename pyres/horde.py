@@ -42,7 +42,7 @@ from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
-from pyres.store import ConnectionLost, RefusedError
+from pyres.store import ConnectionLost, RefusedError, described
 from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
 
 __all__ = ["Khan", "Minion"]
@@ -148,6 +148,7 @@ class Khan:
         self._spawn_after = 0.0
         self._next_beat = 0.0
         self._next_sweep = 0.0
+        self._refused = 0
         self._next_commands = 0.0
         self._redis_lost = False
         self._stacks: dict[str, traceback.StackSummary] = {}
@@ -395,7 +396,7 @@ class Khan:
                 self._redis_lost = True
                 raise
             if not self._redis_lost:
-                logger.warning("Redis is gone (%s); the minions wait for it", error)
+                logger.warning("%s; the minions wait for it", described(error))
             self._redis_lost = True
             return False
         if self._redis_lost:
@@ -420,20 +421,39 @@ class Khan:
     def setup_minions(self) -> None:
         """Start the whole pool."""
         while len(self._workers) < self.pool_size and not self._shutdown:
-            self._start_minion()
+            if not self._start_minion():
+                return
 
     def add_minion(self) -> None:
         """Make the pool larger by one."""
         self._resize(self.pool_size + 1)
         self._start_minion()
 
-    def _start_minion(self) -> None:
-        """Start one minion by _add_minion(), which a subclass may override."""
+    def _start_minion(self) -> bool:
+        """Start one minion by _add_minion(), which a subclass may override. False when the system
+        refuses the process or its pipe: then the next try is after a pause.
+        """
         Minion.before_start = self._adopt
         try:
             self._add_minion()
+        except OSError as error:
+            self._note_refused(error)
+            return False
         finally:
             Minion.before_start = None
+        self._refused = 0
+        return True
+
+    def _note_refused(self, error: OSError) -> None:
+        pause = min(2.0**self._refused, LONGEST_PAUSE)
+        self._refused += 1
+        self._spawn_after = time.monotonic() + pause
+        logger.error(
+            "No minion could be started (%s); %d go on, and the next try is in %.0f s",
+            error,
+            len(self._workers),
+            pause,
+        )
 
     def _add_minion(self) -> Minion:
         """Start one minion, and note it in `_workers`."""
@@ -580,7 +600,8 @@ class Khan:
         missing = self.pool_size - len(self._workers)
         if missing > 0 and time.monotonic() >= self._spawn_after:
             for _ in range(missing if not self._quick_deaths else 1):
-                self._start_minion()
+                if not self._start_minion():
+                    return
 
     def _roll_on(self) -> None:
         """HUP: one old minion after the other ends after its job, when the pool is whole again."""
@@ -659,7 +680,11 @@ class Khan:
             return False
         if hand is None:
             return False
-        pid = self.children.fork(lambda: self._undertake(worker_id, hand, error))
+        try:
+            pid = self.children.fork(lambda: self._undertake(worker_id, hand, error))
+        except OSError as refused:
+            logger.error("No process for the hooks of the job of %s: %s", worker_id, refused)
+            return False
         self._undertakers[pid] = (worker_id, error, time.monotonic() + UNDERTAKER_TIMEOUT)
         return True
 

@@ -503,6 +503,9 @@ class Minion(Performer):
         self._settle_up()
         self.unregister_minion()
 
+    def _has_parent(self) -> bool:
+        return bool(self._parent) and not self._is_orphan()
+
     def _gives_up(self, always: bool, tries: int) -> bool:
         # A connection that was cut is made anew; but for a server that is gone a minion that stops
         # does not wait: what is in its hand Khan records.

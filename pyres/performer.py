@@ -16,13 +16,14 @@ from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, Tim
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.process.alarm import alarm
+from pyres.process.children import EXIT_SOFTWARE, leave
 from pyres.process.copies import end_copy
 from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
-from pyres.store import ConnectionLost, NotRegistered, RefusedError, Taken
+from pyres.store import ConnectionLost, NotRegistered, RefusedError, Taken, described, own_error
 from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ PAUSED_PAUSE = 1.0
 
 #: Seconds between two tries to reach a server that is gone: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+
+#: Tries after which a child that lacks files or memory leaves the rest to its parent: some 1.5 s.
+OWN_TRIES = 5
 
 #: Seconds an idle worker sleeps without BLPOP: doubled each time, from the first to the longest.
 FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
@@ -375,10 +379,10 @@ class Performer:
             return None
         return job
 
-    def _put_back(self, job: Job) -> None:
+    def _put_back(self, job: Job, why: str = "stopping") -> None:
         assert job.raw is not None and job.hand is not None
         self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.hand)
-        logger.info("Put the job just taken from %s back: stopping", job._queue)
+        logger.info("Put the job just taken from %s back: %s", job._queue, why)
 
     def _settle_up(self) -> None:
         """Count the last job, and lay back one that was given by a reply that never came."""
@@ -606,16 +610,27 @@ class Performer:
             except ConnectionLost as error:
                 if isinstance(error, RefusedError) and self._next_beat == 0:
                     raise
-                if self._gives_up(always, tries):
-                    logger.error(
-                        "Redis is gone (%s) while stopping; what is in hand stays recorded there",
-                        error,
-                    )
+                gives_up = self._gives_up(always, tries)
+                if gives_up or tries >= OWN_TRIES:
+                    self._leave_to_parent(error)
+                if gives_up:
+                    text = "%s while stopping; what is in hand stays recorded there"
+                    logger.error(text, described(error))
                     return None
-                logger.warning("Redis is gone (%s); trying again in %.1f s", error, pause)
+                logger.warning("%s; trying again in %.1f s", described(error), pause)
                 self.signals.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._next_beat = min(self._next_beat, 1.0)
+
+    def _leave_to_parent(self, error: Exception) -> None:
+        """End a child that lacks what it needs for the server: its parent records the job."""
+        if self._has_parent() and own_error(error) is not None:
+            logger.error("%s; this process ends, and its parent records the job", described(error))
+            leave(EXIT_SOFTWARE)
+
+    def _has_parent(self) -> bool:
+        """Whether another process of ours waits for this one, and records its job."""
+        return False
 
     def _gives_up(self, always: bool, tries: int) -> bool:
         return self._shutdown and not always

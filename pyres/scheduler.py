@@ -27,6 +27,7 @@ from pyres.store import (
     Reading,
     RefusedError,
     ResponseError,
+    described,
     elapsed,
 )
 
@@ -167,7 +168,7 @@ class Scheduler:
         except ConnectionLost as error:
             if isinstance(error, RefusedError) and not self._connected:
                 raise
-            logger.warning("Redis is gone (%s); trying again in %.1f s", error, pause)
+            logger.warning("%s; trying again in %.1f s", described(error), pause)
             self._sleep(pause)
             return min(pause * 2, LONGEST_PAUSE)
         self._connected = True
@@ -254,7 +255,7 @@ class Scheduler:
         try:
             self.resq.store.schedules.unlock(str(self), self.lock_prefix)
         except ConnectionLost as error:
-            logger.warning("Redis is gone (%s) while stopping; the lock ends by itself", error)
+            logger.warning("%s while stopping; the lock ends by itself", described(error))
 
     def _now(self) -> float:
         return self.resq.server_time().timestamp()

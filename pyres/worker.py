@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 #: record, since the job is retried or its outcome stands already.
 RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
 
+#: Seconds between two tries to start a process that the system refuses: the longest pause.
+LONGEST_REFUSAL = 15.0
+
 #: How often the process of a job tries to reach a server, when its worker is gone: some 6 s.
 ORPHAN_TRIES = 6
 
@@ -53,6 +57,10 @@ LONGEST_RESERVE = 30.0
 
 #: Overrides of these steps need the job to be counted before the next one is fetched.
 COUNTED_AT_ONCE = frozenset({"reserve", "fork_worker", "processed", "done_working"})
+
+
+class CannotStartError(OSError):
+    """The system refuses a job's process, or the pipe to it: nothing of the job has run."""
 
 
 class Worker(Performer):
@@ -101,6 +109,7 @@ class Worker(Performer):
         self._spare = Spare(self.children, self._be_given, self._warm)
         self._busy = False
         self._last_hand = b""
+        self._refusal = FIRST_IDLE
 
     #: The pid that forks for jobs, and in such a child the one that has forked it; 0: none.
     _parent_pid = _forked_by = 0
@@ -282,6 +291,22 @@ class Worker(Performer):
         return self._reserved(lambda: self.reserve(timeout), interval)
 
     def _perform_next(self, job: Job) -> None:
+        try:
+            self._perform_fetched(job)
+        except CannotStartError as error:
+            self._postpone(job, error)
+        else:
+            self._refusal = FIRST_IDLE
+
+    def _postpone(self, job: Job, error: CannotStartError) -> None:
+        """Put a job back for which there is no process, and wait, longer each time."""
+        self._patiently(lambda: self._put_back(job, "no process for it"), always=True)
+        pause, self._refusal = self._refusal, min(self._refusal * 2, LONGEST_REFUSAL)
+        logger.error("No process can be started (%s); trying again in %.0f s", error, pause)
+        if not self._shutdown:
+            self.signals.sleep(pause)
+
+    def _perform_fetched(self, job: Job) -> None:
         if not self._overrides.isdisjoint(COUNTED_AT_ONCE):
             self.fork_worker(job)
             # An override may have left it there; then the job is done, and no failure.
@@ -319,6 +344,9 @@ class Worker(Performer):
 
     def _stops(self) -> bool:
         return self._shutdown or self._paused
+
+    def _has_parent(self) -> bool:
+        return bool(self._forked_by) and os.getppid() == self._forked_by
 
     def _gives_up(self, always: bool, tries: int) -> bool:
         if self._forked_by and os.getppid() != self._forked_by and tries >= ORPHAN_TRIES:
@@ -369,11 +397,7 @@ class Worker(Performer):
         # Before the fork, so that both show it: after it each would have to copy the pages for
         # that.
         self._title_of(job)
-        if self._reports is None:
-            self._reports = Reports()
-        self._parent_pid = os.getpid()
-        given = self._spare.give(job.hand) if job.hand else None
-        self.child = given or self.children.fork(lambda: self._be_child(job))
+        self.child = self._start_child(job)
         self._fork_ahead(job)
         self._ended_well = job
         ended = self._wait_for_child(self.child)
@@ -381,6 +405,17 @@ class Worker(Performer):
             self._ended_well = None
         self.child = None
         return ended
+
+    def _start_child(self, job: Job) -> int:
+        """The pid of the child that performs the job."""
+        self._parent_pid = os.getpid()
+        try:
+            if self._reports is None:
+                self._reports = Reports()
+            given = self._spare.give(job.hand) if job.hand else None
+            return given or self.children.fork(lambda: self._be_child(job))
+        except OSError as error:
+            raise CannotStartError(error.errno, error.strerror) from error
 
     def _title_of(self, job: Job) -> None:
         self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
@@ -391,7 +426,9 @@ class Worker(Performer):
         # subclass has made cannot be made again from its bytes.
         if self._busy and job.hand and self._overrides.isdisjoint(("before_fork", "reserve")):
             self._last_hand = job.hand
-            self._spare.prepare()
+            # The system may refuse it: then the next job's child is forked when that job comes.
+            with contextlib.suppress(OSError):
+                self._spare.prepare()
         self._busy = True
 
     def _warm(self) -> None:
@@ -558,18 +595,39 @@ class Worker(Performer):
         # must not be imported into the worker.
         if "working_on" in self._overrides:
             job.hand = self._patiently(self._in_flight_record, always=True) or job.hand
-        pid = self.children.fork(lambda: self._be_crash_handler(job, error))
-        end = time.monotonic() + UNDERTAKER_TIMEOUT
-        ended = None
-        while ended is None:
-            ended = self.children.wait(pid, max(0.0, end - time.monotonic()))
-            if ended is None and time.monotonic() >= end:
-                self.children.kill(signal.SIGKILL, pid)
-        recorded = ended.code == RECORDED
-        if ended.code not in (RECORDED, NOTHING_TO_RECORD):
+        pid = self._start_crash_handler(job, error)
+        code = UNRECORDED if pid is None else self._wait_for_crash_handler(pid)
+        recorded = code == RECORDED
+        if code not in (RECORDED, NOTHING_TO_RECORD):
             recorded = self.record_failure(job, error)
         if recorded:
             self._count_failure()
+
+    def _wait_for_crash_handler(self, pid: int) -> int:
+        """What it leaves with; one that takes too long is killed."""
+        end = time.monotonic() + UNDERTAKER_TIMEOUT
+        while True:
+            ended = self.children.wait(pid, max(0.0, end - time.monotonic()))
+            if ended is not None:
+                return ended.code
+            if time.monotonic() >= end:
+                self.children.kill(signal.SIGKILL, pid)
+
+    def _start_crash_handler(self, job: Job, error: JobError) -> int | None:
+        """Its pid; where the system refuses it, after growing pauses, or None to a worker that
+        must stop.
+        """
+        pause = FIRST_IDLE
+        while not self._gives_up(True, 1):
+            try:
+                return self.children.fork(lambda: self._be_crash_handler(job, error))
+            except OSError as refused:
+                text = "No process to record the crash of %s (%s); trying again in %.0f s"
+                logger.error(text, job, refused, pause)
+            self._beat_while_waiting(time.monotonic())
+            self.signals.sleep(pause)
+            pause = min(pause * 2, LONGEST_REFUSAL)
+        return None
 
     def _be_crash_handler(self, job: Job, error: JobError) -> int:
         self._become_child()

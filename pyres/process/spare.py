@@ -30,8 +30,13 @@ class Spare:
         """Fork a child in waiting, if there is none."""
         if self._waiting is None:
             reader, writer = pipe(blocking=True)
-            pid = self.children.fork(lambda: self._wait(reader, writer))
-            close(reader)
+            try:
+                pid = self.children.fork(lambda: self._wait(reader, writer))
+            except OSError:
+                close(writer)
+                raise
+            finally:
+                close(reader)
             self._waiting = (pid, writer)
 
     def _wait(self, reader: int, writer: int) -> int:

@@ -18,6 +18,8 @@ from pyres.store.errors import (
     NotRegistered,
     NotTrusted,
     RefusedError,
+    described,
+    own_error,
 )
 from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
@@ -61,7 +63,9 @@ __all__ = [
     "elapsed",
     "hand_of",
     "open_hand",
+    "own_error",
     "text",
+    "described",
 ]
 
 

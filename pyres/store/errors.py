@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -69,6 +73,49 @@ RefusedError: tuple[type[Exception], ...] = (
     redis_exceptions.NoPermissionError,
     NotTrusted,
 )
+
+
+#: What this process lacks or may not do, by errno: no server is to blame for it.
+OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
+
+#: How redis-py tells the errno of what it could not open, or of a name that it could not look up.
+_NUMBER = re.compile(r"\bError (-?\d+) ")
+
+#: A name was not found since a file could not be opened, or memory was refused, or neither.
+_NO_NAME = frozenset({socket.EAI_AGAIN, socket.EAI_NONAME, getattr(socket, "EAI_SYSTEM", None)})
+
+
+def own_error(error: BaseException) -> int | None:
+    """The errno of what this process lacks, when that is why it did not reach the server."""
+    # Not __context__: a job's own error may be being handled while the server is asked.
+    number = _number(error) or _number(error.__cause__)
+    if number in _NO_NAME:
+        number = _lacks_descriptors()
+    return number if number in OWN_ERRORS else None
+
+
+def _number(error: BaseException | None) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NUMBER.search(str(error))
+    return int(found[1]) if found else None
+
+
+def _lacks_descriptors() -> int | None:
+    """The errno with which the system refuses a descriptor now, or None."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def described(error: BaseException) -> str:
+    """What is the matter, for the log, when the server was not reached."""
+    number = own_error(error)
+    if number is None:
+        return f"Redis is gone ({error})"
+    return f"Redis cannot be reached: {os.strerror(number).lower()} in this process"
 
 
 def or_nothing(read: Callable[[], T], nothing: T) -> T:
