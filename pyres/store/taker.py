@@ -196,9 +196,10 @@ class Taker(Line):
                 return reply
             held = reply[2]
             self.changed = self.changed or not repeated
-            if state is FINISHED and repeated:
+            if state is FINISHED and repeated and (reply[0] or held != self._given):
                 self._given, self._unseen = None, held
                 break
+            # Else somebody has removed our count, and the job that is finished is there yet.
             if state is EMPTY and held != self._given:
                 self._unseen = held
             elif state is EMPTY and held is not None:

@@ -714,6 +714,24 @@ def test_what_was_popped_waits_for_a_job_that_is_found_in_flight(taker, redis):
     assert redis.get(HAND) is None
 
 
+@pytest.mark.parametrize("removed", [[OWN], [f"{HAND}:started"], [OWN, f"{HAND}:started"]])
+def test_a_finished_job_is_not_given_again_when_somebody_has_removed_its_workers_count(
+    taker, proxy, redis, removed
+):
+    fill(redis, FIRST, SECOND)
+    assert taker.take(False, NOW).payload == FIRST
+    assert taker.take(True, NOW).payload == SECOND
+    proxy.lose_request(b"EVALSHA")
+    with pytest.raises(ConnectionLost):
+        taker.take(True, LATER)
+    redis.delete(*removed)
+
+    assert taker.take(True, LATER) is None
+
+    assert redis.get(HAND) is None
+    assert redis.get("resque:stat:processed") == b"2"
+
+
 # The server's moods
 
 
