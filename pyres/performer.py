@@ -331,7 +331,9 @@ class Performer:
             self.signals.sleep(min(interval, POLL_INTERVAL))
             return
         if self._lookout is None:
-            self._lookout = Lookout(self.resq.store, self._queue_list, str(self))
+            self._lookout = Lookout(
+                self.resq.store, self._queue_list, str(self), forks=not self.minion
+            )
         try:
             self._watch_queues(self._lookout, time.monotonic() + interval)
         except CannotWatchError as error:

@@ -72,13 +72,16 @@ class Hand(NamedTuple):
 class Lookout:
     """Reports a job in one of the queues without fetching it. Needs a server from Redis 6 on.
 
-    `name` is the worker or manager that watches, to be counted among the watchers.
+    `name` is the worker or manager that watches, to be counted among the watchers; `forks` closes
+    the connection of that at once, so that no child inherits it.
     """
 
-    def __init__(self, store: Store, queue_list: QueueList, name: str) -> None:
+    def __init__(
+        self, store: Store, queue_list: QueueList, name: str, *, forks: bool = False
+    ) -> None:
         self._watch = store.push_watch()
         self._queue_list = queue_list
-        self._crowd = Crowd(store, queue_list.names, name)
+        self._crowd = Crowd(store, queue_list.names, name, forks)
         self._watching_since = self._watch_at = 0.0
 
     def connect(self) -> None:
@@ -145,8 +148,9 @@ class Lookout:
 class Crowd:
     """How many watch the same queues: by the names and wildcards that they were told to watch."""
 
-    def __init__(self, store: Store, patterns: Sequence[str], name: str) -> None:
+    def __init__(self, store: Store, patterns: Sequence[str], name: str, forks: bool) -> None:
         self._store = store
+        self._forks = forks
         self._patterns = tuple(patterns)
         self._name = name
         self._sizes: dict[str, int] = {}
@@ -165,8 +169,8 @@ class Crowd:
         else:
             queues = [text(self._store.keys.queue(pattern)) for pattern in self._patterns]
             self._sizes = dict(zip(queues, sizes, strict=False))
-        # A worker forks, and its children are to inherit none.
-        self._store.rest()
+        if self._forks:
+            self._store.rest()
 
     def size(self, changed: frozenset[bytes] | None) -> int:
         """How many watch these keys; 1 where that is unknown."""
