@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from redis import Redis
 from redis.exceptions import BusyLoadingError, ConnectionError
 
+from pyres import ResQ
 from pyres.store import CannotWriteNow, described
 from pyres.store.errors import refusal
+from tests.servers import Server
 
 REFUSALS = [
     "READONLY You can't write against a read only replica.",
@@ -35,3 +40,28 @@ def test_only_a_server_that_does_not_answer_is_gone() -> None:
     assert described(ConnectionError("closed")) == "Redis is gone (closed)"
     for error in (CannotWriteNow(REFUSALS[0]), BusyLoadingError("loading")):
         assert described(error) == f"Redis cannot serve now ({error})"
+
+
+def test_a_server_that_keeps_forgetting_its_scripts_loses_no_job(
+    server: Server, redis: Redis, resq: ResQ
+) -> None:
+    ended = threading.Event()
+
+    def forget() -> None:
+        with server.client() as client:
+            while not ended.is_set():
+                client.script_flush()
+
+    redis.rpush("resque:queue:basic", *range(200))
+    redis.sadd("resque:workers", "host:1:basic")
+    taker = resq.store.taker("host:1:basic")
+    taker.look_at(["basic"])
+    forgetting = threading.Thread(target=forget)
+    forgetting.start()
+    try:
+        taken = [taker.take(number > 0, "2026-11-23T16:01:09Z") for number in range(200)]
+    finally:
+        ended.set()
+        forgetting.join()
+        taker.close()
+    assert [each.payload for each in taken if each] == [b"%d" % number for number in range(200)]
