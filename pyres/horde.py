@@ -126,6 +126,9 @@ class Khan:
         """Raises NoQueueError when there is no queue to look at."""
         self._queue_list = QueueList(",".join(self.queues))
 
+    #: How often one after the other the system has refused a minion's process.
+    _refused = 0
+
     def _begin(self) -> None:
         """What a khan knows before it works."""
         require_fork("A manager")
@@ -148,8 +151,8 @@ class Khan:
         self._spawn_after = 0.0
         self._next_beat = 0.0
         self._next_sweep = 0.0
-        self._refused = 0
         self._next_commands = 0.0
+        self._unasked: list[tuple[str, BaseException]] = []
         self._redis_lost = False
         self._stacks: dict[str, traceback.StackSummary] = {}
 
@@ -677,7 +680,9 @@ class Khan:
         try:
             hand = self._connection.store.workers.hand(worker_id)
         except ConnectionLost:
-            return False
+            # Its class may want a retry: that is asked when the server is back.
+            self._unasked.append((worker_id, error))
+            return True
         if hand is None:
             return False
         try:
@@ -698,6 +703,10 @@ class Khan:
 
     def _settle_dead(self) -> None:
         """Unregister the dead; a job that still stands in a hand becomes a failure."""
+        unasked, self._unasked = self._unasked, []
+        for worker_id, error in unasked:
+            if self._stop_at is not None or not self._send_undertaker(worker_id, error):
+                self._dead.append((worker_id, error))
         while self._dead:
             worker_id, error = self._dead[0]
             if not self._reach(functools.partial(self._bury, worker_id, error)):
@@ -753,11 +762,16 @@ class Khan:
             return
         missing = self._connection.store.workers.beat(ids)
         self._connection.store.workers.note_heartbeat()
-        registry = Registry(self._connection, ids[0], minion=True)
+        # The job of a minion of ours that died is for its class first, which may want a retry.
+        if not (self._unasked or self._undertakers):
+            self._prune(ids[0])
+        self._announce_again(missing)
+
+    def _prune(self, worker_id: str) -> None:
+        registry = Registry(self._connection, worker_id, minion=True)
         registry.prune(sweep=time.monotonic() >= self._next_sweep)
         if registry.swept:
             self._next_sweep = time.monotonic() + SWEEP_EVERY
-        self._announce_again(missing)
 
     def _announce_again(self, missing: Sequence[str]) -> None:
         """Register what somebody else, or a server that came back empty, has forgotten."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from pyres import calling, decorators, failure, loading, payload, retrying, unique
 from pyres.client import ResQ
@@ -32,6 +32,8 @@ from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: ResQ.pop, to see whether a subclass has another.
 _OWN_POP = own_methods(ResQ, ["pop"])
 
@@ -51,6 +53,9 @@ class Job:
 
     #: Characters of the arguments that str() shows, and so the log.
     max_shown_chars = 200
+
+    #: How a daemon writes about the job; None: at once, and a server that is away is an error.
+    waiter: Callable[[Callable[[], Any]], Any] | None = None
 
     #: Whether fail() has recorded a failure of this job, or a worker is about to.
     failure_handled = False
@@ -110,6 +115,12 @@ class Job:
         held = self._payload if isinstance(self._payload, dict) else {}
         args = shortened(held.get("args"), self.max_shown_chars)
         return f"(Job{{{self._queue}}} | {held.get('class')} | {args})"
+
+    def patiently(self, write: Callable[[], T]) -> T | None:
+        """Do what pyres writes about the job; a daemon waits for a server that is away, and gives
+        None when it has to stop.
+        """
+        return write() if self.waiter is None else self.waiter(write)
 
     @property
     def name(self) -> str:
@@ -215,7 +226,7 @@ class Job:
             return
         if unique.stage_of(target, self.name) == stage:
             digest = unique.digest(self.name, self.args)
-            self.resq.store.unique.release(digest, stage, self._enqueued())
+            self.patiently(lambda: self.resq.store.unique.release(digest, stage, self._enqueued()))
 
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
         args = metadata["args"]
@@ -317,7 +328,9 @@ class Job:
         """Put the job off as its class asks for; False when it does not, or the time for it is
         over.
         """
-        now = self.resq.server_time()
+        now = self.patiently(self.resq.server_time)
+        if now is None:
+            return False
         first = self._first_attempt(now)
         attempt = retrying.Attempt(
             error or Exception(),
@@ -332,8 +345,10 @@ class Job:
         item = payload.build(self.name, item["args"], queue=self._queue) | item
         item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
-        self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
-        return True
+        written = self.patiently(
+            lambda: self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
+        )
+        return written is not None
 
     def _first_attempt(self, now: datetime) -> Any:
         """When the job was tried first, as its payload says; `now` where that cannot be right."""

@@ -503,6 +503,10 @@ class Minion(Performer):
         self._settle_up()
         self.unregister_minion()
 
+    def _stop_clock(self) -> None:
+        if self._told is not None:
+            self._tell(DONE)
+
     def _has_parent(self) -> bool:
         return bool(self._parent) and not self._is_orphan()
 

@@ -15,7 +15,7 @@ from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, TimeoutError
 from pyres.job import Job
 from pyres.overrides import overridden, own_methods
-from pyres.process.alarm import alarm
+from pyres.process.alarm import alarm, silenced
 from pyres.process.children import EXIT_SOFTWARE, leave
 from pyres.process.copies import end_copy
 from pyres.process.native import is_patched, make_gevent_anew
@@ -420,6 +420,7 @@ class Performer:
             if "working_on" in self._overrides:
                 self._call_working_on(job)
             job = self._prepared(job)
+            job.waiter = self._write_patiently
             return self._perform(job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
             if os.getpid() != pid:
@@ -535,6 +536,7 @@ class Performer:
         """A job whose process is gone: a retry or a failure, unless it was settled before; whether
         a failure was recorded.
         """
+        job.waiter = self._write_patiently
         # It may have died after that: then the hooks have run, too.
         stands = self._patiently(
             lambda: self.resq.store.workers.holds(str(self), job.hand), always=True
@@ -612,6 +614,7 @@ class Performer:
             except ConnectionLost as error:
                 if isinstance(error, RefusedError) and self._next_beat == 0:
                     raise
+                self._stop_clock()
                 gives_up = self._gives_up(always, tries)
                 if gives_up or tries >= OWN_TRIES:
                     self._leave_to_parent(error)
@@ -623,6 +626,14 @@ class Performer:
                 self.signals.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._next_beat = min(self._next_beat, 1.0)
+
+    def _write_patiently(self, write: Callable[[], T]) -> T | None:
+        """What is written about a job: waited for, and no part of the time it may take."""
+        with silenced():
+            return self._patiently(write, always=True)
+
+    def _stop_clock(self) -> None:
+        """Tell the parent that this waits for a server: the job's time is not meant for that."""
 
     def _leave_to_parent(self, error: Exception) -> None:
         """End a child that lacks what it needs for the server: its parent records the job."""

@@ -345,6 +345,10 @@ class Worker(Performer):
     def _stops(self) -> bool:
         return self._shutdown or self._paused
 
+    def _stop_clock(self) -> None:
+        if self._in_child and self._reports:
+            self._reports.tell(0.0)
+
     def _has_parent(self) -> bool:
         return bool(self._forked_by) and os.getppid() == self._forked_by
 
@@ -595,6 +599,8 @@ class Worker(Performer):
         # must not be imported into the worker.
         if "working_on" in self._overrides:
             job.hand = self._patiently(self._in_flight_record, always=True) or job.hand
+        # Its time is for the hooks of the class, not for a server that is away.
+        self._patiently(self._in_flight_record, always=True)
         pid = self._start_crash_handler(job, error)
         code = UNRECORDED if pid is None else self._wait_for_crash_handler(pid)
         recorded = code == RECORDED

@@ -19,6 +19,19 @@ def _can_ring() -> bool:
 
 
 @contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Stop the clock of an alarm() around the block while it lasts."""
+    if not _can_ring():
+        yield
+        return
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+@contextlib.contextmanager
 def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
     """Raise `error` in the block when it takes longer; the process's SIGALRM is ours meanwhile.
 

@@ -29,13 +29,13 @@ from redis.sentinel import (
 
 from pyres.exceptions import BadDSNError
 from pyres.store.errors import (
-    CANNOT_WRITE,
     Address,
     CannotWriteNow,
     ConnectionLost,
     Moved,
     NotTrusted,
     RefusedError,
+    refusal,
 )
 
 #: Nodes of a Redis Cluster that are asked before giving up for now: each may take its time.
@@ -79,7 +79,8 @@ def _cannot_serve(error: ResponseError) -> Exception | None:
     if _says(error, "EXEC without MULTI"):
         # Of a transaction redis-py reads what EXEC says, not what MULTI said.
         return NoPermissionError("this user has no permissions to run the 'multi' command")
-    return CannotWriteNow(str(error)) if _says(error, *CANNOT_WRITE) else None
+    words = refusal(str(error))
+    return None if words is None else CannotWriteNow(words)
 
 
 def _no_server_of_its_own(connection: Any) -> BadDSNError:

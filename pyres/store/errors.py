@@ -85,6 +85,18 @@ _NUMBER = re.compile(r"\bError (-?\d+) ")
 _NO_NAME = frozenset({socket.EAI_AGAIN, socket.EAI_NONAME, getattr(socket, "EAI_SYSTEM", None)})
 
 
+#: How Redis 6.2 wraps the reply to a command inside a script.
+_IN_SCRIPT = re.compile(r"Error running script .*@user_script: ?\d+: -?(.*)", re.DOTALL)
+
+
+def refusal(text: str) -> str | None:
+    """The words of an error reply that says that the server cannot serve just now, else None."""
+    text = text.removeprefix("ERR ")
+    found = _IN_SCRIPT.match(text)
+    words = found[1] if found else text
+    return words if words.startswith(CANNOT_WRITE) else None
+
+
 def own_error(error: BaseException) -> int | None:
     """The errno of what this process lacks, when that is why it did not reach the server."""
     # Not __context__: a job's own error may be being handled while the server is asked.
@@ -114,8 +126,16 @@ def described(error: BaseException) -> str:
     """What is the matter, for the log, when the server was not reached."""
     number = own_error(error)
     if number is None:
-        return f"Redis is gone ({error})"
+        return f"Redis {_state(error)} ({error})"
     return f"Redis cannot be reached: {os.strerror(number).lower()} in this process"
+
+
+def _state(error: BaseException) -> str:
+    if isinstance(error, RefusedError):
+        return "refuses us"
+    if isinstance(error, CannotWriteNow | redis_exceptions.BusyLoadingError):
+        return "cannot serve now"
+    return "is gone"
 
 
 def or_nothing(read: Callable[[], T], nothing: T) -> T:

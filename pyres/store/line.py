@@ -11,7 +11,7 @@ import hiredis
 from redis import exceptions as redis_exceptions
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
-from pyres.store.errors import CANNOT_WRITE, CannotWriteNow, ConnectionLost
+from pyres.store.errors import CannotWriteNow, ConnectionLost, refusal
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -139,10 +139,10 @@ class Line:
             self.disconnect()
             raise
         except ResponseError as error:
-            if str(error).startswith(CANNOT_WRITE):
+            if words := refusal(str(error)):
                 # Nothing was written, and a failover leaves this connection with a replica.
                 self.disconnect()
-                raise CannotWriteNow(str(error)) from error
+                raise CannotWriteNow(words) from error
             raise
 
     def fileno(self) -> int:

@@ -217,13 +217,22 @@ class Taker(Line):
         except NoScriptError:
             # Nothing ran: a server that restarted has forgotten its scripts.
             self.command("SCRIPT", "LOAD", scripts.source("take"))
-            reply = self.call(sent)
+            reply = self._call_again(sent)
         # Who is not registered learns nothing of what was sent before.
         self._in_doubt = in_doubt and reply[1] == UNREGISTERED
         if reply[1] == REFUSED:
             self._known = None
         elif reply[0]:
             self._known = b"%d" % reply[0]
+        return reply
+
+    def _call_again(self, sent: bytes) -> list[Any]:
+        """The same call once the script is loaded; with its text where it is forgotten again."""
+        try:
+            reply: list[Any] = self.call(sent)
+        except NoScriptError:
+            by_name = bulk("EVALSHA", scripts.sha("take"))
+            reply = self.call(sent.replace(by_name, bulk("EVAL", scripts.source("take")), 1))
         return reply
 
     def _known_count(self) -> bytes:

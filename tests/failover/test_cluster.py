@@ -360,7 +360,7 @@ def test_a_worker_waits_while_the_slot_is_on_its_way(
 
     with pytest.raises(ConnectionLost):
         resq.enqueue(NoteJob, str(notes), "too soon")
-    worker.until_output("Redis is gone (")
+    worker.until_output("Redis cannot serve now (")
     cluster.move(f"{namespace}:", target)
     resq.enqueue(NoteJob, str(notes), "now")
 

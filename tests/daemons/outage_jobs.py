@@ -1,0 +1,43 @@
+"""Jobs that end while their server is away, each with something that is then to be written."""
+
+from __future__ import annotations
+
+import os
+
+from tests.daemons.odd_jobs import FileGateJob
+
+
+class Retried(FileGateJob):
+    """Tried twice more, at once."""
+
+    retry_limit = 2
+    retry_delay = 0
+
+
+class RetriedOnce(FileGateJob):
+    """Tried once more; one of it at a time, until it is done."""
+
+    retry_limit = 1
+    retry_delay = 0
+    unique_for = 600
+    unique_until = "done"
+
+
+class Dies(FileGateJob):
+    """Ends its process; tried once more."""
+
+    retry_limit = 1
+    retry_delay = 0
+    retry_dirty_exit = True
+
+    @classmethod
+    def perform(cls, path: str) -> None:
+        super().perform(path)
+        os._exit(3)
+
+
+class UniqueUntilDone(FileGateJob):
+    """One of it at a time, until it is done."""
+
+    unique_for = 600
+    unique_until = "done"
