@@ -88,7 +88,10 @@ def take_log_folder(monkey: Monkey, fault: Fault) -> bool:
     """The folder of the log files is gone, with the files."""
     if not monkey.log_folder.exists():
         return False
-    shutil.rmtree(monkey.log_folder)
+    # First out of the way: meanwhile daemons may open more files in it.
+    away = monkey.log_folder.with_name("logs-taken")
+    monkey.log_folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
     monkey.later(3 * fault.amount, lambda: monkey.log_folder.mkdir(exist_ok=True))
     return True
 
