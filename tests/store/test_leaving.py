@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,21 +85,23 @@ def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
     assert nothing_is_held(redis, minion)
 
 
-def test_a_job_for_which_no_process_can_be_had_is_a_failure(
+def test_a_job_for_which_no_process_can_be_had_is_put_back(
     resq: ResQ, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker ends, since the next job would fare no better; the job went with its hand."""
     worker = Worker(["basic"], resq)
     resq.enqueue(NoopJob, 1)
+    (payload,) = redis.lrange("resque:queue:basic", 0, -1)
 
     def no_more(*_: object) -> int:
-        raise BlockingIOError("Resource temporarily unavailable")
+        # Else the worker would try again, after a pause.
+        worker.schedule_shutdown(signal.SIGTERM, None)
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(worker.children, "fork", no_more)
-    with pytest.raises(BlockingIOError):
-        worker.work(interval=0)
+    worker.work(interval=0)
 
-    assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
+    assert redis.lrange("resque:queue:basic", 0, -1) == [payload]
+    assert failed(redis) == []
     assert nothing_is_held(redis, worker)
     assert redis.keys("resque:worker*") == []
 
