@@ -204,19 +204,19 @@ def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, serv
     until(lambda: redis.get("resque:stat:processed") == b"1")
 
     with server.monitor() as monitor:
-        resq.enqueue_many([(NoopJob, number) for number in range(30)])
-        until(lambda: redis.get("resque:stat:processed") in (b"30", b"31"))
+        resq.enqueue_many([(NoopJob, number) for number in range(100)])
+        until(lambda: redis.get("resque:stat:processed") in (b"100", b"101"))
         sent: dict[str, list[str]] = {}
         for command in monitor.commands:
             sent.setdefault(command.client, []).append(command.name)
 
     minion = max(sent, key=lambda client: sent[client].count("EVALSHA"))
     assert set(sent[minion]) == {"EVALSHA"}
-    assert 29 <= len(sent[minion]) <= 33
+    assert 99 <= len(sent[minion]) <= 103
     # Ours, and what the khan may do just now, however many jobs there are.
     others = [names for client, names in sent.items() if client != minion]
     khans = [name for names in others for name in names if name not in ("SADD", "RPUSH", "GET")]
-    assert len(khans) < 10, khans
+    assert len(khans) < 50, khans
     end_pool(daemon, redis)
 
 

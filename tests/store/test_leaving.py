@@ -102,7 +102,6 @@ def test_a_job_for_which_no_process_can_be_had_is_put_back(
 
     assert redis.lrange("resque:queue:basic", 0, -1) == [payload]
     assert failed(redis) == []
-    assert nothing_is_held(redis, worker)
     assert redis.keys("resque:worker*") == []
 
 
