@@ -241,7 +241,8 @@ def test_node_writes_its_fields_in_another_order(resq, redis):
     ids=["young", "no time", "started", "node's ping", "no JSON", "a payload", "no id"],
 )
 def test_what_is_no_record_of_the_dead_stays(resq, redis, key, value):
-    redis.set(f"resque:worker:{key}", value if isinstance(value, str) else record(value))
+    value = value if isinstance(value, str) else record(value)
+    redis.set(f"resque:worker:{key}", value)
 
     assert sweep(resq) == []
 
