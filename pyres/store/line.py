@@ -57,9 +57,14 @@ class Line:
         self._reader = hiredis.Reader()
         self._buffer = bytearray(READ_SIZE)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is open, as far as is known."""
+        return self._connection is not None and self._connection._sock is not None
+
     def connect(self) -> None:
         """Open the connection if there is none."""
-        if self._connection is not None and self._connection._sock is not None:
+        if self.connected:
             return
         with self._translated():
             if self._connection is None:
@@ -166,7 +171,7 @@ class Line:
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's connection without a word on it."""
-        if self._connection is not None and self._connection._sock is not None:
+        if self.connected:
             # Closed and not shut down: this takes the child's hand off it and leaves the parent's.
             self._connection._sock.close()
         self._connection = None

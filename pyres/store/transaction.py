@@ -51,17 +51,11 @@ def described(key: Any, expected: str, fault: str) -> str:
     return f"WRONGTYPE {name} is {fault}: expected a {expected}"
 
 
-def faults_of(client: Any, keys: Sequence[tuple[Any, str]]) -> list[str]:
-    """What is wrong with each of these keys (and the types expected of them), or ""."""
-    if not keys:
-        return []
-    script = scripts.load(client, "check_keys")
-    found = script(keys=[key for key, _ in keys], args=[expected for _, expected in keys])
-    return [fault.decode("utf-8", "replace") for fault in found]
-
-
 def _check(pipe: Any, keys: Sequence[tuple[Any, str]]) -> list[str]:
-    """faults_of() over the connection of the pipeline, which may watch a key on it."""
+    """What is wrong with each of these keys (and the types expected of them), or "".
+
+    Over the connection of the pipeline, which may watch a key on it.
+    """
     if not keys:
         return []
     words = [key for key, _ in keys] + [expected for _, expected in keys]

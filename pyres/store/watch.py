@@ -71,11 +71,6 @@ class Watch(Line):
         """The keys that changed since begin(); None when all may have."""
         return None if self._changed is None else frozenset(self._changed)
 
-    @property
-    def connected(self) -> bool:
-        """Whether the connection is open, as far as is known."""
-        return self._connection is not None and self._connection._sock is not None
-
     def _judged(self, reply: Any) -> Any:
         # A report may come between a command and its reply.
         while isinstance(reply, hiredis.PushNotification):
