@@ -39,7 +39,8 @@ UNDERTAKER_TIMEOUT = 30.0
 #: Seconds between two looks while all workers are told to pause.
 PAUSED_PAUSE = 1.0
 
-#: Seconds between two tries to reach a server that is gone: the first pause, and the longest.
+#: Seconds between two tries to reach a server that is gone: the first pause, and the longest, which
+#: is also that between two tries to start a process that the system refuses.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 
 #: Tries after which a child that lacks files or memory leaves the rest to its parent: some 1.5 s.

@@ -22,6 +22,7 @@ from pyres.overrides import overridden, own_methods
 from pyres.performer import (
     ALARM_MARGIN,
     FIRST_IDLE,
+    LONGEST_PAUSE,
     SLOW_STEPS,
     UNDERTAKER_TIMEOUT,
     Performer,
@@ -41,9 +42,6 @@ logger = logging.getLogger(__name__)
 #: What the crash handler leaves with: a failure was recorded; it could not be; there was none to
 #: record, since the job is retried or its outcome stands already.
 RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
-
-#: Seconds between two tries to start a process that the system refuses: the longest pause.
-LONGEST_REFUSAL = 15.0
 
 #: How often the process of a job tries to reach a server, when its worker is gone: some 6 s.
 ORPHAN_TRIES = 6
@@ -301,7 +299,7 @@ class Worker(Performer):
     def _postpone(self, job: Job, error: CannotStartError) -> None:
         """Put a job back for which there is no process, and wait, longer each time."""
         self._patiently(lambda: self._put_back(job, "no process for it"), always=True)
-        pause, self._refusal = self._refusal, min(self._refusal * 2, LONGEST_REFUSAL)
+        pause, self._refusal = self._refusal, min(self._refusal * 2, LONGEST_PAUSE)
         logger.error("No process can be started (%s); trying again in %.0f s", error, pause)
         if not self._shutdown:
             self.signals.sleep(pause)
@@ -632,7 +630,7 @@ class Worker(Performer):
                 logger.error(text, job, refused, pause)
             self._beat_while_waiting(time.monotonic())
             self.signals.sleep(pause)
-            pause = min(pause * 2, LONGEST_REFUSAL)
+            pause = min(pause * 2, LONGEST_PAUSE)
         return None
 
     def _be_crash_handler(self, job: Job, error: JobError) -> int:

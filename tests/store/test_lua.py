@@ -577,9 +577,15 @@ EACH_KEY = [
 
 
 #: What looks at the types of its keys itself.
-GO_ON = (
-    *("take", "put_back", "promote", "push_failure", "check_keys", "take_back", "record_popped"),
-)
+GO_ON = {
+    "take",
+    "put_back",
+    "promote",
+    "push_failure",
+    "check_keys",
+    "take_back",
+    "record_popped",
+}
 
 #: The keys that are hashes.
 HASHES = {
