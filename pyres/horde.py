@@ -714,11 +714,6 @@ class Khan:
             del self._dead[0]
 
     def _bury(self, worker_id: str, error: BaseException) -> None:
-        workers = self._connection.store.workers
-        if not workers.exists(worker_id) and workers.hand(worker_id) is None:
-            # It has taken its leave; but a sign of life that Khan gave for it may have come later.
-            workers.unregister(worker_id)
-            return
         registry = Registry(self._connection, worker_id)
         if not registry.bury(worker_id, error):
             registry.bury(worker_id, error)

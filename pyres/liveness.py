@@ -35,10 +35,12 @@ def split_id(worker_id: str) -> tuple[str, int, list[str]]:
 
 
 class Known(NamedTuple):
-    """What Redis tells of the workers: heartbeats and process starts by id, the server's clock, and
-    the heartbeats of everybody: the last one, and since when there was no gap (epoch seconds).
+    """What Redis tells of the workers at one moment: who is registered, heartbeats and process
+    starts by id; the server's clock, and the heartbeats of everybody: the last one, and since when
+    there was no gap (epoch seconds).
     """
 
+    ids: frozenset[str]
     beats: Mapping[str, str]
     marks: Mapping[str, str]
     now: datetime
@@ -47,7 +49,7 @@ class Known(NamedTuple):
 
     @classmethod
     def of(cls, workers: Workers) -> Known:
-        return cls(workers.heartbeats(), workers.marks(), workers.now(), *workers.noted())
+        return cls(*workers.snapshot(), workers.now(), *workers.noted())
 
 
 class Liveness:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyres import payload
 from pyres.client import Pipeline, ResQ
@@ -24,6 +24,16 @@ from pyres.store import ConnectionLost, ResponseError, open_hand, text
 __all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
 
 logger = logging.getLogger(__name__)
+
+
+class _Removed(NamedTuple):
+    """What came of unregistering a worker. `done` is False where its record changed meanwhile;
+    `was_there` is False where nothing of it stood in Redis any more.
+    """
+
+    done: bool
+    held_job: bool
+    was_there: bool
 
 
 class Registry:
@@ -82,10 +92,9 @@ class Registry:
 
     def unregister(self) -> None:
         """Forget this worker; a job that it leaves in its hand becomes a failure, as in Resque."""
-        gone = held = False
-        while not gone:
-            gone, held = self._forget(self.worker_id, None, silent=False)
-        if held:
+        while not (removed := self._remove(self.worker_id, None, silent=False)).done:
+            pass
+        if removed.held_job:
             logger.error("%s leaves with a job in hand; that is now a failure", self.worker_id)
 
     def beat(self) -> bool:
@@ -159,8 +168,8 @@ class Registry:
         """Burying is atomic here, so that two that find the same dead worker record its
         job once.
         """
-        registered = self.workers.ids()
-        gone = [worker_id for worker_id in registered if sight.is_gone(worker_id)]
+        registered = sight.known.ids
+        gone = [worker_id for worker_id in sorted(registered) if sight.is_gone(worker_id)]
         # A khan gives signs of life for his minions, and one may die before it has registered.
         strays = sorted(sight.known.beats.keys() - registered)
         return gone + [stray for stray in strays if self._has_no_process(stray)]
@@ -173,11 +182,13 @@ class Registry:
 
     def _sweep(self, sight: Liveness) -> list[str]:
         """Find in-flight records whose worker somebody has unregistered, and that is dead."""
-        registered = set(self.workers.ids())
         found = [
             worker_id
             for worker_id, record in self.workers.records()
-            if worker_id not in registered and self._is_left_behind(worker_id, record, sight)
+            # The second for those that registered since the first was read.
+            if worker_id not in sight.known.ids
+            and self._is_left_behind(worker_id, record, sight)
+            and not self.workers.exists(worker_id)
         ]
         return [worker_id for worker_id in found if self.bury(worker_id)]
 
@@ -200,20 +211,21 @@ class Registry:
 
         `error` is what the failure says, where the caller knows how the worker died.
 
-        False when somebody else was quicker, or it works again.
+        False when somebody else was quicker, it works again, or it has unregistered itself; what a
+        heartbeat that came later has left of it is removed.
         """
-        gone, held = self._forget(worker_id, error, silent)
-        if gone:
-            what = "its job is now a failure" if held else "it held no job"
+        if not self.workers.exists(worker_id) and self.workers.hand(worker_id) is None:
+            self.workers.unregister(worker_id)
+            return False
+        removed = self._remove(worker_id, error, silent)
+        if removed.done and removed.was_there:
+            what = "its job is now a failure" if removed.held_job else "it held no job"
             logger.warning("Pruned the dead worker %s; %s", worker_id, what)
-        return gone
+            return True
+        return False
 
-    def _forget(
-        self, worker_id: str, error: BaseException | None, silent: bool
-    ) -> tuple[bool, bool]:
-        """Unregister a worker, and make what is in its hand a failure: whether that was done, and
-        whether there was a job.
-        """
+    def _remove(self, worker_id: str, error: BaseException | None, silent: bool) -> _Removed:
+        """Unregister a worker, and make what is in its hand a failure."""
         batch = self.resq.store.batch(atomic=True)
         hand = batch.watch(batch.keys.worker(worker_id))
         if hand is not None:
@@ -225,7 +237,8 @@ class Registry:
                 batch.discard()
                 raise
         batch.workers.unregister(worker_id)
-        return batch.send(), hand is not None
+        done = batch.send()
+        return _Removed(done, held_job=hand is not None, was_there=done and any(batch.replies))
 
     def _record(
         self, batch: Any, worker_id: str, hand: bytes, error: BaseException | None, silent: bool

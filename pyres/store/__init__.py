@@ -141,6 +141,8 @@ class Batch(Store):
         self._pipe = client.pipeline(transaction=atomic)
         super().__init__(_Collecting(self._pipe), namespace)
         self.queues = CollectedQueues(self.client, self.keys)
+        #: What the server replied to each command of send() that it carried out.
+        self.replies: list[Any] = []
 
     def watch(self, key: Key) -> bytes | None:
         """The value of a string key that must not change before send(); None for another type."""
@@ -171,7 +173,7 @@ class Batch(Store):
         """
         try:
             with _honestly():
-                transaction.execute(self._pipe)
+                self.replies = transaction.execute(self._pipe)
         except WatchError:
             return False
         return True

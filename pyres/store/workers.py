@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pyres.store import scripts
 from pyres.store.clock import Clock
-from pyres.store.errors import or_nothing
+from pyres.store.errors import or_nothing, unless_wrong_type
 from pyres.store.keys import Keys
 from pyres.store.queues import PAGE
 from pyres.store.stats import integer
@@ -164,7 +164,18 @@ class Workers:
         found: dict[bytes, bytes] = or_nothing(
             lambda: self.client.hgetall(self.keys.process_starts), {}
         )
-        return {text(worker_id): text(mark) for worker_id, mark in found.items()}
+        return _texts(found)
+
+    def snapshot(self) -> tuple[frozenset[str], dict[str, str], dict[str, str]]:
+        """Who is registered, heartbeats() and marks(), all at one moment: a worker that registers
+        between two requests would else look like one that has not said which process it is.
+        """
+        pipe = self.client.pipeline(transaction=True)
+        pipe.smembers(self.keys.workers)
+        pipe.hgetall(self.keys.heartbeats)
+        pipe.hgetall(self.keys.process_starts)
+        ids, beats, marks = unless_wrong_type(pipe.execute(raise_on_error=False), (), {}, {})
+        return frozenset(map(text, ids)), _texts(beats), _texts(marks)
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""
@@ -181,7 +192,7 @@ class Workers:
         beats: dict[bytes, bytes] = or_nothing(
             lambda: self.client.hgetall(self.keys.heartbeats), {}
         )
-        return {text(worker_id): text(beat) for worker_id, beat in beats.items()}
+        return _texts(beats)
 
     def ping(self, name: str) -> bytes | None:
         """node-resque's sign of life of a worker (`host:pid`) as it was written, or None."""
@@ -242,3 +253,7 @@ class Workers:
             if word is not None:
                 return text(word)
         return None
+
+
+def _texts(found: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in found.items()}

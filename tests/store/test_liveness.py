@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -81,6 +83,29 @@ def test_another_worker_of_this_very_process_lives(resq):
 
     assert not is_gone(resq, enlist(resq, f"here:{os.getpid()}:mail,~1", mark))
     assert not is_gone(resq, enlist(resq, f"here:{os.getpid()}:other", mark))
+
+
+def test_another_worker_of_a_live_process_that_registers_just_now_lives(resq, stranger, server):
+    """As the slots of a minion do, one after the other."""
+    mark = identity.mark(stranger)
+    enlist(resq, f"here:{stranger}:mail", mark)
+    ends = threading.Event()
+
+    def come_and_go() -> None:
+        with contextlib.closing(ResQ(server.dsn)) as other:
+            while not ends.is_set():
+                enlist(other, f"here:{stranger}:mail,~1", mark)
+                other.store.workers.unregister(f"here:{stranger}:mail,~1")
+
+    slot = threading.Thread(target=come_and_go)
+    slot.start()
+    try:
+        for _ in range(200):
+            sight = Liveness(HERE, resq.store.workers)
+            assert [each for each in sight.known.ids if sight.is_gone(each)] == []
+    finally:
+        ends.set()
+        slot.join()
 
 
 def test_without_a_process_start_and_a_heartbeat_a_foreign_title_is_dead(resq, stranger):

@@ -145,7 +145,7 @@ def test_a_sign_of_life_of_one_that_died_before_it_registered_goes(resq, redis, 
     for pid in (4194304, young.pid):
         beat_at(redis, f"here:{pid}:mail", 1)
 
-    assert registry(resq).prune() == ["here:4194304:mail"]
+    assert registry(resq).prune() == []
 
     assert redis.hkeys("resque:workers:heartbeat") == [f"here:{young.pid}:mail".encode()]
     assert records(redis) == []
@@ -309,6 +309,39 @@ def test_one_that_takes_a_job_while_it_is_buried_stays(resq, redis):
 
     assert ids(redis) == {"here:2:mail"}
     assert records(redis) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after its look", "in its transaction"])
+def test_one_that_unregisters_meanwhile_is_not_told_as_pruned(resq, redis, caplog, when):
+    """A minion that ends after its last job may do so while its manager prunes."""
+    enlist(redis, GONE)
+    leaving = Registry(resq, GONE)
+
+    def look(pid: int) -> bool:
+        if when == "before":
+            leaving.unregister()
+        return False
+
+    pruning = Registry(resq, ME, alive=look)
+    exists, remove = pruning.workers.exists, pruning._remove
+
+    def existed(worker_id: str) -> bool:
+        found = exists(worker_id)
+        if when == "after its look":
+            leaving.workers.unregister(worker_id)
+        return found
+
+    def removed(*args):
+        if when == "in its transaction":
+            leaving.workers.unregister(GONE)
+        return remove(*args)
+
+    pruning.workers.exists, pruning._remove = existed, removed
+
+    assert pruning.prune() == []
+
+    assert caplog.text == ""
+    assert ids(redis) == set()
 
 
 def test_whoever_knows_how_it_died_may_say_so(resq, redis):
