@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
-from pyres import logs
+from pyres import logs, starting
 from pyres.client import ResQ, as_resq
 from pyres.exceptions import BadOptionError, CannotWatchError, CrashError, TimeoutError
 from pyres.former_names import former_names
@@ -39,10 +39,11 @@ from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
+from pyres.reconnecting import ServerState
 from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
-from pyres.store import ConnectionLost, RefusedError, described
+from pyres.store import SERVER_ERRORS, is_lasting
 from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
 
 __all__ = ["Khan", "Minion"]
@@ -129,6 +130,9 @@ class Khan:
     #: How often one after the other the system has refused a minion's process.
     _refused = 0
 
+    #: Whether the server has refused the start.
+    _is_refused = False
+
     def _begin(self) -> None:
         """What a khan knows before it works."""
         require_fork("A manager")
@@ -153,7 +157,7 @@ class Khan:
         self._next_sweep = 0.0
         self._next_commands = 0.0
         self._unasked: list[tuple[str, BaseException]] = []
-        self._redis_lost = False
+        self._server_state = ServerState("the minions wait for it")
         self._stacks: dict[str, traceback.StackSummary] = {}
 
     def __str__(self) -> str:
@@ -289,6 +293,7 @@ class Khan:
             # what was imported before.
             gc.collect()
             gc.freeze()
+            starting.finish()
             self.setup_minions()
             while not self._shutdown:
                 self._turn(interval)
@@ -392,19 +397,17 @@ class Khan:
         """Do something on the server; False while it is gone, which is said once. `firmly`: a
         server that is there and will not have us is not waited for, but raises.
         """
+        name = (act.func if isinstance(act, functools.partial) else act).__name__
         try:
             act()
-        except ConnectionLost as error:
-            if firmly and isinstance(error, RefusedError):
-                self._redis_lost = True
+        except SERVER_ERRORS as error:
+            if firmly and is_lasting(error):
+                self._is_refused = True
                 raise
-            if not self._redis_lost:
-                logger.warning("%s; the minions wait for it", described(error))
-            self._redis_lost = True
+            if not self._is_refused:
+                self._server_state.failed(error, name)
             return False
-        if self._redis_lost:
-            logger.info("Redis is back")
-        self._redis_lost = False
+        self._server_state.succeeded(name)
         return True
 
     # The pool
@@ -679,7 +682,7 @@ class Khan:
         """Have a child settle a dead minion's job: its class may have hooks, or want a retry."""
         try:
             hand = self._connection.store.workers.hand(worker_id)
-        except ConnectionLost:
+        except SERVER_ERRORS:
             # Its class may want a retry: that is asked when the server is back.
             self._unasked.append((worker_id, error))
             return True

@@ -274,6 +274,8 @@ class Minion(Performer):
         if self._parent:
             self._guarded = die_with_parent(self._parent)
         self._title("starting")
+        # What ends a pool at its start its manager has met; one that starts later waits.
+        self._has_started = bool(self._parent)
         self.startup()
         self._state = ProcessState(self.signals)
         wait = (self.interval if interval is None else interval) or LONGEST_POP
@@ -301,7 +303,7 @@ class Minion(Performer):
         self._next_beat = time.monotonic() + HEARTBEAT
 
     def _announce(self) -> None:
-        self.prune_dead_workers()
+        self._prune_at_start(self.prune_dead_workers)
         self.register_minion()
         self._announced = True
 
@@ -312,6 +314,7 @@ class Minion(Performer):
         try:
             while not self._shutdown:
                 self._turn(interval)
+                self._note_started()
         finally:
             self._patiently(self._leave, always=True)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pyres import job_settings, loading, payload
+from pyres import job_settings, loading, payload, starting
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, TimeoutError
 from pyres.job import Job
@@ -21,9 +21,19 @@ from pyres.process.copies import end_copy
 from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
+from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, ServerState
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
-from pyres.store import ConnectionLost, NotRegistered, RefusedError, Taken, described, own_error
+from pyres.store import (
+    SERVER_ERRORS,
+    CannotWriteNow,
+    NotRegistered,
+    Taken,
+    described,
+    is_answered,
+    is_lasting,
+    own_error,
+)
 from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
 
 logger = logging.getLogger(__name__)
@@ -39,12 +49,11 @@ UNDERTAKER_TIMEOUT = 30.0
 #: Seconds between two looks while all workers are told to pause.
 PAUSED_PAUSE = 1.0
 
-#: Seconds between two tries to reach a server that is gone: the first pause, and the longest, which
-#: is also that between two tries to start a process that the system refuses.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
-
 #: Tries after which a child that lacks files or memory leaves the rest to its parent: some 1.5 s.
 OWN_TRIES = 5
+
+#: Seconds until a heartbeat that failed is tried again, doubled each time up to the longest pause.
+FIRST_BEAT_PAUSE = 1.0
 
 #: Seconds an idle worker sleeps without BLPOP: doubled each time, from the first to the longest.
 FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
@@ -83,6 +92,12 @@ class Performer:
     _announced = False
     _registered_for_job = False
 
+    #: Whether it has looked for a job: what the server answers from then on is waited for.
+    _has_started = False
+
+    #: Seconds until a heartbeat that the server refuses is tried again.
+    _beat_pause = FIRST_BEAT_PAUSE
+
     #: Whether somebody else has unregistered it since, and the last job if that ended well.
     _was_removed = False
     _ended_well: Job | None = None
@@ -116,6 +131,8 @@ class Performer:
         self._shutdown: bool = False
         self._idle = FIRST_IDLE
         self._next_beat = 0.0
+        self._server_state = ServerState("trying again, after longer and longer pauses")
+        self._beat_state = ServerState("heartbeats and pruning are tried again")
         self._next_names = 0.0
         self._next_sweep = 0.0
         self._finished = False
@@ -202,8 +219,14 @@ class Performer:
         if taken is None:
             self._next_names = 0.0
             return None
+        self._note_started()
         self._idle = FIRST_IDLE
         return self._job_of(taken)
+
+    def _note_started(self) -> None:
+        if not self._has_started and self._announced:
+            self._has_started = True
+            starting.finish()
 
     def _take_registered(self) -> Taken | None:
         """The next payload; a worker that is not registered does so first."""
@@ -611,9 +634,9 @@ class Performer:
         while True:
             tries += 1
             try:
-                return act()
-            except ConnectionLost as error:
-                if isinstance(error, RefusedError) and self._next_beat == 0:
+                done = act()
+            except SERVER_ERRORS as error:
+                if is_lasting(error) and not self._has_started:
                     raise
                 self._stop_clock()
                 gives_up = self._gives_up(always, tries)
@@ -623,10 +646,13 @@ class Performer:
                     text = "%s while stopping; what is in hand stays recorded there"
                     logger.error(text, described(error))
                     return None
-                logger.warning("%s; trying again in %.1f s", described(error), pause)
+                self._server_state.failed(error)
                 self.signals.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._next_beat = min(self._next_beat, 1.0)
+            else:
+                self._server_state.succeeded()
+                return done
 
     def _write_patiently(self, write: Callable[[], T]) -> T | None:
         """What is written about a job: waited for, and no part of the time it may take."""
@@ -650,10 +676,35 @@ class Performer:
         return self._shutdown and not always
 
     def _beat_if_due(self) -> None:
-        """Give a sign of life and prune the dead, once a minute."""
-        if time.monotonic() >= self._next_beat:
+        """Give a heartbeat and prune the dead, once a minute. Where the server refuses that, the
+        next fetch says whether jobs can be done, and this is tried again later.
+        """
+        if time.monotonic() < self._next_beat:
+            return
+        try:
             self._beat()
-            self._next_beat = time.monotonic() + HEARTBEAT
+        except SERVER_ERRORS as error:
+            if not is_answered(error) or not self._has_started:
+                raise
+            self._note_failed_beat(error)
+        else:
+            self._note_beat()
+
+    def _note_beat(self) -> None:
+        self._next_beat, self._beat_pause = time.monotonic() + HEARTBEAT, FIRST_BEAT_PAUSE
+        self._beat_state.succeeded()
+
+    def _note_failed_beat(self, error: Exception) -> None:
+        self._beat_state.failed(error)
+        self._next_beat = time.monotonic() + self._beat_pause
+        self._beat_pause = min(self._beat_pause * 2, LONGEST_PAUSE)
+
+    def _prune_at_start(self, prune: Callable[[], None]) -> None:
+        """prune_dead_workers(), unless the server refuses that now: a full one can be emptied."""
+        try:
+            prune()
+        except CannotWriteNow as error:
+            self._beat_state.failed(error)
 
     def _beat(self) -> None:
         self._was_removed = self.registry.beat() or self._was_removed

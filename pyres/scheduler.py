@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from pyres import payload
+from pyres import payload, starting
 from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.clock_jumps import ClockJumps
@@ -20,8 +20,10 @@ from pyres.former_names import former_names
 from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
+from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, ServerState
 from pyres.store import (
     LOCK_TIMEOUT,
+    SERVER_ERRORS,
     ConnectionLost,
     Move,
     Reading,
@@ -29,15 +31,13 @@ from pyres.store import (
     ResponseError,
     described,
     elapsed,
+    is_lasting,
 )
 
 logger = logging.getLogger(__name__)
 
 #: Payloads that one step on the server moves; more would keep others waiting for longer.
 BATCH = 500
-
-#: Seconds between two tries to reach a server that is gone: the first pause, and the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 
 #: Seconds of one go at a backlog, before the lock and the schedule have their turn.
 ONE_GO = 0.5
@@ -97,6 +97,7 @@ class Scheduler:
         self._reload = False
         self._tell = False
         self._connected = False
+        self._server_state = ServerState("trying again, after longer and longer pauses")
         self._others_until: float | None = None
         self._shown = ""
         self._logged: set[str] = set()
@@ -165,13 +166,15 @@ class Scheduler:
         """One turn; while the server is gone a pause, each twice as long as the one before."""
         try:
             seconds = self._turn()
-        except ConnectionLost as error:
-            if isinstance(error, RefusedError) and not self._connected:
+        except SERVER_ERRORS as error:
+            if is_lasting(error) and not self._connected:
                 raise
-            logger.warning("%s; trying again in %.1f s", described(error), pause)
+            self._server_state.failed(error)
             self._sleep(pause)
             return min(pause * 2, LONGEST_PAUSE)
+        self._server_state.succeeded()
         self._connected = True
+        starting.finish()
         self._sleep(seconds)
         return FIRST_PAUSE
 
@@ -254,7 +257,7 @@ class Scheduler:
     def _release(self) -> None:
         try:
             self.resq.store.schedules.unlock(str(self), self.lock_prefix)
-        except ConnectionLost as error:
+        except SERVER_ERRORS as error:
             logger.warning("%s while stopping; the lock ends by itself", described(error))
 
     def _now(self) -> float:
@@ -332,7 +335,7 @@ class Scheduler:
                 moved = delayed.promote(timestamp, moves, self.front, skip)
                 if moves and not moved:
                     skip += not self._unblock(timestamp, moves[0], skip)
-            except ConnectionLost:
+            except (*ConnectionLost, *RefusedError):
                 raise
             except ResponseError as error:
                 self._log_once(

@@ -15,30 +15,40 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from pyres import logs
+from pyres import logs, starting
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError, PyresError
 from pyres.former_names import former_names
 from pyres.horde import Khan
 from pyres.installation import refuse_other_resweb
-from pyres.process.children import Children
+from pyres.process.children import EXIT_SOFTWARE, Children
 from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals, hold_until_installed
 from pyres.process.title import set_title, web_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
-from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
+from pyres.store import (
+    SERVER_ERRORS,
+    NotRedis,
+    NotTrusted,
+    RefusedError,
+    WrongServer,
+    described,
+)
 from pyres.version import __version__
 from pyres.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: What is told in one line: a mistake of the user's, or a server that is not there.
-USER_ERRORS: tuple[type[Exception], ...] = (PyresError, *ConnectionLost)
+#: What is told in one line at the start: a mistake of the user's, or a server that is not the one.
+USER_ERRORS: tuple[type[Exception], ...] = (PyresError, *SERVER_ERRORS)
 
 EXIT_OK = 0
 #: Something that the user gave cannot be used; one line on stderr says what.
 EXIT_USAGE = 2
+
+#: The oldest server whose commands are enough: scripts that may ask for the time, CLIENT ID.
+OLDEST_REDIS = "5.0"
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
@@ -671,6 +681,7 @@ def _main(
 ) -> int:
     """Parse, prepare and run; what the user did wrong is one line and exit code 2."""
     options = parser.parse_args(argv)
+    starting.begin()
     # Before anything else: this takes passwords on the command line out of `ps`.
     set_title(f"{parser.prog}: Starting")
     try:
@@ -679,20 +690,30 @@ def _main(
         _prepare(parser.prog, options)
         with _pidfile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)
-    except NotTrusted as error:
-        parser.error(str(error))
-    except RefusedError as error:
-        parser.error(f"the Redis server refuses us: {error}")
-    except ResponseError as error:
-        # A DSN may end in /999; what else a server does not understand is a mistake of ours.
-        if "DB index" not in str(error):
-            raise
-        parser.error(f"the Redis server refuses us: {error}")
     except USER_ERRORS as error:
-        parser.error(str(error))
+        if starting.is_over():
+            # Exit code 2 says not to start again, and that is for a mistake in what was given.
+            logger.critical("%s ends: %s", parser.prog, error, exc_info=error)
+            return EXIT_SOFTWARE
+        parser.error(_start_error(error))
     except KeyboardInterrupt:
         return EXIT_OK
     return EXIT_OK
+
+
+def _start_error(error: Exception) -> str:
+    """What hinders the start, in one line."""
+    words = str(error)
+    if isinstance(error, PyresError | NotTrusted | NotRedis | WrongServer):
+        return words
+    if "unknown command" in words.lower():
+        return (
+            f"the Redis server is too old, or this command is renamed or disabled there; pyres "
+            f"needs Redis {OLDEST_REDIS} or newer, or Valkey: {words}"
+        )
+    if isinstance(error, RefusedError) or "DB index" in words:
+        return f"the Redis server refuses us: {words}"
+    return described(error)
 
 
 def _prepare(prog: str, options: argparse.Namespace) -> None:

@@ -96,9 +96,14 @@ class Lookout:
         """
         self._watch.begin()
         self._crowd.announce()
-        known = self._watch.names() if self._queue_list.dynamic else ()
         self._watching_since = time.monotonic()
-        return self._watch.empty(self._queue_list.among(known))
+        try:
+            known = self._watch.names() if self._queue_list.dynamic else ()
+            return self._watch.empty(self._queue_list.among(known))
+        except ConnectionLost:
+            raise
+        except ResponseError as error:
+            raise CannotWatchError(f"Redis answered: {error}") from error
 
     def fileno(self) -> int:
         """To be waited on after nothing_there()."""

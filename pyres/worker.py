@@ -21,6 +21,7 @@ from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.performer import (
     ALARM_MARGIN,
+    FIRST_BEAT_PAUSE,
     FIRST_IDLE,
     LONGEST_PAUSE,
     SLOW_STEPS,
@@ -179,7 +180,7 @@ class Worker(Performer):
         return super()._find_overrides() | overridden(self, _OWN_STEPS)
 
     def _announce(self) -> None:
-        self.prune_dead_workers()
+        self._prune_at_start(self.prune_dead_workers)
         self.register_worker()
         self._announced = True
         self.taker.connect()
@@ -236,6 +237,7 @@ class Worker(Performer):
         try:
             while not self._shutdown:
                 self._turn(interval)
+                self._note_started()
         finally:
             self._end()
 
@@ -558,12 +560,13 @@ class Worker(Performer):
         """
         if not self.signals.installed or now < self._next_beat:
             return
-        self._next_beat = now + HEARTBEAT
         try:
             self._beat()
         except Exception as error:  # noqa: BLE001 - the job goes on; the next turn tries again
-            self._next_beat = time.monotonic() + FIRST_IDLE
-            logger.warning("No sign of life could be given: %s", error)
+            self._beat_pause = FIRST_BEAT_PAUSE
+            self._note_failed_beat(error)
+        else:
+            self._note_beat()
 
     def _record_dirty_exit(self, job: Job, exit: Exit, late: float | None) -> None:
         """The child could not say how its job went, so we do: a retry or a failure, and once."""

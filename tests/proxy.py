@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import hiredis
+
 #: The command TIME as it goes over the wire.
 TIME = b"*1\r\n$4\r\nTIME\r\n"
 
@@ -37,6 +39,16 @@ class Limit(NamedTuple):
 
     of_requests: int | None = None
     of_replies: int | None = None
+
+
+def _commands(data: bytes) -> int:
+    """How many commands were sent together."""
+    reader = hiredis.Reader()
+    reader.feed(data)
+    try:
+        return sum(1 for _ in iter(reader.gets, False))
+    except hiredis.HiredisError:
+        return 1  # not Redis' protocol, as when TLS is tried
 
 
 class _Link:
@@ -64,6 +76,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._losses: list[Loss] = []
         self._limits: Iterator[Limit] = iter(())
+        self._answers: list[tuple[bytes, bytes]] = []
         self._links: dict[socket.socket, _Link] = {}
         self._late: list[tuple[float, int, socket.socket, bytes]] = []
         self._numbers = itertools.count()
@@ -110,9 +123,16 @@ class Proxy:
         """
         self._limits = iter(limits)
 
+    def answer(self, reply: bytes, request: bytes = b"") -> None:
+        """Answer each command that is sent with `request` in it by these bytes; the server gets
+        nothing of it.
+        """
+        self._answers.append((request, reply))
+
     def forgive(self) -> None:
-        """Lose nothing more, but on connections that have a limit already."""
+        """Lose and answer nothing more, but on connections that have a limit already."""
         self._losses.clear()
+        self._answers.clear()
         self._limits = iter(())
 
     def cut_all(self) -> None:
@@ -186,6 +206,10 @@ class Proxy:
             self._close(link)
 
     def _request(self, link: _Link, data: bytes) -> None:
+        for request, reply in [*self._answers]:
+            if request in data:
+                link.client.sendall(reply * _commands(data))
+                return
         if self._losses and self._losses[0].request in data:
             loss = self._losses.pop(0)
             if loss.late is not None:

@@ -27,6 +27,7 @@ FLOORS = {
         "wrappers",
         "shortening",
         "retirement",
+        "starting",
     ],
     "cores": [
         "store",
@@ -46,7 +47,7 @@ FLOORS = {
         "scaling",
         "clock_jumps",
     ],
-    "words": ["payload", "promotion", "schedule", "unique", "waking", "job_names"],
+    "words": ["payload", "promotion", "schedule", "unique", "waking", "reconnecting", "job_names"],
     "client": ["client", "decorators"],
     "failure": ["failure"],
     "meaning": ["job", "inspector", "agenda"],

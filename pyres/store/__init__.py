@@ -13,12 +13,18 @@ from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import (
+    SERVER_ERRORS,
     CannotWriteNow,
     ConnectionLost,
+    NotRedis,
     NotRegistered,
     NotTrusted,
     RefusedError,
+    WrongServer,
+    cuts_connection,
     described,
+    is_answered,
+    is_lasting,
     own_error,
 )
 from pyres.store.failed import Failed, Going
@@ -38,6 +44,7 @@ __all__ = [
     "LOCK_TIMEOUT",
     "MAX_AHEAD",
     "PAGE",
+    "SERVER_ERRORS",
     "Batch",
     "CannotWriteNow",
     "ConnectionLost",
@@ -47,6 +54,7 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "NotRedis",
     "NotRegistered",
     "NotTrusted",
     "Range",
@@ -60,8 +68,12 @@ __all__ = [
     "Watch",
     "WatchError",
     "Workers",
+    "WrongServer",
+    "cuts_connection",
     "elapsed",
     "hand_of",
+    "is_answered",
+    "is_lasting",
     "open_hand",
     "own_error",
     "text",

@@ -6,6 +6,8 @@ the server that can. A connection to a Redis Cluster finds the node that has its
 
 from __future__ import annotations
 
+import functools
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +17,13 @@ from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterCrossSlotError,
+    InvalidResponse,
     MovedError,
     NoPermissionError,
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.sentinel import (
     MasterNotFoundError,
     Sentinel,
@@ -27,14 +31,17 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
-from pyres.exceptions import BadDSNError
+from pyres import starting
 from pyres.store.errors import (
     Address,
     CannotWriteNow,
     ConnectionLost,
+    Denied,
     Moved,
+    NotRedis,
     NotTrusted,
     RefusedError,
+    WrongServer,
     refusal,
 )
 
@@ -54,6 +61,12 @@ class _Judging:
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except InvalidResponse as error:
+            raise not_redis(self, error) from error
+        except RedisConnectionError as error:
+            if words := refusal(str(error)):
+                raise CannotWriteNow(words) from error
+            raise
         except ResponseError as error:
             judged = self._judged(error)
             if judged is None and not isinstance(error, ConnectionLost):
@@ -79,13 +92,23 @@ def _cannot_serve(error: ResponseError) -> Exception | None:
     if _says(error, "EXEC without MULTI"):
         # Of a transaction redis-py reads what EXEC says, not what MULTI said.
         return NoPermissionError("this user has no permissions to run the 'multi' command")
+    if _says(error, "DENIED"):
+        return Denied(str(error).partition(". ")[0])
     words = refusal(str(error))
     return None if words is None else CannotWriteNow(words)
 
 
-def _no_server_of_its_own(connection: Any) -> BadDSNError:
+def not_redis(connection: Any, error: Exception) -> NotRedis:
+    """What answers on a connection is no Redis server, by a reply that could not be read."""
+    return NotRedis(
+        f"{connection._host_error()} does not speak the protocol of Redis, but perhaps HTTP or "
+        f"TLS (rediss://): {error}"
+    )
+
+
+def _no_server_of_its_own(connection: Any) -> WrongServer:
     place = connection._host_error()
-    return BadDSNError(
+    return WrongServer(
         f"{place} is a node of a Redis Cluster; name it redis+cluster://{place}, and take a "
         "namespace in braces, such as '{resque}' (--namespace '{resque}')"
     )
@@ -143,6 +166,30 @@ class _Trusting:
 
 class TCP(_Judging, Connection):
     """To a host and port."""
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().read_response(*args, **kwargs)
+        except RedisConnectionError as error:
+            if starting.is_on() and _speaks_tls(self.host, self.port):
+                where = f"{self.host}:{self.port}"
+                raise NotRedis(f"{where} speaks TLS: its DSN is rediss://{where}") from error
+            raise
+
+
+@functools.cache
+def _speaks_tls(host: str, port: int) -> bool:
+    """Whether a port that cut us off wants TLS; each is asked once."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), 1) as plain, context.wrap_socket(plain):
+            return True
+    except ssl.SSLError as error:
+        # In TLS 1.2 a server that wants a certificate of ours says so at once.
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
 
 
 class TLS(_Trusting, _Judging, SSLConnection):
@@ -255,7 +302,7 @@ class Nodes:
             if not _says(error, "This instance has cluster support disabled"):
                 raise
             host, port = address
-            raise BadDSNError(
+            raise WrongServer(
                 f"{host}:{port} is no node of a Redis Cluster; name it redis://{host}:{port}"
             ) from error
         finally:

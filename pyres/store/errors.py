@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from redis import exceptions as redis_exceptions
 
+from pyres.exceptions import BadDSNError
+
 T = TypeVar("T")
 
 Address = tuple[str, int]
@@ -31,6 +33,7 @@ CANNOT_WRITE = (
     "TRYAGAIN",
     # To whom blocks while the server becomes a replica.
     "UNBLOCKED",
+    "max number of clients",
 )
 
 
@@ -51,11 +54,23 @@ class NotTrusted(redis_exceptions.ConnectionError):  # noqa: N818 - the server's
     """TLS: one side does not take the other for what it says it is."""
 
 
+class Denied(redis_exceptions.ConnectionError):  # noqa: N818 - as NotTrusted
+    """The server is in protected mode: without a password it serves its own host only."""
+
+
+class NotRedis(redis_exceptions.ConnectionError):  # noqa: N818 - as NotTrusted
+    """What answers does not speak the protocol of Redis: another service, or TLS."""
+
+
+class WrongServer(BadDSNError, redis_exceptions.ConnectionError):  # noqa: N818 - as NotTrusted
+    """The server is of another kind than the DSN says: a node of a Redis Cluster, or none."""
+
+
 class NotRegistered(Exception):  # noqa: N818 - a state, that ends when the worker registers
     """A worker that is not registered fetches nothing: nobody would look for its job."""
 
 
-#: Caught by whoever can wait and try again. Everything else redis-py raises is a mistake of ours.
+#: The server is away or cannot serve now. Caught by whoever can wait and try again.
 ConnectionLost: tuple[type[Exception], ...] = (
     redis_exceptions.ConnectionError,
     redis_exceptions.TimeoutError,
@@ -73,8 +88,17 @@ RefusedError: tuple[type[Exception], ...] = (
     redis_exceptions.AuthorizationError,
     redis_exceptions.NoPermissionError,
     NotTrusted,
+    Denied,
+    NotRedis,
+    WrongServer,
 )
 
+#: All that a request to a server may end with, error replies that nobody has seen among them: a
+#: daemon that has started waits for each of them to pass.
+SERVER_ERRORS: tuple[type[Exception], ...] = (*ConnectionLost, redis_exceptions.ResponseError)
+
+#: Characters of an error reply that are shown.
+MAX_REPLY_CHARS = 300
 
 #: What this process lacks or may not do, by errno: no server is to blame for it.
 OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
@@ -126,17 +150,40 @@ def _lacks_descriptors() -> int | None:
 def described(error: BaseException) -> str:
     """What is the matter, for the log, when the server was not reached."""
     number = own_error(error)
-    if number is None:
-        return f"Redis {_state(error)} ({error})"
-    return f"Redis cannot be reached: {os.strerror(number).lower()} in this process"
+    if number is not None:
+        return f"Redis cannot be reached: {os.strerror(number).lower()} in this process"
+    words = str(error)[:MAX_REPLY_CHARS]
+    if isinstance(error, ConnectionLost + RefusedError):
+        return f"{_state(error)} ({words})"
+    if isinstance(error, redis_exceptions.ResponseError):
+        return f"Redis answered: {words}"
+    return f"{type(error).__name__}: {words}"
 
 
 def _state(error: BaseException) -> str:
+    if isinstance(error, NotRedis | WrongServer):
+        return "The server is not the one that the DSN names"
     if isinstance(error, RefusedError):
-        return "refuses us"
+        return "Redis refuses us"
     if isinstance(error, CannotWriteNow | redis_exceptions.BusyLoadingError):
-        return "cannot serve now"
-    return "is gone"
+        return "Redis cannot serve now"
+    return "Redis is gone"
+
+
+def is_answered(error: BaseException) -> bool:
+    """Whether the server has answered, and refuses just this or all writes."""
+    return isinstance(error, CannotWriteNow | redis_exceptions.ResponseError)
+
+
+def cuts_connection(error: BaseException) -> bool:
+    """Whether the server was reached, and then the connection was lost."""
+    refuses = is_answered(error) or isinstance(error, RefusedError)
+    return not refuses and _NUMBER.search(str(error)) is None
+
+
+def is_lasting(error: BaseException) -> bool:
+    """Whether a daemon that starts ends by this, since it is not known to pass."""
+    return isinstance(error, RefusedError) or not isinstance(error, ConnectionLost)
 
 
 def or_nothing(read: Callable[[], T], nothing: T) -> T:

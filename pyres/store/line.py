@@ -9,9 +9,16 @@ from typing import Any
 
 import hiredis
 from redis import exceptions as redis_exceptions
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 
-from pyres.store.errors import CannotWriteNow, ConnectionLost, refusal
+from pyres.store.connections import not_redis
+from pyres.store.errors import CannotWriteNow, ConnectionLost, Denied, refusal
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -32,8 +39,12 @@ def octets(word: str | bytes) -> bytes:
     return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
 
 
-def reply_error(text: str) -> ResponseError:
+def reply_error(text: str) -> Exception:
     """An error reply of the server as redis-py's exception for it."""
+    if text.startswith(("NOAUTH", "WRONGPASS")):
+        return AuthenticationError(text.partition(" ")[2])
+    if text.startswith("DENIED"):
+        return Denied(text.partition(". ")[0])
     if text.startswith("NOSCRIPT"):
         return NoScriptError(text)
     if text.startswith("NOPERM"):
@@ -87,9 +98,21 @@ class Line:
         one of ConnectionLost, an error reply a ResponseError.
         """
         self._send(request)
-        while (reply := self._reader.gets()) is False:
+        while (reply := self._next()) is False:
             self._receive()
         return self._judged(reply)
+
+    def _next(self) -> Any:
+        """The next whole reply among the bytes that came; False for none yet."""
+        try:
+            return self._reader.gets()
+        except hiredis.HiredisError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> Exception:
+        connection = self._connection
+        self.disconnect()
+        return not_redis(connection, error)
 
     def _send(self, request: bytes) -> None:
         try:
@@ -104,7 +127,9 @@ class Line:
             if size == 0:
                 raise ConnectionError("the server closed the connection")
             self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
-        except (OSError, hiredis.HiredisError) as error:
+        except hiredis.HiredisError as error:
+            raise self._unreadable(error) from error
+        except OSError as error:
             raise self._lost(error) from error
 
     def _receive_now(self) -> None:

@@ -274,7 +274,7 @@ class Taker(Line):
             return True
         if self._reply is False:
             self._receive_now()
-            self._reply = self._reader.gets()
+            self._reply = self._next()
         return self._reply is not False
 
     def unblock(self) -> None:

@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from pyres.exceptions import CannotWatchError, TooOldError
 from pyres.store.keys import Keys
 from pyres.store.line import Line
 from pyres.store.text import text
-
-#: How an error reply begins that the same server will give again; others pass.
-_LASTING = ("ERR ", "NOPROTO ")
 
 
 class Watch(Line):
@@ -39,7 +36,7 @@ class Watch(Line):
             self.command("CLIENT", "TRACKING", "ON")
         except ResponseError as error:
             self.disconnect()
-            raise _lasting(error) from None
+            raise _cannot_watch(error) from None
 
     def begin(self) -> None:
         """Forget all reports so far. CannotWatchError where the server gives this user none, else
@@ -63,7 +60,7 @@ class Watch(Line):
     def told(self) -> bool:
         """Whether something changed since begin(); never waits."""
         self._receive_now()
-        while (push := self._reader.gets()) is not False:
+        while (push := self._next()) is not False:
             self._note(push)
         return self._changed is None or bool(self._changed)
 
@@ -75,7 +72,7 @@ class Watch(Line):
         # A report may come between a command and its reply.
         while isinstance(reply, hiredis.PushNotification):
             self._note(reply)
-            while (reply := self._reader.gets()) is False:
+            while (reply := self._next()) is False:
                 self._receive()
         return super()._judged(reply)
 
@@ -88,11 +85,9 @@ class Watch(Line):
             self._changed.update(push[1])
 
 
-def _lasting(error: ResponseError) -> Exception:
-    """The reason why this server reports no push, or the same error where it passes."""
+def _cannot_watch(error: ResponseError) -> Exception:
+    """The reason why this server reports no push."""
     words = str(error)
     if "unknown" in words.lower():
         return TooOldError(f"the server knows no CLIENT TRACKING: {words}")
-    if isinstance(error, NoPermissionError) or words.startswith(_LASTING):
-        return CannotWatchError(f"the server refuses CLIENT TRACKING: {words}")
-    return error
+    return CannotWatchError(f"the server refuses CLIENT TRACKING: {words}")

@@ -348,3 +348,16 @@ def test_a_file_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:
         with pytest.raises(BadDSNError, match="cannot be used") as refused:
             ResQ(f"rediss://127.0.0.1:1?{query}")
         assert query.partition("&")[0] in str(refused.value)
+
+
+@pytest.mark.parametrize("clients", ["no", "yes"])
+@pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager", "pyres_scheduler"])
+def test_a_port_that_speaks_tls_and_is_asked_without_is_one_line(
+    command: str, clients: str, serve: Serve, tmp_path: Path
+) -> None:
+    served = serve(clients=clients)
+    with Daemons(tmp_path, f"redis://{served.where}") as daemons:
+        daemon = daemons(command)
+
+        assert daemon.wait() == 2, daemon.output()
+    assert f"error: {served.where} speaks TLS: its DSN is rediss://" in daemon.output()
