@@ -32,14 +32,14 @@ class Workers:
         """Announce a worker with the text of its `started`, and which process it is; together, so
         that none is half known.
         """
-        pipe = self.client.pipeline(transaction=True)
-        pipe.sadd(self.keys.workers, spelt(worker_id))
-        if minion:
-            pipe.sadd(self.keys.minions, spelt(worker_id))
-        pipe.set(self.keys.started(worker_id), started)
-        if mark:
-            pipe.hset(self.keys.process_starts, spelt(worker_id), mark)
-        pipe.execute()
+        keys = [
+            self.keys.workers,
+            self.keys.minions,
+            self.keys.started(worker_id),
+            self.keys.process_starts,
+        ]
+        script = scripts.load(self.client, "register")
+        script(keys=keys, args=[spelt(worker_id), started, "1" if minion else "0", mark])
 
     def unregister_keeping_counts(self, worker_id: str) -> None:
         """Forget a worker that was registered for one job, but not what it has counted."""
@@ -138,12 +138,10 @@ class Workers:
         The time is the server's, shown in the local zone as Resque shows it.
         """
         now = self.now().astimezone().isoformat(timespec="seconds")
-        pipe = self.client.pipeline(transaction=False)
-        for worker_id in worker_ids:
-            pipe.hset(self.keys.heartbeats, spelt(worker_id), now)
-            pipe.sismember(self.keys.workers, spelt(worker_id))
-        known = pipe.execute()[1::2]
-        return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if not found]
+        script = scripts.load(self.client, "heartbeat")
+        ids = [spelt(worker_id) for worker_id in worker_ids]
+        missing = script(keys=[self.keys.heartbeats, self.keys.workers], args=[now, *ids])
+        return [text(worker_id) for worker_id in missing]
 
     def note_heartbeat(self) -> None:
         """Note that somebody gave a heartbeat: one that is due, not that of a start."""
@@ -222,11 +220,7 @@ class Workers:
 
     def register_khan(self, khan_id: str, former: str = "") -> None:
         """Announce a khan, in the same step forgetting the name it had before."""
-        pipe = self.client.pipeline(transaction=True)
-        if former and former != khan_id:
-            pipe.srem(self.keys.khans, former)
-        pipe.sadd(self.keys.khans, khan_id)
-        pipe.execute()
+        scripts.load(self.client, "register_khan")(keys=[self.keys.khans], args=[khan_id, former])
 
     def unregister_khan(self, *khan_ids: str) -> None:
         """Forget khans and the commands that wait for them."""

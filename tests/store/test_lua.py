@@ -487,6 +487,37 @@ CASES = [
     Case("release_unique", {"c": b"done:11"}, ["c"], ["done", "10.5"], 0, {"c": b"done:11"}),
     Case("release_unique", {"c": b"start:1"}, ["c"], ["done", ""], 0, {"c": b"start:1"}),
     Case("release_unique", {"c": b"done:\xff"}, ["c"], ["done", ""], 1, {}),
+    Case(
+        "register",
+        {"w": {b"other"}, "since": b"before", "marks": {b"other": b"1"}},
+        ["w", "m", "since", "marks"],
+        [b"me\xff", "1763900000", "1", "boot 7"],
+        1,
+        {
+            "w": {b"other", b"me\xff"},
+            "m": {b"me\xff"},
+            "since": b"1763900000",
+            "marks": {b"other": b"1", b"me\xff": b"boot 7"},
+        },
+    ),
+    Case(
+        "register",
+        {},
+        ["w", "m", "since", "marks"],
+        ["me", "5", "0", ""],
+        1,
+        {"w": {b"me"}, "since": b"5"},
+    ),
+    Case("register_khan", {"k": {b"a:1:2"}}, ["k"], ["a:1:3", "a:1:2"], 1, {"k": {b"a:1:3"}}),
+    Case("register_khan", {"k": {b"a:1:2"}}, ["k"], ["a:1:2", ""], 1, {"k": {b"a:1:2"}}),
+    Case(
+        "heartbeat",
+        {"beats": {b"a": b"old", b"c": b"c"}, "w": {b"a"}},
+        ["beats", "w"],
+        ["now", "a", b"b\xff"],
+        [b"b\xff"],
+        {"beats": {b"a": b"now", b"b\xff": b"now", b"c": b"c"}, "w": {b"a"}},
+    ),
     Case("prune_lock", {}, ["lock"], [b"me\xff", 60, ""], 1, {"lock": b"me\xff"}),
     Case("prune_lock", {"lock": b"she"}, ["lock"], ["me", 60, ""], 0, {"lock": b"she"}),
     Case("prune_lock", {"lock": b"\xff"}, ["lock"], ["me", 60, b"\xff"], 1, {"lock": b"me"}),
@@ -585,13 +616,16 @@ GO_ON = {
     "check_keys",
     "take_back",
     "record_popped",
+    "register",
 }
 
 #: The keys that are hashes.
 HASHES = {
     *(("fire", place) for place in (0, 1, 5)),
     ("doubt_ranges", 0),
+    ("heartbeat", 0),
     ("note_heartbeat", 0),
+    ("register", 3),
     ("take_back", 0),
 }
 
