@@ -232,6 +232,7 @@ class Performer:
         """The next payload; a worker that is not registered does so first."""
         while True:
             try:
+                self._taker.ended_well = self._ended_well is not None
                 taken: Taken | None = self._taker.take(self._finished, now_text(self.resq))
             except NotRegistered:
                 self._register_again()
@@ -418,6 +419,7 @@ class Performer:
             logger.info("Put a job from %s back, whose reply was lost: stopping", taken.queue)
 
     def _finish_last(self) -> None:
+        self.taker.ended_well = self._ended_well is not None
         self.taker.finish(now_text(self.resq))
         self._finished = False
         self._take_back_failure()

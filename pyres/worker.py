@@ -113,6 +113,9 @@ class Worker(Performer):
     #: The pid that forks for jobs, and in such a child the one that has forked it; 0: none.
     _parent_pid = _forked_by = 0
 
+    #: Whether it stops, and has no job any more.
+    _is_leaving = False
+
     #: The id of a worker that was found in Redis, or one that a subclass sets; else it is made of
     #: host, pid and queues. From pyres 1.5.
     id: str | None = None
@@ -242,6 +245,7 @@ class Worker(Performer):
             self._end()
 
     def _end(self) -> None:
+        self._is_leaving = True
         self._patiently(self._leave)
         logger.info("%s has stopped", self)
         for connected in (self._taker, self._lookout):
@@ -356,11 +360,13 @@ class Worker(Performer):
         if self._forked_by and os.getppid() != self._forked_by and tries >= ORPHAN_TRIES:
             # The worker is gone, and the server too: the in-flight record tells the rest.
             return True
-        if not always:
-            return self._shutdown
         # What must be written is waited for as long as a job would be; then its hand, which still
         # stands in Redis, is left to whoever prunes us.
-        return self._stop_at is not None and time.monotonic() >= self._stop_at
+        is_late = self._stop_at is not None and time.monotonic() >= self._stop_at
+        if always:
+            return is_late
+        # When it leaves, one more try opens a connection that was cut.
+        return self._shutdown and (not self._is_leaving or is_late or tries > 1)
 
     # One job, one child
 

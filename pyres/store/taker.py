@@ -20,6 +20,7 @@ from pyres.store.errors import ConnectionLost, NotRegistered
 from pyres.store.keys import Keys
 from pyres.store.line import Line, bulk, octets, packed
 from pyres.store.queues import Queues
+from pyres.store.stats import integer
 from pyres.store.text import spelt
 
 
@@ -79,7 +80,14 @@ class _Request(NamedTuple):
 
 
 class Taker(Line):
-    """Takes jobs for one worker id over a connection of its own."""
+    """Takes jobs for one worker id over a connection of its own.
+
+    After a failover, or a crash, the server may have an older state: it has forgotten that the last
+    job ended, or that it was fetched. That is so where it counts fewer jobs of this worker than
+    before, or has lost the record of its running job, while the worker is registered as it was.
+    Then the record of the job that ended well last stands for a finished job, and an equal payload
+    that is fetched next is that job; each is only counted. Without such a sign equal jobs are two.
+    """
 
     def __init__(self, client: Any, keys: Keys, worker_id: str) -> None:
         super().__init__(client)
@@ -89,9 +97,16 @@ class Taker(Line):
         self.paused = False
         #: True when somebody else has changed our count, or unregistered us.
         self.changed = False
+        #: Whether the job that the next call finishes ended well: only such a one is known again.
+        self.ended_well = False
+        self._last_record: bytes | None = None
+        self._undone: Taken | None = None
+        self._again = self._record_is_lost = False
         self._client_id = 0
         self._reply: Any = False
         self._known: bytes | None = None
+        self._known_number = 0
+        self._since: bytes | None = None
         self._in_doubt = False
         self._counted = False
         self._unseen: bytes | None = None
@@ -136,26 +151,35 @@ class Taker(Line):
         workers are paused. Raises NotRegistered, or one of ConnectionLost; call it again with the
         same `finished`, and what the server did before is neither done again nor lost.
         """
+        while True:
+            taken = self._next_taken(finished, run_at)
+            if not self._is_done(taken, finished):
+                self._counted = False
+                return taken
+
+    def _next_taken(self, finished: bool, run_at: str) -> Taken | None:
+        """The next job, be it one that a lost reply gave."""
         if self._popped and self._unseen is None:
             self._finish_before_popped(finished, run_at)
-            if recorded := self._record_popped():
+            if recorded := self._record_popped(run_at):
                 return recorded
         while self._unseen is None:
-            reply = self._ask(finished and not self._counted, run_at, self._wanted)
+            reply = self._ask(self._to_be_counted(finished), run_at, self._wanted)
+            self._again = False
             if reply is not None:
-                self._counted = False
                 return self._taken(reply, run_at)
-            # Kept until we return: the caller says `finished` once more when the next call is lost.
+            # Kept until take() returns: the caller says `finished` again when the next call is
+            # lost.
             self._counted = finished
-        self._given, self._unseen, self._counted = self._unseen, None, False
+        self._given, self._unseen = self._unseen, None
         return open_hand(self._given)
 
     def finish(self, run_at: str) -> None:
         """Count the job in hand and empty the hand, taking nothing; to be called again
         like take.
         """
-        self._ask(not self._counted, run_at, self._nothing)
-        self._given, self._counted = None, False
+        self._ask(self._again or not self._counted, run_at, self._nothing)
+        self._given, self._counted, self._again = None, False, False
 
     def lay_back(self, run_at: str) -> Taken | None:
         """Put the job that was given to us, and that no take() returned, back on its queue.
@@ -163,10 +187,11 @@ class Taker(Line):
         For a worker that stops, before it forgets its hand. Such a job came with a reply that was
         lost, or could not be written into the hand. Call it again after one of ConnectionLost.
         """
-        if self._popped and (recorded := self._record_popped()):
+        if self._popped and (recorded := self._record_popped(run_at)):
             self._unseen = recorded.hand
-        if self._in_doubt:
-            self._ask(False, run_at, self._nothing)
+        if self._again or self._in_doubt or self._last_record is not None:
+            self._ask(self._again, run_at, self._nothing)
+            self._again = False
         if self._unseen is None:
             return None
         taken = open_hand(self._unseen)
@@ -191,21 +216,76 @@ class Taker(Line):
             if reply[1] == UNREGISTERED:
                 raise NotRegistered(self.worker_id)
             if reply[1] != REFUSED:
-                if state is not GIVEN_UP:
-                    self._given = None
+                self._note_done(state)
                 return reply
             held = reply[2]
             self.changed = self.changed or not repeated
-            if state is FINISHED and repeated and (reply[0] or held != self._given):
-                self._given, self._unseen = None, held
+            went_back = self._went_back(state, held)
+            done = repeated and not went_back and (reply[0] or held != self._given)
+            if state is FINISHED and done:
+                self._note_done(state)
+                self._unseen = held
                 break
             # Else somebody has removed our count, and the job that is finished is there yet.
-            if state is EMPTY and held != self._given:
-                self._unseen = held
-            elif state is EMPTY and held is not None:
-                # Whoever takes again without a word on the job that he was given gets the next.
-                state = GIVEN_UP
+            state = self._next_state(state, held, went_back, repeated)
         return None
+
+    def _note_done(self, state: bytes) -> None:
+        if state is FINISHED:
+            self._last_record = self._given if self.ended_well else None
+        if state is not GIVEN_UP:
+            self._given = None
+
+    def _next_state(
+        self, state: bytes, held: bytes | None, went_back: bool, repeated: bool
+    ) -> bytes:
+        """What is to be said after a refusal, of what stands in flight; a job that is not known is
+        in _unseen then.
+        """
+        if state is FINISHED and self._undone and held is None:
+            # Its fetch is forgotten: it is counted with the next one, here or by another worker.
+            self._counted = True
+            return EMPTY
+        if state is not EMPTY:
+            return state
+        if held == self._given:
+            # Whoever takes again without a word on the job that he was given gets the next.
+            return state if held is None else GIVEN_UP
+        if held is not None and held == self._last_record and (went_back or not repeated):
+            self._last_record = None
+            return FINISHED
+        self._unseen = held
+        return state
+
+    def _went_back(self, state: bytes, held: bytes | None) -> bool:
+        """Whether the server has an older state; the job whose fetch it has forgotten by that is
+        in _undone.
+        """
+        before, since = self._known_number, self._since
+        self._known = None
+        self._known_count()
+        went_back = since is not None and since == self._since and self._known_number < before
+        own = self._last_record if state is EMPTY else self._given if self.ended_well else None
+        if went_back and own is not None and own != held:
+            self._undone = open_hand(own)
+        return went_back
+
+    def _to_be_counted(self, finished: bool) -> bool:
+        """Whether a finished job is in flight, or was when the server still knew of it."""
+        self.connect()
+        if finished and self._record_is_lost and self.ended_well and self._given is not None:
+            self._undone, self._counted = open_hand(self._given), True
+            self._given = None
+        self._record_is_lost = False
+        return self._again or (finished and not self._counted)
+
+    def _is_done(self, taken: Taken | None, finished: bool) -> bool:
+        """Whether this is the job that has ended here and whose fetch was forgotten."""
+        undone, self._undone = self._undone, None
+        if undone is None or taken is None or undone[:2] != taken[:2]:
+            return False
+        self._again, self._counted = True, finished
+        return True
 
     def _script(self, state: bytes, run_at: str, request: _Request) -> list[Any]:
         """One call; a connection that goes meanwhile leaves us in doubt, and says so."""
@@ -220,10 +300,8 @@ class Taker(Line):
             reply = self._call_again(sent)
         # Who is not registered learns nothing of what was sent before.
         self._in_doubt = in_doubt and reply[1] == UNREGISTERED
-        if reply[1] == REFUSED:
-            self._known = None
-        elif reply[0]:
-            self._known = b"%d" % reply[0]
+        if reply[1] != REFUSED and reply[0]:
+            self._known, self._known_number = b"%d" % reply[0], reply[0]
         return reply
 
     def _call_again(self, sent: bytes) -> list[Any]:
@@ -241,8 +319,9 @@ class Taker(Line):
             # Neither stands there any more when we are unregistered: what we have sent and comes
             # later than that takes nothing into a hand that nobody looks at.
             started = self.keys.started(self.worker_id)
-            counted, since = self.command("MGET", self._own_count, started)
-            self._known = counted or since or b""
+            counted, self._since = self.command("MGET", self._own_count, started)
+            self._known = counted or self._since or b""
+            self._known_number = integer(counted)
         return self._known
 
     def _taken(self, reply: list[Any], run_at: str) -> Taken | None:
@@ -257,6 +336,15 @@ class Taker(Line):
 
     def _greet(self) -> None:
         self._client_id = self.command("CLIENT", "ID")
+        if self._given is not None and self._known:
+            self._record_is_lost = self._has_lost_record()
+
+    def _has_lost_record(self) -> bool:
+        """Whether the record of the running job is gone, and nothing else of this worker."""
+        keys = (self.keys.worker(self.worker_id), self._own_count)
+        held, counted, since = self.command("MGET", *keys, self.keys.started(self.worker_id))
+        same = since is not None and since == self._since
+        return held is None and same and (counted or since) == self._known
 
     def start_pop(self, timeout: float) -> None:
         """Ask for the next payload of any queue, to be waited for on fileno() for `timeout`
@@ -303,7 +391,7 @@ class Taker(Line):
             self._ask(True, run_at, self._nothing)
             self._given, self._counted = None, True
 
-    def _record_popped(self) -> Taken | None:
+    def _record_popped(self, run_at: str) -> Taken | None:
         """Make what BLPOP gave the in-flight job; None when another job is, now in _unseen.
 
         It is kept until that has worked, and sent by a script with the check of every fetch: a
@@ -317,8 +405,10 @@ class Taker(Line):
             if done:
                 self._popped, self._given, self._counted = None, popped.hand, False
                 return popped
-            self._known = None
-            if found[0] is not None:
+            went_back = self._went_back(EMPTY, found[0])
+            if went_back and found[0] is not None and found[0] == self._last_record:
+                self._ask(True, run_at, self._nothing)
+            elif found[0] is not None:
                 self._unseen = found[0]
                 return None
 
