@@ -39,7 +39,7 @@ from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
-from pyres.reconnecting import ServerState
+from pyres.reconnecting import PrimaryLook, ServerState
 from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
@@ -129,6 +129,9 @@ class Khan:
 
     #: How often one after the other the system has refused a minion's process.
     _refused = 0
+
+    #: Leaves a primary that sentinels have replaced.
+    _primary: PrimaryLook | None = None
 
     #: Whether the server has refused the start.
     _is_refused = False
@@ -351,6 +354,7 @@ class Khan:
     def _stand_by(self) -> None:
         """Wait for what there is to do; meanwhile wake minions for jobs that come."""
         signalled = False
+        self._leave_old_primary()
         while not signalled:
             if self._waker and not self._reach(self._tend_waker):
                 # One connection that was cut: this opens it again, before a push is missed.
@@ -362,6 +366,12 @@ class Khan:
             self.signals.wait(fds, left)
             signalled = self.signals.signalled
             self._hear()
+
+    def _leave_old_primary(self) -> None:
+        if self._primary is None:
+            self._primary = PrimaryLook(self._connection.store)
+        if self._primary.leave_old() and self._waker:
+            self._waker.begin_anew()
 
     def _tend_waker(self) -> None:
         assert self._waker
@@ -389,6 +399,8 @@ class Khan:
         ]
         if len(self._workers) < self.pool_size:
             ends.append(self._spawn_after)
+        if self._primary and self._primary.is_needed:
+            ends.append(self._primary.due)
         if self._waker and (until := self._waker.until()) is not None:
             ends.append(until)
         return max(0.0, min(ends) - now)

@@ -21,7 +21,13 @@ from pyres.process.copies import end_copy
 from pyres.process.native import is_patched, make_gevent_anew
 from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
-from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, ServerState
+from pyres.reconnecting import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    PRIMARY_INTERVAL,
+    PrimaryLook,
+    ServerState,
+)
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
 from pyres.store import (
@@ -95,6 +101,9 @@ class Performer:
     #: Whether it has looked for a job: what the server answers from then on is waited for.
     _has_started = False
 
+    #: Whether the last job's outcome could not be recorded.
+    _unrecorded = False
+
     #: Seconds until a heartbeat that the server refuses is tried again.
     _beat_pause = FIRST_BEAT_PAUSE
 
@@ -119,6 +128,7 @@ class Performer:
         self.queues = list([queues] if isinstance(queues, str) else queues)
         self.validate_queues()
         self.resq = as_resq(server, password)
+        self._primary = PrimaryLook(self.resq.store)
         self.timeout = timeout
         #: How to wait for a job: None without popping, True by BLPOP, False by pauses.
         self.blocking_pop = None if watch_pop else blocking_pop
@@ -136,7 +146,6 @@ class Performer:
         self._next_names = 0.0
         self._next_sweep = 0.0
         self._finished = False
-        self._unrecorded = False
         self._in_child = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
@@ -328,6 +337,8 @@ class Performer:
 
     def _wait_for_job(self, interval: float) -> Job | None:
         """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
+        if self._primary.is_needed:
+            interval = min(interval, PRIMARY_INTERVAL)
         return self._patiently(lambda: self._beat_and_wait(interval))
 
     def _beat_and_wait(self, interval: float) -> Job | None:
@@ -636,6 +647,8 @@ class Performer:
         while True:
             tries += 1
             try:
+                if self._primary.is_needed:
+                    self._primary.leave_old(rest=not self.minion)
                 done = act()
             except SERVER_ERRORS as error:
                 if is_lasting(error) and not self._has_started:

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import logging
+import time
 
-from pyres.store import cuts_connection, described
+from pyres.store import Store, cuts_connection, described
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two tries to reach a server: the first pause, and the longest, which is also that
 #: between two tries to start a process that the system refuses.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+
+
+#: Seconds between two looks at who is the primary.
+PRIMARY_INTERVAL = 1.0
+
+
+class PrimaryLook:
+    """Leaves a primary that sentinels have replaced: it is the last to learn that."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_needed = store.has_sentinels
+        #: The monotonic time of the next look.
+        self.due = 0.0
+
+    def leave_old(self, rest: bool = False) -> bool:
+        """Look, once a second; whether all connections were closed. `rest` closes those to the
+        sentinels, so that no forked child inherits one.
+        """
+        if not self.is_needed or time.monotonic() < self.due:
+            return False
+        left = self._store.leave_old_primary()
+        if left:
+            logger.warning("The sentinels name another primary; leaving the old one")
+        if rest:
+            self._store.rest()
+        self.due = time.monotonic() + PRIMARY_INTERVAL
+        return left
 
 
 class ServerState:

@@ -20,7 +20,7 @@ from pyres.former_names import former_names
 from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
-from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, ServerState
+from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryLook, ServerState
 from pyres.store import (
     LOCK_TIMEOUT,
     SERVER_ERRORS,
@@ -97,6 +97,7 @@ class Scheduler:
         self._reload = False
         self._tell = False
         self._connected = False
+        self._primary = PrimaryLook(self.resq.store)
         self._server_state = ServerState("trying again, after longer and longer pauses")
         self._others_until: float | None = None
         self._shown = ""
@@ -184,6 +185,7 @@ class Scheduler:
 
     def _turn(self) -> float:
         """All there is to do now; the seconds until there may be more."""
+        self._primary.leave_old()
         jumped = self._look_at_clock()
         pause = self._hold_lock()
         if not self.master:

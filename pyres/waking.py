@@ -260,6 +260,10 @@ class Waker:
         elif self._is_look_due(now):
             self._look(now)
 
+    def begin_anew(self) -> None:
+        """The connection was closed: the next call of tend() opens another, and looks."""
+        self._armed, self._look_at = False, None
+
     def poll(self, now: float) -> None:
         """Wake one each second, for a while, in place of watching."""
         self._armed, self._look_at = False, now

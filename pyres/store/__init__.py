@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
+from pyres.store.connections import Sentinels
 from pyres.store.delayed import Delayed, Move
 from pyres.store.errors import (
     SERVER_ERRORS,
@@ -125,6 +126,21 @@ class Store:
         """
         for key in self.client.scan_iter(match=f"{self.keys.prefix}{match}", count=count):
             yield self.keys.bare(text(key))
+
+    @property
+    def has_sentinels(self) -> bool:
+        """Whether sentinels say who is the primary."""
+        manager = getattr(self.client.connection_pool, "sentinel_manager", None)
+        return isinstance(manager, Sentinels)
+
+    def leave_old_primary(self) -> bool:
+        """Close all connections to a primary that sentinels have replaced; whether it was so."""
+        pool = self.client.connection_pool
+        present = getattr(pool, "master_address", None)
+        if not present or pool.sentinel_manager.next_primary(pool.service_name, present) is None:
+            return False
+        pool.disconnect()
+        return True
 
     def rest(self) -> None:
         """Close the connections that nobody uses now, so that no forked child inherits one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ from redis.sentinel import (
 
 from pyres import starting
 from pyres.store.errors import (
+    SERVER_ERRORS,
     Address,
     CannotWriteNow,
     ConnectionLost,
@@ -47,6 +49,12 @@ from pyres.store.errors import (
 
 #: Nodes of a Redis Cluster that are asked before giving up for now: each may take its time.
 ASKED = 3
+
+#: Seconds in which all sentinels hear of a failover: they tell each other every two.
+HEARD_BY_ALL = 5.0
+
+#: Seconds for which a sentinel that did not answer is not asked who is the primary now.
+SILENT_FOR = 30.0
 
 #: What a transaction on the wire begins with.
 _MULTI = b"*1\r\n$5\r\nMULTI\r\n"
@@ -214,9 +222,35 @@ class Sentinels(Sentinel):
     def __init__(self, clients: list[Any]) -> None:
         super().__init__([])  # type: ignore[no-untyped-call]
         self.sentinels = clients
+        self._ask_again: dict[Any, float] = {}
+        self._next: tuple[Address, float] | None = None
+
+    def next_primary(self, service: str, present: Address) -> Address | None:
+        """Who has taken the place of the present primary, by the sentinel that knows the latest
+        failover; None when nobody has, as far as the sentinels say that answer.
+        """
+        states = [self._state(sentinel, service) for sentinel in self.sentinels]
+        known = [(s["config-epoch"], (s["ip"], s["port"])) for s in states if s]
+        address: Address = max(known)[1] if known else present
+        if address == present:
+            return None
+        self._next = (address, time.monotonic() + HEARD_BY_ALL)
+        return address
+
+    def _state(self, sentinel: Any, service: str) -> Any:
+        if time.monotonic() < self._ask_again.get(sentinel, 0.0):
+            return None
+        try:
+            return sentinel.sentinel_masters().get(service)
+        except SERVER_ERRORS:
+            # One that does not answer is not waited for each second.
+            self._ask_again[sentinel] = time.monotonic() + SILENT_FOR
+            return None
 
     def discover_master(self, service_name: str) -> Any:
         """Its host and port. MasterNotFoundError, unless a sentinel refuses us: that is told."""
+        if self._next is not None and time.monotonic() < self._next[1]:
+            return self._next[0]
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except MasterNotFoundError:

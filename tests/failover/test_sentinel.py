@@ -141,6 +141,33 @@ def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job
     assert not any("Traceback" in daemon.output() for daemon in daemons)
 
 
+def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
+    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+) -> None:
+    daemons = started(run, resq)
+    old = watched.primary
+    # So sentinels cannot tell it.
+    old.client().execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
+    try:
+        watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
+        until(lambda: watched.primary is not old, timeout=60)
+        for daemon in daemons:
+            daemon.until_output("leaving the old one")
+        later = ResQ(watched.url)
+        until(lambda: enqueued(later, NoteJob, str(notes), "word"), timeout=60)
+        later.close()
+
+        until(lambda: noted(notes) == ["word"])
+        new = watched.primary.client()
+        until(lambda: new.get("resque:stat:processed") == b"1")
+        assert role(old) == "master"
+        end(daemons)
+        assert new.scard("resque:workers") == 0
+    finally:
+        old.client().execute_command("ACL", "SETUSER", "default", "+@all")
+    until(lambda: role(old) == "slave", timeout=60)
+
+
 def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_wakes(
     watched: Watched, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
