@@ -57,7 +57,8 @@ class Past:
 
 
 def started(daemons: Daemons, redis: Redis, resq: ResQ, command: tuple[str, ...]) -> Daemon:
-    daemon = daemons(*command, "--queues", "basic", "--interval", "0.2")
+    options = ("--queues", "basic", "--interval", "0.2", "--grace", "60")
+    daemon = daemons(*command, *options)
     until(lambda: redis.scard("resque:workers") == 1)
     resq.enqueue(FileGateJob, "/dev/null")
     until_counted(redis, 1, 0)
