@@ -19,6 +19,7 @@ from pyres.inspector import DOWN
 from resweb import api, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
+from resweb.guesses import Guesses
 from resweb.pages import Data, Pages
 from resweb.posts import BUTTONS, Posts
 from resweb.sampler import Sampler
@@ -168,7 +169,7 @@ class _Site:
         self.tasks = Tasks()
         self.pages = Pages(servers, self.tasks, Sampler(servers) if sample else None)
         self.posts = Posts(servers, self.tasks)
-        self.door = Door(auth) if auth else None
+        self.door = Guesses(Door(auth)) if auth else None
         self.read_only = read_only
         self.secret = secret
         # Kept here and not in the URL, where anybody could make the page say anything.
@@ -209,10 +210,17 @@ class _Site:
 
     def guard(self) -> Response | None:
         """Nobody comes past here without the password, where there is one."""
-        if self.door and not self.door.opens(request.headers.get("Authorization", "")):
-            headers = {"WWW-Authenticate": 'Basic realm="resweb", charset="UTF-8"'}
-            return Response("The user and the password, please.\n", 401, headers)
-        return None
+        if self.door is None:
+            return None
+        header, address = request.headers.get("Authorization", ""), request.remote_addr or ""
+        verdict = self.door.admit(header, address)
+        if verdict.admitted:
+            return None
+        if verdict.wait:
+            said = f"Too many wrong passwords. Try again in {verdict.wait} s.\n"
+            return Response(said, 429, {"Retry-After": str(verdict.wait)}, mimetype="text/plain")
+        headers = {"WWW-Authenticate": 'Basic realm="resweb", charset="UTF-8"'}
+        return Response("The user and the password, please.\n", 401, headers)
 
     def seal(self, response: Response) -> Response:
         for name, value in HEADERS.items():
