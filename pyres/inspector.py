@@ -326,13 +326,10 @@ class Inspector:
 
     def _down(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
         """(when, list, index, record) below an index, the newest first."""
-        while start > 0:
-            low = max(0, start - step)
-            records = self._store.failed.page(low, start - low, name)
-            for offset in range(len(records) - 1, -1, -1):
-                raw = records[offset]
-                yield failed_at(raw), name, low + offset, raw
-            start = low
+        for low, records in self._store.failed.pages_down(start, step, name):
+            for index in range(len(records) - 1, -1, -1):
+                raw = records[index]
+                yield failed_at(raw), name, low + index, raw
 
     def _up(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
         """The same from an index on, the oldest first."""
@@ -369,7 +366,7 @@ class Inspector:
 
     def find_delayed(self, timestamp: int, marked: str) -> bytes | None:
         """The payload at a timestamp that a row's `raw` stands for, or None."""
-        return _unmark(marked, self._store.delayed.peek(timestamp, 0, -1))
+        return _unmark(marked, self._store.delayed.walk_at(timestamp))
 
     def delayed_page(self, start: int, count: int) -> Page:
         """Timestamps at which jobs wait, earliest first."""

@@ -11,7 +11,8 @@ from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
-from pyres.store.delayed import Delayed, Move
+from pyres.store.delayed import Delayed, Move, Moved
+from pyres.store.elements import PAGE, Going, Removed, peek
 from pyres.store.errors import (
     CannotWriteNow,
     ConnectionLost,
@@ -21,9 +22,9 @@ from pyres.store.errors import (
     described,
     own_error,
 )
-from pyres.store.failed import Failed, Going
+from pyres.store.failed import Failed
 from pyres.store.keys import Key, Keys
-from pyres.store.queues import PAGE, CollectedQueues, Queues
+from pyres.store.queues import CollectedQueues, Queues
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -47,12 +48,14 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "Moved",
     "NotRegistered",
     "NotTrusted",
     "Range",
     "Reading",
     "Redis",
     "RefusedError",
+    "Removed",
     "ResponseError",
     "Store",
     "Taken",
@@ -64,6 +67,7 @@ __all__ = [
     "hand_of",
     "open_hand",
     "own_error",
+    "peek",
     "text",
     "described",
 ]
