@@ -24,6 +24,7 @@ from pyres.store.errors import (
 from pyres.store.failed import Failed, Going
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, CollectedQueues, Queues
+from pyres.store.rows import Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -54,9 +55,11 @@ __all__ = [
     "Redis",
     "RefusedError",
     "ResponseError",
+    "Row",
     "Store",
     "Taken",
     "Taker",
+    "Wanted",
     "Watch",
     "WatchError",
     "Workers",
@@ -82,6 +85,7 @@ class Store:
         self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
+        self.rows = Rows(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
         self.watchers = Watchers(client, self.keys)

@@ -9,6 +9,7 @@
 -- ARGV[4..] each queue's name, then of each record four: its place on the page from 0, its SHA-1 in
 --           hex, which of the queues from 1 (0: it is deleted), the payload
 -- returns   how many went; a record that no longer stands in its place stays
+local from_head = ARGV[1] * 2 < redis.call("LLEN", KEYS[1])
 local page = redis.call("LRANGE", KEYS[1], ARGV[1], ARGV[2])
 local queues = #KEYS - 2
 local gone = 0
@@ -28,5 +29,5 @@ for at = 4 + queues, #ARGV, 4 do
     end
   end
 end
-if gone > 0 then redis.call("LREM", KEYS[1], gone, ARGV[3]) end
+if gone > 0 then redis.call("LREM", KEYS[1], from_head and gone or -gone, ARGV[3]) end
 return gone
