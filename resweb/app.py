@@ -16,12 +16,12 @@ from werkzeug.exceptions import HTTPException
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
 from pyres.inspector import DOWN
-from resweb import api, csrf, filters, metrics, origin
+from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
 from resweb.guesses import Guesses
 from resweb.pages import Data, Pages
-from resweb.posts import BUTTONS, Posts
+from resweb.posts import BUTTONS, Outcome, Posts
 from resweb.sampler import Sampler
 from resweb.servers import Servers
 from resweb.templates import render, render_body
@@ -91,6 +91,9 @@ OLD_LINKS = {
     "/failed/<path:name>/remove/<int:index>": "/failed/",
 }
 
+#: What a page or a button may raise, and is shown.
+TROUBLES: tuple[type[Exception], ...] = (HTTPException, PyresError, *DOWN)
+
 #: Ruby's pages without what is around them, for those who fetch them again and again.
 POLLED = ["/overview", "/working", "/workers"]
 
@@ -151,7 +154,7 @@ def create_blueprint(
     blueprint.before_request(site.guard)
     blueprint.after_request(site.seal)
     # The 404 by its number, too: what create_app has for paths of nobody would come before.
-    errors: list[type[Exception] | int] = [HTTPException, 404, PyresError, *DOWN]
+    errors: list[type[Exception] | int] = [*TROUBLES, 404]
     for error in errors:
         blueprint.register_error_handler(error, site.trouble)
     site.route(blueprint)
@@ -302,13 +305,29 @@ class _Site:
                 return self.told(f"{said} load the page again and press the button there.", 403)
             if question and request.form.get("confirmed") != "yes":
                 return self.confirm(path, question)
-            outcome = act(request.form)
+            outcome = self._audited(path, act)
             self.notices[visitor] = outcome.said
             while len(self.notices) > 1000:
                 self.notices.popitem(last=False)
             return redirect(_base() + _back(request.form.get("back", ""), outcome.page), 303)
 
         return view
+
+    def _audited(self, button: str, act: Callable[..., Outcome]) -> Outcome:
+        """What a button did, with a line in the log about it, or about why it did nothing."""
+        try:
+            outcome = act(request.form)
+        except TROUBLES as error:
+            outcome = Outcome(f"failed: {error}", "", [request.form.get("server", "")], 0)
+            audit.note(self._actor(), button, request.form, outcome)
+            raise
+        audit.note(self._actor(), button, request.form, outcome)
+        return outcome
+
+    def _actor(self) -> audit.Actor:
+        # Without a password of ours a name may still be known: to the site that mounts the page.
+        name = request.authorization.username if self.door and request.authorization else None
+        return audit.Actor(name or request.remote_user or "", request.remote_addr or "")
 
     def confirm(self, path: str, question: str) -> Response:
         """Ask before what cannot be undone; works without any script."""

@@ -15,6 +15,7 @@ from resweb import guesses
 from resweb.app import create_app
 from resweb.auth import Door, hash_password
 from resweb.guesses import FREE_GUESSES, MAX_WAIT_SECONDS, Guesses, Verdict
+from tests.servers import until
 
 
 def basic(password: str) -> str:
@@ -153,21 +154,13 @@ def test_checks_of_many_addresses_hold_up_two_threads_at_most(auth):
         first = pool.submit(guess, door, "10.0.0.1")
         assert begun.wait(60)
         others = [pool.submit(guess, door, f"10.0.1.{n}") for n in range(19)]
-        refused = sum(other.result(60).wait == 1 for other in _all_but_one(others))
+        # The one that is left waits for its check.
+        until(lambda: sum(other.done() for other in others) == 18, 60)
+        refused = sum(other.done() and other.result().wait == 1 for other in others)
         go_on.set()
 
     assert refused == 18
     assert first.result() == Verdict(False)
-
-
-def _all_but_one(futures):
-    """Those that ended, once only one is left: it waits for its check."""
-    for _ in range(60_000):
-        done = [future for future in futures if future.done()]
-        if len(done) >= len(futures) - 1:
-            return done
-        threading.Event().wait(0.001)
-    raise AssertionError("more than one request waits")
 
 
 @pytest.mark.parametrize("path", ["/overview", "/api/stats", "/static/style.css"])
