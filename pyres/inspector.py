@@ -203,6 +203,15 @@ class FailureKinds:
     retried: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many of the `looked_at` newest failures are meant, and how many there are in all."""
+
+    matching: int
+    looked_at: int
+    total: int
+
+
 class Inspector:
     """Answers what is there now. Raises what is in DOWN when the server cannot be asked."""
 
@@ -220,6 +229,10 @@ class Inspector:
             QueueRow(plain(name), size, handle(name), _enqueued(heads.get(name)))
             for name, size in sizes.items()
         ]
+
+    def queue_size(self, name: str) -> int:
+        """How many jobs wait on a queue."""
+        return self._store.queues.size(name)
 
     def queue_page(self, name: str, start: int, count: int) -> Page:
         """Jobs of a queue, oldest first."""
@@ -312,6 +325,21 @@ class Inspector:
                 if len(rows) == count:
                     break
         return FailurePage(rows, positions, at, sum(sizes.values()), horizon, at == last)
+
+    def count_failures(
+        self, chosen: FailureFilter | None = None, lists: Sequence[str] = ()
+    ) -> FailureCount:
+        """How many failures of these lists, or of all, are meant; LOOKED_AT records at most are
+        looked at.
+        """
+        there = self.failure_counts()
+        sizes = {name: size for name, size in there.items() if name in lists or not lists}
+        total = sum(sizes.values())
+        if not chosen:
+            return FailureCount(total, total, total)
+        found = (raw for name, size in sizes.items() for *_, raw in self._down(name, size, 100))
+        matches = [chosen.matches(raw) for raw in itertools.islice(found, LOOKED_AT)]
+        return FailureCount(sum(matches), len(matches), total)
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
         """What the newest NEWEST failures of these lists, or of all, are."""

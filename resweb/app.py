@@ -19,6 +19,7 @@ from pyres.inspector import DOWN
 from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
+from resweb.extents import Extent, Extents
 from resweb.guesses import Guesses
 from resweb.pages import Data, Pages
 from resweb.posts import BUTTONS, Outcome, Posts
@@ -172,6 +173,7 @@ class _Site:
         self.tasks = Tasks()
         self.pages = Pages(servers, self.tasks, Sampler(servers) if sample else None)
         self.posts = Posts(servers, self.tasks)
+        self.extents = Extents(servers, self.posts)
         self.door = Guesses(Door(auth)) if auth else None
         self.read_only = read_only
         self.secret = secret
@@ -196,7 +198,7 @@ class _Site:
         for path, page in api.PATHS.items():
             add(path, self._json(getattr(self.pages, page)))
         for path, (button, question) in BUTTONS.items():
-            add(path, self._button(path, getattr(self.posts, button), question), "POST")
+            add(path, self._button(path, button, question), "POST")
             if not path.endswith("_all"):
                 add(path, self._old_link("/" + path.split("/")[1] + "/"))
         for path, where in OLD_LINKS.items():
@@ -293,7 +295,9 @@ class _Site:
     def _json(self, page: Callable[..., Data]) -> Callable[..., Any]:
         return lambda **named: page(request.args.to_dict(), **named)
 
-    def _button(self, path: str, act: Callable[..., Any], question: str) -> Callable[..., Any]:
+    def _button(self, path: str, button: str, question: bool) -> Callable[..., Any]:
+        act = getattr(self.posts, button)
+
         def view() -> Any:
             visitor = request.cookies.get(COOKIE, "")
             if self.read_only:
@@ -304,7 +308,7 @@ class _Site:
                 said = "This page was open too long, or the form is not from it. Nothing was done:"
                 return self.told(f"{said} load the page again and press the button there.", 403)
             if question and request.form.get("confirmed") != "yes":
-                return self.confirm(path, question)
+                return self.confirm(path, getattr(self.extents, button)(request.form))
             outcome = self._audited(path, act)
             self.notices[visitor] = outcome.said
             while len(self.notices) > 1000:
@@ -329,7 +333,7 @@ class _Site:
         name = request.authorization.username if self.door and request.authorization else None
         return audit.Actor(name or request.remote_user or "", request.remote_addr or "")
 
-    def confirm(self, path: str, question: str) -> Response:
+    def confirm(self, path: str, extent: Extent) -> Response:
         """Ask before what cannot be undone; works without any script."""
         hidden = ("csrf", "confirmed")
         fields = [
@@ -337,12 +341,10 @@ class _Site:
             for name, value in request.form.items(multi=True)
             if name not in hidden
         ]
-        told = [f for f in fields if f["name"] not in ("job", "record", "failed_job", "back")]
-        told = [field for field in told if field["value"]]
-        picked = len(request.form.getlist("record"))
-        data = {"question": question, "action": path, "fields": fields, "told": told}
-        where = "/" + path.split("/")[1] + "/"
-        return self.show("confirm", "", {**data, "picked": picked or "", "where": where})
+        told = [{"name": name, "value": value} for name, value in extent.told]
+        where = _before(request.form.get("back", ""), "/" + path.split("/")[1] + "/")
+        data = {"question": extent.question, "action": path, "fields": fields, "told": told}
+        return self.show("confirm", "", {**data, "where": where})
 
     def _old_link(self, where: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
@@ -403,17 +405,22 @@ def _lost(error: HTTPException) -> Response:
 
 
 def _back(given: str, page: str) -> str:
-    """Where to go after a button: to the page it was on, with its filter and its place, if that is
-    of the same tab and still there; anything else, whoever gave it, is the tab's own page.
+    """Where to go after a button: to the page it was on, unless that is a failure's own, which has
+    none any more when it was retried or deleted.
+    """
+    before = _before(given, page)
+    return page if FAILURE.fullmatch(urlsplit(before).path) else before
+
+
+def _before(given: str, page: str) -> str:
+    """The page that a button was on, with its filter and its place, if that is of the same tab;
+    anything else, whoever gave it, is the tab's own page.
     """
     tab = "/" + page.split("/")[1] + "/"
     plain = given.isprintable() and "\\" not in given and len(given) < 4000
     if not plain or not given.startswith(tab):
         return page
     found = urlsplit(given)
-    # A failure that was retried or deleted has no page any more.
-    if FAILURE.fullmatch(found.path):
-        return page
     query = f"?{urlencode(parse_qsl(found.query))}" if found.query else ""
     return quote(found.path, safe="/%:~,;=@+") + query
 

@@ -45,7 +45,7 @@ class Posts:
         self.servers = servers
         self.tasks = tasks
 
-    def _server(self, form: Form) -> Server:
+    def server(self, form: Form) -> Server:
         """The server of the row; with one server only it need not be named."""
         name = form.get("server", "")
         found = self.servers.chosen(name)
@@ -72,7 +72,7 @@ class Posts:
             if not done:
                 raise
             trouble = f" It ended early: {error}"
-        said = f"{verb} {_records(len(done))}.{trouble}"
+        said = f"{verb} {records(len(done))}.{trouble}"
         return Outcome(said, "/failed/", servers, len(done), tuple(done))
 
     def ticked(self, form: Form) -> list[Ticked]:
@@ -80,16 +80,24 @@ class Posts:
         that none moves the others.
         """
         if "failed_job" in form:
-            place = _place(form, "failed_job")
-            return [Ticked(self._server(form), place._replace(failure_list=_list_of(form)))]
+            meant = place(form, "failed_job")._replace(failure_list=_list_of(form))
+            return [Ticked(self.server(form), meant)]
         values = [value.rpartition(" ") for value in dict.fromkeys(form.getlist("record"))]
         if not values:
             raise BadForm("nothing was selected")
         found = [
-            Ticked(self._server(MultiDict({"server": server})), _ticked_place(token))
+            Ticked(self.server(MultiDict({"server": server})), _ticked_place(token))
             for server, _, token in values
         ]
         return sorted(found, key=lambda one: -(one.place.position or 0))
+
+    def chosen_servers(self, form: Form) -> list[Server]:
+        """The server that a form names, or all."""
+        name = form.get("server", "")
+        found = self.servers.chosen(name)
+        if not found:
+            raise BadForm(f"no server is named {name[:100]!r}")
+        return found
 
     def retry_all(self, form: Form) -> Outcome:
         return self._all("retry", form)
@@ -98,9 +106,7 @@ class Posts:
         return self._all("delete", form)
 
     def _all(self, kind: str, form: Form) -> Outcome:
-        servers = self.servers.chosen(form.get("server", ""))
-        if not servers:
-            raise BadForm(f"no server is named {form.get('server', '')[:100]!r}")
+        servers = self.chosen_servers(form)
         chosen = Chosen(filter_of(form.to_dict()), name_of(form.get("list", "")))
         task = self.tasks.start(kind, servers, chosen)
         verb = "Retried" if kind == "retry" else "Deleted"
@@ -110,27 +116,27 @@ class Posts:
             return Outcome(said, "/failed/", names, None)
         trouble = f" It ended early: {task.error}" if task.error else ""
         where = path(form["list"]) + "/" if form.get("list") else ""
-        said = f"{verb} {_records(task.done)}.{trouble}"
+        said = f"{verb} {records(task.done)}.{trouble}"
         return Outcome(said, f"/failed/{where}", names, task.done)
 
     def remove_queue(self, form: Form) -> Outcome:
-        name, server = name_of(_field(form, "queue")), self._server(form)
+        name, server = name_of(field(form, "queue")), self.server(form)
         removed = server.resq.remove_queue(name)
-        said = f"Removed the queue {plain(name)} of {server.name}, and {_jobs(removed)}."
+        said = f"Removed the queue {plain(name)} of {server.name}, and {jobs(removed)}."
         return Outcome(said, "/queues/", [server.name], removed)
 
     def delete_job(self, form: Form) -> Outcome:
-        given, server = _field(form, "queue"), self._server(form)
+        given, server = field(form, "queue"), self.server(form)
         name = name_of(given)
-        done = actions.delete_job(server, name, _place(form, "job"))
+        done = actions.delete_job(server, name, place(form, "job"))
         said = f"Deleted a job of {plain(name)}." if done else "That job is gone already."
         return _of_one(said, f"/queues/{path(given)}/", server, done)
 
     def move_queue(self, form: Form) -> Outcome:
-        source, target = name_of(_field(form, "queue")), name_of(_field(form, "target"))
-        server = self._server(form)
+        source, target = name_of(field(form, "queue")), name_of(field(form, "target"))
+        server = self.server(form)
         moved = server.resq.move_queue(source, target)
-        said = f"Moved {_jobs(moved)} from {plain(source)} to {plain(target)}."
+        said = f"Moved {jobs(moved)} from {plain(source)} to {plain(target)}."
         return Outcome(said, "/queues/", [server.name], moved)
 
     def delayed_now(self, form: Form) -> Outcome:
@@ -142,15 +148,13 @@ class Posts:
     def _delayed(
         self, form: Form, verb: str, act: Callable[[Server, int, Place], str | None]
     ) -> Outcome:
-        server, stamp = self._server(form), _field(form, "timestamp")
-        if not stamp.removeprefix("-").isdigit() or len(stamp) > 15:
-            raise BadForm(f"{stamp[:30]!r} is no timestamp")
-        done = act(server, int(stamp), _place(form, "job"))
+        server = self.server(form)
+        done = act(server, timestamp_of(form), place(form, "job"))
         said = f"{verb} 1 job." if done else "That job is gone already."
         return _of_one(said, "/delayed/", server, done)
 
     def schedule_run(self, form: Form) -> Outcome:
-        server, name = self._server(form), name_of(_field(form, "name"))
+        server, name = self.server(form), name_of(field(form, "name"))
         queued = server.resq.run_schedule(name)
         said = f"Enqueued {plain(name)} on {server.name}."
         if not queued:
@@ -164,14 +168,14 @@ class Posts:
         return self._switch(form, "Resumed", lambda server: server.resq.resume_all())
 
     def _switch(self, form: Form, verb: str, act: Callable[[Server], Any]) -> Outcome:
-        server = self._server(form)
+        server = self.server(form)
         workers = server.inspector.worker_count()
         act(server)
         return Outcome(f"{verb} all workers of {server.name}.", "/workers/", [server.name], workers)
 
     def khan(self, form: Form) -> Outcome:
-        server, khan = self._server(form), name_of(_field(form, "khan"))
-        word = _field(form, "command")
+        server, khan = self.server(form), name_of(field(form, "khan"))
+        word = field(form, "command")
         if word not in ("ADD", "REMOVE", "SHUTDOWN"):
             raise BadForm(f"{word[:30]!r} is no command; a khan knows ADD, REMOVE and SHUTDOWN")
         told = server.resq.command_khan(khan, word)
@@ -179,36 +183,45 @@ class Posts:
         return Outcome(said, "/workers/", [server.name], int(told))
 
 
-#: Path of each button, and the question that is asked before it destroys.
+#: Path of each button, and whether it asks first: what destroys, or changes many at once.
 BUTTONS = {
-    "/failed/retry/": ("retry", ""),
-    "/failed/delete/": ("delete", "Delete the selected failures for good?"),
-    "/failed/retry_all": ("retry_all", "Retry every failure that matches?"),
-    "/failed/delete_all": ("delete_all", "Delete every failure that matches, for good?"),
-    "/queues/remove": ("remove_queue", "Remove the queue and every job that waits on it?"),
-    "/queues/delete_job": ("delete_job", "Delete this job for good?"),
-    "/queues/move": ("move_queue", "Move every job of the queue to the other one?"),
-    "/delayed/now": ("delayed_now", ""),
-    "/delayed/cancel": ("delayed_cancel", "Cancel this delayed job for good?"),
-    "/schedule/run": ("schedule_run", ""),
-    "/workers/pause": ("pause", "Pause all workers of this server?"),
-    "/workers/resume": ("resume", ""),
-    "/khans/command": ("khan", "Send this command to the khan?"),
+    "/failed/retry/": ("retry", False),
+    "/failed/delete/": ("delete", True),
+    "/failed/retry_all": ("retry_all", True),
+    "/failed/delete_all": ("delete_all", True),
+    "/queues/remove": ("remove_queue", True),
+    "/queues/delete_job": ("delete_job", True),
+    "/queues/move": ("move_queue", True),
+    "/delayed/now": ("delayed_now", False),
+    "/delayed/cancel": ("delayed_cancel", True),
+    "/schedule/run": ("schedule_run", False),
+    "/workers/pause": ("pause", True),
+    "/workers/resume": ("resume", False),
+    "/khans/command": ("khan", True),
 }
 
 
-def _field(form: Form, name: str) -> str:
+def field(form: Form, name: str) -> str:
+    """A field that a form must have."""
     value = form.get(name, "")
     if not value:
         raise BadForm(f"the form has no {name}")
     return value
 
 
+def timestamp_of(form: Form) -> int:
+    """The timestamp that a form names."""
+    stamp = field(form, "timestamp")
+    if not stamp.removeprefix("-").isdigit() or len(stamp) > 15:
+        raise BadForm(f"{stamp[:30]!r} is no timestamp")
+    return int(stamp)
+
+
 def _list_of(form: Form) -> str:
     return name_of(form.get("list", ""))
 
 
-def _place(form: Form, field: str) -> Place:
+def place(form: Form, field: str) -> Place:
     """The row that a form names; an older form says only its bytes."""
     if field not in form:
         raise BadForm(f"the form has no {field}")
@@ -232,9 +245,11 @@ def _of_one(said: str, page: str, server: Server, done: str | None) -> Outcome:
     return Outcome(said, page, [server.name], len(jobs), jobs)
 
 
-def _jobs(count: int) -> str:
+def jobs(count: int) -> str:
+    """So many jobs, in words."""
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def _records(count: int) -> str:
+def records(count: int) -> str:
+    """So many failures, in words."""
     return "1 failure" if count == 1 else f"{count} failures"
