@@ -378,18 +378,19 @@ class Inspector:
         """A raw record as a row."""
         return _failure(record)
 
-    def failure_at(self, name: str, digest: str, hint: int | None = None) -> FailureRow | None:
+    def failure_at(
+        self, name: str, digest: str, hint: int | None = None, searched: int = SEARCHED
+    ) -> FailureRow | None:
         """The record of a list by its row's `digest`; None when it is gone, or not among the
-        SEARCHED that were looked at, from index `hint` on down or from the newest.
+        `searched` that were looked at, from index `hint` on down or from the newest.
 
         A record only ever moves down, when one before it is taken.
         """
-        start = self._store.failed.count(name)
-        start = start if hint is None else min(start, hint + 1)
-        for _, _, index, raw in itertools.islice(self._down(name, start, 200), SEARCHED):
-            if digest_of(raw) == digest:
-                return _failure(raw, name, index)
-        return None
+        key = self._store.keys.failure_list(name)
+        wanted = Wanted(None, lambda raw: digest_of(raw) == digest)
+        start = self._store.failed.count(name) - 1 if hint is None else hint
+        found = self._store.rows.find(key, wanted, start, searched)
+        return _failure(found.raw, name, found.index) if found else None
 
     def find_failure(
         self, marked: str, name: str = "", index: int | None = None

@@ -21,7 +21,7 @@ from resweb.actions import Tasks
 from resweb.auth import Door
 from resweb.extents import Extent, Extents
 from resweb.guesses import Guesses
-from resweb.pages import Data, Pages
+from resweb.pages import POLLED, Data, Pages
 from resweb.posts import BUTTONS, Outcome, Posts
 from resweb.sampler import Sampler
 from resweb.servers import Servers
@@ -29,6 +29,9 @@ from resweb.templates import render, render_body
 
 #: The largest form that is read: a page of records, ticked.
 FORM = 2 * 2**20
+
+#: What the page's script sends when it asks by itself.
+POLL_HEADER = "X-Resweb-Poll"
 
 COOKIE = "resweb_visitor"
 
@@ -96,7 +99,7 @@ OLD_LINKS = {
 TROUBLES: tuple[type[Exception], ...] = (HTTPException, PyresError, *DOWN)
 
 #: Ruby's pages without what is around them, for those who fetch them again and again.
-POLLED = ["/overview", "/working", "/workers"]
+POLL_PATHS = ["/overview", "/working", "/workers"]
 
 
 def create_app(
@@ -203,7 +206,7 @@ class _Site:
                 add(path, self._old_link("/" + path.split("/")[1] + "/"))
         for path, where in OLD_LINKS.items():
             add(path, self._old_link(where))
-        for path in POLLED:
+        for path in POLL_PATHS:
             name = path.strip("/")
             add(f"{path}.poll", self._body(name, getattr(self.pages, name)))
         add("/", lambda: redirect(url_for("resweb.GET /overview")))
@@ -235,7 +238,8 @@ class _Site:
 
     def _html(self, template: str, page: Callable[..., Data], tab: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
-            data = page(request.args.to_dict(), **named)
+            polled = {POLLED: "yes"} if request.headers.get(POLL_HEADER) else {}
+            data = page({**request.args.to_dict(), **polled}, **named)
             # /workers/<host> is the list of a host's workers, at the path of one worker.
             chosen = "workers" if template == "worker" and "hosts" in data else template
             return self.show(chosen, tab, data)

@@ -46,9 +46,9 @@ class Rows:
         self.client = client
         self.keys = keys
 
-    def find(self, key: Key, wanted: Wanted, index: int) -> Row | None:
+    def find(self, key: Key, wanted: Wanted, index: int, searched: int = SEARCHED) -> Row | None:
         """The element that was at this index, now there, nearest before, or shortly behind it."""
-        before = self._down(key, wanted, index, SEARCHED)
+        before = self._down(key, wanted, index, searched)
         return before or self._up(key, wanted, index + 1, BEHIND)
 
     def first(self, key: Key, wanted: Wanted) -> Row | None:
