@@ -24,10 +24,16 @@ from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
-from pyres.store import ConnectionLost, ResponseError, Row, Wanted
+from pyres.store import ConnectionLost, ResponseError, Row, Wanted, refusal
 
-#: What a server that cannot be asked raises; the caller shows it as down.
+#: What a server raises that cannot be asked, or refuses; is_down() tells which.
 DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
+
+
+def is_down(error: Exception) -> bool:
+    """Whether the server cannot serve at all now; else it answers, and refused this one request."""
+    return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
+
 
 #: Characters of arguments, errors and the like that a row carries.
 LONG = 4000
@@ -154,6 +160,14 @@ class KeyRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WrongKeyRow:
+    """A key of another type than its name says, with the namespace, and what is wrong with it."""
+
+    key: str
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
     pending: int
     processed: int
@@ -219,6 +233,32 @@ class Inspector:
         self.resq = resq
         self._store = resq.store
 
+    def ping(self) -> None:
+        """Ask the server for nothing but an answer."""
+        self._store.client.ping()
+
+    def wrong_keys(
+        self, *, queue: str = "", timestamps: Sequence[int] = (), worker_ids: Sequence[str] = ()
+    ) -> list[WrongKeyRow]:
+        """The keys of another type than expected, also of this queue, these timestamps and workers;
+        none where the user may not look.
+        """
+        keys = self._store.keys
+        also: dict[Any, str] = {keys.delayed(timestamp): "list" for timestamp in timestamps}
+        also |= {keys.worker(worker_id): "string" for worker_id in worker_ids}
+        also |= {keys.queue(queue): "list"} if queue else {}
+        try:
+            found = self._store.key_types.wrong(also)
+        except ResponseError as error:
+            if is_down(error):
+                raise
+            return []
+        return [WrongKeyRow(plain(one.key), plain(str(one))) for one in found]
+
+    def worker_ids(self) -> list[str]:
+        """The ids of every registered worker and minion."""
+        return self._store.workers.ids()
+
     def queues(self, oldest: bool = False) -> list[QueueRow]:
         """Every queue with its size, by name; if wanted, when the job at its head was enqueued,
         where it says so.
@@ -241,7 +281,7 @@ class Inspector:
 
     def worker_count(self) -> int:
         """How many workers and minions are registered."""
-        return len(self._store.workers.ids())
+        return len(self.worker_ids())
 
     def workers(self) -> list[WorkerRow]:
         """Every registered worker and minion."""

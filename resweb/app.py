@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
-from pyres.inspector import DOWN
+from pyres.inspector import DOWN, is_down
 from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
@@ -361,7 +361,7 @@ class _Site:
 
     def trouble(self, error: Exception) -> Any:
         """What went wrong, as a page or as JSON, with its reason."""
-        status = getattr(error, "code", None) or (503 if isinstance(error, DOWN) else 400)
+        status = getattr(error, "code", None) or _status(error)
         if status < 400:
             return error
         said = getattr(error, "description", None) or str(error)
@@ -392,13 +392,21 @@ class _Site:
         return Response("\n".join(lines) + "\n", mimetype="text/plain")
 
     def healthz(self) -> tuple[Data, int]:
-        """200 while any server answers."""
-        down = self.pages.stats({})["down"]
+        """200 while any server answers, whatever it holds."""
+        answers = self.servers.ask(lambda inspector: inspector.ping())
+        down = [{"server": a.server.name, "error": a.error} for a in answers if a.is_down]
         well = len(down) < len(self.servers.all)
         return {"ok": well, "down": down}, 200 if well else 503
 
     def metrics(self) -> Response:
         return Response(metrics.text(self.servers), mimetype="text/plain; version=0.0.4")
+
+
+def _status(error: Exception) -> int:
+    """503 of a server that is down, 409 of one that refuses what is asked of it."""
+    if not isinstance(error, DOWN):
+        return 400
+    return 503 if is_down(error) else 409
 
 
 def _lost(error: HTTPException) -> Response:

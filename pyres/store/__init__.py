@@ -20,8 +20,10 @@ from pyres.store.errors import (
     RefusedError,
     described,
     own_error,
+    refusal,
 )
 from pyres.store.failed import Failed, Going
+from pyres.store.key_types import KeyTypes, WrongKey
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import PAGE, CollectedQueues, Queues
 from pyres.store.rows import Row, Rows, Wanted
@@ -63,10 +65,12 @@ __all__ = [
     "Watch",
     "WatchError",
     "Workers",
+    "WrongKey",
     "elapsed",
     "hand_of",
     "open_hand",
     "own_error",
+    "refusal",
     "text",
     "described",
 ]
@@ -85,6 +89,7 @@ class Store:
         self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
+        self.key_types = KeyTypes(client, self.keys)
         self.rows = Rows(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
