@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import importlib.metadata
 import re
 import secrets
@@ -276,6 +277,8 @@ class _Site:
             "csrf": csrf.token(self.secret, visitor),
             "back": _here(),
             "may_act": not self.read_only,
+            # The form of the ticks is on the list of failures alone.
+            "may_tick": not self.read_only and "filter" in data,
             "said": self.notices.pop(visitor, ""),
             "tabs": [{"tab": t, "path": p, "current": t == tab} for t, p in TABS.items()],
             "tab": tab,
@@ -346,9 +349,17 @@ class _Site:
             if name not in hidden
         ]
         told = [{"name": name, "value": value} for name, value in extent.told]
-        where = _before(request.form.get("back", ""), "/" + path.split("/")[1] + "/")
-        data = {"question": extent.question, "action": path, "fields": fields, "told": told}
-        return self.show("confirm", "", {**data, "where": where})
+        tab = "/workers/" if path.startswith("/khans/") else "/" + path.split("/")[1] + "/"
+        data = {
+            "question": extent.question,
+            "action": path,
+            "fields": fields,
+            "told": told,
+            "where": _before(request.form.get("back", ""), tab),
+            # Another server than that of the form cannot be picked here.
+            "several_servers": False,
+        }
+        return self.show("confirm", next(name for name, at in TABS.items() if at == tab), data)
 
     def _old_link(self, where: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
@@ -375,7 +386,8 @@ class _Site:
     def told(self, said: str, status: int) -> Response:
         if request.path.startswith(f"{_base()}/api/"):
             return Response(api.error(said), status, mimetype="application/json")
-        return self.show("trouble", "", {"trouble": said, "status": status}, status)
+        data = {"trouble": said, "status": status, "phrase": http.HTTPStatus(status).phrase}
+        return self.show("trouble", "", data, status)
 
     def stats_txt(self) -> Response:
         """Ruby's plain table."""
