@@ -44,8 +44,11 @@ DIGEST = "sha256:"
 #: Failure records that a filter looks at for one page.
 LOOKED_AT = 20_000
 
-#: Failure records whose kinds are counted.
-NEWEST = 200
+#: Failure records whose kinds are counted, and how many bytes of them.
+NEWEST, NEWEST_BYTES = 200, 4 * 2**20
+
+#: Failure records that are read first, and bytes that are read at a time when their size is known.
+FIRST_STEP, STEP_BYTES = 20, 2**20
 
 #: Failure records that are looked at for the one of a URL.
 SEARCHED = 200_000
@@ -382,15 +385,18 @@ class Inspector:
         return FailureCount(sum(matches), len(matches), total)
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
-        """What the newest NEWEST failures of these lists, or of all, are."""
+        """What the newest NEWEST failures of these lists, or of all, are; of large ones fewer."""
         there = self.failure_counts()
         sizes = {name: size for name, size in there.items() if name in lists or not lists}
         each = max(10, NEWEST // max(1, len(sizes)))
         classes: Counter[str] = Counter()
         exceptions: Counter[str] = Counter()
-        retried = 0
+        retried = octets = 0
         for name, size in sizes.items():
             for _, _, _, raw in itertools.islice(self._down(name, size, each), each):
+                octets += len(raw)
+                if octets > NEWEST_BYTES:
+                    break
                 record = shown(raw)
                 classes[_short(job_in(record["payload"])[0])] += 1
                 exceptions[_short(record["exception"] or "")] += 1
@@ -398,10 +404,14 @@ class Inspector:
         return FailureKinds(dict(classes), dict(exceptions), retried)
 
     def _down(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
-        """(when, list, index, record) below an index, the newest first."""
+        """(when, list, index, record) below an index, the newest first; read up to `step` records
+        at a time, or fewer where they are large.
+        """
+        size = min(step, FIRST_STEP)
         while start > 0:
-            low = max(0, start - step)
+            low = max(0, start - size)
             records = self._store.failed.page(low, start - low, name)
+            size = _next_step(records, step)
             for offset in range(len(records) - 1, -1, -1):
                 raw = records[offset]
                 yield failed_at(raw), name, low + offset, raw
@@ -409,10 +419,12 @@ class Inspector:
 
     def _up(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
         """The same from an index on, the oldest first."""
-        while records := self._store.failed.page(start, step, name):
+        size = min(step, FIRST_STEP)
+        while records := self._store.failed.page(start, size, name):
             for index, raw in enumerate(records, start):
                 yield failed_at(raw), name, index, raw
             start += len(records)
+            size = _next_step(records, step)
 
     def failure(self, record: bytes) -> FailureRow:
         """A raw record as a row."""
@@ -674,6 +686,12 @@ def failed_at(raw: bytes) -> float:
     found = _FAILED_AT.search(raw)
     when = moment(found[1].decode("utf-8", "replace")) if found else None
     return math.inf if when is None else when
+
+
+def _next_step(records: Sequence[bytes], step: int) -> int:
+    """How many records of this size are read at a time."""
+    average = sum(map(len, records)) // max(1, len(records)) + 1
+    return max(1, min(step, STEP_BYTES // average))
 
 
 def _newest_first(found: tuple[float, str, int, bytes]) -> float:
