@@ -24,10 +24,16 @@ from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
-from pyres.store import ConnectionLost, ResponseError, Row, Wanted
+from pyres.store import ConnectionLost, ResponseError, Row, Wanted, refusal
 
-#: What a server that cannot be asked raises; the caller shows it as down.
+#: What a server raises that cannot be asked, or refuses; is_down() tells which.
 DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
+
+
+def is_down(error: Exception) -> bool:
+    """Whether the server cannot serve at all now; else it answers, and refused this one request."""
+    return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
+
 
 #: Characters of arguments, errors and the like that a row carries.
 LONG = 4000
@@ -38,8 +44,8 @@ DIGEST = "sha256:"
 #: Failure records that a filter looks at for one page.
 LOOKED_AT = 20_000
 
-#: Failure records whose kinds are counted.
-NEWEST = 200
+#: Failure records whose kinds are counted, and how many bytes of them.
+NEWEST, NEWEST_BYTES = 200, 4 * 2**20
 
 #: Failure records that are looked at for the one of a URL.
 SEARCHED = 200_000
@@ -154,6 +160,14 @@ class KeyRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WrongKeyRow:
+    """A key of another type than its name says, with the namespace, and what is wrong with it."""
+
+    key: str
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
     pending: int
     processed: int
@@ -219,6 +233,32 @@ class Inspector:
         self.resq = resq
         self._store = resq.store
 
+    def ping(self) -> None:
+        """Ask the server for nothing but an answer."""
+        self._store.client.ping()
+
+    def wrong_keys(
+        self, *, queue: str = "", timestamps: Sequence[int] = (), worker_ids: Sequence[str] = ()
+    ) -> list[WrongKeyRow]:
+        """The keys of another type than expected, also of this queue, these timestamps and workers;
+        none where the user may not look.
+        """
+        keys = self._store.keys
+        also: dict[Any, str] = {keys.delayed(timestamp): "list" for timestamp in timestamps}
+        also |= {keys.worker(worker_id): "string" for worker_id in worker_ids}
+        also |= {keys.queue(queue): "list"} if queue else {}
+        try:
+            found = self._store.key_types.wrong(also)
+        except ResponseError as error:
+            if is_down(error):
+                raise
+            return []
+        return [WrongKeyRow(plain(one.key), plain(str(one))) for one in found]
+
+    def worker_ids(self) -> list[str]:
+        """The ids of every registered worker and minion."""
+        return self._store.workers.ids()
+
     def queues(self, oldest: bool = False) -> list[QueueRow]:
         """Every queue with its size, by name; if wanted, when the job at its head was enqueued,
         where it says so.
@@ -241,7 +281,7 @@ class Inspector:
 
     def worker_count(self) -> int:
         """How many workers and minions are registered."""
-        return len(self._store.workers.ids())
+        return len(self.worker_ids())
 
     def workers(self) -> list[WorkerRow]:
         """Every registered worker and minion."""
@@ -342,15 +382,18 @@ class Inspector:
         return FailureCount(sum(matches), len(matches), total)
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
-        """What the newest NEWEST failures of these lists, or of all, are."""
+        """What the newest NEWEST failures of these lists, or of all, are; of large ones fewer."""
         there = self.failure_counts()
         sizes = {name: size for name, size in there.items() if name in lists or not lists}
         each = max(10, NEWEST // max(1, len(sizes)))
         classes: Counter[str] = Counter()
         exceptions: Counter[str] = Counter()
-        retried = 0
+        retried = octets = 0
         for name, size in sizes.items():
             for _, _, _, raw in itertools.islice(self._down(name, size, each), each):
+                octets += len(raw)
+                if octets > NEWEST_BYTES:
+                    break
                 record = shown(raw)
                 classes[_short(job_in(record["payload"])[0])] += 1
                 exceptions[_short(record["exception"] or "")] += 1

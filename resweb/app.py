@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import importlib.metadata
 import re
 import secrets
@@ -15,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
-from pyres.inspector import DOWN
+from pyres.inspector import DOWN, is_down
 from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
@@ -276,6 +277,8 @@ class _Site:
             "csrf": csrf.token(self.secret, visitor),
             "back": _here(),
             "may_act": not self.read_only,
+            # The form of the ticks is on the list of failures alone.
+            "may_tick": not self.read_only and "filter" in data,
             "said": self.notices.pop(visitor, ""),
             "tabs": [{"tab": t, "path": p, "current": t == tab} for t, p in TABS.items()],
             "tab": tab,
@@ -346,9 +349,17 @@ class _Site:
             if name not in hidden
         ]
         told = [{"name": name, "value": value} for name, value in extent.told]
-        where = _before(request.form.get("back", ""), "/" + path.split("/")[1] + "/")
-        data = {"question": extent.question, "action": path, "fields": fields, "told": told}
-        return self.show("confirm", "", {**data, "where": where})
+        tab = "/workers/" if path.startswith("/khans/") else "/" + path.split("/")[1] + "/"
+        data = {
+            "question": extent.question,
+            "action": path,
+            "fields": fields,
+            "told": told,
+            "where": _before(request.form.get("back", ""), tab),
+            # Another server than that of the form cannot be picked here.
+            "several_servers": False,
+        }
+        return self.show("confirm", next(name for name, at in TABS.items() if at == tab), data)
 
     def _old_link(self, where: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
@@ -361,7 +372,7 @@ class _Site:
 
     def trouble(self, error: Exception) -> Any:
         """What went wrong, as a page or as JSON, with its reason."""
-        status = getattr(error, "code", None) or (503 if isinstance(error, DOWN) else 400)
+        status = getattr(error, "code", None) or _status(error)
         if status < 400:
             return error
         said = getattr(error, "description", None) or str(error)
@@ -375,7 +386,8 @@ class _Site:
     def told(self, said: str, status: int) -> Response:
         if request.path.startswith(f"{_base()}/api/"):
             return Response(api.error(said), status, mimetype="application/json")
-        return self.show("trouble", "", {"trouble": said, "status": status}, status)
+        data = {"trouble": said, "status": status, "phrase": http.HTTPStatus(status).phrase}
+        return self.show("trouble", "", data, status)
 
     def stats_txt(self) -> Response:
         """Ruby's plain table."""
@@ -392,13 +404,21 @@ class _Site:
         return Response("\n".join(lines) + "\n", mimetype="text/plain")
 
     def healthz(self) -> tuple[Data, int]:
-        """200 while any server answers."""
-        down = self.pages.stats({})["down"]
+        """200 while any server answers, whatever it holds."""
+        answers = self.servers.ask(lambda inspector: inspector.ping())
+        down = [{"server": a.server.name, "error": a.error} for a in answers if a.is_down]
         well = len(down) < len(self.servers.all)
         return {"ok": well, "down": down}, 200 if well else 503
 
     def metrics(self) -> Response:
         return Response(metrics.text(self.servers), mimetype="text/plain; version=0.0.4")
+
+
+def _status(error: Exception) -> int:
+    """503 of a server that is down, 409 of one that refuses what is asked of it."""
+    if not isinstance(error, DOWN):
+        return 400
+    return 503 if is_down(error) else 409
 
 
 def _lost(error: HTTPException) -> Response:

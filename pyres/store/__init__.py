@@ -21,8 +21,10 @@ from pyres.store.errors import (
     RefusedError,
     described,
     own_error,
+    refusal,
 )
 from pyres.store.failed import Failed
+from pyres.store.key_types import KeyTypes, WrongKey
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import CollectedQueues, Queues
 from pyres.store.rows import Row, Rows, Wanted
@@ -66,11 +68,13 @@ __all__ = [
     "Watch",
     "WatchError",
     "Workers",
+    "WrongKey",
     "elapsed",
     "hand_of",
     "open_hand",
     "own_error",
     "peek",
+    "refusal",
     "text",
     "described",
 ]
@@ -89,6 +93,7 @@ class Store:
         self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
+        self.key_types = KeyTypes(client, self.keys)
         self.rows = Rows(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)

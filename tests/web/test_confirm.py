@@ -193,6 +193,17 @@ def test_every_button_that_asks_is_tried_here(visitor, filled, failures):
             asked(visitor, path, **tried)
 
 
+@pytest.mark.parametrize("path", [path for path, (_, asks) in BUTTONS.items() if asks])
+def test_no_leads_to_a_page_that_there_is(visitor, filled, failures, path):
+    form = {"queue": "q", "target": "r", "khan": "h:1:5", "command": "ADD", "job": "e30="}
+    form |= {"timestamp": "2000000000", "server": "two", "failed_job": "e30="}
+
+    _, _, text = visitor.press(path, confirmed=False, **form)
+
+    (where,) = re.findall(r'<a href="([^"]+)">No, go back</a>', text)
+    assert 'aria-current="page"' in visitor.get(where)
+
+
 @pytest.mark.parametrize(
     ("back", "where"),
     [
