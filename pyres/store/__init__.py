@@ -11,7 +11,8 @@ from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
-from pyres.store.delayed import Delayed, Move
+from pyres.store.delayed import Delayed, Move, Moved
+from pyres.store.elements import PAGE, Going, Removed, peek
 from pyres.store.errors import (
     CannotWriteNow,
     ConnectionLost,
@@ -21,9 +22,10 @@ from pyres.store.errors import (
     described,
     own_error,
 )
-from pyres.store.failed import Failed, Going
+from pyres.store.failed import Failed
 from pyres.store.keys import Key, Keys
-from pyres.store.queues import PAGE, CollectedQueues, Queues
+from pyres.store.queues import CollectedQueues, Queues
+from pyres.store.rows import Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -47,16 +49,20 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "Moved",
     "NotRegistered",
     "NotTrusted",
     "Range",
     "Reading",
     "Redis",
     "RefusedError",
+    "Removed",
     "ResponseError",
+    "Row",
     "Store",
     "Taken",
     "Taker",
+    "Wanted",
     "Watch",
     "WatchError",
     "Workers",
@@ -64,6 +70,7 @@ __all__ = [
     "hand_of",
     "open_hand",
     "own_error",
+    "peek",
     "text",
     "described",
 ]
@@ -82,6 +89,7 @@ class Store:
         self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
+        self.rows = Rows(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
         self.watchers = Watchers(client, self.keys)

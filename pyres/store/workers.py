@@ -8,9 +8,9 @@ from typing import Any
 
 from pyres.store import scripts
 from pyres.store.clock import Clock
+from pyres.store.elements import PAGE
 from pyres.store.errors import or_nothing, unless_wrong_type
 from pyres.store.keys import Keys
-from pyres.store.queues import PAGE
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
 

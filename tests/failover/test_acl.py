@@ -260,6 +260,7 @@ def test_schedulers_may_do_what_they_need_and_no_more(
         resq.redis.zadd("resque:delayed_queue_schedule", {"1": 1})
         resq.set_schedule("later", {"every": "1h", "class": _name(NoteJob), "queue": "often"})
         until(lambda: resq.size("notes") == 3)
+        leave_one_delayed(resq)
         until(lambda: resq.redis.hexists("resque:pyres:schedule", "later"))
         resq.remove_schedule("later")
         until(lambda: not resq.redis.hexists("resque:pyres:schedule", "later"))
@@ -267,6 +268,18 @@ def test_schedulers_may_do_what_they_need_and_no_more(
 
         assert used(server, monitor) == rights("pyres-scheduler")
     no_right_was_missing(server)
+
+
+def leave_one_delayed(resq: ResQ) -> None:
+    """Of two jobs one cannot be promoted, since its failure cannot be recorded; the other can."""
+    resq.redis.rename("resque:failed", "resque:kept")
+    resq.redis.set("resque:failed", "not a list")
+    job = f'{{"class":"{_name(NoteJob)}","args":["","due"],"queue":"notes"}}'
+    resq.redis.rpush("resque:delayed:2", "no job", job)
+    resq.redis.zadd("resque:delayed_queue_schedule", {"2": 2})
+    until(lambda: resq.redis.lrange("resque:delayed:2", 0, -1) == [b"no job"])
+    resq.redis.rename("resque:kept", "resque:failed")
+    until(lambda: not resq.redis.exists("resque:delayed:2"))
 
 
 def _give_a_lock_an_end(server: Server) -> None:
