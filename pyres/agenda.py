@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from pyres import loading, schedule, unique
+from pyres import loading, schedule, times, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import Entry, InForce
@@ -143,7 +143,7 @@ class Agenda:
             if all(moment != known.last for known in ranges):
                 ranges.append(self._up_to(moment))
         for name, when in schedules.last_enqueued_at().items():
-            moment, ours = _moment(when), last.get(name, 0)
+            moment, ours = int(times.moment(when) or 0), last.get(name, 0)
             # Our own firing notes it too, also by a clock that is ahead.
             if not self._looked < ours <= moment <= ours + self.late:
                 fired.setdefault(name, []).append(self._up_to(moment))
@@ -346,10 +346,3 @@ def _next_unfired(timing: Cron | Every, since: int, fired: list[Range]) -> int:
 
 def _shown(moment: int) -> str:
     return datetime.fromtimestamp(moment).astimezone().isoformat(" ")
-
-
-def _moment(when: str) -> int:
-    try:
-        return int(datetime.strptime(when, "%Y-%m-%d %H:%M:%S %z").timestamp())
-    except ValueError:
-        return 0

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import base64
-import calendar
-import contextlib
 import dataclasses
-import email.utils
-import functools
 import hashlib
 import heapq
 import itertools
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from pyres import json_parser, payload
@@ -25,6 +19,7 @@ from pyres.exceptions import BadDSNError, BadOptionError, PyresError, Undecodabl
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
 from pyres.store import ConnectionLost, ResponseError, Row, Wanted, refusal
+from pyres.times import moment
 
 #: What a server raises that cannot be asked, or refuses; is_down() tells which.
 DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
@@ -76,7 +71,9 @@ class JobRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """Times are epoch seconds, or None for what could not be read; `queue` is "" when idle."""
+    """Times are epoch seconds, or None for what could not be read, whose text then stands in the
+    field that ends in `_text`; `queue` is "" when idle.
+    """
 
     id: str
     host: str
@@ -94,6 +91,9 @@ class WorkerRow:
     minion: bool
     handle: str
     queue_handle: str
+    started_text: str = ""
+    heartbeat_text: str = ""
+    run_at_text: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -630,7 +630,7 @@ def _split(worker_id: str) -> tuple[str, str, str]:
 def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow:
     host, pid, queues = _split(worker_id)
     queue = klass = args = ""
-    run_at = None
+    run_at: object = None
     if standing.hand is not None:
         queue, klass, args, run_at = _hand(standing.hand)
     return WorkerRow(
@@ -646,14 +646,23 @@ def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow
         plain(queue),
         klass,
         args,
-        run_at,
+        moment(run_at),
         minion,
         handle(worker_id),
         handle(queue) if queue else "",
+        _unread(standing.started),
+        _unread(beat),
+        _unread(run_at),
     )
 
 
-def _hand(raw: bytes) -> tuple[str, str, str, float | None]:
+def _unread(written: object) -> str:
+    """A time as it stands, where it cannot be read; else ""."""
+    return _short(written) if written and moment(written) is None else ""
+
+
+def _hand(raw: bytes) -> tuple[str, str, str, object]:
+    """Queue, class and arguments of the job that a worker runs, and since when, as it stands."""
     try:
         hand = payload.parse(raw)
     except UndecodableError:
@@ -661,7 +670,7 @@ def _hand(raw: bytes) -> tuple[str, str, str, float | None]:
     klass, args = _of(hand.get("payload"))
     queue = hand.get("queue") or ""
     queue = queue if isinstance(queue, str) else plain(queue)
-    return queue, klass, args, moment(hand.get("run_at"))
+    return queue, klass, args, hand.get("run_at")
 
 
 _FAILED_AT = re.compile(rb'"failed_at": ?"([^"\\]{1,60})"')
@@ -752,48 +761,3 @@ def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
         "Redis",
         handle(name),
     )
-
-
-FORMS = (
-    "%Y/%m/%d %H:%M:%S %Z",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y-%m-%d %H:%M:%S %z",
-    "%a %b %d %Y %H:%M:%S GMT%z",
-)
-
-
-@functools.lru_cache(maxsize=4096)
-def _moment_of(text: str) -> float | None:
-    """Many records of a page fail, beat or start in the same second."""
-    with contextlib.suppress(ValueError):  # no number; tried as a date below
-        return moment(float(text))
-    with contextlib.suppress(ValueError, OverflowError):  # no ISO date; the others below
-        return datetime.fromisoformat(text).timestamp()
-    return _by_form(text.partition(" (")[0])
-
-
-def moment(value: object) -> float | None:
-    """Epoch seconds of a time as Ruby, node-resque or pyres writes it, or None."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if 0 <= value < 1e11 else None
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if not isinstance(value, str) or len(value) > 100:
-        return None
-    return _moment_of(value)
-
-
-def _by_form(value: str) -> float | None:
-    for form in FORMS:
-        with contextlib.suppress(ValueError, OverflowError):  # the next form may fit
-            found = datetime.strptime(value, form)
-            if "%Z" in form and value.endswith(("UTC", "GMT")):
-                return float(calendar.timegm(found.timetuple()))
-            return found.timestamp()
-    # Zone names of America, which strptime knows only where they are local.
-    head, _, zone = value.rpartition(" ")
-    offset = email.utils.parsedate_tz(f"1 Jan 2000 00:00:00 {zone}") if head else None
-    with contextlib.suppress(ValueError, TypeError, OverflowError):  # no date at all: None
-        wall = calendar.timegm(time.strptime(head, "%Y/%m/%d %H:%M:%S"))
-        return float(wall - (offset[9] or 0)) if offset else None
-    return None

@@ -27,6 +27,7 @@ FLOORS = {
         "wrappers",
         "shortening",
         "retirement",
+        "times",
     ],
     "cores": [
         "store",

@@ -12,7 +12,7 @@ from resweb.filters import TIMES
 
 TIME = (
     '{{#%s_shown}}<time datetime="{{iso}}" title="{{iso}}">{{ago}}</time>{{/%s_shown}}'
-    "{{^%s_shown}}-{{/%s_shown}}"
+    "{{^%s_shown}}{{%s_text}}{{^%s_text}}-{{/%s_text}}{{/%s_shown}}"
 )
 #: What many templates hold; put in when they are read, since a partial is parsed for each row.
 PIECES = {

@@ -204,23 +204,6 @@ def test_what_ruby_wrote_shows(visitor, redis, name):
     assert all("<h1>" in text for text in texts[:7])
 
 
-def test_times_of_ruby_node_and_pyres_are_understood():
-    from pyres.inspector import moment
-
-    noon = 1795435269.0
-    for text in (
-        "2026/11/23 12:01:09 UTC",
-        "2026/11/23 07:01:09 EST",
-        "2026-11-23 07:01:09 -0500",
-        "2026-11-23T12:01:09Z",
-        "Mon Nov 23 2026 12:01:09 GMT+0000 (Coordinated Universal Time)",
-        "1795435269",
-        1795435269,
-    ):
-        assert moment(text) == noon, text
-    assert [moment(odd) for odd in (None, [], "soon", 1e99, True, "nan")] == [None] * 6
-
-
 @pytest.mark.timing
 def test_pages_of_a_million_jobs_and_a_thousand_workers_come_within_200_ms(visitor, resq, redis):
     redis.eval(
@@ -604,6 +587,33 @@ def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, se
 
     assert last()["queues"] == {"a": 11, "d": 4, "e": 5, "f": 6, "g": 7}
     assert visitor.json("/api/samples?server=one&queue=b")["samples"][-1]["queues"] == {"b": 2}
+
+
+def test_a_time_of_an_unknown_zone_is_shown_as_it_stands_without_an_age(visitor, resq):
+    fail(resq.redis, failed_at="2026/11/23 16:01:09 XYZ")
+    resq.redis.sadd(WORKERS, "php:1:mail")
+    resq.redis.set("resque:worker:php:1:mail:started", "Mon Nov 23 16:01:08 QQQ 2026")
+    hand = {"queue": "mail", "run_at": "Mon Nov 23 16:01:10 WWW 2026", "payload": {"class": "A"}}
+    resq.redis.set("resque:worker:php:1:mail", json.dumps(hand))
+    (failure,) = visitor.json("/api/failed?server=one")["rows"]
+    (worker,) = visitor.json("/api/workers?server=one")["rows"]
+    shown = visitor.get("/failed/"), visitor.get("/workers/php%3A1%3Amail/?server=one")
+
+    assert (failure["failed_at"], worker["started"], worker["run_at"]) == (None, None, None)
+    assert "2026/11/23 16:01:09 XYZ" in shown[0]
+    assert "Mon Nov 23 16:01:08 QQQ 2026" in shown[1]
+    assert "Mon Nov 23 16:01:10 WWW 2026" in shown[1]
+    assert not any("<time" in page for page in shown)
+
+
+def test_a_failure_is_as_old_as_the_zone_says_in_which_it_was_written(visitor, resq):
+    for at in ("13:01:10 CET", "17:31:09 IST", "09:01:11 -03"):
+        fail(resq.redis, failed_at=f"2026/11/23 {at}", error=at)
+
+    found = visitor.json("/api/failed?server=one")["rows"]
+
+    assert [row["error"] for row in found] == ["09:01:11 -03", "17:31:09 IST", "13:01:10 CET"]
+    assert sorted(row["failed_at"] for row in found) == [1795435269, 1795435270, 1795435271]
 
 
 # The schedule
