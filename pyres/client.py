@@ -15,7 +15,7 @@ from pyres import hooks, job_names, json_parser, loading, payload, promotion, un
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
-from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Store, peek, text
+from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Row, Store, peek, text
 from pyres.store.dsn import DSN, connect, from_client
 
 if TYPE_CHECKING:
@@ -332,10 +332,10 @@ class ResQ:
         found = {_digest_of(raw) for raw in payloads}
         self.store.unique.forget(digest for digest in found if digest)
 
-    def remove_queue(self, queue: str) -> None:
-        """Forget a queue and every job on it."""
+    def remove_queue(self, queue: str) -> int:
+        """Forget a queue and every job on it; how many those were."""
         self._watched_queues.discard(queue)
-        self.store.queues.remove(queue)
+        return self.store.queues.remove(queue)
 
     def move_queue(self, source: str, target: str) -> int:
         """Move the jobs of a queue to the end of another, in their order; how many."""
@@ -345,26 +345,41 @@ class ResQ:
         self._watched_queues.add(target)
         return moved
 
-    def delete_job(self, queue: str, raw: bytes) -> int:
-        """Remove one job of a queue by its exact bytes; 0 when it is gone already."""
-        removed = self.store.queues.delete(queue, raw)
-        if removed:
-            self._forget_claims([raw])
-        return int(removed)
-
-    def cancel_delayed(self, timestamp: int, raw: bytes) -> int:
-        """Remove a job that waits at a timestamp, by its exact bytes; how many copies."""
-        removed = self.store.delayed.cancel(timestamp, raw)
+    def delete_job(self, queue: str, raw: bytes, index: int | None = None) -> int:
+        """Remove one job of a queue by its exact bytes, of equal ones that at `index`; 0 when it is
+        gone already.
+        """
+        if index is None:
+            removed = int(self.store.queues.delete(queue, raw))
+        else:
+            removed = self.store.rows.delete(self.store.keys.queue(queue), Row(index, raw))
         if removed:
             self._forget_claims([raw])
         return removed
 
-    def promote_job(self, timestamp: int, raw: bytes) -> int:
-        """Move one job that waits at a timestamp to its queue now; how many copies."""
+    def cancel_delayed(self, timestamp: int, raw: bytes, index: int | None = None) -> int:
+        """Remove a job that waits at a timestamp, by its exact bytes: every copy, or that at
+        `index`; how many.
+        """
+        if index is None:
+            removed = self.store.delayed.cancel(timestamp, raw)
+        else:
+            removed = self.store.delayed.cancel_at(timestamp, index, raw)
+        if removed:
+            self._forget_claims([raw])
+        return removed
+
+    def promote_job(self, timestamp: int, raw: bytes, index: int | None = None) -> int:
+        """Move a job that waits at a timestamp to its queue now, by its exact bytes: every copy, or
+        that at `index`; how many.
+        """
         moves = self._moves([raw])
         if not moves:
             return 0
-        moved = self.store.delayed.hasten(timestamp, moves[0])
+        if index is None:
+            moved = self.store.delayed.hasten(timestamp, moves[0])
+        else:
+            moved = self.store.delayed.hasten_at(timestamp, index, moves[0])
         for error in moved.refused.values():
             raise ResponseError(error)
         return moved.number

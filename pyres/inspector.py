@@ -15,7 +15,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
-from pyres.store import ConnectionLost, ResponseError
+from pyres.store import ConnectionLost, ResponseError, Row, Wanted
 
 #: What a server that cannot be asked raises; the caller shows it as down.
 DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
@@ -57,7 +57,7 @@ class QueueRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobRow:
-    """A payload; by `raw` (see mark()) an action finds it again."""
+    """A payload; by `raw` (see mark()) and its `index` from the head an action finds it again."""
 
     klass: str
     args: str
@@ -65,6 +65,7 @@ class JobRow:
     enqueued: float | None
     readable: bool
     queue: str = ""
+    index: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class WorkerRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A failure record; by `record` (see mark()) an action finds it again.
+    """A failure record; by `record` (see mark()) and its place an action finds it again.
 
     It stands in the list `of` at `index` from the head; list and `digest` name it for good.
     """
@@ -202,6 +203,15 @@ class FailureKinds:
     retried: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many of the `looked_at` newest failures are meant, and how many there are in all."""
+
+    matching: int
+    looked_at: int
+    total: int
+
+
 class Inspector:
     """Answers what is there now. Raises what is in DOWN when the server cannot be asked."""
 
@@ -220,10 +230,18 @@ class Inspector:
             for name, size in sizes.items()
         ]
 
+    def queue_size(self, name: str) -> int:
+        """How many jobs wait on a queue."""
+        return self._store.queues.size(name)
+
     def queue_page(self, name: str, start: int, count: int) -> Page:
         """Jobs of a queue, oldest first."""
         raws = self._store.queues.peek(name, start, count)
-        return _page([_job(raw) for raw in raws], self._store.queues.size(name), start)
+        return _page(_jobs(raws, start), self._store.queues.size(name), start)
+
+    def worker_count(self) -> int:
+        """How many workers and minions are registered."""
+        return len(self._store.workers.ids())
 
     def workers(self) -> list[WorkerRow]:
         """Every registered worker and minion."""
@@ -308,6 +326,21 @@ class Inspector:
                     break
         return FailurePage(rows, positions, at, sum(sizes.values()), horizon, at == last)
 
+    def count_failures(
+        self, chosen: FailureFilter | None = None, lists: Sequence[str] = ()
+    ) -> FailureCount:
+        """How many failures of these lists, or of all, are meant; LOOKED_AT records at most are
+        looked at.
+        """
+        there = self.failure_counts()
+        sizes = {name: size for name, size in there.items() if name in lists or not lists}
+        total = sum(sizes.values())
+        if not chosen:
+            return FailureCount(total, total, total)
+        found = (raw for name, size in sizes.items() for *_, raw in self._down(name, size, 100))
+        matches = [chosen.matches(raw) for raw in itertools.islice(found, LOOKED_AT)]
+        return FailureCount(sum(matches), len(matches), total)
+
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
         """What the newest NEWEST failures of these lists, or of all, are."""
         there = self.failure_counts()
@@ -342,31 +375,53 @@ class Inspector:
         """A raw record as a row."""
         return _failure(record)
 
-    def failure_at(self, name: str, digest: str, hint: int | None = None) -> FailureRow | None:
+    def failure_at(
+        self, name: str, digest: str, hint: int | None = None, searched: int = SEARCHED
+    ) -> FailureRow | None:
         """The record of a list by its row's `digest`; None when it is gone, or not among the
-        SEARCHED that were looked at, from index `hint` on down or from the newest.
+        `searched` that were looked at, from index `hint` on down or from the newest.
 
         A record only ever moves down, when one before it is taken.
         """
-        start = self._store.failed.count(name)
-        start = start if hint is None else min(start, hint + 1)
-        for _, _, index, raw in itertools.islice(self._down(name, start, 200), SEARCHED):
-            if digest_of(raw) == digest:
-                return _failure(raw, name, index)
+        key = self._store.keys.failure_list(name)
+        wanted = Wanted(None, lambda raw: digest_of(raw) == digest)
+        start = self._store.failed.count(name) - 1 if hint is None else hint
+        found = self._store.rows.find(key, wanted, start, searched)
+        return _failure(found.raw, name, found.index) if found else None
+
+    def find_failure(
+        self, marked: str, name: str = "", index: int | None = None
+    ) -> tuple[str, Row] | None:
+        """The list and the place now of the record that a row's `record` stands for, or None.
+
+        With the list and the `index` that the row had little is looked at; else the lists from the
+        newest on.
+        """
+        wanted = _wanted(marked)
+        lists = [one for one in self.failure_lists() if name in ("", one)]
+        for one in lists if wanted else ():
+            key = self._store.keys.failure_list(one)
+            if found := self._find(key, wanted, index, newest_first=True):
+                return one, found
         return None
 
-    def find_failure(self, marked: str) -> bytes | None:
-        """The raw record that a row's `record` stands for, or None."""
-        lists = self.failure_lists()
-        return _unmark(marked, (raw for name in lists for raw in self._store.failed.walk(name)))
+    def find_job(self, queue: str, marked: str, index: int | None = None) -> Row | None:
+        """The place now of the payload on a queue that a row's `raw` stands for, or None."""
+        return self._find(self._store.keys.queue(queue), _wanted(marked), index)
 
-    def find_job(self, queue: str, marked: str) -> bytes | None:
-        """The payload on a queue that a row's `raw` stands for, or None."""
-        return _unmark(marked, self._store.queues.walk(queue))
+    def find_delayed(self, timestamp: int, marked: str, index: int | None = None) -> Row | None:
+        """The place now of the payload at a timestamp that a row's `raw` stands for, or None."""
+        return self._find(self._store.keys.delayed(timestamp), _wanted(marked), index)
 
-    def find_delayed(self, timestamp: int, marked: str) -> bytes | None:
-        """The payload at a timestamp that a row's `raw` stands for, or None."""
-        return _unmark(marked, self._store.delayed.walk_at(timestamp))
+    def _find(
+        self, key: Any, wanted: Wanted | None, index: int | None, *, newest_first: bool = False
+    ) -> Row | None:
+        rows = self._store.rows
+        if wanted is None:
+            return None
+        if index is not None:
+            return rows.find(key, wanted, index)
+        return rows.last(key, wanted) if newest_first else rows.first(key, wanted)
 
     def delayed_page(self, start: int, count: int) -> Page:
         """Timestamps at which jobs wait, earliest first."""
@@ -378,7 +433,7 @@ class Inspector:
     def delayed_jobs(self, timestamp: int, start: int, count: int) -> Page:
         """Jobs that wait at a timestamp."""
         raws = self._store.delayed.peek(timestamp, start, count)
-        return _page([_job(raw) for raw in raws], self._store.delayed.size(timestamp), start)
+        return _page(_jobs(raws, start), self._store.delayed.size(timestamp), start)
 
     def schedule(self) -> list[ScheduleRow]:
         """Entries that stand in Redis, those that the master scheduler has in force, and those that
@@ -480,13 +535,15 @@ def mark(raw: bytes) -> str:
     return DIGEST + hashlib.sha256(raw).hexdigest()
 
 
-def _unmark(marked: str, among: Iterable[bytes]) -> bytes | None:
-    if not marked.startswith(DIGEST):
-        try:
-            return base64.b64decode(marked, validate=True)
-        except ValueError:
-            return None
-    return next((raw for raw in among if len(raw) > LONG and mark(raw) == marked), None)
+def _wanted(marked: str) -> Wanted | None:
+    """What a mark() stands for, or None for what is none."""
+    if marked.startswith(DIGEST):
+        return Wanted(None, lambda raw: len(raw) > LONG and mark(raw) == marked)
+    try:
+        raw = base64.b64decode(marked, validate=True)
+    except ValueError:
+        return None
+    return Wanted(raw, lambda found: found == raw)
 
 
 def _short(value: object) -> str:
@@ -498,12 +555,17 @@ def _enqueued(raw: bytes | None) -> float | None:
     return moment(payload.show(raw).get("enqueue_timestamp")) if raw else None
 
 
-def _job(raw: bytes) -> JobRow:
+def _jobs(raws: Sequence[bytes], start: int) -> list[JobRow]:
+    return [job_row(raw, index) for index, raw in enumerate(raws, start)]
+
+
+def job_row(raw: bytes, index: int = 0) -> JobRow:
+    """A payload as a row."""
     item = payload.show(raw)
     klass, args = _of(item)
     when = moment(item.get("enqueue_timestamp"))
     readable = item.get("class") != payload.UNDECODABLE
-    return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""))
+    return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""), index)
 
 
 def _of(item: object) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.exceptions import BadRequest, NotFound
 
 from pyres.failure.records import FailureFilter, plain
-from pyres.inspector import Inspector, Page, WorkerRow, handle, name_of
+from pyres.inspector import SEARCHED, Inspector, Page, WorkerRow, handle, name_of
 from resweb import failures
 from resweb.actions import Tasks
 from resweb.filters import path, row, when
@@ -21,6 +21,9 @@ PAST = 2**70
 
 #: Rows a page, as in resque-web; of workers more, since they are short.
 ROWS, WORKERS = 20, 100
+
+#: In the query of a page that asks by itself, and the failures that are looked at for one then.
+POLLED, NEAR = "polled", 1000
 
 Query = dict[str, str]
 Data = dict[str, Any]
@@ -164,17 +167,19 @@ class Pages:
         """One failure, by the URL that names it for good."""
         known = name_of(name)
         hint = _number(query["at"]) if query.get("at") else None
+        searched = NEAR if hint is not None and query.get(POLLED) else SEARCHED
 
         def question(inspector: Inspector) -> Any:
             there = known in inspector.failure_lists()
-            return inspector.failure_at(known, digest, hint) if there else None
+            return inspector.failure_at(known, digest, hint, searched) if there else None
 
         answers, data = self._ask(query, question)
         rows = [failures.shown(a.value, a.server) for a in answers if a.value]
         if not rows and not data["down"]:
             raise NotFound(
                 f"this failure is gone from the list {plain(known)[:200]!r}: it was retried, "
-                "deleted or cleared"
+                "deleted or cleared. If many before it were, it may have moved far: reload the "
+                "page to search for it"
             )
         return data | {
             "rows": rows,

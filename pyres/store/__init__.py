@@ -25,6 +25,7 @@ from pyres.store.errors import (
 from pyres.store.failed import Failed
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import CollectedQueues, Queues
+from pyres.store.rows import Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -57,9 +58,11 @@ __all__ = [
     "RefusedError",
     "Removed",
     "ResponseError",
+    "Row",
     "Store",
     "Taken",
     "Taker",
+    "Wanted",
     "Watch",
     "WatchError",
     "Workers",
@@ -86,6 +89,7 @@ class Store:
         self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
+        self.rows = Rows(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
         self.watchers = Watchers(client, self.keys)

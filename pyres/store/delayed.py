@@ -152,6 +152,20 @@ class Delayed:
         places = self._places(timestamp, payload)
         return sum(self._remove(timestamp, index, index, [payload]) for index in places)
 
+    def hasten_at(self, timestamp: int, index: int, move: Move) -> Moved:
+        """Move the one payload that was seen at an index of a timestamp to its queue."""
+        moved = Moved(0, {})
+        for first, last in elements.near(index):
+            moved = self.promote(timestamp, [move], start=first, last=last)
+            if moved.number or moved.refused:
+                break
+        return moved
+
+    def cancel_at(self, timestamp: int, index: int, payload: bytes) -> int:
+        """Remove the one payload that was seen at an index of a timestamp; 0 when it is gone."""
+        ranges = elements.near(index)
+        return int(any(self._remove(timestamp, *between, [payload]) for between in ranges))
+
     def _places(self, timestamp: int, payload: bytes) -> Iterator[int]:
         return elements.places(self.client, self.keys.delayed(timestamp), payload)
 

@@ -25,7 +25,7 @@ COMPARED_BYTES = 2**19
 NEAR_HEAD = 10_000
 
 #: How far an element may have moved towards the head since it was found.
-MOVED = 16
+MOVED = 64
 
 
 class Going(NamedTuple):
@@ -104,10 +104,12 @@ def walk(client: Any, key: Key) -> Iterator[bytes]:
         start += len(elements)
 
 
-def find(client: Any, key: Key, element: bytes, below: int) -> int | None:
-    """The last index before `below` at which an element stands in a list, or None."""
+def find(client: Any, key: Key, element: bytes, below: int, lowest: int = 0) -> int | None:
+    """The last index before `below` at which an element stands in a list, or None; one much before
+    `lowest` is not looked for.
+    """
     script = scripts.load(client, "find_element")
-    while below > 0:
+    while below > lowest:
         index, below = script(keys=[key], args=[element, below, COMPARED_BYTES])
         if index >= 0:
             return int(index)
@@ -150,21 +152,50 @@ def pairs(reply: Sequence[Any]) -> Iterator[tuple[int, bytes]]:
     return zip(reply[::2], reply[1::2], strict=True)
 
 
+def near(index: int) -> Iterator[tuple[int, int]]:
+    """Between which indexes to look for an element that was seen at this one."""
+    yield index, index
+    # What was taken from the head since has moved it there.
+    if index:
+        yield max(0, index - MOVED), index - 1
+
+
+def remove_at(client: Any, keys: Keys, key: Key, index: int, going: Going) -> int:
+    """Take the element out of a list that was seen at an index; 0 when it is gone. ResponseError,
+    and nothing done, where its queue is not a list.
+    """
+    for first, last in near(index):
+        removed = remove(client, keys, key, first, last, [going])
+        for error in removed.refused.values():
+            raise ResponseError(error)
+        if removed.number:
+            return 1
+    return 0
+
+
 def remove_one(client: Any, keys: Keys, key: Key, going: Going) -> bool:
     """Take one element out of a list, from near the head if it stands there; False when it is
     gone. ResponseError, and nothing done, where its queue is not a list.
     """
-    below = client.lpos(key, going.element, maxlen=NEAR_HEAD)
-    below = client.llen(key) if below is None else below + 1
+    index = _near_head(client, key, going.element)
+    below = client.llen(key) if index is None else index + 1
     while (index := find(client, key, going.element, below)) is not None:
-        removed = remove(client, keys, key, max(0, index - MOVED), index, [going])
-        for error in removed.refused.values():
-            raise ResponseError(error)
-        if removed.number:
+        if remove_at(client, keys, key, index, going):
             return True
         # It moves towards the head only, when others are taken from there.
         below = index
     return False
+
+
+def _near_head(client: Any, key: Key, element: bytes) -> int | None:
+    """The first index of an element near the head; None as well before Redis 6.0.6."""
+    try:
+        index: int | None = client.lpos(key, element, maxlen=NEAR_HEAD)
+    except ResponseError as error:
+        if "unknown command" not in str(error).lower():
+            raise
+        return None
+    return index
 
 
 def places(client: Any, key: Key, element: bytes) -> Iterator[int]:

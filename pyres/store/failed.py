@@ -142,6 +142,13 @@ class Failed:
         key = self.keys.failure_list(name)
         return elements.remove(self.client, self.keys, key, start, last, going)
 
+    def take_at(self, index: int, going: Going, name: str = "failed") -> int:
+        """take_many() of the one record that was seen at an index; 0 when it is gone.
+        ResponseError, and nothing done, where its queue is not a list.
+        """
+        key = self.keys.failure_list(name)
+        return elements.remove_at(self.client, self.keys, key, index, going)
+
     def requeue(
         self,
         index: int,

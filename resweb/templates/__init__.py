@@ -18,6 +18,9 @@ TIME = (
 PIECES = {
     # What holds some of the others comes before them.
     "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
+    "[[place]]": '<input type="hidden" name="failed_job" value="{{record}}">'
+    '<input type="hidden" name="list" value="{{list_handle}}">'
+    '<input type="hidden" name="index" value="{{index}}">',
     "[[guard]]": '[[form]]<input type="hidden" name="server" value="{{server}}">',
     "[[form]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
     '<input type="hidden" name="back" value="{{back}}">',

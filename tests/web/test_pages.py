@@ -397,6 +397,33 @@ def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
     assert visitor.ask("GET", f"/failed/{'0' * 32}/{'0' * 32}")[0] == 404
 
 
+def test_a_page_that_asks_by_itself_searches_little_for_a_failure_that_is_gone(
+    visitor, second, second_server
+):
+    for number in range(4000):
+        fail(second.redis, error=str(number))
+    row = visitor.json("/api/failed?server=two")["rows"][0]
+    path = f"/failed/{row['path']}?at={row['index']}"
+    visitor.headers = {"X-Resweb-Poll": "1"}
+    visitor.press("/failed/delete/", server="two", failed_job=row["record"])
+
+    with second_server.monitor() as monitor:
+        polled = visitor.ask("GET", path)
+        few = monitor.commands
+        visitor.headers = {}
+        clicked = visitor.ask("GET", path)
+        many = monitor.commands
+
+    assert (polled[0], clicked[0]) == (404, 404)
+    assert "gone" in polled[2]
+    assert _looked_at(few) < 2200
+    assert _looked_at(many) > 4000
+
+
+def _looked_at(commands) -> int:
+    return sum(int(c.args[2]) - int(c.args[1]) + 1 for c in commands if c.name == "LRANGE")
+
+
 def test_links_and_forms_carry_the_name_of_any_server(serve, second):
     fail(second.redis)
     second.push("q", {"class": "A", "args": []})

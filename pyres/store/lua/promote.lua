@@ -77,8 +77,12 @@ for target, payloads in pairs(pushes) do
         redis.pcall("INCRBY", KEYS[4], #payloads)
     end
 end
--- Also when an equal payload still waits behind it: that one goes as well.
-for _, one in ipairs(gone) do redis.pcall("SREM", ARGV[2] .. one[2], ARGV[3]) end
-if redis.call("LLEN", KEYS[1]) == 0 then redis.call("ZREM", KEYS[2], ARGV[1]) end
+local left = redis.call("LLEN", KEYS[1])
+-- Of several that go a copy behind them goes as well; of one alone a copy may stay, and with it its way back here.
+local copy = #gone == 1 and (left > 10000 or redis.pcall("LPOS", KEYS[1], gone[1][2]))
+if copy ~= true and type(copy) ~= "number" then
+    for _, one in ipairs(gone) do redis.pcall("SREM", ARGV[2] .. one[2], ARGV[3]) end
+end
+if left == 0 then redis.call("ZREM", KEYS[2], ARGV[1]) end
 reply[1] = #gone
 return reply
