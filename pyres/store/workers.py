@@ -240,7 +240,7 @@ class Workers:
         """Forget khans and the commands that wait for them."""
         pipe = self.client.pipeline(transaction=True)
         pipe.srem(self.keys.khans, *khan_ids)
-        pipe.unlink(*[self.keys.khan(khan_id) for khan_id in khan_ids])
+        pipe.delete(*[self.keys.khan(khan_id) for khan_id in khan_ids])
         execute_tolerantly(pipe)
 
     def khan_ids(self) -> list[str]:
