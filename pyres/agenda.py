@@ -58,6 +58,8 @@ class Agenda:
         self.path = path
         self.dynamic = dynamic
         self.catch_up = catch_up
+        #: The error that was logged last of each entry that cannot be enqueued now.
+        self._refused: dict[str, str] = {}
         self.environment = environment
         self.late = int(late)
         self._static: dict[str, Entry] = {}
@@ -292,8 +294,11 @@ class Agenda:
         except ConnectionLost:
             raise
         except ResponseError as error:
-            logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
+            if self._refused.get(entry.name) != str(error):
+                self._refused[entry.name] = str(error)
+                logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
             return False
+        self._refused.pop(entry.name, None)
         if outcome == FIRED:
             logger.info("Enqueued %s to %s for %s", entry.name, slot.queue, _shown(moment))
         elif outcome == DROPPED:

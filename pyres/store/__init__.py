@@ -222,7 +222,7 @@ class _Collecting:
     def pipeline(self, transaction: bool = True) -> _Collecting:
         return self
 
-    def execute(self) -> list[Any]:
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
         return []
 
     def register_script(self, source: str) -> Any:

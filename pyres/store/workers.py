@@ -9,7 +9,12 @@ from typing import Any
 from pyres.store import scripts
 from pyres.store.clock import Clock
 from pyres.store.elements import PAGE
-from pyres.store.errors import or_nothing, unless_wrong_type
+from pyres.store.errors import (
+    execute_tolerantly,
+    logged_once,
+    or_nothing,
+    unless_wrong_type,
+)
 from pyres.store.keys import Keys
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
@@ -39,7 +44,7 @@ class Workers:
         pipe.set(self.keys.started(worker_id), started)
         if mark:
             pipe.hset(self.keys.process_starts, spelt(worker_id), mark)
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def unregister_keeping_counts(self, worker_id: str) -> None:
         """Forget a worker that was registered for one job, but not what it has counted."""
@@ -48,13 +53,13 @@ class Workers:
         pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(self.keys.started(worker_id))
         pipe.hdel(self.keys.process_starts, spelt(worker_id))
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def unregister(self, worker_id: str) -> None:
         """Forget a worker: membership, hand, start, heartbeat and its own counters."""
         pipe = self.client.pipeline(transaction=True)
         self.unregister_into(pipe, worker_id)
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def unregister_into(self, pipe: Any, worker_id: str) -> None:
         """The commands of unregister, for a pipeline of the caller's; of a worker of node-resque
@@ -122,7 +127,7 @@ class Workers:
         pipe.execute()
 
     def started(self, worker_id: str) -> bytes | None:
-        found: bytes | None = self.client.get(self.keys.started(worker_id))
+        found: bytes | None = self.client.mget([self.keys.started(worker_id)])[0]
         return found
 
     def set_started(self, worker_id: str, started: str) -> None:
@@ -145,8 +150,9 @@ class Workers:
         for worker_id in worker_ids:
             pipe.hset(self.keys.heartbeats, spelt(worker_id), now)
             pipe.sismember(self.keys.workers, spelt(worker_id))
-        known = pipe.execute()[1::2]
-        return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if not found]
+        known = execute_tolerantly(pipe)[1::2]
+        # Of a key of another type nobody knows, and nobody can register.
+        return [worker_id for worker_id, found in zip(worker_ids, known, strict=True) if found == 0]
 
     def note_heartbeat(self) -> None:
         """Note that somebody gave a heartbeat: one that is due, not that of a start."""
@@ -205,9 +211,8 @@ class Workers:
     def prune_lock(self, worker_id: str, seconds: int, gone: str = "") -> bool:
         """Take the prune lock, if free, ours, or held by `gone`."""
         script = scripts.load(self.client, "prune_lock")
-        return bool(
-            script(keys=[self.keys.prune_lock], args=[spelt(worker_id), seconds, spelt(gone)])
-        )
+        key, args = self.keys.prune_lock, [spelt(worker_id), seconds, spelt(gone)]
+        return bool(logged_once(key, lambda: script(keys=[key], args=args)))
 
     def prune_lock_holder(self) -> str:
         """The id of who holds the prune lock, or an empty string."""
@@ -229,14 +234,14 @@ class Workers:
         if former and former != khan_id:
             pipe.srem(self.keys.khans, former)
         pipe.sadd(self.keys.khans, khan_id)
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def unregister_khan(self, *khan_ids: str) -> None:
         """Forget khans and the commands that wait for them."""
         pipe = self.client.pipeline(transaction=True)
         pipe.srem(self.keys.khans, *khan_ids)
         pipe.delete(*[self.keys.khan(khan_id) for khan_id in khan_ids])
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def khan_ids(self) -> list[str]:
         return self._members(self.keys.khans)

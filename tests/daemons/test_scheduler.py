@@ -524,9 +524,11 @@ def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, cap
     redis.set("resque:queue:odd", "no list")
     entries = {name: {"every": 1, "queue": name} for name in ("odd", "good")}
 
-    assert agenda(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 1) == 1
+    schedule = agenda(resq, tmp_path, entries, since=NOW - 1)
 
-    assert "odd could not be enqueued to odd: WRONGTYPE" in caplog.text
+    assert [schedule.fire(NOW + second) for second in (1, 2, 3)] == [1, 1, 1]
+
+    assert caplog.text.count("odd could not be enqueued to odd: WRONGTYPE") == 1
 
 
 def test_the_schedule_can_be_told(resq, tmp_path):
