@@ -47,9 +47,6 @@ LOOKED_AT = 20_000
 #: Failure records whose kinds are counted, and how many bytes of them.
 NEWEST, NEWEST_BYTES = 200, 4 * 2**20
 
-#: Failure records that are read first, and bytes that are read at a time when their size is known.
-FIRST_STEP, STEP_BYTES = 20, 2**20
-
 #: Failure records that are looked at for the one of a URL.
 SEARCHED = 200_000
 
@@ -404,27 +401,18 @@ class Inspector:
         return FailureKinds(dict(classes), dict(exceptions), retried)
 
     def _down(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
-        """(when, list, index, record) below an index, the newest first; read up to `step` records
-        at a time, or fewer where they are large.
-        """
-        size = min(step, FIRST_STEP)
-        while start > 0:
-            low = max(0, start - size)
-            records = self._store.failed.page(low, start - low, name)
-            size = _next_step(records, step)
-            for offset in range(len(records) - 1, -1, -1):
-                raw = records[offset]
-                yield failed_at(raw), name, low + offset, raw
-            start = low
+        """(when, list, index, record) below an index, the newest first."""
+        for low, records in self._store.failed.pages_down(start, step, name):
+            for index in range(len(records) - 1, -1, -1):
+                raw = records[index]
+                yield failed_at(raw), name, low + index, raw
 
     def _up(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
         """The same from an index on, the oldest first."""
-        size = min(step, FIRST_STEP)
-        while records := self._store.failed.page(start, size, name):
+        while records := self._store.failed.page(start, step, name):
             for index, raw in enumerate(records, start):
                 yield failed_at(raw), name, index, raw
             start += len(records)
-            size = _next_step(records, step)
 
     def failure(self, record: bytes) -> FailureRow:
         """A raw record as a row."""
@@ -686,12 +674,6 @@ def failed_at(raw: bytes) -> float:
     found = _FAILED_AT.search(raw)
     when = moment(found[1].decode("utf-8", "replace")) if found else None
     return math.inf if when is None else when
-
-
-def _next_step(records: Sequence[bytes], step: int) -> int:
-    """How many records of this size are read at a time."""
-    average = sum(map(len, records)) // max(1, len(records)) + 1
-    return max(1, min(step, STEP_BYTES // average))
 
 
 def _newest_first(found: tuple[float, str, int, bytes]) -> float:

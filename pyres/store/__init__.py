@@ -11,7 +11,8 @@ from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
-from pyres.store.delayed import Delayed, Move
+from pyres.store.delayed import Delayed, Move, Moved
+from pyres.store.elements import PAGE, Going, Removed, peek
 from pyres.store.errors import (
     CannotWriteNow,
     ConnectionLost,
@@ -22,10 +23,10 @@ from pyres.store.errors import (
     own_error,
     refusal,
 )
-from pyres.store.failed import Failed, Going
+from pyres.store.failed import Failed
 from pyres.store.key_types import KeyTypes, WrongKey
 from pyres.store.keys import Key, Keys
-from pyres.store.queues import PAGE, CollectedQueues, Queues
+from pyres.store.queues import CollectedQueues, Queues
 from pyres.store.rows import Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
@@ -50,12 +51,14 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "Moved",
     "NotRegistered",
     "NotTrusted",
     "Range",
     "Reading",
     "Redis",
     "RefusedError",
+    "Removed",
     "ResponseError",
     "Row",
     "Store",
@@ -70,6 +73,7 @@ __all__ = [
     "hand_of",
     "open_hand",
     "own_error",
+    "peek",
     "refusal",
     "text",
     "described",

@@ -8,9 +8,9 @@ from typing import Any
 
 from pyres.store import scripts
 from pyres.store.clock import Clock
+from pyres.store.elements import PAGE
 from pyres.store.errors import or_nothing, unless_wrong_type
 from pyres.store.keys import Keys
-from pyres.store.queues import PAGE
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
 
@@ -57,7 +57,9 @@ class Workers:
         pipe.execute()
 
     def unregister_into(self, pipe: Any, worker_id: str) -> None:
-        """The commands of unregister, for a pipeline of the caller's."""
+        """The commands of unregister, for a pipeline of the caller's; of a worker of node-resque
+        its ping goes too.
+        """
         pipe.srem(self.keys.workers, spelt(worker_id))
         pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(
@@ -65,6 +67,7 @@ class Workers:
             self.keys.started(worker_id),
             self.keys.stat(f"processed:{worker_id}"),
             self.keys.stat(f"failed:{worker_id}"),
+            self.keys.ping(":".join(worker_id.split(":", 2)[:2])),
         )
         pipe.hdel(self.keys.heartbeats, spelt(worker_id))
         pipe.hdel(self.keys.process_starts, spelt(worker_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyres.store import Move, Row, Wanted
+from pyres.store.delayed import Moved
 
 LIST = "resque:queue:q"
 
@@ -117,48 +118,42 @@ def test_a_full_server_lets_an_element_be_deleted_and_a_delayed_one_be_cancelled
     redis.config_set("maxmemory", 1)
 
     assert rows.delete(LIST, Row(3, b"x")) == 1
-    assert rows.cancel(7, Row(1, b"x")) == 1
+    assert resq.store.delayed.cancel_at(7, 1, b"x") == 1
     with pytest.raises(Exception, match="maxmemory"):
-        rows.promote(7, Row(0, b"p"), Move(b"p", "q", b"pushed"))
+        resq.store.delayed.hasten_at(7, 0, Move(b"p", "q", b"pushed"))
 
     assert sorted(redis.lrange(LIST, 0, -1)) == [b"a", b"b", b"c", b"x"]
     assert redis.lrange("resque:delayed:7", 0, -1) == [b"p", b"p"]
     resq.close()
 
 
-def test_of_equal_delayed_payloads_one_is_cancelled_or_promoted(rows, resq, redis):
+def test_of_equal_delayed_payloads_one_is_cancelled_or_promoted(resq, redis):
+    delayed, moved = resq.store.delayed, Moved(1, {})
     for payload in (b"x", b"y", b"x", b"z", b"x"):
-        resq.store.delayed.put_off(7, payload)
+        delayed.put_off(7, payload)
 
-    assert rows.cancel(7, Row(2, b"x")) == 1
+    assert delayed.cancel_at(7, 2, b"x") == 1
     assert redis.lrange("resque:delayed:7", 0, -1) == [b"x", b"y", b"z", b"x"]
-    assert rows.promote(7, Row(0, b"x"), Move(b"x", "q", b"pushed")) == 1
+    assert delayed.hasten_at(7, 0, Move(b"x", "q", b"pushed")) == moved
     assert redis.lrange("resque:delayed:7", 0, -1) == [b"y", b"z", b"x"]
     assert redis.smembers("resque:timestamps:x") == {b"delayed:7"}
-    assert rows.promote(7, Row(2, b"x"), Move(b"x", "q", b"pushed")) == 1
+    assert delayed.hasten_at(7, 2, Move(b"x", "q", b"pushed")) == moved
     assert redis.exists("resque:timestamps:x") == 0
-    assert rows.promote(7, Row(2, b"x"), Move(b"x", "q", b"pushed")) == 0
+    assert delayed.hasten_at(7, 2, Move(b"x", "q", b"pushed")) == Moved(0, {})
 
     assert redis.lrange(LIST, 0, -1) == [b"pushed"] * 2
     assert redis.smembers("resque:queues") == {b"q"}
-    assert rows.cancel(7, Row(0, b"y")) == rows.cancel(7, Row(0, b"z")) == 1
+    assert delayed.cancel_at(7, 0, b"y") == delayed.cancel_at(7, 0, b"z") == 1
     assert redis.exists("resque:delayed:7", "resque:delayed_queue_schedule") == 0
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("resque:queue:q", "x"),
-        ("resque:queues", "x"),
-        ("resque:timestamps:x", "x"),
-        ("resque:delayed_queue_schedule", "x"),
-    ],
-)
-def test_a_key_of_another_type_lets_a_delayed_payload_stand(rows, resq, redis, key, value):
-    resq.store.delayed.put_off(7, b"x")
-    redis.set(key, value)
+@pytest.mark.parametrize("key", [LIST, "resque:queues", "resque:delayed_queue_schedule"])
+def test_a_key_of_another_type_lets_a_delayed_payload_stand(resq, redis, key):
+    resq.store.delayed.put_off(7, b'{"class":"A","args":[],"queue":"q"}')
+    redis.delete(key)
+    redis.set(key, "x")
 
     with pytest.raises(Exception, match=f"WRONGTYPE.*{key}"):
-        rows.promote(7, Row(0, b"x"), Move(b"x", "q", b"pushed"))
+        resq.promote_job(7, b'{"class":"A","args":[],"queue":"q"}', 0)
 
-    assert redis.lrange("resque:delayed:7", 0, -1) == [b"x"]
+    assert redis.llen("resque:delayed:7") == 1
