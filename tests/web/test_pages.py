@@ -417,6 +417,15 @@ def test_large_failures_are_read_a_few_at_a_time(visitor, second, second_server,
     assert max(spans) <= 8
 
 
+def test_the_kinds_of_large_failures_are_counted_among_few(visitor, second):
+    for number in range(60):
+        fail(second.redis, error="x" * 300_000, payload={"class": "M", "args": [number]})
+
+    (kind,) = visitor.json("/api/failed?server=two")["classes"]
+
+    assert 10 < kind["count"] < 20
+
+
 def _looked_at(commands) -> int:
     return sum(int(c.args[2]) - int(c.args[1]) + 1 for c in commands if c.name == "LRANGE")
 
