@@ -227,7 +227,7 @@ def test_a_host_that_fell_silent_is_pruned_by_its_last_sign_of_life(resq, redis)
     assert record["error"] == "Worker there:2:mail did not gracefully exit while processing A"
 
 
-@pytest.mark.parametrize("beat", ["", "yesterday", "\udcff", "1763900000", "2026-13-45T00:00:00Z"])
+@pytest.mark.parametrize("beat", ["", "yesterday", "\udcff", "2026-13-45T00:00:00Z"])
 def test_a_sign_of_life_that_cannot_be_read_says_nothing(resq, redis, beat):
     enlist(redis, "there:2:mail")
     redis.hset("resque:workers:heartbeat", "there:2:mail", beat.encode("utf-8", "surrogateescape"))
