@@ -93,10 +93,8 @@ class Failed:
 
     def clear(self, name: str = "failed") -> int:
         """Forget a whole list; how many records it held."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.llen(self.keys.failure_list(name))
-        pipe.unlink(self.keys.failure_list(name))
-        return int(pipe.execute()[0])
+        keys = [self.keys.failure_list(name)]
+        return int(scripts.load(self.client, "remove_list")(keys=keys, args=[]))
 
     def declare_dead(self, worker_id: str, hand: bytes) -> None:
         """Note which record was pushed last, for the worker that may live and end its job."""

@@ -140,11 +140,8 @@ class Queues:
 
     def remove(self, queue: str) -> int:
         """Forget a queue and all that waits in it; how much that was."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.llen(self.keys.queue(queue))
-        pipe.srem(self.keys.queues, spelt(queue))
-        pipe.unlink(self.keys.queue(queue))
-        return int(pipe.execute()[0])
+        keys = [self.keys.queue(queue), self.keys.queues]
+        return int(scripts.load(self.client, "remove_list")(keys=keys, args=[spelt(queue)]))
 
 
 class CollectedQueues(Queues):

@@ -362,6 +362,7 @@ REMOVALS = {
     "a delayed job": lambda resq: resq.cancel_delayed(LATER, job(5)),
     "delayed jobs": lambda resq: resq.remove_delayed("B", 6, ""),
     "all delayed jobs": lambda resq: resq.reset_delayed_queue(),
+    "all failures": lambda resq: failure.clear(resq),
     "a queue": lambda resq: resq.store.queues.remove("mail"),
 }
 

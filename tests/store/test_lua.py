@@ -577,6 +577,12 @@ CASES = [
         [0, b"\xff", 999_999, -1],
         {"l": b"\xff"},
     ),
+    Case(
+        "remove_list", {"a": [P, b"x"], "qs": {b"a", b"b"}}, ["a", "qs"], ["a"], 2, {"qs": {b"b"}}
+    ),
+    Case("remove_list", {"a": [P], "b": [P]}, ["a"], [], 1, {"b": [P]}),
+    Case("remove_list", {"a": b"x", "qs": b"y"}, ["a", "qs"], ["a"], 0, {"qs": b"y"}),
+    Case("remove_list", {}, ["a", "qs"], ["a"], 0, {}),
     Case("scheduler_unlock", {"l": b"me\xff"}, ["l"], [b"me\xff"], 1, {}),
     Case("scheduler_unlock", {"l": b"\xff"}, ["l"], ["me"], 0, {"l": b"\xff"}),
 ]
@@ -661,6 +667,7 @@ GO_ON = {
     "read_lists",
     "remove_elements",
     "drop_delayed",
+    "remove_list",
 }
 
 #: The keys that are hashes.
@@ -693,7 +700,7 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
     else:
         # These go on without the key; no payload is lost or doubled by that.
         assert case.script in GO_ON
-        if case.script in ("take_back", "remove_elements") or -1 in case.args:
+        if case.script in ("take_back", "remove_elements", "remove_list") or -1 in case.args:
             return  # it removes a record, or what is asked for
         # These two add one; the in-flight record that stood there was overwritten by this test.
         added = [case.script in ("push_failure", "put_back")]
