@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from pyres import loading, schedule, unique
+from pyres import loading, schedule, times, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import Entry, InForce
@@ -58,6 +58,8 @@ class Agenda:
         self.path = path
         self.dynamic = dynamic
         self.catch_up = catch_up
+        #: The error that was logged last of each entry that cannot be enqueued now.
+        self._refused: dict[str, str] = {}
         self.environment = environment
         self.late = int(late)
         self._static: dict[str, Entry] = {}
@@ -143,7 +145,7 @@ class Agenda:
             if all(moment != known.last for known in ranges):
                 ranges.append(self._up_to(moment))
         for name, when in schedules.last_enqueued_at().items():
-            moment, ours = _moment(when), last.get(name, 0)
+            moment, ours = int(times.moment(when) or 0), last.get(name, 0)
             # Our own firing notes it too, also by a clock that is ahead.
             if not self._looked < ours <= moment <= ours + self.late:
                 fired.setdefault(name, []).append(self._up_to(moment))
@@ -292,8 +294,11 @@ class Agenda:
         except ConnectionLost:
             raise
         except ResponseError as error:
-            logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
+            if self._refused.get(entry.name) != str(error):
+                self._refused[entry.name] = str(error)
+                logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
             return False
+        self._refused.pop(entry.name, None)
         if outcome == FIRED:
             logger.info("Enqueued %s to %s for %s", entry.name, slot.queue, _shown(moment))
         elif outcome == DROPPED:
@@ -346,10 +351,3 @@ def _next_unfired(timing: Cron | Every, since: int, fired: list[Range]) -> int:
 
 def _shown(moment: int) -> str:
     return datetime.fromtimestamp(moment).astimezone().isoformat(" ")
-
-
-def _moment(when: str) -> int:
-    try:
-        return int(datetime.strptime(when, "%Y-%m-%d %H:%M:%S %z").timestamp())
-    except ValueError:
-        return 0

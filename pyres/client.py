@@ -15,7 +15,7 @@ from pyres import hooks, job_names, json_parser, loading, payload, promotion, un
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
-from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Store, text
+from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Row, Store, peek, text
 from pyres.store.dsn import DSN, connect, from_client
 
 if TYPE_CHECKING:
@@ -319,23 +319,23 @@ class ResQ:
         """dequeue() from a queue given by name, without hooks."""
         _target_, name = _named(klass)
         wanted = json_parser.loads(json_parser.dumps(list(args)))
-        found = {
-            raw
-            for raw in self.store.queues.walk(queue)
-            if _is_job(payload.show(raw), name, wanted if args else None)
-        }
-        self._forget_claims(found)
-        return self.store.queues.delete_all(queue, found)
+        removed = 0
+        for count, raws in self.store.queues.delete_each(
+            queue, lambda raw: _is_job(payload.show(raw), name, wanted if args else None)
+        ):
+            removed += count
+            self._forget_claims(raws)
+        return removed
 
     def _forget_claims(self, payloads: Iterable[bytes]) -> None:
         """What is taken out by hand may be enqueued again."""
         found = {_digest_of(raw) for raw in payloads}
         self.store.unique.forget(digest for digest in found if digest)
 
-    def remove_queue(self, queue: str) -> None:
-        """Forget a queue and every job on it."""
+    def remove_queue(self, queue: str) -> int:
+        """Forget a queue and every job on it; how many those were."""
         self._watched_queues.discard(queue)
-        self.store.queues.remove(queue)
+        return self.store.queues.remove(queue)
 
     def move_queue(self, source: str, target: str) -> int:
         """Move the jobs of a queue to the end of another, in their order; how many."""
@@ -345,28 +345,53 @@ class ResQ:
         self._watched_queues.add(target)
         return moved
 
-    def delete_job(self, queue: str, raw: bytes) -> int:
-        """Remove one job of a queue by its exact bytes; 0 when it is gone already."""
-        removed = self.store.queues.delete(queue, raw, 1)
+    def delete_job(self, queue: str, raw: bytes, index: int | None = None) -> int:
+        """Remove one job of a queue by its exact bytes, of equal ones that at `index`; 0 when it is
+        gone already.
+        """
+        if index is None:
+            removed = int(self.store.queues.delete(queue, raw))
+        else:
+            removed = self.store.rows.delete(self.store.keys.queue(queue), Row(index, raw))
         if removed:
             self._forget_claims([raw])
         return removed
 
-    def cancel_delayed(self, timestamp: int, raw: bytes) -> int:
-        """Remove a job that waits at a timestamp, by its exact bytes; how many copies."""
-        removed = self.store.delayed.cancel(raw, timestamp)
+    def cancel_delayed(self, timestamp: int, raw: bytes, index: int | None = None) -> int:
+        """Remove a job that waits at a timestamp, by its exact bytes: every copy, or that at
+        `index`; how many.
+        """
+        if index is None:
+            removed = self.store.delayed.cancel(timestamp, raw)
+        else:
+            removed = self.store.delayed.cancel_at(timestamp, index, raw)
         if removed:
             self._forget_claims([raw])
         return removed
 
-    def promote_job(self, timestamp: int, raw: bytes) -> int:
-        """Move one job that waits at a timestamp to its queue now; how many copies."""
-        now = self.server_time().timestamp() if self.enqueue_timestamp else None
-        try:
-            move = Move(raw, *promotion.promoted(raw, now))
-        except UndecodableError:  # promote_delayed() says what becomes of it
+    def promote_job(self, timestamp: int, raw: bytes, index: int | None = None) -> int:
+        """Move a job that waits at a timestamp to its queue now, by its exact bytes: every copy, or
+        that at `index`; how many.
+        """
+        moves = self._moves([raw])
+        if not moves:
             return 0
-        return self.store.delayed.hasten(timestamp, move)
+        if index is None:
+            moved = self.store.delayed.hasten(timestamp, moves[0])
+        else:
+            moved = self.store.delayed.hasten_at(timestamp, index, moves[0])
+        for error in moved.refused.values():
+            raise ResponseError(error)
+        return moved.number
+
+    def _moves(self, payloads: Iterable[bytes]) -> list[Move]:
+        """What is pushed for each of these delayed payloads; what is no job is left out."""
+        now = self.server_time().timestamp() if self.enqueue_timestamp else None
+        moves = []
+        for raw in payloads:
+            with contextlib.suppress(UndecodableError):  # promote_delayed() says what becomes of it
+                moves.append(Move(raw, *promotion.promoted(raw, now)))
+        return moves
 
     def pause_all(self) -> None:
         """Let no worker, Ruby's either, take a job until resume_all()."""
@@ -408,11 +433,9 @@ class ResQ:
 
     def list_range(self, key: str, start: int, count: int) -> list[Any]:
         """`count` decoded elements of the list at a key, which is given without the namespace."""
-        if count == 0:
-            return []
-        end = -1 if count < 0 else start + count - 1
         full = key if key.startswith(self.store.keys.prefix) else self.store.keys.prefix + key
-        return [_shown(raw) for raw in self.store.client.lrange(full, start, end)]
+        self.store.client.llen(full)  # says so when it is no list
+        return [_shown(raw) for raw in peek(self.store.client, full, start, count)]
 
     def workers(self) -> list[str]:
         """The ids of all registered workers."""
@@ -541,13 +564,16 @@ class ResQ:
         return self._remove_delayed(_named(klass)[1], _checked(queue), args)
 
     def _remove_delayed(self, name: str, queue: str | None, args: Sequence[Any]) -> int:
-        found = {raw for _, raw in self._delayed(name, queue, args)}
-        self._forget_claims(found)
-        return sum(self.store.delayed.cancel(raw) for raw in found)
+        chosen, removed = _delayed_choice(name, queue, args), 0
+        for timestamp in self._delayed(chosen):
+            for count, raws in self.store.delayed.cancel_each(timestamp, chosen):
+                removed += count
+                self._forget_claims(raws)
+        return removed
 
     def delayed_at(self, klass: Any, *args: Any) -> list[int]:
         """The timestamps (epoch seconds, sorted) at which remove_delayed() would find jobs."""
-        return sorted({timestamp for timestamp, _ in self._delayed(*_whose(klass), args)})
+        return self._delayed(_delayed_choice(*_whose(klass), args))
 
     def delay_or_enqueue_in(self, delay: float | timedelta, klass: Any, *args: Any) -> int:
         """Put off what waits for this class and these arguments anew, or put off one; how many.
@@ -560,52 +586,47 @@ class ResQ:
 
     def enqueue_delayed_now(self, klass: Any, *args: Any) -> int:
         """Move the delayed jobs that remove_delayed() would find to their queues now; how many."""
-        return self._hasten(self._delayed(*_whose(klass), args))
+        chosen = _delayed_choice(*_whose(klass), args)
+        return sum(self._promote(timestamp, chosen) for timestamp in self._delayed(chosen))
 
     def promote_delayed(self, timestamp: int) -> int:
         """Move all that waits at a timestamp to its queues, due or not; how many.
 
         What is no job stays, for the scheduler to make a failure of it when its time has come.
         """
-        return self._hasten(
-            (timestamp, raw) for raw in self.store.delayed.peek(int(timestamp), 0, -1)
-        )
+        return self._promote(int(timestamp), lambda raw: True)
 
-    def _hasten(self, found: Iterable[tuple[int, bytes]]) -> int:
-        moved, faults = 0, set()
-        for timestamp, raw in dict.fromkeys(found):
-            try:
-                moved += self.promote_job(timestamp, raw)
-            except ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
-                    raise
-                faults.add(str(error))
-        for fault in sorted(faults):
-            logger.error("jobs that cannot be moved stay delayed: %s", fault)
+    def _promote(self, timestamp: int, chosen: Callable[[bytes], bool]) -> int:
+        """Move what is chosen of a timestamp, a page in one step; how many."""
+        delayed, moved, start, complete = self.store.delayed, 0, 0, False
+        refused: dict[str | None, str] = {}
+        while not complete:
+            payloads, complete = delayed.page(timestamp, start, PAGE)
+            moves = self._moves(filter(chosen, payloads))
+            if not moves:
+                start += len(payloads)
+                continue
+            last = start + len(payloads) - 1
+            result = delayed.promote(timestamp, moves, start=start, last=last)
+            moved, start = moved + result.number, start + len(payloads) - result.number
+            refused |= result.refused
+        for error in refused.values():
+            logger.error("jobs that cannot be moved stay delayed: %s", error)
         return moved
 
     def reset_delayed_queue(self) -> int:
         """Forget every delayed job; how many there were."""
         forgotten = 0
         while timestamps := self.store.delayed.timestamps(0, PAGE):
-            self._forget_claims(
-                raw for ts in timestamps for raw in self.store.delayed.peek(ts, 0, -1)
-            )
-            forgotten += sum(map(self.store.delayed.forget, timestamps))
+            for timestamp in timestamps:
+                for raws in self.store.delayed.drop(timestamp):
+                    forgotten += len(raws)
+                    self._forget_claims(raws)
         return forgotten
 
-    def _delayed(
-        self, name: str, queue: str | None, args: Sequence[Any]
-    ) -> list[tuple[int, bytes]]:
-        """Where such jobs wait. Their values count, not their bytes: a retry has more fields."""
-        wanted = json_parser.loads(json_parser.dumps(list(args)))
-        # What cannot hold the name is not read; a name that JSON may escape is looked for in all.
-        part = name.encode() if name.isascii() and "/" not in name else b""
-        return [
-            (timestamp, raw)
-            for timestamp, raw in self.store.delayed.walk()
-            if part in raw and _is_delayed(payload.show(raw), name, queue, wanted)
-        ]
+    def _delayed(self, chosen: Callable[[bytes], bool]) -> list[int]:
+        """The timestamps, sorted, at which payloads wait that are chosen."""
+        return sorted({timestamp for timestamp, raw in self.store.delayed.walk() if chosen(raw)})
 
     # Again and again
 
@@ -791,8 +812,19 @@ def _is_job(item: dict[str, Any], name: str, args: list[Any] | None) -> bool:
     return item.get("class") == name and (args is None or item.get("args") == args)
 
 
-def _is_delayed(item: dict[str, Any], name: str, queue: str | None, args: list[Any]) -> bool:
-    return _is_job(item, name, args) and queue in (None, item.get("queue"))
+def _delayed_choice(name: str, queue: str | None, args: Sequence[Any]) -> Callable[[bytes], bool]:
+    """Whether a payload is such a job. Its values count, not its bytes: a retry has more fields."""
+    wanted = json_parser.loads(json_parser.dumps(list(args)))
+    # What cannot hold the name is not read; a name that JSON may escape is looked for in all.
+    part = name.encode() if name.isascii() and "/" not in name else b""
+
+    def chosen(raw: bytes) -> bool:
+        if part not in raw:
+            return False
+        item = payload.show(raw)
+        return _is_job(item, name, wanted) and queue in (None, item.get("queue"))
+
+    return chosen
 
 
 def _digest_of(raw: bytes) -> str | None:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import base64
-import calendar
-import contextlib
 import dataclasses
-import email.utils
-import functools
 import hashlib
 import heapq
 import itertools
 import math
 import re
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyres import json_parser, payload
@@ -24,10 +18,17 @@ from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
-from pyres.store import ConnectionLost, ResponseError
+from pyres.store import ConnectionLost, ResponseError, Row, Wanted, refusal
+from pyres.times import moment
 
-#: What a server that cannot be asked raises; the caller shows it as down.
+#: What a server raises that cannot be asked, or refuses; is_down() tells which.
 DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
+
+
+def is_down(error: Exception) -> bool:
+    """Whether the server cannot serve at all now; else it answers, and refused this one request."""
+    return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
+
 
 #: Characters of arguments, errors and the like that a row carries.
 LONG = 4000
@@ -38,8 +39,8 @@ DIGEST = "sha256:"
 #: Failure records that a filter looks at for one page.
 LOOKED_AT = 20_000
 
-#: Failure records whose kinds are counted.
-NEWEST = 200
+#: Failure records whose kinds are counted, and how many bytes of them.
+NEWEST, NEWEST_BYTES = 200, 4 * 2**20
 
 #: Failure records that are looked at for the one of a URL.
 SEARCHED = 200_000
@@ -57,7 +58,7 @@ class QueueRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobRow:
-    """A payload; by `raw` (see mark()) an action finds it again."""
+    """A payload; by `raw` (see mark()) and its `index` from the head an action finds it again."""
 
     klass: str
     args: str
@@ -65,11 +66,14 @@ class JobRow:
     enqueued: float | None
     readable: bool
     queue: str = ""
+    index: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """Times are epoch seconds, or None for what could not be read; `queue` is "" when idle."""
+    """Times are epoch seconds, or None for what could not be read, whose text then stands in the
+    field that ends in `_text`; `queue` is "" when idle.
+    """
 
     id: str
     host: str
@@ -87,11 +91,14 @@ class WorkerRow:
     minion: bool
     handle: str
     queue_handle: str
+    started_text: str = ""
+    heartbeat_text: str = ""
+    run_at_text: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A failure record; by `record` (see mark()) an action finds it again.
+    """A failure record; by `record` (see mark()) and its place an action finds it again.
 
     It stands in the list `of` at `index` from the head; list and `digest` name it for good.
     """
@@ -153,6 +160,14 @@ class KeyRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WrongKeyRow:
+    """A key of another type than its name says, with the namespace, and what is wrong with it."""
+
+    key: str
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
     pending: int
     processed: int
@@ -202,12 +217,47 @@ class FailureKinds:
     retried: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How many of the `looked_at` newest failures are meant, and how many there are in all."""
+
+    matching: int
+    looked_at: int
+    total: int
+
+
 class Inspector:
     """Answers what is there now. Raises what is in DOWN when the server cannot be asked."""
 
     def __init__(self, resq: ResQ) -> None:
         self.resq = resq
         self._store = resq.store
+
+    def ping(self) -> None:
+        """Ask the server for nothing but an answer."""
+        self._store.client.ping()
+
+    def wrong_keys(
+        self, *, queue: str = "", timestamps: Sequence[int] = (), worker_ids: Sequence[str] = ()
+    ) -> list[WrongKeyRow]:
+        """The keys of another type than expected, also of this queue, these timestamps and workers;
+        none where the user may not look.
+        """
+        keys = self._store.keys
+        also: dict[Any, str] = {keys.delayed(timestamp): "list" for timestamp in timestamps}
+        also |= {keys.worker(worker_id): "string" for worker_id in worker_ids}
+        also |= {keys.queue(queue): "list"} if queue else {}
+        try:
+            found = self._store.key_types.wrong(also)
+        except ResponseError as error:
+            if is_down(error):
+                raise
+            return []
+        return [WrongKeyRow(plain(one.key), plain(str(one))) for one in found]
+
+    def worker_ids(self) -> list[str]:
+        """The ids of every registered worker and minion."""
+        return self._store.workers.ids()
 
     def queues(self, oldest: bool = False) -> list[QueueRow]:
         """Every queue with its size, by name; if wanted, when the job at its head was enqueued,
@@ -220,10 +270,18 @@ class Inspector:
             for name, size in sizes.items()
         ]
 
+    def queue_size(self, name: str) -> int:
+        """How many jobs wait on a queue."""
+        return self._store.queues.size(name)
+
     def queue_page(self, name: str, start: int, count: int) -> Page:
         """Jobs of a queue, oldest first."""
         raws = self._store.queues.peek(name, start, count)
-        return _page([_job(raw) for raw in raws], self._store.queues.size(name), start)
+        return _page(_jobs(raws, start), self._store.queues.size(name), start)
+
+    def worker_count(self) -> int:
+        """How many workers and minions are registered."""
+        return len(self.worker_ids())
 
     def workers(self) -> list[WorkerRow]:
         """Every registered worker and minion."""
@@ -308,16 +366,34 @@ class Inspector:
                     break
         return FailurePage(rows, positions, at, sum(sizes.values()), horizon, at == last)
 
+    def count_failures(
+        self, chosen: FailureFilter | None = None, lists: Sequence[str] = ()
+    ) -> FailureCount:
+        """How many failures of these lists, or of all, are meant; LOOKED_AT records at most are
+        looked at.
+        """
+        there = self.failure_counts()
+        sizes = {name: size for name, size in there.items() if name in lists or not lists}
+        total = sum(sizes.values())
+        if not chosen:
+            return FailureCount(total, total, total)
+        found = (raw for name, size in sizes.items() for *_, raw in self._down(name, size, 100))
+        matches = [chosen.matches(raw) for raw in itertools.islice(found, LOOKED_AT)]
+        return FailureCount(sum(matches), len(matches), total)
+
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
-        """What the newest NEWEST failures of these lists, or of all, are."""
+        """What the newest NEWEST failures of these lists, or of all, are; of large ones fewer."""
         there = self.failure_counts()
         sizes = {name: size for name, size in there.items() if name in lists or not lists}
         each = max(10, NEWEST // max(1, len(sizes)))
         classes: Counter[str] = Counter()
         exceptions: Counter[str] = Counter()
-        retried = 0
+        retried = octets = 0
         for name, size in sizes.items():
             for _, _, _, raw in itertools.islice(self._down(name, size, each), each):
+                octets += len(raw)
+                if octets > NEWEST_BYTES:
+                    break
                 record = shown(raw)
                 classes[_short(job_in(record["payload"])[0])] += 1
                 exceptions[_short(record["exception"] or "")] += 1
@@ -326,13 +402,10 @@ class Inspector:
 
     def _down(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
         """(when, list, index, record) below an index, the newest first."""
-        while start > 0:
-            low = max(0, start - step)
-            records = self._store.failed.page(low, start - low, name)
-            for offset in range(len(records) - 1, -1, -1):
-                raw = records[offset]
-                yield failed_at(raw), name, low + offset, raw
-            start = low
+        for low, records in self._store.failed.pages_down(start, step, name):
+            for index in range(len(records) - 1, -1, -1):
+                raw = records[index]
+                yield failed_at(raw), name, low + index, raw
 
     def _up(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
         """The same from an index on, the oldest first."""
@@ -345,31 +418,53 @@ class Inspector:
         """A raw record as a row."""
         return _failure(record)
 
-    def failure_at(self, name: str, digest: str, hint: int | None = None) -> FailureRow | None:
+    def failure_at(
+        self, name: str, digest: str, hint: int | None = None, searched: int = SEARCHED
+    ) -> FailureRow | None:
         """The record of a list by its row's `digest`; None when it is gone, or not among the
-        SEARCHED that were looked at, from index `hint` on down or from the newest.
+        `searched` that were looked at, from index `hint` on down or from the newest.
 
         A record only ever moves down, when one before it is taken.
         """
-        start = self._store.failed.count(name)
-        start = start if hint is None else min(start, hint + 1)
-        for _, _, index, raw in itertools.islice(self._down(name, start, 200), SEARCHED):
-            if digest_of(raw) == digest:
-                return _failure(raw, name, index)
+        key = self._store.keys.failure_list(name)
+        wanted = Wanted(None, lambda raw: digest_of(raw) == digest)
+        start = self._store.failed.count(name) - 1 if hint is None else hint
+        found = self._store.rows.find(key, wanted, start, searched)
+        return _failure(found.raw, name, found.index) if found else None
+
+    def find_failure(
+        self, marked: str, name: str = "", index: int | None = None
+    ) -> tuple[str, Row] | None:
+        """The list and the place now of the record that a row's `record` stands for, or None.
+
+        With the list and the `index` that the row had little is looked at; else the lists from the
+        newest on.
+        """
+        wanted = _wanted(marked)
+        lists = [one for one in self.failure_lists() if name in ("", one)]
+        for one in lists if wanted else ():
+            key = self._store.keys.failure_list(one)
+            if found := self._find(key, wanted, index, newest_first=True):
+                return one, found
         return None
 
-    def find_failure(self, marked: str) -> bytes | None:
-        """The raw record that a row's `record` stands for, or None."""
-        lists = self.failure_lists()
-        return _unmark(marked, (raw for name in lists for raw in self._store.failed.walk(name)))
+    def find_job(self, queue: str, marked: str, index: int | None = None) -> Row | None:
+        """The place now of the payload on a queue that a row's `raw` stands for, or None."""
+        return self._find(self._store.keys.queue(queue), _wanted(marked), index)
 
-    def find_job(self, queue: str, marked: str) -> bytes | None:
-        """The payload on a queue that a row's `raw` stands for, or None."""
-        return _unmark(marked, self._store.queues.walk(queue))
+    def find_delayed(self, timestamp: int, marked: str, index: int | None = None) -> Row | None:
+        """The place now of the payload at a timestamp that a row's `raw` stands for, or None."""
+        return self._find(self._store.keys.delayed(timestamp), _wanted(marked), index)
 
-    def find_delayed(self, timestamp: int, marked: str) -> bytes | None:
-        """The payload at a timestamp that a row's `raw` stands for, or None."""
-        return _unmark(marked, self._store.delayed.peek(timestamp, 0, -1))
+    def _find(
+        self, key: Any, wanted: Wanted | None, index: int | None, *, newest_first: bool = False
+    ) -> Row | None:
+        rows = self._store.rows
+        if wanted is None:
+            return None
+        if index is not None:
+            return rows.find(key, wanted, index)
+        return rows.last(key, wanted) if newest_first else rows.first(key, wanted)
 
     def delayed_page(self, start: int, count: int) -> Page:
         """Timestamps at which jobs wait, earliest first."""
@@ -381,7 +476,7 @@ class Inspector:
     def delayed_jobs(self, timestamp: int, start: int, count: int) -> Page:
         """Jobs that wait at a timestamp."""
         raws = self._store.delayed.peek(timestamp, start, count)
-        return _page([_job(raw) for raw in raws], self._store.delayed.size(timestamp), start)
+        return _page(_jobs(raws, start), self._store.delayed.size(timestamp), start)
 
     def schedule(self) -> list[ScheduleRow]:
         """Entries that stand in Redis, those that the master scheduler has in force, and those that
@@ -483,13 +578,15 @@ def mark(raw: bytes) -> str:
     return DIGEST + hashlib.sha256(raw).hexdigest()
 
 
-def _unmark(marked: str, among: Iterable[bytes]) -> bytes | None:
-    if not marked.startswith(DIGEST):
-        try:
-            return base64.b64decode(marked, validate=True)
-        except ValueError:
-            return None
-    return next((raw for raw in among if len(raw) > LONG and mark(raw) == marked), None)
+def _wanted(marked: str) -> Wanted | None:
+    """What a mark() stands for, or None for what is none."""
+    if marked.startswith(DIGEST):
+        return Wanted(None, lambda raw: len(raw) > LONG and mark(raw) == marked)
+    try:
+        raw = base64.b64decode(marked, validate=True)
+    except ValueError:
+        return None
+    return Wanted(raw, lambda found: found == raw)
 
 
 def _short(value: object) -> str:
@@ -501,12 +598,17 @@ def _enqueued(raw: bytes | None) -> float | None:
     return moment(payload.show(raw).get("enqueue_timestamp")) if raw else None
 
 
-def _job(raw: bytes) -> JobRow:
+def _jobs(raws: Sequence[bytes], start: int) -> list[JobRow]:
+    return [job_row(raw, index) for index, raw in enumerate(raws, start)]
+
+
+def job_row(raw: bytes, index: int = 0) -> JobRow:
+    """A payload as a row."""
     item = payload.show(raw)
     klass, args = _of(item)
     when = moment(item.get("enqueue_timestamp"))
     readable = item.get("class") != payload.UNDECODABLE
-    return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""))
+    return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""), index)
 
 
 def _of(item: object) -> tuple[str, str]:
@@ -528,7 +630,7 @@ def _split(worker_id: str) -> tuple[str, str, str]:
 def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow:
     host, pid, queues = _split(worker_id)
     queue = klass = args = ""
-    run_at = None
+    run_at: object = None
     if standing.hand is not None:
         queue, klass, args, run_at = _hand(standing.hand)
     return WorkerRow(
@@ -544,14 +646,23 @@ def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow
         plain(queue),
         klass,
         args,
-        run_at,
+        moment(run_at),
         minion,
         handle(worker_id),
         handle(queue) if queue else "",
+        _unread(standing.started),
+        _unread(beat),
+        _unread(run_at),
     )
 
 
-def _hand(raw: bytes) -> tuple[str, str, str, float | None]:
+def _unread(written: object) -> str:
+    """A time as it stands, where it cannot be read; else ""."""
+    return _short(written) if written and moment(written) is None else ""
+
+
+def _hand(raw: bytes) -> tuple[str, str, str, object]:
+    """Queue, class and arguments of the job that a worker runs, and since when, as it stands."""
     try:
         hand = payload.parse(raw)
     except UndecodableError:
@@ -559,7 +670,7 @@ def _hand(raw: bytes) -> tuple[str, str, str, float | None]:
     klass, args = _of(hand.get("payload"))
     queue = hand.get("queue") or ""
     queue = queue if isinstance(queue, str) else plain(queue)
-    return queue, klass, args, moment(hand.get("run_at"))
+    return queue, klass, args, hand.get("run_at")
 
 
 _FAILED_AT = re.compile(rb'"failed_at": ?"([^"\\]{1,60})"')
@@ -650,48 +761,3 @@ def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
         "Redis",
         handle(name),
     )
-
-
-FORMS = (
-    "%Y/%m/%d %H:%M:%S %Z",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y-%m-%d %H:%M:%S %z",
-    "%a %b %d %Y %H:%M:%S GMT%z",
-)
-
-
-@functools.lru_cache(maxsize=4096)
-def _moment_of(text: str) -> float | None:
-    """Many records of a page fail, beat or start in the same second."""
-    with contextlib.suppress(ValueError):  # no number; tried as a date below
-        return moment(float(text))
-    with contextlib.suppress(ValueError, OverflowError):  # no ISO date; the others below
-        return datetime.fromisoformat(text).timestamp()
-    return _by_form(text.partition(" (")[0])
-
-
-def moment(value: object) -> float | None:
-    """Epoch seconds of a time as Ruby, node-resque or pyres writes it, or None."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if 0 <= value < 1e11 else None
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if not isinstance(value, str) or len(value) > 100:
-        return None
-    return _moment_of(value)
-
-
-def _by_form(value: str) -> float | None:
-    for form in FORMS:
-        with contextlib.suppress(ValueError, OverflowError):  # the next form may fit
-            found = datetime.strptime(value, form)
-            if "%Z" in form and value.endswith(("UTC", "GMT")):
-                return float(calendar.timegm(found.timetuple()))
-            return found.timestamp()
-    # Zone names of America, which strptime knows only where they are local.
-    head, _, zone = value.rpartition(" ")
-    offset = email.utils.parsedate_tz(f"1 Jan 2000 00:00:00 {zone}") if head else None
-    with contextlib.suppress(ValueError, TypeError, OverflowError):  # no date at all: None
-        wall = calendar.timegm(time.strptime(head, "%Y/%m/%d %H:%M:%S"))
-        return float(wall - (offset[9] or 0)) if offset else None
-    return None

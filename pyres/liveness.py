@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -13,6 +12,7 @@ from pyres.exceptions import UndecodableError
 from pyres.process import identity, title
 from pyres.process.children import alive as is_process
 from pyres.store import Workers
+from pyres.times import certain_moment
 
 logger = logging.getLogger(__name__)
 
@@ -151,10 +151,8 @@ class Liveness:
         return age is not None and age > PRUNE_AFTER
 
     def _since(self, written: object) -> float | None:
-        with contextlib.suppress(ValueError):
-            then = datetime.fromisoformat(written if isinstance(written, str) else "")
-            return (self.known.now - (then if then.tzinfo else then.astimezone())).total_seconds()
-        return None
+        then = certain_moment(written)
+        return None if then is None else self.known.now.timestamp() - then
 
     def _pings(self, name: str) -> bool:
         """Whether node-resque has a live worker of this name: its title says nothing of that."""

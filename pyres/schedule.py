@@ -101,13 +101,6 @@ class Schedule:
     entries: dict[str, Entry]
     faults: list[PyresError]
 
-    def complete(self) -> Schedule:
-        """The same; BadOptionError when an entry is left out only for want of a library."""
-        for fault in self.faults:
-            if isinstance(fault, BadOptionError):
-                raise fault
-        return self
-
 
 def register(name: str, config: dict[str, Any]) -> None:
     """Add an entry from code; the last one of a name wins."""
@@ -116,8 +109,7 @@ def register(name: str, config: dict[str, Any]) -> None:
 
 def from_code() -> Schedule:
     """The entries that @job gave in the modules imported until now."""
-    found = _schedule((name, config, "") for name, config in _registered.items())
-    return found.complete()
+    return _schedule((name, config, "") for name, config in _registered.items())
 
 
 def from_redis(found: Mapping[str, bytes]) -> Schedule:
@@ -136,8 +128,7 @@ def from_file(path: str | Path) -> Schedule:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadOptionError(f"the schedule {path} cannot be read: {reason}") from None
     read = _from_json if str(path).lower().endswith(".json") else _from_yaml
-    found = ((name, config, f"{path}:{line}: ") for name, config, line in read(text, path))
-    return _schedule(found).complete()
+    return _schedule((name, config, f"{path}:{line}: ") for name, config, line in read(text, path))
 
 
 def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
@@ -152,8 +143,6 @@ def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
                     BadScheduleError(f"{where}{name!r} stands there twice; this one counts")
                 )
             entries[name] = Entry.read(name, config)
-        except BadOptionError as error:
-            faults.append(error)
         except BadScheduleError as error:
             faults.append(BadScheduleError(f"{where}{error}"))
     return Schedule(entries, faults)

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
 
@@ -26,6 +26,7 @@ from pyres.store import (
     SERVER_ERRORS,
     ConnectionLost,
     Move,
+    Moved,
     Reading,
     RefusedError,
     ResponseError,
@@ -329,14 +330,13 @@ class Scheduler:
 
     def _empty(self, timestamp: int, end: float) -> bool:
         """Move what waits at a timestamp, a batch in one step; whether it is empty now."""
-        delayed, skip = self.resq.store.delayed, 0
+        delayed, start, refused = self.resq.store.delayed, 0, set[str | None]()
         while not self._shutdown and time.monotonic() < end:
             try:
-                payloads = delayed.peek(timestamp, skip, BATCH)
-                moves = [self._move(raw) for raw in payloads]
-                moved = delayed.promote(timestamp, moves, self.front, skip)
-                if moves and not moved:
-                    skip += not self._unblock(timestamp, moves[0], skip)
+                payloads, complete = delayed.page(timestamp, start, BATCH)
+                moves = [self._move(raw, timestamp, refused) for raw in payloads]
+                last = start + len(payloads) - 1
+                moved = delayed.promote(timestamp, moves, self.front, start, last)
             except (*ConnectionLost, *RefusedError):
                 raise
             except ResponseError as error:
@@ -344,24 +344,22 @@ class Scheduler:
                     f"delayed:{timestamp}", f"cannot promote the jobs due at {timestamp}: {error}"
                 )
                 return False
-            logger.debug("Moved %d jobs that were due at %d", moved, timestamp)
-            if moved == len(payloads) < BATCH:
-                return not skip
+            logger.debug("Moved %d jobs that were due at %d", moved.number, timestamp)
+            self._log_refused(timestamp, moved)
+            if queues := moved.refused.keys() - {None}:
+                # Their jobs become failures when they are read again.
+                refused |= queues
+                continue
+            # What cannot be recorded as a failure either has to stay.
+            start += sum(move.queue in moved.refused for move in moves)
+            if complete:
+                return not start
         return False
 
-    def _unblock(self, timestamp: int, move: Move, skip: int) -> bool:
-        """Make a failure of a job whose queue is not a list; False when it has to stay."""
-        if move.queue is not None and self.resq.store.queues.is_usable(move.queue):
-            return True  # somebody else has moved what was seen there
-        key = "failed" if move.queue is None else f"queue:{move.queue}"
-        text = f"cannot promote a job due at {timestamp}: the key {key} is not a list"
-        self._log_once(key, text)
-        if move.queue is None:
-            return False
-        shown = payload.recordable(payload.show(move.payload), move.payload)
-        failed = RedisBackend(JobError(text), move.queue, shown).encoded(self.resq)
-        failure = Move(move.payload, None, failed)
-        return bool(self.resq.store.delayed.promote(timestamp, [failure], skip=skip))
+    def _log_refused(self, timestamp: int, moved: Moved) -> None:
+        for queue in moved.refused:
+            key = "failed" if queue is None else f"queue:{queue}"
+            self._log_once(key, _not_a_list(timestamp, key))
 
     def _log_once(self, key: str, text: str) -> None:
         """Log what is wrong with a key once, not each second."""
@@ -369,17 +367,29 @@ class Scheduler:
             self._logged.add(key)
             logger.error(text)
 
-    def _move(self, raw: bytes) -> Move:
-        """What becomes of a payload that is due; one that is no job becomes a failure."""
+    def _move(self, raw: bytes, timestamp: int = 0, refused: Collection[str | None] = ()) -> Move:
+        """What becomes of a payload that is due; one that is no job, or whose queue is not a list,
+        becomes a failure.
+        """
         now = self._now() if self.resq.enqueue_timestamp else None
         try:
-            return Move(raw, *promoted(raw, now))
+            move = Move(raw, *promoted(raw, now))
         except UndecodableError as error:
             logger.error("A delayed job becomes a failure: %s", error)
-            shown = payload.recordable(payload.show(raw), raw)
-            queue = shown.get("queue")
-            failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
-            return Move(raw, None, failed.encoded(self.resq))
+            return self._failure(raw, error)
+        if move.queue in refused:
+            return self._failure(raw, JobError(_not_a_list(timestamp, f"queue:{move.queue}")))
+        return move
+
+    def _failure(self, raw: bytes, error: Exception) -> Move:
+        shown = payload.recordable(payload.show(raw), raw)
+        queue = shown.get("queue")
+        failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
+        return Move(raw, None, failed.encoded(self.resq))
+
+
+def _not_a_list(timestamp: int, key: str) -> str:
+    return f"cannot promote a job due at {timestamp}: the key {key} is not a list"
 
 
 __getattr__ = former_names(

@@ -22,6 +22,7 @@ from pyres.former_names import former_names
 from pyres.horde import Khan
 from pyres.installation import refuse_other_resweb
 from pyres.process.children import EXIT_SOFTWARE, Children
+from pyres.process.init import run_under_init
 from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals, hold_until_installed
@@ -687,6 +688,7 @@ def _main(
     try:
         if argv is None:
             _monkey_patch(parser.prog, options)
+        run_under_init(parser.prog)
         _prepare(parser.prog, options)
         with _pidfile(options.pidfile) if options.pidfile else contextlib.nullcontext():
             run(options)

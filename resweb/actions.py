@@ -1,17 +1,23 @@
-"""What the buttons do: each one call on the server that its row names, and a word about it."""
+"""What the buttons do with rows: with one, found by its place and bytes, or with all that match."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from pyres.exceptions import PyresError
-from pyres.failure.everywhere import EveryList, only
-from pyres.failure.records import FailureFilter
-from pyres.inspector import DOWN
+from pyres.failure.everywhere import EveryList, delete_row, only, retry_row
+from pyres.failure.records import FailureFilter, destination
+from pyres.inspector import DOWN, job_row
 from resweb.servers import Server
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: More failures than this are worked through behind the page, which shows how far it is.
 AT_ONCE = 2000
@@ -21,21 +27,95 @@ class BadForm(PyresError, ValueError):  # noqa: N818 - a form, told to its sende
     """The form is incomplete."""
 
 
-def retry_one(server: Server, record: str) -> int:
-    """Move one record's payload to its queue; 0 when it is gone."""
-    raw = server.inspector.find_failure(record)
-    if raw is None:
-        return 0
-    queue = server.inspector.failure(raw).queue
-    if not queue:
-        raise BadForm("this record names no queue, so it cannot be retried")
-    return EveryList.retry(server.resq, queue, raw)
+#: Times that a row is looked for anew because it moved before it was removed.
+TRIES = 5
 
 
-def delete_one(server: Server, record: str) -> int:
-    """Delete one record; 0 when it is gone."""
-    raw = server.inspector.find_failure(record)
-    return 0 if raw is None else EveryList.delete(server.resq, raw)
+class Place(NamedTuple):
+    """A row as a form names it: its bytes, and where it stood if the form says so."""
+
+    mark: str
+    position: int | None = None
+    failure_list: str = ""
+
+
+def retry_one(server: Server, place: Place) -> str | None:
+    """Move one record's payload to its queue; which one it was, or None when it is gone."""
+
+    def retry(found: tuple[str, Any]) -> int:
+        name, row = found
+        to = destination(row.raw)
+        if to is None:
+            raise BadForm("this record names no queue, so it cannot be retried")
+        return retry_row(server.resq, name, row.index, row.raw, *to)
+
+    found = _on_one(lambda: _failure(server, place), retry)
+    return _failure_name(server, found[1].raw) if found else None
+
+
+def delete_one(server: Server, place: Place) -> str | None:
+    """Delete one record; which one it was, or None when it is gone."""
+
+    def delete(found: tuple[str, Any]) -> int:
+        name, row = found
+        return delete_row(server.resq, name, row.index, row.raw)
+
+    found = _on_one(lambda: _failure(server, place), delete)
+    return _failure_name(server, found[1].raw) if found else None
+
+
+def delete_job(server: Server, queue: str, place: Place) -> str | None:
+    """Delete one job of a queue; which one it was, or None when it is gone."""
+    found = _on_one(
+        lambda: server.inspector.find_job(queue, place.mark, place.position),
+        lambda row: server.resq.delete_job(queue, row.raw, row.index),
+    )
+    return _job_name(found.raw) if found else None
+
+
+def promote_one(server: Server, timestamp: int, place: Place) -> str | None:
+    """Move one job that waits at a timestamp to its queue; which one it was, or None."""
+    return _on_delayed(server, timestamp, place, server.resq.promote_job)
+
+
+def cancel_one(server: Server, timestamp: int, place: Place) -> str | None:
+    """Remove one job that waits at a timestamp; which one it was, or None when it is gone."""
+    return _on_delayed(server, timestamp, place, server.resq.cancel_delayed)
+
+
+def _on_delayed(
+    server: Server, timestamp: int, place: Place, act: Callable[[int, bytes, int], int]
+) -> str | None:
+    found = _on_one(
+        lambda: server.inspector.find_delayed(timestamp, place.mark, place.position),
+        lambda row: act(timestamp, row.raw, row.index),
+    )
+    return _job_name(found.raw) if found else None
+
+
+def _on_one(find: Callable[[], T | None], act: Callable[[T], int]) -> T | None:
+    """What was found and acted on; found anew when it had moved away before that."""
+    for _ in range(TRIES):
+        found = find()
+        if found is None:
+            return None
+        if act(found):
+            return found
+    return None
+
+
+def _failure(server: Server, place: Place) -> tuple[str, Any] | None:
+    return server.inspector.find_failure(place.mark, place.failure_list, place.position)
+
+
+def _failure_name(server: Server, raw: bytes) -> str:
+    row = server.inspector.failure(raw)
+    return f"{row.klass} {row.digest}"
+
+
+def _job_name(raw: bytes) -> str:
+    row = job_row(raw)
+    return f"{row.klass} {row.args}"
 
 
 #: What ends a task early, and is shown.
@@ -82,6 +162,14 @@ class Task:
             self.error = f"{type(error).__name__}: {error}"[:300]
         finally:
             self.running = False
+            logger.info(
+                "%s all, task %d: %d failures done, %d left%s",
+                self.kind.capitalize(),
+                self.number,
+                self.done,
+                self.left,
+                f"; it ended early: {self.error}" if self.error else "",
+            )
 
     def _work(self, server: Server, later: int) -> None:
         name = self._chosen.name

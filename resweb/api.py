@@ -48,7 +48,10 @@ TOLD = {
 }
 SAYS = {
     "type": "object",
-    "properties": {"down": {"type": "array", "items": {"type": "object"}}},
+    "properties": {
+        "down": {"type": "array", "items": {"type": "object"}},
+        "unreadable": {"type": "array", "items": {"type": "object"}},
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import importlib.metadata
 import re
 import secrets
@@ -15,18 +16,23 @@ from werkzeug.exceptions import HTTPException
 
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
-from pyres.inspector import DOWN
-from resweb import api, csrf, filters, metrics, origin
+from pyres.inspector import DOWN, is_down
+from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
-from resweb.pages import Data, Pages
-from resweb.posts import BUTTONS, Posts
+from resweb.extents import Extent, Extents
+from resweb.guesses import Guesses
+from resweb.pages import POLLED, Data, Pages
+from resweb.posts import BUTTONS, Outcome, Posts
 from resweb.sampler import Sampler
 from resweb.servers import Servers
 from resweb.templates import render, render_body
 
 #: The largest form that is read: a page of records, ticked.
 FORM = 2 * 2**20
+
+#: What the page's script sends when it asks by itself.
+POLL_HEADER = "X-Resweb-Poll"
 
 COOKIE = "resweb_visitor"
 
@@ -90,8 +96,11 @@ OLD_LINKS = {
     "/failed/<path:name>/remove/<int:index>": "/failed/",
 }
 
+#: What a page or a button may raise, and is shown.
+TROUBLES: tuple[type[Exception], ...] = (HTTPException, PyresError, *DOWN)
+
 #: Ruby's pages without what is around them, for those who fetch them again and again.
-POLLED = ["/overview", "/working", "/workers"]
+POLL_PATHS = ["/overview", "/working", "/workers"]
 
 
 def create_app(
@@ -150,7 +159,7 @@ def create_blueprint(
     blueprint.before_request(site.guard)
     blueprint.after_request(site.seal)
     # The 404 by its number, too: what create_app has for paths of nobody would come before.
-    errors: list[type[Exception] | int] = [HTTPException, 404, PyresError, *DOWN]
+    errors: list[type[Exception] | int] = [*TROUBLES, 404]
     for error in errors:
         blueprint.register_error_handler(error, site.trouble)
     site.route(blueprint)
@@ -168,7 +177,8 @@ class _Site:
         self.tasks = Tasks()
         self.pages = Pages(servers, self.tasks, Sampler(servers) if sample else None)
         self.posts = Posts(servers, self.tasks)
-        self.door = Door(auth) if auth else None
+        self.extents = Extents(servers, self.posts)
+        self.door = Guesses(Door(auth)) if auth else None
         self.read_only = read_only
         self.secret = secret
         # Kept here and not in the URL, where anybody could make the page say anything.
@@ -192,12 +202,12 @@ class _Site:
         for path, page in api.PATHS.items():
             add(path, self._json(getattr(self.pages, page)))
         for path, (button, question) in BUTTONS.items():
-            add(path, self._button(path, getattr(self.posts, button), question), "POST")
+            add(path, self._button(path, button, question), "POST")
             if not path.endswith("_all"):
                 add(path, self._old_link("/" + path.split("/")[1] + "/"))
         for path, where in OLD_LINKS.items():
             add(path, self._old_link(where))
-        for path in POLLED:
+        for path in POLL_PATHS:
             name = path.strip("/")
             add(f"{path}.poll", self._body(name, getattr(self.pages, name)))
         add("/", lambda: redirect(url_for("resweb.GET /overview")))
@@ -209,10 +219,17 @@ class _Site:
 
     def guard(self) -> Response | None:
         """Nobody comes past here without the password, where there is one."""
-        if self.door and not self.door.opens(request.headers.get("Authorization", "")):
-            headers = {"WWW-Authenticate": 'Basic realm="resweb", charset="UTF-8"'}
-            return Response("The user and the password, please.\n", 401, headers)
-        return None
+        if self.door is None:
+            return None
+        header, address = request.headers.get("Authorization", ""), request.remote_addr or ""
+        verdict = self.door.admit(header, address)
+        if verdict.admitted:
+            return None
+        if verdict.wait:
+            said = f"Too many wrong passwords. Try again in {verdict.wait} s.\n"
+            return Response(said, 429, {"Retry-After": str(verdict.wait)}, mimetype="text/plain")
+        headers = {"WWW-Authenticate": 'Basic realm="resweb", charset="UTF-8"'}
+        return Response("The user and the password, please.\n", 401, headers)
 
     def seal(self, response: Response) -> Response:
         for name, value in HEADERS.items():
@@ -222,7 +239,8 @@ class _Site:
 
     def _html(self, template: str, page: Callable[..., Data], tab: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
-            data = page(request.args.to_dict(), **named)
+            polled = {POLLED: "yes"} if request.headers.get(POLL_HEADER) else {}
+            data = page({**request.args.to_dict(), **polled}, **named)
             # /workers/<host> is the list of a host's workers, at the path of one worker.
             chosen = "workers" if template == "worker" and "hosts" in data else template
             return self.show(chosen, tab, data)
@@ -259,6 +277,8 @@ class _Site:
             "csrf": csrf.token(self.secret, visitor),
             "back": _here(),
             "may_act": not self.read_only,
+            # The form of the ticks is on the list of failures alone.
+            "may_tick": not self.read_only and "filter" in data,
             "said": self.notices.pop(visitor, ""),
             "tabs": [{"tab": t, "path": p, "current": t == tab} for t, p in TABS.items()],
             "tab": tab,
@@ -282,7 +302,9 @@ class _Site:
     def _json(self, page: Callable[..., Data]) -> Callable[..., Any]:
         return lambda **named: page(request.args.to_dict(), **named)
 
-    def _button(self, path: str, act: Callable[..., Any], question: str) -> Callable[..., Any]:
+    def _button(self, path: str, button: str, question: bool) -> Callable[..., Any]:
+        act = getattr(self.posts, button)
+
         def view() -> Any:
             visitor = request.cookies.get(COOKIE, "")
             if self.read_only:
@@ -293,8 +315,8 @@ class _Site:
                 said = "This page was open too long, or the form is not from it. Nothing was done:"
                 return self.told(f"{said} load the page again and press the button there.", 403)
             if question and request.form.get("confirmed") != "yes":
-                return self.confirm(path, question)
-            outcome = act(request.form)
+                return self.confirm(path, getattr(self.extents, button)(request.form))
+            outcome = self._audited(path, act)
             self.notices[visitor] = outcome.said
             while len(self.notices) > 1000:
                 self.notices.popitem(last=False)
@@ -302,7 +324,23 @@ class _Site:
 
         return view
 
-    def confirm(self, path: str, question: str) -> Response:
+    def _audited(self, button: str, act: Callable[..., Outcome]) -> Outcome:
+        """What a button did, with a line in the log about it, or about why it did nothing."""
+        try:
+            outcome = act(request.form)
+        except TROUBLES as error:
+            outcome = Outcome(f"failed: {error}", "", [request.form.get("server", "")], 0)
+            audit.note(self._actor(), button, request.form, outcome)
+            raise
+        audit.note(self._actor(), button, request.form, outcome)
+        return outcome
+
+    def _actor(self) -> audit.Actor:
+        # Without a password of ours a name may still be known: to the site that mounts the page.
+        name = request.authorization.username if self.door and request.authorization else None
+        return audit.Actor(name or request.remote_user or "", request.remote_addr or "")
+
+    def confirm(self, path: str, extent: Extent) -> Response:
         """Ask before what cannot be undone; works without any script."""
         hidden = ("csrf", "confirmed")
         fields = [
@@ -310,12 +348,18 @@ class _Site:
             for name, value in request.form.items(multi=True)
             if name not in hidden
         ]
-        told = [f for f in fields if f["name"] not in ("job", "record", "failed_job", "back")]
-        told = [field for field in told if field["value"]]
-        picked = len(request.form.getlist("record"))
-        data = {"question": question, "action": path, "fields": fields, "told": told}
-        where = "/" + path.split("/")[1] + "/"
-        return self.show("confirm", "", {**data, "picked": picked or "", "where": where})
+        told = [{"name": name, "value": value} for name, value in extent.told]
+        tab = "/workers/" if path.startswith("/khans/") else "/" + path.split("/")[1] + "/"
+        data = {
+            "question": extent.question,
+            "action": path,
+            "fields": fields,
+            "told": told,
+            "where": _before(request.form.get("back", ""), tab),
+            # Another server than that of the form cannot be picked here.
+            "several_servers": False,
+        }
+        return self.show("confirm", next(name for name, at in TABS.items() if at == tab), data)
 
     def _old_link(self, where: str) -> Callable[..., Response]:
         def view(**named: Any) -> Response:
@@ -328,7 +372,7 @@ class _Site:
 
     def trouble(self, error: Exception) -> Any:
         """What went wrong, as a page or as JSON, with its reason."""
-        status = getattr(error, "code", None) or (503 if isinstance(error, DOWN) else 400)
+        status = getattr(error, "code", None) or _status(error)
         if status < 400:
             return error
         said = getattr(error, "description", None) or str(error)
@@ -342,7 +386,8 @@ class _Site:
     def told(self, said: str, status: int) -> Response:
         if request.path.startswith(f"{_base()}/api/"):
             return Response(api.error(said), status, mimetype="application/json")
-        return self.show("trouble", "", {"trouble": said, "status": status}, status)
+        data = {"trouble": said, "status": status, "phrase": http.HTTPStatus(status).phrase}
+        return self.show("trouble", "", data, status)
 
     def stats_txt(self) -> Response:
         """Ruby's plain table."""
@@ -359,13 +404,21 @@ class _Site:
         return Response("\n".join(lines) + "\n", mimetype="text/plain")
 
     def healthz(self) -> tuple[Data, int]:
-        """200 while any server answers."""
-        down = self.pages.stats({})["down"]
+        """200 while any server answers, whatever it holds."""
+        answers = self.servers.ask(lambda inspector: inspector.ping())
+        down = [{"server": a.server.name, "error": a.error} for a in answers if a.is_down]
         well = len(down) < len(self.servers.all)
         return {"ok": well, "down": down}, 200 if well else 503
 
     def metrics(self) -> Response:
         return Response(metrics.text(self.servers), mimetype="text/plain; version=0.0.4")
+
+
+def _status(error: Exception) -> int:
+    """503 of a server that is down, 409 of one that refuses what is asked of it."""
+    if not isinstance(error, DOWN):
+        return 400
+    return 503 if is_down(error) else 409
 
 
 def _lost(error: HTTPException) -> Response:
@@ -376,17 +429,22 @@ def _lost(error: HTTPException) -> Response:
 
 
 def _back(given: str, page: str) -> str:
-    """Where to go after a button: to the page it was on, with its filter and its place, if that is
-    of the same tab and still there; anything else, whoever gave it, is the tab's own page.
+    """Where to go after a button: to the page it was on, unless that is a failure's own, which has
+    none any more when it was retried or deleted.
+    """
+    before = _before(given, page)
+    return page if FAILURE.fullmatch(urlsplit(before).path) else before
+
+
+def _before(given: str, page: str) -> str:
+    """The page that a button was on, with its filter and its place, if that is of the same tab;
+    anything else, whoever gave it, is the tab's own page.
     """
     tab = "/" + page.split("/")[1] + "/"
     plain = given.isprintable() and "\\" not in given and len(given) < 4000
     if not plain or not given.startswith(tab):
         return page
     found = urlsplit(given)
-    # A failure that was retried or deleted has no page any more.
-    if FAILURE.fullmatch(found.path):
-        return page
     query = f"?{urlencode(parse_qsl(found.query))}" if found.query else ""
     return quote(found.path, safe="/%:~,;=@+") + query
 

@@ -36,17 +36,21 @@ class Door:
 
     def opens(self, header: str) -> bool:
         """Whether an Authorization header lets its sender in; compared in constant time."""
-        kind, _, encoded = header.partition(" ")
-        if kind.lower() != "basic" or len(encoded) > 2000:
-            return False
-        # scrypt is slow on purpose; whoever was let in once is known again by a keyed digest.
-        mark = hmac.digest(self._key, encoded.encode("utf-8", "replace"), "sha256")
-        if hmac.compare_digest(mark, self._known):
+        if self.remembers(header):
             return True
-        if not self._knows(encoded):
+        encoded = _encoded(header)
+        if encoded is None or not self._knows(encoded):
             return False
-        self._known = mark
+        self._known = self._mark(encoded)
         return True
+
+    def remembers(self, header: str) -> bool:
+        """Whether this header was the last to be let in; quick, where scrypt is slow on purpose."""
+        encoded = _encoded(header)
+        return encoded is not None and hmac.compare_digest(self._mark(encoded), self._known)
+
+    def _mark(self, encoded: str) -> bytes:
+        return hmac.digest(self._key, encoded.encode("utf-8", "replace"), "sha256")
 
     def _knows(self, encoded: str) -> bool:
         try:
@@ -55,6 +59,11 @@ class Door:
             return False
         right = hmac.compare_digest(_scrypt(password, self._salt), self._digest)
         return hmac.compare_digest(user.encode(), self._user.encode()) and right
+
+
+def _encoded(header: str) -> str | None:
+    kind, _, encoded = header.partition(" ")
+    return encoded if kind.lower() == "basic" and len(encoded) <= 2000 else None
 
 
 def _scrypt(password: str, salt: bytes) -> bytes:

@@ -103,8 +103,15 @@ def merged(
 
 def shown(found: FailureRow, server: Server) -> dict[str, Any]:
     """A failure with the path that names it for good."""
-    list_path = path(handle(found.of))
-    return row(found, server.name, list_path=list_path, path=f"{list_path}/{found.digest}")
+    list_handle = handle(found.of)
+    list_path = path(list_handle)
+    return row(
+        found,
+        server.name,
+        list_handle=list_handle,
+        list_path=list_path,
+        path=f"{list_path}/{found.digest}",
+    )
 
 
 def kinds(found: Sequence[FailureKinds]) -> dict[str, Any]:

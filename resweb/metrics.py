@@ -10,7 +10,7 @@ from prometheus_client.core import CollectorRegistry, CounterMetricFamily, Gauge
 from prometheus_client.exposition import generate_latest
 
 from pyres.inspector import Inspector
-from resweb.servers import Servers
+from resweb.servers import Answer, Servers
 
 TOTALS = {
     "pending": "Jobs that wait on queues",
@@ -32,7 +32,7 @@ def text(servers: Servers) -> bytes:
 def _question(inspector: Inspector) -> Any:
     queues = [(q.name, q.size, q.oldest) for q in inspector.queues(oldest=True)]
     beats = [w.heartbeat for w in inspector.workers() if w.heartbeat]
-    return inspector.stats(), queues, beats
+    return inspector.stats(), queues, beats, inspector.wrong_keys(worker_ids=inspector.worker_ids())
 
 
 class _Collector:
@@ -46,25 +46,38 @@ class _Collector:
         answers = self._servers.ask(_question)
         up = GaugeMetricFamily("resque_up", "Whether the server answers", labels=["server"])
         for answer in answers:
-            up.add_metric([answer.server.name], 0 if answer.error else 1)
+            up.add_metric([answer.server.name], 0 if answer.is_down else 1)
         yield up
+        yield _unreadable(answers)
         found = [(answer.server.name, *answer.value) for answer in answers if not answer.error]
         yield from _totals(found)
         yield from _queues(found)
         oldest = GaugeMetricFamily(
             "resque_heartbeat_age_seconds", "Age of the oldest heartbeat", labels=["server"]
         )
-        for name, _, _, beats in found:
+        for name, _, _, beats, _ in found:
             if beats:
                 oldest.add_metric([name], time.time() - min(beats))
         yield oldest
+
+
+def _unreadable(answers: list[Answer]) -> Any:
+    told = "Keys of another type than expected, and requests that the server refused"
+    metric = GaugeMetricFamily("resque_unreadable", told, labels=["server", "key", "error"])
+    for answer in answers:
+        name = answer.server.name
+        if answer.error and not answer.is_down:
+            metric.add_metric([name, "", answer.error], 1)
+        for key in answer.value[-1] if not answer.error else ():
+            metric.add_metric([name, key.key, key.error], 1)
+    return metric
 
 
 def _totals(found: list[Any]) -> Iterator[Any]:
     for kinds, family in ((TOTALS, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
         for field, told in kinds.items():
             metric = family(f"resque_{field}", told, labels=["server"])
-            for name, stats, _, _ in found:
+            for name, stats, *_ in found:
                 metric.add_metric([name], getattr(stats, field))
             yield metric
 
@@ -75,7 +88,7 @@ def _queues(found: list[Any]) -> Iterator[Any]:
     oldest = GaugeMetricFamily(
         "resque_queue_oldest_age_seconds", "Age of the job at the queue's head", labels=labels
     )
-    for name, _, queues, _ in found:
+    for name, _, queues, *_ in found:
         for queue, size, enqueued in queues:
             depth.add_metric([name, queue], size)
             if enqueued:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from werkzeug.exceptions import BadRequest, NotFound
 
 from pyres.failure.records import FailureFilter, plain
-from pyres.inspector import Inspector, Page, WorkerRow, handle, name_of
+from pyres.inspector import SEARCHED, Inspector, Page, WorkerRow, WrongKeyRow, handle, name_of
 from resweb import failures
 from resweb.actions import Tasks
 from resweb.filters import path, row, when
@@ -22,8 +23,22 @@ PAST = 2**70
 #: Rows a page, as in resque-web; of workers more, since they are short.
 ROWS, WORKERS = 20, 100
 
+#: In the query of a page that asks by itself, and the failures that are looked at for one then.
+POLLED, NEAR = "polled", 1000
+
 Query = dict[str, str]
 Data = dict[str, Any]
+
+
+AlsoKeys = Callable[[Inspector, Any], dict[str, Any]]
+
+
+def _no_keys(inspector: Inspector, value: Any) -> dict[str, Any]:
+    return {}
+
+
+def _worker_keys(inspector: Inspector, value: Any) -> dict[str, Any]:
+    return {"worker_ids": inspector.worker_ids()}
 
 
 class Pages:
@@ -35,20 +50,33 @@ class Pages:
         self.sampler = sampler
         self._where = {id(server.inspector): server.position for server in servers.all}
 
-    def _ask(self, query: Query, question: Callable[[Inspector], Any]) -> tuple[list[Answer], Data]:
-        """Those that answered, and what the page says of those that did not."""
+    def _ask(
+        self, query: Query, question: Callable[[Inspector], Any], also: AlsoKeys | None = _no_keys
+    ) -> tuple[list[Answer], Data]:
+        """Those that answered, and what the page says of those that did not, and of keys that are
+        not what they should be: among all, and among those that the page looks at besides.
+        """
         name = query.get("server", "")
         if not self.servers.chosen(name):
             raise NotFound(f"no server is named {name[:100]!r}")
-        answers = self.servers.ask(question, name)
-        down = [{"server": a.server.name, "error": a.error} for a in answers if a.error]
-        return [answer for answer in answers if not answer.error], {"down": down}
+
+        def question_and_keys(inspector: Inspector) -> tuple[Any, list[WrongKeyRow]]:
+            value = question(inspector)
+            return value, inspector.wrong_keys(**also(inspector, value)) if also else []
+
+        answers = self.servers.ask(question_and_keys, name)
+        data = {
+            "down": [{"server": a.server.name, "error": a.error} for a in answers if a.is_down],
+            "unreadable": [found for answer in answers for found in _unreadable(answer)],
+        }
+        good = [answer for answer in answers if not answer.error]
+        return [dataclasses.replace(answer, value=answer.value[0]) for answer in good], data
 
     def overview(self, query: Query) -> Data:
         def question(inspector: Inspector) -> Any:
             return inspector.queues(), inspector.failure_count(), inspector.working()
 
-        answers, data = self._ask(query, question)
+        answers, data = self._ask(query, question, _worker_keys)
         data |= _queues([(a.server.name, a.value[0], a.value[1]) for a in answers])
         busy = [_worker(w, a.server.name) for a in answers for w in a.value[2]]
         return data | _working(busy, ROWS) | {"tasks": self.tasks.running()}
@@ -59,22 +87,24 @@ class Pages:
 
     def queue(self, query: Query, name: str) -> Data:
         starts, known = _Starts(query, self._where), name_of(name)
-        answers, data = self._ask(query, lambda i: i.queue_page(known, starts.of(i), ROWS))
+        answers, data = self._ask(
+            query, lambda i: i.queue_page(known, starts.of(i), ROWS), lambda *_: {"queue": known}
+        )
         named = {"name": plain(known), "handle": name, "path": path(name)}
         return data | starts.merge(answers) | named
 
     def working(self, query: Query) -> Data:
-        answers, data = self._ask(query, lambda i: (i.working(), i.stats().workers))
+        answers, data = self._ask(query, lambda i: (i.working(), i.worker_count()), _worker_keys)
         busy = [_worker(w, a.server.name) for a in answers for w in a.value[0]]
         return data | _working(busy, WORKERS) | {"workers": sum(a.value[1] for a in answers)}
 
     def workers(self, query: Query, host: str = "") -> Data:
         start = _number(query.get("start", "0"))
-        answers, data = self._ask(query, lambda i: (i.workers(), i.khans()))
+        answers, data = self._ask(query, lambda i: (i.workers(), i.khans()), _worker_keys)
         found = [(a.server.name, worker) for a in answers for worker in a.value[0]]
         hosts = Counter(worker.host for _, worker in found)
         rows = [one for one in found if host in ("", one[1].host)]
-        if host and not rows and not data["down"]:
+        if host and not rows and _is_whole(data):
             raise NotFound(f"no worker of a host {host[:200]!r} is registered")
         khans = [row(khan, a.server.name) for a in answers for khan in a.value[1]]
         khans = [khan for khan in khans if host in ("", khan["host"])]
@@ -101,9 +131,11 @@ class Pages:
         if ":" not in worker_id:
             return self.workers(query, worker_id)
         known = name_of(worker_id)
-        answers, data = self._ask(query, lambda i: i.worker(known))
+        answers, data = self._ask(
+            query, lambda i: i.worker(known), lambda *_: {"worker_ids": [known]}
+        )
         rows = [_worker(a.value, a.server.name) for a in answers if a.value]
-        if not rows and not data["down"]:
+        if not rows and _is_whole(data):
             raise NotFound(f"no worker {plain(known)[:200]!r} is registered; it may have ended")
         return data | {"rows": rows, "name": plain(known)}
 
@@ -124,7 +156,7 @@ class Pages:
 
         answers, data = self._ask(query, question)
         counts = {(a.server.name, list_): n for a in answers for list_, n in a.value[1].items()}
-        if known and not data["down"] and not any(list_ == known for _, list_ in counts):
+        if known and _is_whole(data) and not any(list_ == known for _, list_ in counts):
             raise NotFound(f"no server has a failure list {plain(known)[:200]!r}")
         rows, following = failures.merged([(a.server, a.value[0]) for a in answers], ROWS, rising)
         total = sum(a.value[0].total for a in answers)
@@ -164,17 +196,19 @@ class Pages:
         """One failure, by the URL that names it for good."""
         known = name_of(name)
         hint = _number(query["at"]) if query.get("at") else None
+        searched = NEAR if hint is not None and query.get(POLLED) else SEARCHED
 
         def question(inspector: Inspector) -> Any:
             there = known in inspector.failure_lists()
-            return inspector.failure_at(known, digest, hint) if there else None
+            return inspector.failure_at(known, digest, hint, searched) if there else None
 
         answers, data = self._ask(query, question)
         rows = [failures.shown(a.value, a.server) for a in answers if a.value]
-        if not rows and not data["down"]:
+        if not rows and _is_whole(data):
             raise NotFound(
                 f"this failure is gone from the list {plain(known)[:200]!r}: it was retried, "
-                "deleted or cleared"
+                "deleted or cleared. If many before it were, it may have moved far: reload the "
+                "page to search for it"
             )
         return data | {
             "rows": rows,
@@ -185,14 +219,22 @@ class Pages:
 
     def delayed(self, query: Query) -> Data:
         starts = _Starts(query, self._where)
-        answers, data = self._ask(query, lambda i: i.delayed_page(starts.of(i), ROWS))
+        answers, data = self._ask(
+            query,
+            lambda i: i.delayed_page(starts.of(i), ROWS),
+            lambda _, page: {"timestamps": [row.timestamp for row in page.rows]},
+        )
         data |= starts.merge(answers)
         data["rows"].sort(key=lambda found: found["timestamp"])
         return data
 
     def timestamp(self, query: Query, timestamp: int) -> Data:
         starts = _Starts(query, self._where)
-        answers, data = self._ask(query, lambda i: i.delayed_jobs(timestamp, starts.of(i), ROWS))
+        answers, data = self._ask(
+            query,
+            lambda i: i.delayed_jobs(timestamp, starts.of(i), ROWS),
+            lambda *_: {"timestamps": [timestamp]},
+        )
         return data | starts.merge(answers) | {"timestamp": timestamp, "due": when(timestamp)}
 
     def schedule(self, query: Query) -> Data:
@@ -226,7 +268,7 @@ class Pages:
         # SCAN has a cursor a server, so the keys of one server are shown at a time.
         name = query.get("server") or self.servers.all[0].name
         cursor = _number(query.get("start", "0"), 20)
-        answers, data = self._ask({"server": name}, lambda i: i.keys_page(cursor, 100))
+        answers, data = self._ask({"server": name}, lambda i: i.keys_page(cursor, 100), None)
         after, found = answers[0].value if answers else (0, [])
         rows = [row(key, name) for key in found]
         return data | {"rows": rows} | _following(after or None)
@@ -238,7 +280,8 @@ class Pages:
             start = starts.of(inspector)
             return None if start == PAST else inspector.key(known, start, ROWS)
 
-        answers, data = self._ask(query, question)
+        # Here the types of keys are shown, and that of a key that is looked for alone.
+        answers, data = self._ask(query, question, None)
         found = [a for a in answers if a.value and a.value[0].kind != "none"]
         rows = [row(a.value[0], a.server.name, elements=a.value[1].rows) for a in found]
         follow = starts.following({a.server.position: a.value[1].following for a in found})
@@ -299,6 +342,21 @@ class _Starts:
             return {}
         ((_, page),) = pages
         return _span(page.start, len(page.rows), page.total)
+
+
+def _unreadable(answer: Answer) -> list[dict[str, str]]:
+    """The keys of another type, or why the server refused to be asked."""
+    server = answer.server.name
+    if answer.is_down:
+        return []
+    if answer.error:
+        return [{"server": server, "key": "", "error": answer.error}]
+    return [{"server": server, **dataclasses.asdict(key)} for key in answer.value[1]]
+
+
+def _is_whole(data: Data) -> bool:
+    """Whether every server answered what was asked."""
+    return not data["down"] and all(one["key"] for one in data["unreadable"])
 
 
 def filter_of(query: Query) -> FailureFilter:

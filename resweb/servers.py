@@ -10,7 +10,7 @@ from typing import Any
 
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError
-from pyres.inspector import DOWN, Inspector
+from pyres.inspector import DOWN, Inspector, is_down
 
 #: Seconds until a server that says nothing counts as down for this page.
 TIMEOUT = 2.0
@@ -24,11 +24,12 @@ NO_ANSWER: tuple[type[Exception], ...] = (*DOWN, TimeoutError)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said to one question, or why it said nothing."""
+    """What a server said to one question, or why it said nothing: it is down, or refused this."""
 
     server: Server
     value: Any = None
     error: str = ""
+    is_down: bool = False
 
 
 class Server:
@@ -47,15 +48,17 @@ class Server:
         """Put a question to it. One that did not answer in time is taken for down for a while."""
         begun = time.monotonic()
         if begun < self._quiet_until:
-            return Answer(self, error=self._last_error)
+            return Answer(self, error=self._last_error, is_down=True)
         try:
             return Answer(self, question(self.inspector))
         except NO_ANSWER as error:
+            if not is_down(error):
+                return Answer(self, error=_told(error))
             self._last_error = _told(error)
             ended = time.monotonic()
             if ended - begun > TIMEOUT / 2:
                 self._quiet_until = ended + QUIET
-            return Answer(self, error=self._last_error)
+            return Answer(self, error=self._last_error, is_down=True)
 
     @property
     def where(self) -> str:
@@ -100,7 +103,7 @@ class Servers:
             try:
                 answers.append(future.result(TIMEOUT * 3))
             except TimeoutError as error:
-                answers.append(Answer(server, error=_told(error)))
+                answers.append(Answer(server, error=_told(error), is_down=True))
         return answers
 
 

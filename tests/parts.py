@@ -31,7 +31,6 @@ MARKED = {
     "tests/daemons/test_worker_kills.py::test_no_job_is_lost_and_none_counted_twice": "killmatrix",
     "tests/daemons/test_scheduler.py::test_each_job_is_on_its_queue_once_though": "killmatrix",
     "tests/web/test_command.py::test_a_page_killed_in_the_middle_of_a_retry": "killmatrix",
-    "tests/store/test_failure.py::test_a_page_of_huge_records_is_made_small": "slow",
     "tests/web/test_buttons.py::test_a_hundred_thousand_are_retried": "slow",
     "tests/web/test_buttons.py::test_all_that_match_of_a_hundred_thousand": "slow",
     "tests/web/test_pages.py::test_pages_of_a_million_jobs": "timing",

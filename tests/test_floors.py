@@ -28,6 +28,7 @@ FLOORS = {
         "shortening",
         "retirement",
         "starting",
+        "times",
     ],
     "cores": [
         "store",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyres import payload
 from pyres.failure.redis import RedisBackend
+from pyres.store import Going
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
@@ -28,3 +30,25 @@ def only(name: str) -> type[EveryList]:
             return [name]
 
     return OneList
+
+
+def delete_row(resq: ResQ, name: str, index: int, raw: bytes) -> int:
+    """Remove the record that was seen at an index of a list; 0 when it is gone."""
+    return resq.store.failed.take_at(index, Going(raw), name)
+
+
+def retry_row(resq: ResQ, name: str, index: int, raw: bytes, queue: str, encoded: bytes) -> int:
+    """Remove the record that was seen at an index of a list and put its payload on a queue: both or
+    neither. 0 when it is gone.
+    """
+    if not resq.overrides_push:
+        return resq.store.failed.take_at(index, Going(raw, queue, encoded), name)
+    # As pyres 1.5, whose push() a subclass overrides: in two steps.
+    if not delete_row(resq, name, index, raw):
+        return 0
+    try:
+        resq.push(queue, payload.parse(encoded))
+    except BaseException:
+        resq.store.failed.push(raw, name)
+        raise
+    return 1

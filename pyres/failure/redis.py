@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyres import json_parser, payload
 from pyres.failure.base import BaseBackend
 from pyres.failure.records import FailureFilter, destination, raw_record, record_of, shown
 from pyres.former_names import former_names
-from pyres.store import Failed, Going
+from pyres.store import Failed, Going, Removed
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
 
-#: Records that are retried or deleted in one step, and how many bytes of them.
-BATCH, BATCH_BYTES = 500, 2**20
+logger = logging.getLogger(__name__)
 
-#: How many in the first step.
-FIRST_BATCH = 20
+#: Records that are retried or deleted in one step, of PAGE_BYTES at most.
+BATCH = 500
 
 
 class Batch(NamedTuple):
@@ -76,7 +76,7 @@ class RedisBackend(BaseBackend):
             size = resq.store.failed.count(name)
             wanted = -1 if count < 0 else count - len(found)
             found += (
-                [shown(raw) for raw in resq.store.failed.page(start, wanted, name)]
+                [shown(raw) for raw in resq.store.failed.peek(start, wanted, name)]
                 if wanted
                 else []
             )
@@ -205,37 +205,46 @@ class RedisBackend(BaseBackend):
         chosen: FailureFilter,
         destined: Callable[[bytes], tuple[str | None, bytes] | None],
     ) -> Iterator[Batch]:
-        # Of few first: nobody knows yet whether they are of megabytes.
-        start, size = 0, FIRST_BATCH
-        before: list[bytes] = []
+        start, before = 0, b""
+        logged: set[str] = set()
         while start < end:
-            # With the last one that was left alone: when another stands there now, somebody took
-            # some from before it, all has moved up, and is looked at again.
-            found = failed.page(start - len(before), len(before) + min(size, end - start), name)
-            if found[: len(before)] != before:
-                start, before = 0, []
+            # With another one than the last that was left alone there, somebody took some from
+            # before it: all has moved towards the head, and is looked at again.
+            if start and failed.page(start - 1, 1, name) != [before]:
+                start = 0
                 continue
-            records = found[len(before) :]
+            records = failed.page(start, min(BATCH, end - start), name)
             if not records:
                 break
-            going = [
-                Going(place, raw, *where)
-                for place, raw in enumerate(records)
-                if chosen.matches(raw) and (where := destined(raw))
-            ]
-            gone = failed.take_many(start, going, name) if going else 0
+            going = _going(filter(chosen.matches, records), destined)
+            removed = failed.take_many(start, start + len(records) - 1, going, name)
+            _log_refused(removed, logged)
             # What comes in behind the end is left for another time.
-            end -= gone
-            if gone == len(going):
-                taken = {one.place for one in going}
-                stayed = [raw for place, raw in enumerate(records) if place not in taken]
-                before = stayed[-1:] or before
-                start += len(records) - gone
-            else:
-                start, before = 0, []
-            average = sum(map(len, records)) // len(records) + 1
-            size = max(1, min(BATCH, BATCH_BYTES // average))
-            yield Batch(gone, max(0, end - start))
+            end -= removed.number
+            gone = [one.element for one in going if one.queue not in removed.refused]
+            start = start + len(records) - removed.number if removed.number == len(gone) else 0
+            before = _last_but(records, set(gone), before)
+            yield Batch(removed.number, max(0, end - start))
+
+
+def _going(
+    records: Iterable[bytes],
+    destined: Callable[[bytes], tuple[str | None, bytes] | None],
+) -> list[Going]:
+    return [Going(raw, *where) for raw in records if (where := destined(raw))]
+
+
+def _log_refused(removed: Removed, logged: set[str]) -> None:
+    """Log once why failures cannot be retried."""
+    for queue, error in removed.refused.items():
+        if queue not in logged:
+            logged.add(queue)
+            logger.error("failures of queue %s cannot be retried and stay: %s", queue, error)
+
+
+def _last_but(records: Sequence[bytes], gone: Container[bytes], before: bytes) -> bytes:
+    """The last of these records that is not gone, or the one before them."""
+    return next((raw for raw in reversed(records) if raw not in gone), before)
 
 
 __getattr__ = former_names(

@@ -91,8 +91,14 @@ class PidFile:
 
     def _refuse_a_live_elder(self) -> None:
         elder = self._elder()
-        if elder is not None and elder != os.getpid() and alive(elder):
+        if elder is not None and elder not in self._ours() and alive(elder):
             raise BadOptionError(f"the pidfile {self.path} belongs to process {elder}, which lives")
+
+    @staticmethod
+    def _ours() -> set[int]:
+        """The pids that name us; process 1 is our init, where it is our parent."""
+        # A daemon wrote that into the file while it was process 1 itself.
+        return {os.getpid(), 1} if os.getppid() == 1 else {os.getpid()}
 
     def _elder(self) -> int | None:
         try:

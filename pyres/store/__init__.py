@@ -12,7 +12,8 @@ from redis.exceptions import ResponseError, WatchError
 from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.connections import Sentinels
-from pyres.store.delayed import Delayed, Move
+from pyres.store.delayed import Delayed, Move, Moved
+from pyres.store.elements import PAGE, Going, Removed, peek
 from pyres.store.errors import (
     SERVER_ERRORS,
     CannotWriteNow,
@@ -27,10 +28,13 @@ from pyres.store.errors import (
     is_answered,
     is_lasting,
     own_error,
+    refusal,
 )
-from pyres.store.failed import Failed, Going
+from pyres.store.failed import Failed
+from pyres.store.key_types import KeyTypes, WrongKey
 from pyres.store.keys import Key, Keys
-from pyres.store.queues import PAGE, CollectedQueues, Queues
+from pyres.store.queues import CollectedQueues, Queues
+from pyres.store.rows import Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -55,6 +59,7 @@ __all__ = [
     "Keys",
     "Lock",
     "Move",
+    "Moved",
     "NotRedis",
     "NotRegistered",
     "NotTrusted",
@@ -62,21 +67,27 @@ __all__ = [
     "Reading",
     "Redis",
     "RefusedError",
+    "Removed",
     "ResponseError",
+    "Row",
     "Store",
     "Taken",
     "Taker",
+    "Wanted",
     "Watch",
     "WatchError",
     "Workers",
     "WrongServer",
     "cuts_connection",
+    "WrongKey",
     "elapsed",
     "hand_of",
     "is_answered",
     "is_lasting",
     "open_hand",
     "own_error",
+    "peek",
+    "refusal",
     "text",
     "described",
 ]
@@ -95,6 +106,8 @@ class Store:
         self.unique = Unique(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
+        self.key_types = KeyTypes(client, self.keys)
+        self.rows = Rows(client, self.keys)
         self.stats = Stats(client, self.keys)
         self.views = Views(client, self.keys)
         self.watchers = Watchers(client, self.keys)
@@ -237,7 +250,7 @@ class _Collecting:
     def pipeline(self, transaction: bool = True) -> _Collecting:
         return self
 
-    def execute(self) -> list[Any]:
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
         return []
 
     def register_script(self, source: str) -> Any:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pyres.store import scripts
+from pyres.store import elements, scripts
+from pyres.store.elements import PAGE, PAGE_BYTES
 from pyres.store.errors import lengths, or_nothing
-from pyres.store.keys import Keys
-from pyres.store.queues import PAGE, page
+from pyres.store.keys import Key, Keys
+from pyres.store.text import spelt
 
-#: Timestamps whose first page is read in one round trip.
+#: Timestamps that are read in one round trip.
 TIMESTAMPS = 100
+
+#: Targets of what leaves a timestamp besides the queues, as promote.lua numbers them.
+_NOWHERE, _FAILURES = -1, 0
 
 
 class Move(NamedTuple):
@@ -21,6 +25,15 @@ class Move(NamedTuple):
     payload: bytes
     queue: str | None
     pushed: bytes
+
+
+class Moved(NamedTuple):
+    """How many payloads went, and the targets that got none since their keys are not lists (None:
+    the failures), each with the error that says so.
+    """
+
+    number: int
+    refused: dict[str | None, str]
 
 
 class Delayed:
@@ -67,68 +80,139 @@ class Delayed:
         return next(iter(self.timestamps(0, 1)), None)
 
     def promote(
-        self, timestamp: int, moves: Sequence[Move], front: bool = False, skip: int = 0
-    ) -> int:
-        """Move the payloads of a timestamp to their queues, all in one step.
+        self,
+        timestamp: int,
+        moves: Sequence[Move],
+        front: bool = False,
+        start: int = 0,
+        last: int | None = None,
+    ) -> Moved:
+        """Move payloads of a timestamp to their queues, all in one step.
 
-        They go to the end of each queue, or to its `front`, there too in their order.
-
-        `moves` are the payloads behind the first `skip`, as they were seen, in order. One that is
-        there no longer, or whose queue is no list, is not moved, nor what comes after it. How many
-        were moved. Without moves only an empty timestamp goes.
+        They go to the end of each queue, or to its `front`, there too in their order. They stand
+        from index `start` to index `last`; one that is there no longer, or whose queue is not a
+        list, is not moved. Without moves only an empty timestamp goes.
         """
-        targets: dict[str | None, int] = {None: 0}
+        targets: dict[str | None, int] = {None: _FAILURES}
         for move in moves:
             targets.setdefault(move.queue, len(targets))
-        queues = [queue for queue in targets if queue is not None]
+        triples = [(move.payload, targets[move.queue], move.pushed) for move in moves]
+        last = start + max(0, len(moves) - 1) if last is None else last
+        push = "LPUSH" if front else "RPUSH"
+        count, *refused = self._promote(timestamp, (start, last), push, list(targets), triples)
+        kinds = dict(elements.pairs(refused))
+        needed = {move.queue: targets[move.queue] for move in moves}
+        return Moved(
+            count,
+            {
+                queue: elements.no_list(self._target(queue), kinds[number])
+                for queue, number in needed.items()
+                if number in kinds
+            },
+        )
+
+    def _target(self, queue: str | None) -> Key:
+        return self.keys.failed if queue is None else self.keys.queue(queue)
+
+    def _promote(
+        self,
+        timestamp: int,
+        between: tuple[int, int],
+        push: str,
+        targets: Sequence[str | None],
+        going: Sequence[tuple[bytes, int, bytes]],
+    ) -> list[Any]:
         keys = [
             self.keys.delayed(timestamp),
             self.keys.delayed_schedule,
             self.keys.queues,
             self.keys.stat("failed"),
-            self.keys.failed,
-            *map(self.keys.queue, queues),
+            *map(self._target, targets),
         ]
-        name, push = self.keys.delayed_name(timestamp), "LPUSH" if front else "RPUSH"
-        args = [timestamp, self.keys.timestamps_prefix, name, push, skip, *queues]
-        for move in moves:
-            args += (move.payload, targets[move.queue], move.pushed)
-        return int(scripts.load(self.client, "promote")(keys=keys, args=args))
+        name, mark = self.keys.delayed_name(timestamp), elements.mark()
+        args = [timestamp, self.keys.timestamps_prefix, name, push, *between, mark]
+        args += [spelt(queue) for queue in targets if queue is not None]
+        for payload, target, pushed in going:
+            args += (elements.sha(payload), target, pushed)
+        reply: list[Any] = scripts.load(self.client, "promote")(keys=keys, args=args)
+        return reply
 
-    def hasten(self, timestamp: int, move: Move) -> int:
-        """Move every copy of a payload at a timestamp to its queue, due or not; how many."""
-        assert move.queue is not None
-        script = scripts.load(self.client, "hasten_delayed")
-        keys = [
-            self.keys.delayed(timestamp),
-            self.keys.delayed_schedule,
-            self.keys.timestamps(move.payload),
-            self.keys.queues,
-            self.keys.queue(move.queue),
-        ]
-        name = self.keys.delayed_name(timestamp)
-        return int(script(keys=keys, args=[timestamp, name, move.payload, move.pushed, move.queue]))
+    def hasten(self, timestamp: int, move: Move) -> Moved:
+        """Move every copy of a payload at a timestamp to its queue, due or not."""
+        moved, refused = 0, {}
+        for index in self._places(timestamp, move.payload):
+            found = self.promote(timestamp, [move], start=index)
+            moved, refused = moved + found.number, found.refused
+            if refused:
+                break
+        return Moved(moved, refused)
 
-    def forget(self, timestamp: int) -> int:
-        """Remove all that waits at a timestamp; how much that was."""
-        script = scripts.load(self.client, "forget_delayed")
+    def cancel(self, timestamp: int, payload: bytes) -> int:
+        """Remove every copy of a payload at a timestamp; how many there were."""
+        places = self._places(timestamp, payload)
+        return sum(self._remove(timestamp, index, index, [payload]) for index in places)
+
+    def hasten_at(self, timestamp: int, index: int, move: Move) -> Moved:
+        """Move the one payload that was seen at an index of a timestamp to its queue."""
+        moved = Moved(0, {})
+        for first, last in elements.near(index):
+            moved = self.promote(timestamp, [move], start=first, last=last)
+            if moved.number or moved.refused:
+                break
+        return moved
+
+    def cancel_at(self, timestamp: int, index: int, payload: bytes) -> int:
+        """Remove the one payload that was seen at an index of a timestamp; 0 when it is gone."""
+        ranges = elements.near(index)
+        return int(any(self._remove(timestamp, *between, [payload]) for between in ranges))
+
+    def _places(self, timestamp: int, payload: bytes) -> Iterator[int]:
+        return elements.places(self.client, self.keys.delayed(timestamp), payload)
+
+    def cancel_each(
+        self, timestamp: int, chosen: Callable[[bytes], bool]
+    ) -> Iterator[tuple[int, list[bytes]]]:
+        """Remove every payload of a timestamp that is chosen, a page in one step: of each page how
+        many went, and the payloads.
+        """
+        pages = elements.pages_down(self.client, self.keys.delayed(timestamp), self.size(timestamp))
+        for start, payloads in pages:
+            going = [payload for payload in payloads if chosen(payload)]
+            if going:
+                last = start + len(payloads) - 1
+                yield self._remove(timestamp, start, last, going), going
+
+    def _remove(self, timestamp: int, first: int, last: int, payloads: Sequence[bytes]) -> int:
+        """Remove payloads; again while some went and others did not, as on a full server."""
+        going = [(payload, _NOWHERE, b"") for payload in payloads]
+        removed, count = 0, 1
+        while count and removed < len(going):
+            count, *_ = self._promote(timestamp, (first, last), "RPUSH", [None], going)
+            removed += count
+        return removed
+
+    def drop(self, timestamp: int) -> Iterator[list[bytes]]:
+        """Remove all that waits at a timestamp, a page in one step, each as it is asked for."""
+        script = scripts.load(self.client, "drop_delayed")
         keys = [self.keys.delayed(timestamp), self.keys.delayed_schedule]
-        args = [timestamp, self.keys.timestamps_prefix, self.keys.delayed_name(timestamp)]
-        return int(script(keys=keys, args=args))
+        name = self.keys.delayed_name(timestamp)
+        args = [timestamp, self.keys.timestamps_prefix, name, PAGE, PAGE_BYTES]
+        while payloads := script(keys=keys, args=args):
+            yield payloads
 
     def walk(self) -> Iterator[tuple[int, bytes]]:
         """Every (timestamp, payload), earliest first; not a snapshot."""
         for start in range(0, self.timestamp_count(), TIMESTAMPS):
-            timestamps = self.timestamps(start, TIMESTAMPS)
-            pipe = self.client.pipeline(transaction=False)
-            for timestamp in timestamps:
-                pipe.lrange(self.keys.delayed(timestamp), 0, PAGE - 1)
-            for timestamp, found in zip(timestamps, pipe.execute(False), strict=True):
-                payloads, seen = found if isinstance(found, list) else [], 0
-                while payloads:
-                    yield from ((timestamp, payload) for payload in payloads)
-                    seen += len(payloads)
-                    payloads = self.peek(timestamp, seen, PAGE) if len(payloads) == PAGE else []
+            timestamps, index = self.timestamps(start, TIMESTAMPS), 0
+            while timestamps:
+                keys = [self.keys.delayed(timestamp) for timestamp in timestamps]
+                finished, pages = elements.read_lists(self.client, keys, index)
+                for timestamp, page in zip(timestamps, pages, strict=False):
+                    yield from ((timestamp, payload) for payload in page)
+                # The last list that was begun is read on from where its page ends.
+                begun = pages[finished] if finished < len(pages) else []
+                index = len(begun) + (0 if finished else index)
+                timestamps = timestamps[finished:]
 
     def take_due(self, timestamp: int) -> bytes | None:
         """Remove and return the oldest payload due then; the last takes the timestamp with it."""
@@ -137,13 +221,6 @@ class Delayed:
         name = self.keys.delayed_name(timestamp)
         taken: bytes | None = script(keys=keys, args=[timestamp, self.keys.timestamps_prefix, name])
         return taken
-
-    def cancel(self, payload: bytes, timestamp: int | None = None) -> int:
-        """Remove every copy of the payload, at one timestamp or at all; how many there were."""
-        script = scripts.load(self.client, "cancel_delayed")
-        keys = [self.keys.timestamps(payload), self.keys.delayed_schedule]
-        name = "" if timestamp is None else self.keys.delayed_name(timestamp)
-        return int(script(keys=keys, args=[payload, self.keys.prefix, name]))
 
     def timestamps(self, start: int, count: int) -> list[int]:
         """`count` timestamps from `start`, earliest first; a negative count asks for the rest."""
@@ -168,8 +245,18 @@ class Delayed:
         return lengths(pipe.execute(raise_on_error=False))
 
     def peek(self, timestamp: int, start: int, count: int) -> list[bytes]:
-        """`count` payloads due then, from index `start`."""
-        return page(self.client, self.keys.delayed(timestamp), start, count)
+        """`count` payloads due then, from index `start`; a negative count asks for the rest."""
+        return elements.peek(self.client, self.keys.delayed(timestamp), start, count)
+
+    def page(self, timestamp: int, start: int, count: int) -> tuple[list[bytes], bool]:
+        """As many of them as one step reads, and whether there are no more behind them."""
+        key = self.keys.delayed(timestamp)
+        finished, (payloads,) = elements.read_lists(self.client, [key], start, count)
+        return payloads, bool(finished)
+
+    def walk_at(self, timestamp: int) -> Iterator[bytes]:
+        """Every payload due then; not a snapshot."""
+        return elements.walk(self.client, self.keys.delayed(timestamp))
 
 
 def _numbers(members: Sequence[bytes]) -> list[int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from redis import exceptions as redis_exceptions
@@ -15,6 +16,8 @@ from redis import exceptions as redis_exceptions
 from pyres.exceptions import BadDSNError
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 Address = tuple[str, int]
 
@@ -212,6 +215,43 @@ def _or_raise(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+def execute_tolerantly(pipe: Any) -> list[Any]:
+    """What the commands of a pipeline reply; None for one that met a key of another type, which is
+    logged once.
+    """
+    commands = [command for command, _ in pipe.command_stack]
+    replies = pipe.execute(raise_on_error=False)
+    return [
+        logged_once(command[1], functools.partial(_or_raise, reply))
+        # A pipeline within another one has no replies yet.
+        for command, reply in zip(commands, replies, strict=False)
+    ]
+
+
+def logged_once(key: Any, call: Callable[[], T]) -> T | None:
+    """What `call` gives; None where the key is of another type, which is logged once."""
+    try:
+        return call()
+    except redis_exceptions.ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        log_wrong_types([key])
+        return None
+
+
+def log_wrong_types(keys: Iterable[Any]) -> None:
+    """Log once of each of these keys that it is of another type."""
+    for key in keys:
+        name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
+        if name not in _logged:
+            _logged.add(name)
+            logger.error("the key %s is of another type, and is left as it is", name)
+
+
+#: The keys of another type that were logged.
+_logged: set[str] = set()
 
 
 def lengths(found: Sequence[Any]) -> list[int]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from pyres.store import scripts
+from pyres.store import elements, scripts
+from pyres.store.elements import Going, Removed
 from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
-from pyres.store.queues import PAGE, page
 from pyres.store.text import spelt, text
 
 #: How many of the newest records are looked at for the one of a job that ended well after all.
@@ -18,17 +16,6 @@ NEWEST = 1000
 
 #: Milliseconds that the note of such a record lasts.
 DAY = 86_400_000
-
-
-class Going(NamedTuple):
-    """A record that leaves its list: its place on the page, and where its payload goes, if
-    anywhere.
-    """
-
-    place: int
-    record: bytes
-    queue: str | None = None
-    payload: bytes = b""
 
 
 class Failed:
@@ -79,25 +66,35 @@ class Failed:
             pipe.llen(self.keys.failure_list(name))
         return dict(zip(names, lengths(pipe.execute(raise_on_error=False)), strict=True))
 
+    def peek(self, start: int, count: int, name: str = "failed") -> list[bytes]:
+        """`count` records from index `start`, oldest first; a negative count asks for the rest."""
+        return elements.peek(self.client, self.keys.failure_list(name), start, count)
+
     def page(self, start: int, count: int, name: str = "failed") -> list[bytes]:
-        """`count` records from index `start`, oldest first."""
-        return page(self.client, self.keys.failure_list(name), start, count)
+        """As many of them as one step reads."""
+        return elements.page(self.client, self.keys.failure_list(name), start, count)
+
+    def pages_down(
+        self, below: int, count: int, name: str = "failed"
+    ) -> Iterator[tuple[int, list[bytes]]]:
+        """The records before an index, up to `count` in a step, the newest ones first, each with
+        the index of its first record.
+        """
+        return elements.pages_down(self.client, self.keys.failure_list(name), below, count)
 
     def walk(self, name: str = "failed") -> Iterator[bytes]:
         """Every record, oldest first, a page at a time; not a snapshot."""
-        for start in range(0, self.count(name), PAGE):
-            yield from self.page(start, PAGE, name)
+        return elements.walk(self.client, self.keys.failure_list(name))
 
-    def delete(self, record: bytes, name: str = "failed") -> int:
-        """Remove one record by its exact value; 0 when it is gone already."""
-        return int(self.client.lrem(self.keys.failure_list(name), 1, record))
+    def delete(self, record: bytes, name: str = "failed") -> bool:
+        """Remove one record by its exact value; False when it is gone already."""
+        key = self.keys.failure_list(name)
+        return elements.remove_one(self.client, self.keys, key, Going(record))
 
     def clear(self, name: str = "failed") -> int:
         """Forget a whole list; how many records it held."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.llen(self.keys.failure_list(name))
-        pipe.delete(self.keys.failure_list(name))
-        return int(pipe.execute()[0])
+        keys = [self.keys.failure_list(name)]
+        return int(scripts.load(self.client, "remove_list")(keys=keys, args=[]))
 
     def declare_dead(self, worker_id: str, hand: bytes) -> None:
         """Note which record was pushed last, for the worker that may live and end its job."""
@@ -127,28 +124,28 @@ class Failed:
 
     def retry(self, record: bytes, queue: str, payload: bytes, name: str = "failed") -> bool:
         """Move a record's payload to a queue: both or neither. False when the record is gone."""
-        script = scripts.load(self.client, "retry_failed")
-        keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]
-        return bool(script(keys=keys, args=[record, payload, spelt(queue)]))
+        key = self.keys.failure_list(name)
+        return elements.remove_one(self.client, self.keys, key, Going(record, queue, payload))
 
-    def take_many(self, start: int, going: Sequence[Going], name: str = "failed") -> int:
-        """Take these records of the page from index `start` on out of the list, and put the
-        payloads of those that have a queue there: all in one step; how many went.
+    def take_many(
+        self, start: int, last: int, going: Sequence[Going], name: str = "failed"
+    ) -> Removed:
+        """Take these records, which stand between two indexes, out of the list, and put the
+        payloads of those that have a queue there: all in one step.
 
-        By the place and not by the value alone, so that the cost does not grow with the records
-        before them; one that no longer stands in its place stays.
+        The cost does not grow with the records before them; one that no longer stands there stays.
         """
-        queues = list(dict.fromkeys(one.queue for one in going if one.queue is not None))
-        script = scripts.load(self.client, "take_failed")
-        keys = [self.keys.failure_list(name), self.keys.queues, *map(self.keys.queue, queues)]
-        numbers = {queue: number for number, queue in enumerate(queues, 1)}
-        last = start + max(one.place for one in going)
-        args: list[Any] = [start, last, f"taken:{secrets.token_hex(16)}", *map(spelt, queues)]
-        for one in going:
-            digest = hashlib.sha1(one.record, usedforsecurity=False).hexdigest()
-            number = 0 if one.queue is None else numbers[one.queue]
-            args += [one.place, digest, number, one.payload]
-        return int(script(keys=keys, args=args))
+        if not going:
+            return Removed(0, {})
+        key = self.keys.failure_list(name)
+        return elements.remove(self.client, self.keys, key, start, last, going)
+
+    def take_at(self, index: int, going: Going, name: str = "failed") -> int:
+        """take_many() of the one record that was seen at an index; 0 when it is gone.
+        ResponseError, and nothing done, where its queue is not a list.
+        """
+        key = self.keys.failure_list(name)
+        return elements.remove_at(self.client, self.keys, key, index, going)
 
     def requeue(
         self,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyres.store import scripts
+from pyres.store import elements, scripts
+from pyres.store.elements import PAGE, PAGE_BYTES, Going
 from pyres.store.errors import lengths, or_nothing
-from pyres.store.keys import Key, Keys
+from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
-
-#: Elements read at a time where a whole list has to be walked.
-PAGE = 1000
 
 
 class Queues:
@@ -34,10 +32,6 @@ class Queues:
             args += (spelt(queue), len(payloads), *payloads)
         keys = [self.keys.queues, *map(self.keys.queue, by_queue)]
         scripts.load(self.client, "push")(keys=keys, args=args)
-
-    def is_usable(self, queue: str) -> bool:
-        """Whether a queue's key is a list, or missing."""
-        return self.client.type(self.keys.queue(queue)) in (b"none", b"list")
 
     def watch(self, queue: str) -> None:
         """Announce a queue."""
@@ -96,49 +90,58 @@ class Queues:
         return dict(zip(names, heads, strict=True))
 
     def peek(self, queue: str, start: int, count: int) -> list[bytes]:
-        """`count` payloads from `start`, oldest first."""
-        return page(self.client, self.keys.queue(queue), start, count)
+        """`count` payloads from `start`, oldest first; a negative count asks for the rest."""
+        return elements.peek(self.client, self.keys.queue(queue), start, count)
+
+    def page(self, queue: str, start: int, count: int) -> list[bytes]:
+        """As many of them as one step reads."""
+        return elements.page(self.client, self.keys.queue(queue), start, count)
 
     def walk(self, queue: str) -> Iterator[bytes]:
         """Every payload, a page at a time; not a snapshot."""
-        for start in range(0, self.size(queue), PAGE):
-            yield from self.peek(queue, start, PAGE)
+        return elements.walk(self.client, self.keys.queue(queue))
 
-    def delete(self, queue: str, payload: bytes, count: int = 0) -> int:
-        """Remove elements equal to the payload: `count` of them from the head, 0 for all."""
-        return int(self.client.lrem(self.keys.queue(queue), count, payload))
+    def delete(self, queue: str, payload: bytes) -> bool:
+        """Remove one element equal to the payload; False when there is none."""
+        key = self.keys.queue(queue)
+        return elements.remove_one(self.client, self.keys, key, Going(payload))
 
-    def delete_all(self, queue: str, payloads: Iterable[bytes]) -> int:
-        """Remove every element equal to any of the payloads; how many went."""
-        pipe = self.client.pipeline(transaction=False)
-        for payload in payloads:
-            pipe.lrem(self.keys.queue(queue), 0, payload)
-        return sum(pipe.execute())
+    def delete_each(
+        self, queue: str, chosen: Callable[[bytes], bool]
+    ) -> Iterator[tuple[int, list[bytes]]]:
+        """Remove every payload that is chosen, a page in one step: of each page how many went, and
+        the payloads.
+
+        From the end on down, so that none is missed while others are fetched from the head.
+        """
+        key = self.keys.queue(queue)
+        for start, payloads in elements.pages_down(self.client, key, self.size(queue)):
+            going = [Going(payload) for payload in payloads if chosen(payload)]
+            if going:
+                last = start + len(payloads) - 1
+                count = elements.remove_all(self.client, self.keys, key, start, last, going)
+                yield count, [one.element for one in going]
 
     def move(self, source: str, target: str) -> int:
-        """Move what waits on a queue now to the end of another, each in one step; how many.
+        """Move what waits on a queue now to the end of another, a batch in one step; how many.
 
         Cut short, the rest still waits where it was.
         """
-        moved, left = 0, self.size(source)
-        while left > 0:
-            pipe = self.client.pipeline(transaction=False)
-            pipe.sadd(self.keys.queues, spelt(target))
-            for _ in range(min(left, PAGE)):
-                pipe.lmove(self.keys.queue(source), self.keys.queue(target), "LEFT", "RIGHT")
-            taken = sum(payload is not None for payload in pipe.execute()[1:])
-            if not taken:
+        script = scripts.load(self.client, "move")
+        keys = [self.keys.queue(source), self.keys.queue(target), self.keys.queues]
+        moved, waiting = 0, self.size(source)
+        while moved < waiting:
+            args = [spelt(target), min(PAGE, waiting - moved), PAGE_BYTES]
+            count = int(script(keys=keys, args=args))
+            if not count:
                 break
-            moved, left = moved + taken, left - taken
+            moved += count
         return moved
 
     def remove(self, queue: str) -> int:
         """Forget a queue and all that waits in it; how much that was."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.llen(self.keys.queue(queue))
-        pipe.srem(self.keys.queues, spelt(queue))
-        pipe.delete(self.keys.queue(queue))
-        return int(pipe.execute()[0])
+        keys = [self.keys.queue(queue), self.keys.queues]
+        return int(scripts.load(self.client, "remove_list")(keys=keys, args=[spelt(queue)]))
 
 
 class CollectedQueues(Queues):
@@ -148,11 +151,3 @@ class CollectedQueues(Queues):
         for queue, payloads in by_queue.items():
             self.client.sadd(self.keys.queues, spelt(queue))
             self.client.rpush(self.keys.queue(queue), *payloads)
-
-
-def page(client: Any, key: Key, start: int, count: int) -> list[bytes]:
-    """`count` elements of a list from index `start`; a negative count asks for the rest."""
-    if count == 0:
-        return []
-    end = -1 if count < 0 else start + count - 1
-    return or_nothing(lambda: list(client.lrange(key, start, end)), [])

@@ -8,9 +8,15 @@ from typing import Any
 
 from pyres.store import scripts
 from pyres.store.clock import Clock
-from pyres.store.errors import or_nothing, unless_wrong_type
+from pyres.store.elements import PAGE
+from pyres.store.errors import (
+    execute_tolerantly,
+    log_wrong_types,
+    logged_once,
+    or_nothing,
+    unless_wrong_type,
+)
 from pyres.store.keys import Keys
-from pyres.store.queues import PAGE
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
 
@@ -39,7 +45,8 @@ class Workers:
             self.keys.process_starts,
         ]
         script = scripts.load(self.client, "register")
-        script(keys=keys, args=[spelt(worker_id), started, "1" if minion else "0", mark])
+        args = [spelt(worker_id), started, "1" if minion else "0", mark]
+        log_wrong_types(script(keys=keys, args=args))
 
     def unregister_keeping_counts(self, worker_id: str) -> None:
         """Forget a worker that was registered for one job, but not what it has counted."""
@@ -48,16 +55,18 @@ class Workers:
         pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(self.keys.started(worker_id))
         pipe.hdel(self.keys.process_starts, spelt(worker_id))
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def unregister(self, worker_id: str) -> None:
         """Forget a worker: membership, hand, start, heartbeat and its own counters."""
         pipe = self.client.pipeline(transaction=True)
         self.unregister_into(pipe, worker_id)
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def unregister_into(self, pipe: Any, worker_id: str) -> None:
-        """The commands of unregister, for a pipeline of the caller's."""
+        """The commands of unregister, for a pipeline of the caller's; of a worker of node-resque
+        its ping goes too.
+        """
         pipe.srem(self.keys.workers, spelt(worker_id))
         pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(
@@ -65,6 +74,7 @@ class Workers:
             self.keys.started(worker_id),
             self.keys.stat(f"processed:{worker_id}"),
             self.keys.stat(f"failed:{worker_id}"),
+            self.keys.ping(":".join(worker_id.split(":", 2)[:2])),
         )
         pipe.hdel(self.keys.heartbeats, spelt(worker_id))
         pipe.hdel(self.keys.process_starts, spelt(worker_id))
@@ -119,7 +129,7 @@ class Workers:
         pipe.execute()
 
     def started(self, worker_id: str) -> bytes | None:
-        found: bytes | None = self.client.get(self.keys.started(worker_id))
+        found: bytes | None = self.client.mget([self.keys.started(worker_id)])[0]
         return found
 
     def set_started(self, worker_id: str, started: str) -> None:
@@ -140,7 +150,8 @@ class Workers:
         now = self.now().astimezone().isoformat(timespec="seconds")
         script = scripts.load(self.client, "heartbeat")
         ids = [spelt(worker_id) for worker_id in worker_ids]
-        missing = script(keys=[self.keys.heartbeats, self.keys.workers], args=[now, *ids])
+        missing, wrong = script(keys=[self.keys.heartbeats, self.keys.workers], args=[now, *ids])
+        log_wrong_types(wrong)
         return [text(worker_id) for worker_id in missing]
 
     def note_heartbeat(self) -> None:
@@ -200,9 +211,8 @@ class Workers:
     def prune_lock(self, worker_id: str, seconds: int, gone: str = "") -> bool:
         """Take the prune lock, if free, ours, or held by `gone`."""
         script = scripts.load(self.client, "prune_lock")
-        return bool(
-            script(keys=[self.keys.prune_lock], args=[spelt(worker_id), seconds, spelt(gone)])
-        )
+        key, args = self.keys.prune_lock, [spelt(worker_id), seconds, spelt(gone)]
+        return bool(logged_once(key, lambda: script(keys=[key], args=args)))
 
     def prune_lock_holder(self) -> str:
         """The id of who holds the prune lock, or an empty string."""
@@ -220,14 +230,15 @@ class Workers:
 
     def register_khan(self, khan_id: str, former: str = "") -> None:
         """Announce a khan, in the same step forgetting the name it had before."""
-        scripts.load(self.client, "register_khan")(keys=[self.keys.khans], args=[khan_id, former])
+        script = scripts.load(self.client, "register_khan")
+        log_wrong_types(script(keys=[self.keys.khans], args=[khan_id, former]))
 
     def unregister_khan(self, *khan_ids: str) -> None:
         """Forget khans and the commands that wait for them."""
         pipe = self.client.pipeline(transaction=True)
         pipe.srem(self.keys.khans, *khan_ids)
         pipe.delete(*[self.keys.khan(khan_id) for khan_id in khan_ids])
-        pipe.execute()
+        execute_tolerantly(pipe)
 
     def khan_ids(self) -> list[str]:
         return self._members(self.keys.khans)

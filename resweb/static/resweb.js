@@ -59,7 +59,7 @@
   let samples = [];
   const drawAll = () => document.querySelectorAll(".chart").forEach((one) => draw(one, samples));
   const charts = async () => {
-    if (!document.querySelector(".chart")) return;
+    if (!document.querySelector(".chart") || document.querySelector(".trouble")) return;
     const queue = document.querySelector("[data-queue]")?.dataset.queue ?? "";
     const query = new URLSearchParams({ seconds: span, server: body.dataset.server, queue });
     const answer = await fetch(`${base}/api/samples?${query}`);
@@ -71,7 +71,7 @@
   });
 
   let on = read("live") !== "off";
-  const main = document.getElementById("main");
+  const main = document.getElementById("main"), content = document.getElementById("content");
   const label = () => {
     live.textContent = on ? "❚❚ Pause live" : "▶ Go live";
     live.setAttribute("aria-pressed", String(on));
@@ -83,13 +83,28 @@
     || String(getSelection()).length || document.hidden || location.search.includes("start=");
   const refresh = async () => {
     if (!on || busy() || document.querySelector(".trouble, [name=confirmed]")) return;
-    const answer = await fetch(location.href);
-    if (!answer.ok || busy()) return;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
-    const said = main.querySelector(".said");
-    if (said && !fresh.querySelector(".said")) fresh.prepend(said);
-    main.replaceChildren(...fresh.childNodes);
+    // By this header the server knows that nobody clicked, and searches nothing far away.
+    const where = content.querySelector("[data-poll]")?.dataset.poll ?? location.href;
+    const answer = await fetch(where, { headers: { "X-Resweb-Poll": "1" } });
+    // What is gone, or not to be seen any more, is said once and not asked for again.
+    const over = answer.status >= 400 && answer.status < 500 && answer.status !== 429;
+    if (!over && (!answer.ok || busy())) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    announce(fresh, "down");
+    if (fresh.getElementById("said")?.textContent) announce(fresh, "said");
+    content.replaceChildren(...(fresh.getElementById("content")?.childNodes ?? [ended(answer.status)]));
     localTimes(); drawAll();
+  };
+  // A screen reader says what changes in these, so they change only with what they say.
+  const announce = (fresh, id) => {
+    const shown = document.getElementById(id), news = fresh.getElementById(id);
+    if (news && news.textContent !== shown.textContent) shown.replaceChildren(...news.childNodes);
+  };
+  const ended = (status) => {
+    const made = document.createElement("p");
+    made.className = "trouble";
+    made.textContent = `This page cannot be shown any more (${status}). Reload it.`;
+    return made;
   };
   const every = (seconds, act) => setInterval(() => act().catch(() => { /* the next one may come through */ }), seconds * 1000);
   label(); localTimes();

@@ -12,12 +12,15 @@ from resweb.filters import TIMES
 
 TIME = (
     '{{#%s_shown}}<time datetime="{{iso}}" title="{{iso}}">{{ago}}</time>{{/%s_shown}}'
-    "{{^%s_shown}}-{{/%s_shown}}"
+    "{{^%s_shown}}{{%s_text}}{{^%s_text}}-{{/%s_text}}{{/%s_shown}}"
 )
 #: What many templates hold; put in when they are read, since a partial is parsed for each row.
 PIECES = {
     # What holds some of the others comes before them.
     "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
+    "[[place]]": '<input type="hidden" name="failed_job" value="{{record}}">'
+    '<input type="hidden" name="list" value="{{list_handle}}">'
+    '<input type="hidden" name="index" value="{{index}}">',
     "[[guard]]": '[[form]]<input type="hidden" name="server" value="{{server}}">',
     "[[form]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
     '<input type="hidden" name="back" value="{{back}}">',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -147,3 +148,12 @@ class NoTimeJob(TestJob):
     @staticmethod
     def perform() -> None:
         pass
+
+
+class StrangerJob(TestJob):
+    """Echoes the status of a program, which leaves a process behind that nobody waits for."""
+
+    @classmethod
+    def perform(cls, code: int) -> None:
+        left = f"exec sleep 600 > /dev/null & exit {code}"
+        cls.echo(subprocess.run(["sh", "-c", left], check=False).returncode)

@@ -15,6 +15,7 @@ from pyres import ResQ
 from pyres.store import described, own_error
 from tests.daemons.limit_jobs import FullJob
 from tests.daemons.pools import end_pool, minions, start_pool
+from tests.daemons.watching import watches
 from tests.jobs import ECHOED, EchoJob
 from tests.servers import Daemon, Daemons, until
 
@@ -59,7 +60,7 @@ def test_a_worker_without_a_descriptor_puts_its_job_back_until_it_has_one(
     run_daemon: Daemons, redis: Redis, resq: ResQ
 ) -> None:
     daemon = run_daemon("pyres_worker", "--queues", "basic")
-    daemon.until_title("Waiting")
+    until(lambda: watches(redis), what="the worker to have all open that it keeps open")
     # A connection can be opened, and no pipe.
     former = limited(daemon, one_more_file(daemon))
     resq.enqueue(EchoJob, 1)

@@ -336,7 +336,9 @@ def test_a_broken_entry_is_named_with_its_line_and_the_others_fire(start, redis,
 
     scheduler = start("--schedule", str(schedule))
 
-    scheduler.until_output("schedule.yml:1: the schedule entry 'bad' is left out: cron 'nonsense'")
+    scheduler.until_output(
+        "schedule.yml:1: the schedule entry 'bad' is left out: invalid cron 'nonsense'"
+    )
     until(lambda: redis.llen("resque:queue:q"))
 
 
@@ -444,8 +446,9 @@ def test_a_scheduler_that_comes_a_little_late_fires_every_moment(resq, tmp_path)
     assert found.fire(MINUTE + 130) == 3
 
 
-def test_what_ruby_fired_is_not_fired_again(resq, redis, tmp_path):
-    when = f"{datetime.fromtimestamp(MINUTE, UTC):%Y-%m-%d %H:%M:%S} +0000"
+@pytest.mark.parametrize("zone", ["+0000", "UTC"])
+def test_what_ruby_fired_is_not_fired_again(resq, redis, tmp_path, zone):
+    when = f"{datetime.fromtimestamp(MINUTE, UTC):%Y-%m-%d %H:%M:%S} {zone}"
     redis.hset("resque:delayed:last_enqueued_at", "tick", when)
 
     found = agenda(resq, tmp_path, TICK, since=MINUTE - 5)
@@ -465,6 +468,20 @@ def test_every_goes_on_from_where_the_last_scheduler_was(resq, tmp_path):
 
     assert third.fire(NOW + 1200) == 0
     assert third.fire(NOW + 1201) == 1
+
+
+@pytest.mark.parametrize(("text", "fired"), [("0.5s", 11), ("1.5s", 7), ("2.75s", 4)])
+def test_an_interval_of_a_fraction_of_a_second_loses_and_doubles_nothing(
+    resq, redis, tmp_path, text, fired
+):
+    entries = {"often": {"every": text, "queue": "cron"}}
+    one, two = agenda(resq, tmp_path, entries), agenda(resq, tmp_path, entries)
+
+    for second in range(NOW + 1, NOW + 13):
+        one.fire(second)
+        two.fire(second)
+
+    assert redis.llen("resque:queue:cron") == fired
 
 
 def test_two_that_fire_every_so_often_do_not_do_so_side_by_side(resq, tmp_path):
@@ -507,9 +524,11 @@ def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, cap
     redis.set("resque:queue:odd", "no list")
     entries = {name: {"every": 1, "queue": name} for name in ("odd", "good")}
 
-    assert agenda(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 1) == 1
+    schedule = agenda(resq, tmp_path, entries, since=NOW - 1)
 
-    assert "odd could not be enqueued to odd: WRONGTYPE" in caplog.text
+    assert [schedule.fire(NOW + second) for second in (1, 2, 3)] == [1, 1, 1]
+
+    assert caplog.text.count("odd could not be enqueued to odd: WRONGTYPE") == 1
 
 
 def test_the_schedule_can_be_told(resq, tmp_path):

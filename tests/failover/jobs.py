@@ -44,14 +44,22 @@ class BadNoteJob(NoteJob):
         raise ValueError(word)
 
 
-class GatedBadNoteJob(NoteJob):
-    """Appends the word, waits for another to be appended, and fails."""
+class GatedNoteJob(NoteJob):
+    """Appends the word, and waits for another to be appended."""
 
     @staticmethod
     def perform(file: str, word: object, awaited: str) -> None:
         note(file, word)
         while awaited not in noted(Path(file)):
             time.sleep(0.01)
+
+
+class GatedBadNoteJob(GatedNoteJob):
+    """Appends the word, waits for another to be appended, and fails."""
+
+    @staticmethod
+    def perform(file: str, word: object, awaited: str) -> None:
+        GatedNoteJob.perform(file, word, awaited)
         raise ValueError(word)
 
 

@@ -16,11 +16,13 @@ import pytest
 
 from pyres import ResQ
 from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
+from pyres.registry import Registry
 from pyres.store import ConnectionLost, RefusedError
 from tests.failover.jobs import (
     BadNoteJob,
     DyingJob,
     GatedBadNoteJob,
+    GatedNoteJob,
     NoteJob,
     RetriedNoteJob,
     SlowNoteJob,
@@ -134,6 +136,7 @@ def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
         running = [daemons(*kind) for kind in kinds]
         wanted = {"note", "bad", "dying", "retried", "one", "two", "a1", "b", "c", "d1", "d2"}
         lose_a_hand(resq, notes)
+        declare_dead(resq, notes)
         until(lambda: wanted <= {*noted(notes)}, timeout=60)
         until(lambda: resq.info()["processed"] > 10 and not resq.info()["pending"])
         ask_khans(resq)
@@ -174,6 +177,7 @@ def enqueue_all_kinds(resq: ResQ, notes: str) -> None:
     ):  # fmt: skip
         resq.enqueue(job, notes, word)
     resq.enqueue(GatedBadNoteJob, notes, "gated", "go on")
+    resq.enqueue_to("b", GatedNoteJob, notes, "waits", "declared dead")
     for queue in ("a1", "b", "c"):
         resq.enqueue_to(queue, NoteJob, notes, queue)
     for queue in ("d1", "d2"):
@@ -187,6 +191,14 @@ def lose_a_hand(resq: ResQ, notes: Path) -> None:
                if b"GatedBadNoteJob" in resq.redis.get(key))  # fmt: skip
     resq.redis.delete(hand)
     note(str(notes), "go on")
+
+
+def declare_dead(resq: ResQ, notes: Path) -> None:
+    """Another host prunes a worker whose job then ends well."""
+    until(lambda: "waits" in noted(notes))
+    (worker,) = (name for name in resq.workers() if name.endswith(":b"))
+    assert Registry(resq, "elsewhere:2:y").bury(worker, silent=True)
+    note(str(notes), "declared dead")
 
 
 def ask_khans(resq: ResQ) -> None:
@@ -248,6 +260,7 @@ def test_schedulers_may_do_what_they_need_and_no_more(
         resq.redis.zadd("resque:delayed_queue_schedule", {"1": 1})
         resq.set_schedule("later", {"every": "1h", "class": _name(NoteJob), "queue": "often"})
         until(lambda: resq.size("notes") == 3)
+        leave_one_delayed(resq)
         until(lambda: resq.redis.hexists("resque:pyres:schedule", "later"))
         resq.remove_schedule("later")
         until(lambda: not resq.redis.hexists("resque:pyres:schedule", "later"))
@@ -255,6 +268,18 @@ def test_schedulers_may_do_what_they_need_and_no_more(
 
         assert used(server, monitor) == rights("pyres-scheduler")
     no_right_was_missing(server)
+
+
+def leave_one_delayed(resq: ResQ) -> None:
+    """Of two jobs one cannot be promoted, since its failure cannot be recorded; the other can."""
+    resq.redis.rename("resque:failed", "resque:kept")
+    resq.redis.set("resque:failed", "not a list")
+    job = f'{{"class":"{_name(NoteJob)}","args":["","due"],"queue":"notes"}}'
+    resq.redis.rpush("resque:delayed:2", "no job", job)
+    resq.redis.zadd("resque:delayed_queue_schedule", {"2": 2})
+    until(lambda: resq.redis.lrange("resque:delayed:2", 0, -1) == [b"no job"])
+    resq.redis.rename("resque:kept", "resque:failed")
+    until(lambda: not resq.redis.exists("resque:delayed:2"))
 
 
 def _give_a_lock_an_end(server: Server) -> None:

@@ -189,9 +189,9 @@ def test_what_somebody_else_moved_meanwhile_is_not_moved_again(resq, redis):
         delayed.put_off(NOW, b"%d" % number)
     moves = [Move(b"%d" % number, "q", b"moved %d" % number) for number in range(3)]
 
-    assert delayed.promote(NOW, moves[:1]) == 1
-    assert delayed.promote(NOW, moves) == 0
-    assert delayed.promote(NOW, moves[1:]) == 2
+    assert delayed.promote(NOW, moves[:1]).number == 1
+    assert delayed.promote(NOW, moves).number == 2
+    assert delayed.promote(NOW, moves).number == 0
 
     assert redis.lrange("resque:queue:q", 0, -1) == [b"moved 0", b"moved 1", b"moved 2"]
     assert redis.zcard("resque:delayed_queue_schedule") == 0
@@ -332,10 +332,10 @@ def test_the_scripts_move_any_bytes(resq, redis):
     for timestamp in (NOW, NOW + 1, NOW + 2, NOW + 3):
         delayed.put_off(timestamp, BYTES)
 
-    assert delayed.promote(NOW, [Move(BYTES, "q\u00e9", BYTES)]) == 1
-    assert delayed.hasten(NOW + 1, Move(BYTES, "q\u00e9", BYTES)) == 1
-    assert delayed.forget(NOW + 2) == 1
-    assert delayed.cancel(BYTES) == 1
+    assert delayed.promote(NOW, [Move(BYTES, "q\u00e9", BYTES)]).number == 1
+    assert delayed.hasten(NOW + 1, Move(BYTES, "q\u00e9", BYTES)).number == 1
+    assert list(delayed.drop(NOW + 2)) == [[BYTES]]
+    assert delayed.cancel(NOW + 3, BYTES) == 1
 
     assert redis.lrange("resque:queue:q\u00e9", 0, -1) == [BYTES, BYTES]
     assert set(keyspace(redis)) == {"resque:queue:q\u00e9", "resque:queues"}

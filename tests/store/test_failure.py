@@ -26,9 +26,11 @@ from pyres.failure.base import BaseBackend
 from pyres.failure.mail import MailBackend
 from pyres.failure.multiple import MultipleBackend
 from pyres.failure.records import FailureFilter
-from pyres.failure.redis import BATCH, BATCH_BYTES, FIRST_BATCH, RedisBackend
+from pyres.failure.redis import BATCH, RedisBackend
 from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 from pyres.job import Job
+from pyres.store import Removed
+from pyres.store.elements import PAGE_BYTES
 
 NOW = datetime(2026, 11, 23, 16, 1, 8)
 ME = "here:1:mail"
@@ -374,9 +376,10 @@ def test_retrying_all_goes_in_batches_and_tells_how_far_it_is(resq, redis, serve
 
     with server.monitor() as monitor:
         assert failure.retry_all(resq, progress=told.append) == 2 * BATCH + 1
-        assert monitor.names.count("LRANGE") == 3
+        # A page is read, and taken.
+        assert monitor.names.count("EVALSHA") == 6
 
-    assert told == [FIRST_BATCH, FIRST_BATCH + BATCH, 2 * BATCH + 1]
+    assert told == [BATCH, 2 * BATCH, 2 * BATCH + 1]
     assert queued(redis) == list(range(2 * BATCH + 1))
     assert not redis.exists("resque:failed")
 
@@ -424,7 +427,7 @@ def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(res
     moved = failure.retry_all(resq, progress=lambda done: fail(resq, 10_000 + done))
 
     assert moved == BATCH + 1
-    assert numbers(redis) == [10_000 + FIRST_BATCH, 10_000 + BATCH + 1]
+    assert numbers(redis) == [10_000 + BATCH, 10_000 + BATCH + 1]
 
 
 def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, redis, monkeypatch):
@@ -433,15 +436,15 @@ def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, 
     take_many = type(resq.store.failed).take_many
     others: list[int] = []
 
-    def second_to_come(self: Any, start: int, going: Any, name: str = "failed") -> int:
+    def second_to_come(self: Any, start: int, last: int, going: Any, name: str) -> Removed:
         if not others:
-            others.append(take_many(self, start, going, name))
-        return take_many(self, start, going, name)
+            others.append(take_many(self, start, last, going, name).number)
+        return take_many(self, start, last, going, name)
 
     monkeypatch.setattr(type(resq.store.failed), "take_many", second_to_come)
 
-    assert failure.retry_all(resq) == 3 * BATCH - FIRST_BATCH
-    assert others == [FIRST_BATCH]
+    assert failure.retry_all(resq) == 2 * BATCH
+    assert others == [BATCH]
     assert sorted(queued(redis)) == list(range(3 * BATCH))
 
 
@@ -490,14 +493,15 @@ def test_a_filter_means_what_a_reader_would_say(chosen, meant):
     assert found == meant
 
 
-def test_a_page_of_huge_records_is_made_small(resq, server):
+def test_a_record_larger_than_a_page_is_retried_alone(resq):
     record = '{"queue":"mail","payload":{"class":"A","args":[%d,"%s"]}}'
-    for number in range(FIRST_BATCH + 10):
-        resq.redis.rpush("resque:failed", record % (number, "x" * BATCH_BYTES))
+    told: list[int] = []
+    for number in range(5):
+        resq.redis.rpush("resque:failed", record % (number, "x" * PAGE_BYTES))
 
-    with server.monitor() as monitor:
-        assert failure.retry_all(resq) == FIRST_BATCH + 10
-        assert monitor.names.count("LRANGE") == 11
+    assert failure.retry_all(resq, progress=told.append) == 5
+
+    assert told == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
@@ -522,7 +526,7 @@ def test_a_hundred_thousand_records_are_retried_without_being_held_in_memory(res
 
     assert failure.retry_all(resq, progress=progress) == 100_000
 
-    assert told == [*range(FIRST_BATCH, 100_001, BATCH), 100_000]
+    assert told == [*range(BATCH, 100_001, BATCH)]
     # All of them would be thirty megabytes as bytes alone.
     assert most < 8_000_000
     assert redis.llen("resque:queue:mail") == 100_000

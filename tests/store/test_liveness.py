@@ -196,11 +196,23 @@ def test_a_clock_that_jumps_is_a_gap(resq, jump):
     assert not is_silent(resq, enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10))
 
 
-@pytest.mark.parametrize("written", ["", "yesterday", "1763900000", "2026-13-45T00:00:00Z"])
+@pytest.mark.parametrize(
+    "written", ["", "yesterday", "2025/11/25 10:00:00 IST", "2026-13-45T00:00:00Z"]
+)
 def test_a_heartbeat_that_cannot_be_read_is_no_silence(resq, redis: Redis, written):
     redis.hset("resque:workers:heartbeat", "there:1:mail", written)
 
     assert not is_silent(resq, "there:1:mail")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["1763900000", "2025-11-25 10:00:00 +0530", "Tue Nov 25 2025 10:00:00 GMT+0100 (CET)"],
+)
+def test_a_heartbeat_of_another_form_tells_of_silence_too(resq, redis: Redis, written):
+    redis.hset("resque:workers:heartbeat", "there:1:mail", written)
+
+    assert is_silent(resq, "there:1:mail")
 
 
 def test_a_process_is_known_again_by_its_start(stranger):

@@ -99,16 +99,17 @@ def test_a_walk_reads_page_by_page_and_gives_all(queues, server):
 
     with server.monitor() as monitor:
         assert list(queues.walk("mail")) == payloads
-        assert monitor.names == ["LLEN", "LRANGE", "LRANGE", "LRANGE"]
+        assert monitor.names == ["LLEN", "EVALSHA", "EVALSHA", "EVALSHA"]
 
 
 def test_deleting_takes_equal_bytes_only(queues, redis):
     queues.push("mail", [A, B, A, C])
 
-    assert queues.delete("mail", A, 1) == 1
+    assert queues.delete("mail", A) is True
     assert redis.lrange("resque:queue:mail", 0, -1) == [B, A, C]
-    assert queues.delete_all("mail", [A, B, b"else"]) == 2
+    assert list(queues.delete_each("mail", {A, B}.__contains__)) == [(2, [B, A])]
     assert redis.lrange("resque:queue:mail", 0, -1) == [C]
+    assert queues.delete("mail", A) is False
 
 
 def test_removing_a_queue_tells_how_much_waited(queues, redis):

@@ -194,6 +194,17 @@ def test_one_whose_pid_is_no_worker_is_gone_with_all_that_was_its(resq, redis):
     assert redis.keys() == [LOCK.encode()]
 
 
+def test_a_dead_worker_of_node_resque_leaves_no_ping(resq, redis):
+    enlist(redis, GONE)
+    for name in ("here:4194304", "here:4194303", "there:4194304"):
+        redis.set(f"resque:worker:ping:{name}", '{"time":1,"name":"x","queues":"mail"}')
+
+    assert registry(resq).prune() == [GONE]
+
+    left = sorted(redis.keys("resque:worker:*"))
+    assert left == [b"resque:worker:ping:here:4194303", b"resque:worker:ping:there:4194304"]
+
+
 def test_other_hosts_are_left_alone_while_they_give_signs_of_life(resq, redis):
     enlist(redis, "there:2:mail", held(JOB))
     enlist(redis, "heretoo:3:mail")
@@ -216,7 +227,7 @@ def test_a_host_that_fell_silent_is_pruned_by_its_last_sign_of_life(resq, redis)
     assert record["error"] == "Worker there:2:mail did not gracefully exit while processing A"
 
 
-@pytest.mark.parametrize("beat", ["", "yesterday", "\udcff", "1763900000", "2026-13-45T00:00:00Z"])
+@pytest.mark.parametrize("beat", ["", "yesterday", "\udcff", "2026-13-45T00:00:00Z"])
 def test_a_sign_of_life_that_cannot_be_read_says_nothing(resq, redis, beat):
     enlist(redis, "there:2:mail")
     redis.hset("resque:workers:heartbeat", "there:2:mail", beat.encode("utf-8", "surrogateescape"))

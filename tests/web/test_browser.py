@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from resweb.app import create_app
-from tests.servers import until
+from tests.servers import free_port, until
 from tests.web.test_pages import fail
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -189,6 +189,58 @@ def test_the_overview_follows_what_happens_until_it_is_paused(page, filled, resq
     page.get_by_role("button", name="Pause live").click()
 
     assert page.get_by_role("button", name="Go live").get_attribute("aria-pressed") == "false"
+
+
+@pytest.mark.parametrize("path", ["/failed/", "/workers/"])
+def test_what_is_gone_is_told_once_and_not_asked_for_again(page, filled, second, path):
+    page.goto(f"{path}?server=two")
+    page.locator("main a[href*='server=two']").last.click()
+    until(lambda: page.locator("h1").inner_text() not in ("1 failed jobs", "1 workers"))
+    page.mouse.move(0, 0)
+    second.redis.delete("resque:failed", "resque:workers")
+    page.locator(".trouble").wait_for()
+    asked: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.url))
+
+    # Two rounds of another tab, which goes on, are as many of this one.
+    other = page.context.new_page()
+    other.goto("/overview")
+    for number in (9, 10):
+        second.push("critical", {"class": "app.Pay", "args": []})
+        other.get_by_text(f"{number + 1} jobs wait").wait_for()
+
+    assert asked == []
+    assert "gone" in page.locator(".trouble").inner_text() or path == "/workers/"
+    assert page.locator("main button").count() == 0
+
+
+def test_what_is_said_and_what_is_down_is_announced_once(browser, serve, resq, filled):
+    gone = free_port()
+    site = serve(create_app([f"one={resq.dsn}", f"gone=127.0.0.1:{gone}"], sample=False))
+    context = browser.new_context(base_url=site)
+    page = context.new_page()
+    page.goto("/failed/?server=one")
+    page.get_by_role("button", name="Retry", exact=True).click()
+    assert page.get_by_role("status").inner_text() == "Retried 1 failure."
+    page.goto("/overview")
+    assert "gone is down" in page.get_by_role("alert").inner_text()
+    page.evaluate(
+        """() => {
+            window.changes = 0;
+            const seen = new MutationObserver((all) => { window.changes += all.length; });
+            const deep = {childList: true, subtree: true};
+            for (const region of document.querySelectorAll("[role=alert], [role=status]"))
+                seen.observe(region, deep);
+        }"""
+    )
+    for number in (9, 10):
+        resq.push("mail", {"class": "A", "args": []})
+        page.get_by_text(f"{number} jobs wait").wait_for()
+
+    assert page.locator("[role=alert], [role=status]").count() == 2
+    assert page.evaluate("window.changes") == 0
+    assert "gone is down" in page.get_by_role("alert").inner_text()
+    context.close()
 
 
 def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled):

@@ -204,23 +204,6 @@ def test_what_ruby_wrote_shows(visitor, redis, name):
     assert all("<h1>" in text for text in texts[:7])
 
 
-def test_times_of_ruby_node_and_pyres_are_understood():
-    from pyres.inspector import moment
-
-    noon = 1795435269.0
-    for text in (
-        "2026/11/23 12:01:09 UTC",
-        "2026/11/23 07:01:09 EST",
-        "2026-11-23 07:01:09 -0500",
-        "2026-11-23T12:01:09Z",
-        "Mon Nov 23 2026 12:01:09 GMT+0000 (Coordinated Universal Time)",
-        "1795435269",
-        1795435269,
-    ):
-        assert moment(text) == noon, text
-    assert [moment(odd) for odd in (None, [], "soon", 1e99, True, "nan")] == [None] * 6
-
-
 @pytest.mark.timing
 def test_pages_of_a_million_jobs_and_a_thousand_workers_come_within_200_ms(visitor, resq, redis):
     redis.eval(
@@ -397,6 +380,56 @@ def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
     assert visitor.ask("GET", f"/failed/{'0' * 32}/{'0' * 32}")[0] == 404
 
 
+def test_a_page_that_asks_by_itself_searches_little_for_a_failure_that_is_gone(
+    visitor, second, second_server
+):
+    for number in range(4000):
+        fail(second.redis, error=str(number))
+    row = visitor.json("/api/failed?server=two")["rows"][0]
+    path = f"/failed/{row['path']}?at={row['index']}"
+    visitor.headers = {"X-Resweb-Poll": "1"}
+    visitor.press("/failed/delete/", server="two", failed_job=row["record"])
+
+    with second_server.monitor() as monitor:
+        polled = visitor.ask("GET", path)
+        few = monitor.everything
+        visitor.headers = {}
+        clicked = visitor.ask("GET", path)
+        many = monitor.everything
+
+    assert (polled[0], clicked[0]) == (404, 404)
+    assert "gone" in polled[2]
+    assert _looked_at(few) < 2200
+    assert _looked_at(many) > 4000
+
+
+@pytest.mark.parametrize("path", ["/api/failed", "/api/failed?text=none", "/api/failed?order=asc"])
+def test_large_failures_are_read_a_few_at_a_time(visitor, second, second_server, path):
+    for number in range(60):
+        fail(second.redis, error="x" * 300_000, payload={"class": "M", "args": [number]})
+
+    with second_server.monitor() as monitor:
+        visitor.get(path)
+        spans = [
+            int(c.args[2]) - int(c.args[1]) + 1 for c in monitor.everything if c.name == "LRANGE"
+        ]
+
+    assert max(spans) <= 8
+
+
+def test_the_kinds_of_large_failures_are_counted_among_few(visitor, second):
+    for number in range(60):
+        fail(second.redis, error="x" * 300_000, payload={"class": "M", "args": [number]})
+
+    (kind,) = visitor.json("/api/failed?server=two")["classes"]
+
+    assert 10 < kind["count"] < 20
+
+
+def _looked_at(commands) -> int:
+    return sum(int(c.args[2]) - int(c.args[1]) + 1 for c in commands if c.name == "LRANGE")
+
+
 def test_links_and_forms_carry_the_name_of_any_server(serve, second):
     fail(second.redis)
     second.push("q", {"class": "A", "args": []})
@@ -502,11 +535,13 @@ def test_a_key_of_each_type_shows_all_of_itself_page_after_page(visitor, second,
 
 
 def test_a_key_of_a_million_is_read_a_page_at_a_time(visitor, resq, server):
-    resq.redis.eval(
-        "for i=1,1000 do local t={} for j=1,1000 do t[j]=i*1000+j end "
-        "redis.call('SADD',KEYS[1],unpack(t)) redis.call('RPUSH',KEYS[2],unpack(t)) end",
-        2, "resque:set", "resque:list",
-    )  # fmt: skip
+    for start in range(0, 1_000_000, 50_000):
+        # Not all at once: a busy server would answer later than a client waits.
+        resq.redis.eval(
+            "for i=0,49 do local t={} for j=1,1000 do t[j]=ARGV[1]+i*1000+j end "
+            "redis.call('SADD',KEYS[1],unpack(t)) redis.call('RPUSH',KEYS[2],unpack(t)) end",
+            2, "resque:set", "resque:list", start,
+        )  # fmt: skip
 
     with server.monitor() as monitor:
         assert len(visitor.json("/api/keys/set?server=one")["rows"][0]["elements"]) < 100
@@ -563,6 +598,33 @@ def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, se
 
     assert last()["queues"] == {"a": 11, "d": 4, "e": 5, "f": 6, "g": 7}
     assert visitor.json("/api/samples?server=one&queue=b")["samples"][-1]["queues"] == {"b": 2}
+
+
+def test_a_time_of_an_unknown_zone_is_shown_as_it_stands_without_an_age(visitor, resq):
+    fail(resq.redis, failed_at="2026/11/23 16:01:09 XYZ")
+    resq.redis.sadd(WORKERS, "php:1:mail")
+    resq.redis.set("resque:worker:php:1:mail:started", "Mon Nov 23 16:01:08 QQQ 2026")
+    hand = {"queue": "mail", "run_at": "Mon Nov 23 16:01:10 WWW 2026", "payload": {"class": "A"}}
+    resq.redis.set("resque:worker:php:1:mail", json.dumps(hand))
+    (failure,) = visitor.json("/api/failed?server=one")["rows"]
+    (worker,) = visitor.json("/api/workers?server=one")["rows"]
+    shown = visitor.get("/failed/"), visitor.get("/workers/php%3A1%3Amail/?server=one")
+
+    assert (failure["failed_at"], worker["started"], worker["run_at"]) == (None, None, None)
+    assert "2026/11/23 16:01:09 XYZ" in shown[0]
+    assert "Mon Nov 23 16:01:08 QQQ 2026" in shown[1]
+    assert "Mon Nov 23 16:01:10 WWW 2026" in shown[1]
+    assert not any("<time" in page for page in shown)
+
+
+def test_a_failure_is_as_old_as_the_zone_says_in_which_it_was_written(visitor, resq):
+    for at in ("13:01:10 CET", "17:31:09 IST", "09:01:11 -03"):
+        fail(resq.redis, failed_at=f"2026/11/23 {at}", error=at)
+
+    found = visitor.json("/api/failed?server=one")["rows"]
+
+    assert [row["error"] for row in found] == ["09:01:11 -03", "17:31:09 IST", "13:01:10 CET"]
+    assert sorted(row["failed_at"] for row in found) == [1795435269, 1795435270, 1795435271]
 
 
 # The schedule

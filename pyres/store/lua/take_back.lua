@@ -8,10 +8,10 @@
 -- ARGV[2]  how many of the newest records are looked at
 -- returns  1 when the record was removed; 0 when it is not there, as when it was retried; -1 for another job
 if redis.call("HGET", KEYS[1], "hand") ~= ARGV[1] then return -1 end
-local record, found = redis.call("HGET", KEYS[1], "record"), 0
-for _, value in ipairs(redis.call("LRANGE", KEYS[2], -tonumber(ARGV[2]), -1)) do
-    if value == record then found = 1 end
-end
+local record = redis.call("HGET", KEYS[1], "record")
+-- An error is that of a server before Redis 6.0.6, and then the record stays.
+local index = redis.pcall("LPOS", KEYS[2], record, "RANK", -1, "MAXLEN", ARGV[2])
+local found = type(index) == "number" and 1 or 0
 redis.call("DEL", KEYS[1])
 if found == 1 then
     redis.call("LREM", KEYS[2], -1, record)

@@ -8,8 +8,9 @@
 -- returns  the payload, or nil when nothing waits there
 local payload = redis.call("LPOP", KEYS[1])
 if payload then
-    -- Equal payloads at one timestamp share one member: it goes with the last of them.
-    if not redis.call("LPOS", KEYS[1], payload) then
+    -- Equal payloads at one timestamp share one member: it goes with the last of them, as far as one looks. An error
+    -- is that of a server before Redis 6.0.6, and then the member stays.
+    if redis.pcall("LPOS", KEYS[1], payload, "MAXLEN", 1000) == false then
         redis.pcall("SREM", ARGV[2] .. payload, ARGV[3])
     end
 end

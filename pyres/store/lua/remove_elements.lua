@@ -1,0 +1,56 @@
+-- remove_elements: removes elements of one page of a list, and puts the payloads of some of them on queues: all of it or nothing.
+--
+-- KEYS[1]     LIST    the list
+-- KEYS[2]     SET     Keys.queues
+-- KEYS[3..n]  (LIST)  Keys.queue() of each queue that gets a payload; the elements of one that is no list stay
+-- ARGV[1]     index of the page's first element
+-- ARGV[2]     index of its last one
+-- ARGV[3]     a text that stands in no list, to mark what goes
+-- ARGV[4..]   each queue's name, then of each element three: its SHA-1 in hex, which of the queues from 1 (0: it is
+--             deleted), the payload
+-- returns     {how many were removed; then of each queue that is no list two: its number, what it is}; an element
+--             that is no longer on the page stays
+local first, queues = tonumber(ARGV[1]), #KEYS - 2
+local reply, usable, wanted, announced = {0}, {[0] = true}, {}, {}
+for number = 1, queues do
+    local kind = redis.call("TYPE", KEYS[2 + number]).ok
+    usable[number] = kind == "none" or kind == "list"
+    if not usable[number] then
+        table.insert(reply, number)
+        table.insert(reply, kind)
+    end
+end
+for at = 4 + queues, #ARGV, 3 do
+    if usable[tonumber(ARGV[at + 1])] then
+        wanted[ARGV[at]] = wanted[ARGV[at]] or {}
+        table.insert(wanted[ARGV[at]], at)
+    end
+end
+local marked = 0
+for place, element in ipairs(redis.call("LRANGE", KEYS[1], first, ARGV[2])) do
+    local same = wanted[redis.sha1hex(element)]
+    local at = same and table.remove(same, 1)
+    if at then
+        local queue = tonumber(ARGV[at + 1])
+        local answer = redis.pcall("LSET", KEYS[1], first + place - 1, ARGV[3])
+        if answer.err and queue > 0 then return answer end
+        if answer.err then
+            -- A full server marks nothing, but it removes: one, which frees memory for the others.
+            reply[1] = reply[1] + redis.call("LREM", KEYS[1], 1, element)
+            break
+        end
+        marked = marked + 1
+        if queue > 0 then
+            if not announced[queue] then redis.call("SADD", KEYS[2], ARGV[3 + queue]) end
+            announced[queue] = true
+            redis.call("RPUSH", KEYS[2 + queue], ARGV[at + 2])
+        end
+    end
+end
+reply[1] = reply[1] + marked
+if marked > 0 then
+    -- From the end that is nearer.
+    local count = 2 * first > redis.call("LLEN", KEYS[1]) and -marked or marked
+    redis.call("LREM", KEYS[1], count, ARGV[3])
+end
+return reply

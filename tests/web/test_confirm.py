@@ -1,0 +1,219 @@
+"""The page that asks before it is done says how many, counted now, and on which servers."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from datetime import datetime
+
+import pytest
+
+from pyres import inspector
+from resweb.app import create_app
+from resweb.posts import BUTTONS
+from tests.servers import free_port
+from tests.web.test_pages import RECORD, fail
+from tests.web.test_rows import forms
+from tests.web.visitor import Visitor
+
+
+def asked(visitor: Visitor, path: str, **form: str) -> tuple[str, dict[str, str]]:
+    """The question on the page that asks, and what stands below it."""
+    status, _, text = visitor.press(path, confirmed=False, **form)
+    assert status == 200, text
+    (question,) = re.findall(r"<h1>(.*?)</h1>", text)
+    told = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text)
+    assert "Yes, do it" in text
+    return html.unescape(question), {html.unescape(n): html.unescape(v) for n, v in told}
+
+
+@pytest.fixture
+def failures(resq, second):
+    """Three failures on one server, and five on the other of which two are in a list of its own."""
+    for number in range(3):
+        fail(resq.redis, error=str(number))
+    for number in range(3):
+        fail(second.redis, error=str(number), exception="OSError")
+    for number in range(2):
+        record = json.dumps({**RECORD, "queue": "slow", "error": str(number)}).encode()
+        second.store.failed.push_for_queue("slow", record)
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "question", "told"),
+    [
+        (
+            "/failed/delete_all",
+            {},
+            "Delete all 8 failures on 2 servers, for good?",
+            {"Server one": "3 failures", "Server two": "5 failures"},
+        ),
+        (
+            "/failed/retry_all",
+            {"server": "two"},
+            "Retry all 5 failures on two?",
+            {"Server two": "5 failures"},
+        ),
+        (
+            "/failed/retry_all",
+            {"exception": "OSError"},
+            "Retry 3 matching failures on 2 servers?",
+            {
+                "Exception": "OSError",
+                "Server one": "0 of 3 failures",
+                "Server two": "3 of 5 failures",
+            },
+        ),
+        (
+            "/failed/delete_all",
+            {"list": "slow_failed", "text": '"error": "1"'},
+            "Delete 1 matching failure on 2 servers, for good?",
+            {
+                "List": "slow_failed",
+                "Server one": "0 of 0 failures",
+                "Server two": "1 of 2 failures",
+            },
+        ),
+    ],
+)
+def test_all_are_counted_for_each_server(visitor, failures, path, form, question, told):
+    found, below = asked(visitor, path, **form)
+
+    assert found == question
+    assert {name: below.get(name) for name in told} == told
+
+
+def test_what_came_since_the_page_was_shown_is_counted(visitor, failures, resq):
+    visitor.get("/failed/")
+    fail(resq.redis, error="new")
+
+    assert asked(visitor, "/failed/delete_all", server="one")[0].startswith("Delete all 4 failures")
+
+
+def test_a_filter_looks_at_the_newest_and_says_so(visitor, failures, monkeypatch):
+    monkeypatch.setattr(inspector, "LOOKED_AT", 2)
+
+    question, told = asked(visitor, "/failed/delete_all", exception="OSError", list="failed")
+
+    assert question == "Delete at least 2 matching failures on 2 servers, for good?"
+    assert told["Server two"] == "2 of the newest 2, of 3 in all"
+
+
+def test_a_server_that_is_down_is_named(serve, resq):
+    fail(resq.redis)
+    dsns = [f"up={resq.dsn}", f"gone=127.0.0.1:{free_port()}"]
+    visitor = Visitor(serve(create_app(dsns, sample=False)))
+
+    question, told = asked(visitor, "/failed/delete_all")
+
+    assert question == "Delete 1 failure on 2 servers, for good?"
+    assert told == {"Server up": "1 failure", "Server gone": "does not answer now"}
+
+
+def test_ticked_failures_are_counted_for_each_server(visitor, failures):
+    text = visitor.get("/failed/")
+    ticks = [html.unescape(t) for t in re.findall(r'name="record" value="([^"]+)"', text)]
+
+    fields = [("csrf", visitor.token()), *(("record", tick) for tick in ticks)]
+    _, _, text = visitor.ask("POST", "/failed/delete/", fields)
+
+    assert "<h1>Delete the 8 selected failures for good?</h1>" in text
+    assert "<dt>Server one</dt><dd>3 failures</dd>" in text
+    assert "<dt>Server two</dt><dd>5 failures</dd>" in text
+
+
+@pytest.fixture
+def filled(second):
+    for number in range(4):
+        second.push("q", {"class": "A", "args": [number]})
+    second.push("r", {"class": "B", "args": []})
+    due = datetime.fromtimestamp(2_000_000_000)
+    second.delayed_push(due, {"class": "D", "args": ["x"], "queue": "later"})
+    second.redis.sadd("resque:khans", "h:1:5")
+    for pid in range(6):
+        second.store.workers.register(f"h:{pid}:q", "1795435269")
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "question", "told"),
+    [
+        ("/queues/remove", {"queue": "q"}, "Remove the queue q and 4 jobs on it?", {}),
+        ("/queues/remove", {"queue": "none"}, "Remove the queue none and 0 jobs", {}),
+        (
+            "/queues/move",
+            {"queue": "q", "target": "r"},
+            "Move 4 jobs from q to r?",
+            {"Queue r": "has 1 job now"},
+        ),
+        (
+            "/queues/move",
+            {"queue": "q", "target": "wrok"},
+            "Move 4 jobs from q to wrok?",
+            {"Queue wrok": "is new: there is none of this name"},
+        ),
+        ("/workers/pause", {}, "Pause all workers of two: 6 now?", {}),
+        (
+            "/khans/command",
+            {"khan": "h:1:5", "command": "SHUTDOWN"},
+            "Send SHUTDOWN to the manager h:1:5?",
+            {"Minions": "5"},
+        ),
+    ],
+)
+def test_what_a_button_would_change_is_counted(visitor, filled, path, form, question, told):
+    found, below = asked(visitor, path, server="two", **form)
+
+    assert found.startswith(question)
+    assert below == {"Server": "two", **told}
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "told"),
+    [
+        ("/queues/q/?server=two", "/queues/delete_job", "A [0]"),
+        ("/delayed/2000000000/?server=two", "/delayed/cancel", 'D ["x"]'),
+    ],
+)
+def test_one_job_is_named(visitor, filled, page, path, told):
+    fields = forms(visitor.get(page), path)[0]
+
+    question, below = asked(visitor, path, **fields)
+
+    assert " 1 " in question
+    assert below["Job"] == told
+
+
+def test_every_button_that_asks_is_tried_here(visitor, filled, failures):
+    """None of them does anything before it is confirmed, nor fails at asking."""
+    tried = {"queue": "q", "target": "r", "khan": "h:1:5", "command": "ADD", "job": "e30="}
+    tried |= {"timestamp": "2000000000", "server": "two", "failed_job": "e30="}
+    for path, (_, asks) in BUTTONS.items():
+        if asks:
+            asked(visitor, path, **tried)
+
+
+@pytest.mark.parametrize("path", [path for path, (_, asks) in BUTTONS.items() if asks])
+def test_no_leads_to_a_page_that_there_is(visitor, filled, failures, path):
+    form = {"queue": "q", "target": "r", "khan": "h:1:5", "command": "ADD", "job": "e30="}
+    form |= {"timestamp": "2000000000", "server": "two", "failed_job": "e30="}
+
+    _, _, text = visitor.press(path, confirmed=False, **form)
+
+    (where,) = re.findall(r'<a href="([^"]+)">No, go back</a>', text)
+    assert 'aria-current="page"' in visitor.get(where)
+
+
+@pytest.mark.parametrize(
+    ("back", "where"),
+    [
+        ("/failed/?class=Mail&start=20", "/failed/?class=Mail&amp;start=20"),
+        (f"/failed/failed/{'0' * 32}?at=1", f"/failed/failed/{'0' * 32}?at=1"),
+        ("https://evil.example/failed/", "/failed/"),
+        ("", "/failed/"),
+    ],
+)
+def test_no_leads_back_to_the_page_with_its_filter(visitor, back, where):
+    _, _, text = visitor.press("/failed/delete_all", confirmed=False, back=back)
+
+    assert f'<a href="{where}">No, go back</a>' in text

@@ -1,0 +1,207 @@
+"""A key of another type than its name says is named, and makes no server "down"."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+
+import pytest
+from redis.exceptions import ResponseError
+
+from pyres import ResQ
+from resweb.app import create_app
+from tests.servers import free_port
+from tests.web.test_pages import TABS
+from tests.web.visitor import Visitor
+
+KEYS = [
+    "queues",
+    "workers",
+    "minions",
+    "khans",
+    "failed",
+    "failed_queues",
+    "workers:heartbeat",
+    "pause-all-workers",
+    "pruning_dead_workers_in_progress",
+    "delayed_queue_schedule",
+    "delayed:last_enqueued_at",
+    "persistent_schedules",
+    "schedules_changed",
+    "pyres:schedule",
+    "pyres:schedule_fired",
+    "pyres:schedule_ranges",
+    "pyres:process_starts",
+    "pyres:beats",
+    "resque:resque_scheduler_master_lock",
+    "stat:processed",
+    "stat:failed",
+    "queue:q",
+    "slow_failed",
+]
+
+#: Keys of one worker or timestamp, and the pages that look at those.
+SOME = {
+    "worker:h:1:q": ["/overview", "/working/", "/workers/", "/workers/h:1:q/"],
+    "delayed:2000000000": ["/delayed/", "/delayed/2000000000/"],
+    "queue:unknown": ["/queues/unknown/"],
+}
+
+MORE = ["/queues/q/", "/delayed/2000000000/", "/workers/h:1:q/", "/failed/slow_failed/"]
+MORE += ["/overview.poll", "/working.poll", "/workers.poll"]
+APIS = ["overview", "queues", "queues/q", "working", "workers", "workers/h:1:q", "failed"]
+APIS += ["failed/slow_failed", "delayed", "delayed/2000000000", "schedule", "stats", "redis"]
+
+
+@pytest.fixture
+def filled(second: ResQ) -> ResQ:
+    second.push("q", {"class": "A", "args": []})
+    second.store.failed.push_for_queue("slow", b"{}")
+    second.store.failed.push(b"{}")
+    second.store.workers.register("h:1:q", "1795435269")
+    second.store.delayed.put_off(2_000_000_000, b'{"class":"D","args":[],"queue":"q"}')
+    return second
+
+
+def spoil(resq: ResQ, name: str) -> str:
+    """Put a string where a list, a set or the like belongs, and a list where a string does."""
+    key = f"resque:{name}"
+    kind = resq.redis.type(key)
+    strings = ("stat:", "worker:", "pause", "pruning", "resque:")
+    resq.redis.delete(key)
+    if kind == b"string" or name.startswith(strings):
+        resq.redis.rpush(key, "x")
+        return f"{key} is a list: expected "
+    resq.redis.set(key, "x")
+    return f"{key} is a string: expected a "
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_of_another_type_is_named_on_every_page_and_nothing_is_down(visitor, filled, name):
+    told = spoil(filled, name)
+    # Which of the pages without header or footer has no place for it.
+    html = [path for path in [*TABS[:9], *MORE[:4]] if _shows(visitor, path)]
+
+    texts = {path: visitor.get(path) for path in [*TABS, *MORE] if _shows(visitor, path)}
+    assert [path for path, text in texts.items() if "is down" in text] == []
+    assert [path for path in html if told not in texts[path]] == []
+    for api in APIS:
+        status, _, text = visitor.ask("GET", f"/api/{api}")
+        if status == 200:
+            data = json.loads(text)
+            assert data["down"] == []
+            assert [one["key"] for one in data["unreadable"]] == [f"resque:{name}"]
+    assert 'resque_up{server="two"} 1.0' in texts["/metrics"]
+    assert f'key="resque:{name}"' in texts["/metrics"]
+    assert visitor.json("/healthz") == {"ok": True, "down": []}
+
+
+def _shows(visitor: Visitor, path: str) -> bool:
+    """Whether there is such a page still: a set that is none has no member."""
+    return visitor.ask("GET", path)[0] == 200
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_a_key_of_one_row_is_named_where_the_row_is_shown(visitor, filled, name):
+    told = spoil(filled, name)
+
+    texts = {path: visitor.get(path) for path in SOME[name]}
+
+    assert [path for path, text in texts.items() if told not in text or "is down" in text] == []
+
+
+@pytest.mark.parametrize("value", ["x", "1.5", "99999999999999999999", ""])
+def test_a_counter_that_is_no_integer_is_named(visitor, filled, value):
+    filled.redis.set("resque:stat:processed", value)
+
+    (one,) = visitor.json("/api/stats")["unreadable"]
+
+    assert one["error"] == f"resque:stat:processed is '{value}': expected an integer"
+
+
+def test_every_page_works_where_every_key_is_of_another_type(visitor, filled):
+    for name in [*KEYS, *SOME]:
+        spoil(filled, name)
+
+    for path in TABS:
+        assert "is down" not in visitor.get(path)
+
+
+MAIL = base64.b64encode(b'{"queue":"mail","payload":{}}').decode()
+
+
+@contextlib.contextmanager
+def user(resq: ResQ, *rights: str):
+    """A user with these rights only, on the server of a ResQ."""
+    resq.redis.acl_setuser("few", enabled=True, nopass=True, keys=["*"], commands=rights)
+    yield f"few=redis://few:x@127.0.0.1:{resq.port}"
+    resq.redis.acl_deluser("few")
+
+
+def test_what_a_user_may_not_read_is_said_and_nothing_is_down(serve, second):
+    second.push("q", {"class": "A", "args": []})
+    with user(second, "+@all", "-info", "-ping") as dsn:
+        visitor = Visitor(serve(create_app([dsn], sample=False)))
+        text, metrics = visitor.get("/stats/redis"), visitor.get("/metrics")
+        health, queues = visitor.json("/healthz"), visitor.json("/api/queues")
+
+    assert "On few something could not be read" in text
+    assert "info" in text
+    assert "is down" not in text
+    assert 'resque_up{server="few"} 1.0' in metrics
+    assert health["ok"] is True
+    assert [row["name"] for row in queues["queues"]] == ["q"]
+
+
+def test_a_user_who_may_run_no_script_sees_the_pages(serve, second):
+    second.push("q", {"class": "A", "args": []})
+    with user(second, "+@all", "-@scripting") as dsn:
+        visitor = Visitor(serve(create_app([dsn], sample=False)))
+        texts = {path: visitor.get(path) for path in TABS}
+
+    assert [path for path, text in texts.items() if "is down" in text] == []
+    assert [path for path, text in texts.items() if "could not be read" in text] == []
+
+
+def test_a_server_that_is_down_is_still_down(serve, second):
+    dsns = [f"up={second.dsn}", f"gone=127.0.0.1:{free_port()}"]
+    visitor = Visitor(serve(create_app(dsns, sample=False)))
+    second.redis.set("resque:workers", "x")
+
+    page = visitor.json("/api/overview")
+
+    assert [one["server"] for one in page["down"]] == ["gone"]
+    assert [one["server"] for one in page["unreadable"]] == ["up"]
+    assert 'resque_up{server="gone"} 0.0' in visitor.get("/metrics")
+    assert visitor.json("/healthz")["down"][0]["server"] == "gone"
+
+
+def test_no_server_that_answers_makes_the_page_unhealthy(serve):
+    visitor = Visitor(serve(create_app([f"127.0.0.1:{free_port()}"], sample=False)))
+
+    assert visitor.ask("GET", "/healthz")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "key"),
+    [
+        ("/queues/move", {"queue": "q", "target": "r"}, "queue:r"),
+        ("/queues/delete_job", {"queue": "q", "job": "e30=", "index": "0"}, "queue:q"),
+        ("/failed/retry/", {"failed_job": MAIL, "list": "failed", "index": "1"}, "queues"),
+        ("/khans/command", {"khan": "h:1:5", "command": "ADD"}, "khan:h:1:5"),
+    ],
+)
+def test_a_button_that_meets_such_a_key_says_so_and_loses_nothing(visitor, filled, path, form, key):
+    filled.redis.sadd("resque:khans", "h:1:5")
+    filled.redis.rpush("resque:failed", base64.b64decode(MAIL))
+    spoil(filled, key)
+    before = filled.redis.llen("resque:failed")
+
+    status, _, text = visitor.press(path, server="two", **form)
+
+    assert status in (303, 409)
+    assert "is down" not in text
+    assert filled.redis.llen("resque:failed") == before
+    with contextlib.suppress(ResponseError):
+        assert filled.redis.llen("resque:queue:q") == 1
