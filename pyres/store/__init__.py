@@ -24,10 +24,10 @@ from pyres.store.errors import (
     refusal,
 )
 from pyres.store.failed import Failed
-from pyres.store.key_types import KeyTypes, WrongKey
+from pyres.store.key_types import KeyTypes
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import CollectedQueues, Queues
-from pyres.store.rows import Row, Rows, Wanted
+from pyres.store.rows import SEARCHED, Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -59,6 +59,7 @@ __all__ = [
     "Redis",
     "RefusedError",
     "Removed",
+    "SEARCHED",
     "ResponseError",
     "Row",
     "Store",
@@ -68,7 +69,6 @@ __all__ = [
     "Watch",
     "WatchError",
     "Workers",
-    "WrongKey",
     "elapsed",
     "hand_of",
     "open_hand",

@@ -9,12 +9,7 @@ from typing import Any
 from pyres.store import scripts
 from pyres.store.clock import Clock
 from pyres.store.elements import PAGE
-from pyres.store.errors import (
-    execute_tolerantly,
-    logged_once,
-    or_nothing,
-    unless_wrong_type,
-)
+from pyres.store.errors import execute_tolerantly, logged_once, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
@@ -183,8 +178,8 @@ class Workers:
         pipe.smembers(self.keys.workers)
         pipe.hgetall(self.keys.heartbeats)
         pipe.hgetall(self.keys.process_starts)
-        ids, beats, marks = unless_wrong_type(pipe.execute(raise_on_error=False), (), {}, {})
-        return frozenset(map(text, ids)), _texts(beats), _texts(marks)
+        ids, beats, marks = execute_tolerantly(pipe)
+        return frozenset(map(text, ids or ())), _texts(beats or {}), _texts(marks or {})
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""
