@@ -15,7 +15,7 @@ from pyres import hooks, job_names, json_parser, loading, payload, promotion, un
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
-from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Row, Store, peek, text
+from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Store, peek, text
 from pyres.store.dsn import DSN, connect, from_client
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ class ResQ:
         if index is None:
             removed = int(self.store.queues.delete(queue, raw))
         else:
-            removed = self.store.rows.delete(self.store.keys.queue(queue), Row(index, raw))
+            removed = self.store.queues.delete_at(queue, index, raw)
         if removed:
             self._forget_claims([raw])
         return removed

@@ -730,7 +730,8 @@ class Khan:
 
     def _bury(self, worker_id: str, error: BaseException) -> None:
         registry = Registry(self._connection, worker_id)
-        if not registry.bury(worker_id, error):
+        if not registry.bury(worker_id, error) and registry.workers.exists(worker_id):
+            # Its last request has changed its record meanwhile.
             registry.bury(worker_id, error)
 
     def _hear(self) -> None:

@@ -18,7 +18,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
-from pyres.store import ConnectionLost, ResponseError, Row, Wanted, refusal
+from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
 
 #: What a server raises that cannot be asked, or refuses; is_down() tells which.
@@ -41,9 +41,6 @@ LOOKED_AT = 20_000
 
 #: Failure records whose kinds are counted, and how many bytes of them.
 NEWEST, NEWEST_BYTES = 200, 4 * 2**20
-
-#: Failure records that are looked at for the one of a URL.
-SEARCHED = 200_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class JobRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """Times are epoch seconds, or None for what could not be read, whose text then stands in the
+    """Times are epoch seconds, or None for what could not be read, whose text is then in the
     field that ends in `_text`; `queue` is "" when idle.
     """
 

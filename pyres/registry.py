@@ -225,7 +225,7 @@ class Registry:
         return False
 
     def _remove(self, worker_id: str, error: BaseException | None, silent: bool) -> _Removed:
-        """Unregister a worker, and make what is in its hand a failure."""
+        """Unregister a worker, and make a failure of the job that it has in flight."""
         batch = self.resq.store.batch(atomic=True)
         hand = batch.watch(batch.keys.worker(worker_id))
         if hand is not None:

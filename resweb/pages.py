@@ -10,7 +10,7 @@ from typing import Any
 from werkzeug.exceptions import BadRequest, NotFound
 
 from pyres.failure.records import FailureFilter, plain
-from pyres.inspector import SEARCHED, Inspector, Page, WorkerRow, WrongKeyRow, handle, name_of
+from pyres.inspector import Inspector, Page, WorkerRow, WrongKeyRow, handle, name_of
 from resweb import failures
 from resweb.actions import Tasks
 from resweb.filters import path, row, when
@@ -196,11 +196,11 @@ class Pages:
         """One failure, by the URL that names it for good."""
         known = name_of(name)
         hint = _number(query["at"]) if query.get("at") else None
-        searched = NEAR if hint is not None and query.get(POLLED) else SEARCHED
+        limit = {"searched": NEAR} if hint is not None and query.get(POLLED) else {}
 
         def question(inspector: Inspector) -> Any:
             there = known in inspector.failure_lists()
-            return inspector.failure_at(known, digest, hint, searched) if there else None
+            return inspector.failure_at(known, digest, hint, **limit) if there else None
 
         answers, data = self._ask(query, question)
         rows = [failures.shown(a.value, a.server) for a in answers if a.value]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyres import payload
-from pyres.failure.redis import RedisBackend
+from pyres.failure.redis import RedisBackend, push_removed
 from pyres.store import Going
 
 if TYPE_CHECKING:
@@ -46,9 +45,5 @@ def retry_row(resq: ResQ, name: str, index: int, raw: bytes, queue: str, encoded
     # As pyres 1.5, whose push() a subclass overrides: in two steps.
     if not delete_row(resq, name, index, raw):
         return 0
-    try:
-        resq.push(queue, payload.parse(encoded))
-    except BaseException:
-        resq.store.failed.push(raw, name)
-        raise
+    push_removed(resq, queue, encoded, raw, name)
     return 1

@@ -113,14 +113,10 @@ class RedisBackend(BaseBackend):
 
     @classmethod
     def _retry_by_push(cls, resq: ResQ, queue: str, raw: bytes, encoded: bytes) -> int:
-        """As pyres 1.5, whose push() a subclass overrides: take the record, push, in two steps."""
+        """As pyres 1.5, whose push() a subclass overrides: remove the record, then push."""
         if not cls.delete(resq, raw):
             return 0
-        try:
-            resq.push(queue, payload.parse(encoded))
-        except BaseException:
-            resq.store.failed.push(raw, cls._lists_of(resq, raw)[0])
-            raise
+        push_removed(resq, queue, encoded, raw, cls._lists_of(resq, raw)[0])
         return 1
 
     @classmethod
@@ -225,6 +221,17 @@ class RedisBackend(BaseBackend):
             start = start + len(records) - removed.number if removed.number == len(gone) else 0
             before = _last_but(records, set(gone), before)
             yield Batch(removed.number, max(0, end - start))
+
+
+def push_removed(resq: ResQ, queue: str, encoded: bytes, record: bytes, name: str) -> None:
+    """Push the payload of a record that was removed from a list; the record is put back there when
+    an overridden push() raises.
+    """
+    try:
+        resq.push(queue, payload.parse(encoded))
+    except BaseException:
+        resq.store.failed.push(record, name)
+        raise
 
 
 def _going(

@@ -31,10 +31,10 @@ from pyres.store.errors import (
     refusal,
 )
 from pyres.store.failed import Failed
-from pyres.store.key_types import KeyTypes, WrongKey
+from pyres.store.key_types import KeyTypes
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import CollectedQueues, Queues
-from pyres.store.rows import Row, Rows, Wanted
+from pyres.store.rows import SEARCHED, Row, Rows, Wanted
 from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
@@ -68,6 +68,7 @@ __all__ = [
     "Redis",
     "RefusedError",
     "Removed",
+    "SEARCHED",
     "ResponseError",
     "Row",
     "Store",
@@ -79,7 +80,6 @@ __all__ = [
     "Workers",
     "WrongServer",
     "cuts_connection",
-    "WrongKey",
     "elapsed",
     "hand_of",
     "is_answered",

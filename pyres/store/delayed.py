@@ -183,13 +183,12 @@ class Delayed:
                 yield self._remove(timestamp, start, last, going), going
 
     def _remove(self, timestamp: int, first: int, last: int, payloads: Sequence[bytes]) -> int:
-        """Remove payloads; again while some went and others did not, as on a full server."""
+        """Remove payloads that are between two indexes of a timestamp; how many went."""
         going = [(payload, _NOWHERE, b"") for payload in payloads]
-        removed, count = 0, 1
-        while count and removed < len(going):
-            count, *_ = self._promote(timestamp, (first, last), "RPUSH", [None], going)
-            removed += count
-        return removed
+        between = (first, last)
+        return elements.until_all_went(
+            lambda: int(self._promote(timestamp, between, "RPUSH", [None], going)[0]), len(going)
+        )
 
     def drop(self, timestamp: int) -> Iterator[list[bytes]]:
         """Remove all that waits at a timestamp, a page in one step, each as it is asked for."""
@@ -253,10 +252,6 @@ class Delayed:
         key = self.keys.delayed(timestamp)
         finished, (payloads,) = elements.read_lists(self.client, [key], start, count)
         return payloads, bool(finished)
-
-    def walk_at(self, timestamp: int) -> Iterator[bytes]:
-        """Every payload due then; not a snapshot."""
-        return elements.walk(self.client, self.keys.delayed(timestamp))
 
 
 def _numbers(members: Sequence[bytes]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -105,7 +105,7 @@ def walk(client: Any, key: Key) -> Iterator[bytes]:
 
 
 def find(client: Any, key: Key, element: bytes, below: int, lowest: int = 0) -> int | None:
-    """The last index before `below` at which an element stands in a list, or None; one much before
+    """The last index before `below` at which a list has an element, or None; one much before
     `lowest` is not looked for.
     """
     script = scripts.load(client, "find_element")
@@ -120,7 +120,7 @@ def remove(
     client: Any, keys: Keys, key: Key, first: int, last: int, going: Sequence[Going]
 ) -> Removed:
     """Take elements that stand between two indexes out of their list, and put the payloads of those
-    that have a queue there: all in one step. One that no longer stands there stays.
+    that have a queue there: all in one step. One that is no longer there stays.
     """
     queues = list(dict.fromkeys(one.queue for one in going if one.queue is not None))
     numbers = {queue: number for number, queue in enumerate(queues, 1)}
@@ -137,12 +137,17 @@ def remove(
 def remove_all(
     client: Any, keys: Keys, key: Key, first: int, last: int, going: Sequence[Going]
 ) -> int:
-    """remove() of elements that go nowhere, again while some went and others did not, as on a
-    full server; how many went.
+    """remove() of elements that go nowhere; how many went."""
+    return until_all_went(lambda: remove(client, keys, key, first, last, going).number, len(going))
+
+
+def until_all_went(step: Callable[[], int], wanted: int) -> int:
+    """How many elements `step` removes in all, called again while it removes some of those that are
+    `wanted` and not all: a full server lets one go at a time.
     """
-    removed = count = remove(client, keys, key, first, last, going).number
-    while count and removed < len(going):
-        count = remove(client, keys, key, first, last, going).number
+    removed = count = step()
+    while count and removed < wanted:
+        count = step()
         removed += count
     return removed
 
@@ -174,7 +179,7 @@ def remove_at(client: Any, keys: Keys, key: Key, index: int, going: Going) -> in
 
 
 def remove_one(client: Any, keys: Keys, key: Key, going: Going) -> bool:
-    """Take one element out of a list, from near the head if it stands there; False when it is
+    """Take one element out of a list, from near the head if it is there; False when it is
     gone. ResponseError, and nothing done, where its queue is not a list.
     """
     index = _near_head(client, key, going.element)

@@ -201,16 +201,6 @@ def or_nothing(read: Callable[[], T], nothing: T) -> T:
         return nothing
 
 
-def unless_wrong_type(replies: Sequence[Any], *nothing: Any) -> list[Any]:
-    """The same for the replies of a pipeline that does not raise: of each error of a key of another
-    type what stands in `nothing` at its place; other errors are raised.
-    """
-    return [
-        or_nothing(functools.partial(_or_raise, reply), instead)
-        for reply, instead in zip(replies, nothing, strict=True)
-    ]
-
-
 def _or_raise(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply

@@ -93,10 +93,6 @@ class Queues:
         """`count` payloads from `start`, oldest first; a negative count asks for the rest."""
         return elements.peek(self.client, self.keys.queue(queue), start, count)
 
-    def page(self, queue: str, start: int, count: int) -> list[bytes]:
-        """As many of them as one step reads."""
-        return elements.page(self.client, self.keys.queue(queue), start, count)
-
     def walk(self, queue: str) -> Iterator[bytes]:
         """Every payload, a page at a time; not a snapshot."""
         return elements.walk(self.client, self.keys.queue(queue))
@@ -105,6 +101,11 @@ class Queues:
         """Remove one element equal to the payload; False when there is none."""
         key = self.keys.queue(queue)
         return elements.remove_one(self.client, self.keys, key, Going(payload))
+
+    def delete_at(self, queue: str, index: int, payload: bytes) -> int:
+        """Remove the one payload that was seen at an index of a queue; 0 when it is gone."""
+        key = self.keys.queue(queue)
+        return elements.remove_at(self.client, self.keys, key, index, Going(payload))
 
     def delete_each(
         self, queue: str, chosen: Callable[[bytes], bool]

@@ -58,10 +58,6 @@ class Rows:
     def _size(self, key: Key) -> int:
         return or_nothing(lambda: int(self.client.llen(key)), 0)
 
-    def delete(self, key: Key, row: Row) -> int:
-        """Remove one element; 0 when it is not there any more."""
-        return elements.remove_at(self.client, self.keys, key, row.index, elements.Going(row.raw))
-
     def _down(self, key: Key, wanted: Wanted, below: int, count: int) -> Row | None:
         """The last such element of so many before an index."""
         lowest = max(0, below - count)

@@ -14,7 +14,6 @@ from pyres.store.errors import (
     log_wrong_types,
     logged_once,
     or_nothing,
-    unless_wrong_type,
 )
 from pyres.store.keys import Keys
 from pyres.store.stats import integer
@@ -183,8 +182,8 @@ class Workers:
         pipe.smembers(self.keys.workers)
         pipe.hgetall(self.keys.heartbeats)
         pipe.hgetall(self.keys.process_starts)
-        ids, beats, marks = unless_wrong_type(pipe.execute(raise_on_error=False), (), {}, {})
-        return frozenset(map(text, ids)), _texts(beats), _texts(marks)
+        ids, beats, marks = execute_tolerantly(pipe)
+        return frozenset(map(text, ids or ())), _texts(beats or {}), _texts(marks or {})
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""

@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
 from pyres.exceptions import BadScheduleError
+from pyres.times import MONTHS
 
 #: What a word stands for.
 ALIASES = {
@@ -34,7 +35,6 @@ SEARCHED_YEARS = 45
 #: `mon%2` counts weeks from here, as et-orbi does.
 FIRST_WEEK = date(2019, 1, 1)
 
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 

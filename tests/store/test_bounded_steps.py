@@ -84,7 +84,7 @@ def test_pages_are_bounded_and_together_they_are_the_list(resq, redis, payloads)
     fill(redis, "resque:queue:mail", payloads)
     pages, start = [], 0
 
-    while page := resq.store.queues.page("mail", start, PAGE):
+    while page := elements.page(resq.redis, "resque:queue:mail", start, PAGE):
         pages.append(page)
         start += len(page)
 

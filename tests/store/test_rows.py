@@ -88,22 +88,22 @@ def test_large_elements_are_looked_at_a_few_at_a_time(rows, redis, server, wante
 
 
 @pytest.mark.parametrize("size", [2, 5, 6, 40])
-def test_each_place_of_a_list_of_equal_elements_can_be_removed(rows, redis, size):
+def test_each_place_of_a_list_of_equal_elements_can_be_removed(resq, redis, size):
     for index in range(0, size, 2):
         redis.delete(LIST)
         # Equal ones, and between them what tells which of them went.
         redis.rpush(LIST, *(b"x" if at % 2 == 0 else b"%d" % at for at in range(size)))
         before = redis.lrange(LIST, 0, -1)
 
-        assert rows.delete(LIST, Row(index, b"x")) == 1
+        assert resq.store.queues.delete_at("q", index, b"x") == 1
         assert redis.lrange(LIST, 0, -1) == before[:index] + before[index + 1 :]
 
 
-def test_what_moved_since_it_was_found_is_removed_and_what_is_gone_is_not(rows, redis):
+def test_what_moved_since_it_was_found_is_removed_and_what_is_gone_is_not(resq, redis):
     redis.rpush(LIST, b"a", b"x", b"b")
 
-    assert rows.delete(LIST, Row(30, b"x")) == 1
-    assert rows.delete(LIST, Row(30, b"x")) == 0
+    assert resq.store.queues.delete_at("q", 30, b"x") == 1
+    assert resq.store.queues.delete_at("q", 30, b"x") == 0
     assert redis.lrange(LIST, 0, -1) == [b"a", b"b"]
 
 
@@ -111,13 +111,13 @@ def test_a_full_server_lets_an_element_be_deleted_and_a_delayed_one_be_cancelled
     from pyres import ResQ
 
     resq = ResQ(own_server.dsn)
-    redis, rows = own_server.client(), resq.store.rows
+    redis = own_server.client()
     redis.rpush(LIST, b"a", b"x", b"b", b"x", b"c")
     for payload in (b"p", b"x", b"p"):
         resq.store.delayed.put_off(7, payload)
     redis.config_set("maxmemory", 1)
 
-    assert rows.delete(LIST, Row(3, b"x")) == 1
+    assert resq.store.queues.delete_at("q", 3, b"x") == 1
     assert resq.store.delayed.cancel_at(7, 1, b"x") == 1
     with pytest.raises(Exception, match="maxmemory"):
         resq.store.delayed.hasten_at(7, 0, Move(b"p", "q", b"pushed"))

@@ -267,13 +267,15 @@ def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled
 def test_axe_finds_no_barrier(browser, site, filled, scheme):
     if not AXE.exists():
         pytest.skip("no axe-core: npm install --prefix tests/peers")
+    # Given a path, playwright reads it in a thread that outlives the test.
+    axe = AXE.read_text("utf-8")
     context = browser.new_context(base_url=site, color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
     paths = ["/overview", "/working/", "/failed/", "/queues/", "/queues/mail/", "/workers/"]
     paths.append(f"/failed/{page.request.get('/api/failed').json()['rows'][0]['path']}")
     for path in [*paths, "/delayed/", "/schedule/", "/stats/resque", "/stats/keys"]:
         page.goto(path)
-        page.add_script_tag(path=AXE)
+        page.add_script_tag(content=axe)
         found = page.evaluate("axe.run()")["violations"]
 
         told = [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
