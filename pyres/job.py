@@ -286,6 +286,7 @@ class Job:
         """Record a failure of this job with the backend in force; the failure."""
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
+        failed.raw_payload = payload.own_bytes(self._payload, self.raw)
         failed.save(resq or self.resq)
         self.failure_handled = True
         self._release_failed(resq or self.resq)

@@ -354,8 +354,9 @@ class Scheduler:
         if move.queue is None:
             return False
         shown = payload.recordable(payload.show(move.payload), move.payload)
-        failed = RedisBackend(JobError(text), move.queue, shown).encoded(self.resq)
-        failure = Move(move.payload, None, failed)
+        failed = RedisBackend(JobError(text), move.queue, shown)
+        failed.raw_payload = payload.own_bytes(payload.show(move.payload), move.payload)
+        failure = Move(move.payload, None, failed.encoded(self.resq))
         return bool(self.resq.store.delayed.promote(timestamp, [failure], skip=skip))
 
     def _log_once(self, key: str, text: str) -> None:
@@ -374,6 +375,7 @@ class Scheduler:
             shown = payload.recordable(payload.show(raw), raw)
             queue = shown.get("queue")
             failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
+            failed.raw_payload = payload.own_bytes(payload.show(raw), raw)
             return Move(raw, None, failed.encoded(self.resq))
 
 

@@ -36,7 +36,10 @@ class BaseBackend:
     `exp` is the exception; a traceback or a text stands for the exception that is being handled.
     `payload` is the job's dict; `worker` anything whose str() is a worker's id. `exception` is the
     exception; as in pyres 1.5 `_exception` is its class and `_traceback` its formatted text.
+    `raw_payload` are the bytes of the payload on its queue, where they are JSON.
     """
+
+    raw_payload: bytes | None = None
 
     def __init__(
         self,
