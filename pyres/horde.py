@@ -31,6 +31,7 @@ from pyres.performer import (
     LONGEST_PAUSE,
     SWEEP_EVERY,
     UNDERTAKER_TIMEOUT,
+    WAYS_TO_WAIT,
     Performer,
 )
 from pyres.process import title
@@ -43,6 +44,7 @@ from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
 from pyres.store import ConnectionLost, RefusedError, described
+from pyres.version import __version__
 from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
 
 __all__ = ["Khan", "Minion"]
@@ -59,8 +61,9 @@ class Khan:
     A `pool_size` of "2..16" grows while jobs wait longer than `scale_wait` seconds, and shrinks
     when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
     or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
-    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`. ValueError for a pool size that is
-    no number, NoQueueError without queues, BadOptionError for greenlets without gevent's sockets.
+    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`.
+    ValueError for a pool size that is no number, NoQueueError without queues, BadOptionError for
+    greenlets without gevent's sockets.
     """
 
     #: Seconds between TERM and KILL on shutdown; the fork's name for `grace`.
@@ -289,6 +292,7 @@ class Khan:
             # what was imported before.
             gc.collect()
             gc.freeze()
+            self._log_start()
             self.setup_minions()
             while not self._shutdown:
                 self._turn(interval)
@@ -298,6 +302,18 @@ class Khan:
             self._close()
             self.signals.restore()
             logger.info("%s has stopped", self)
+
+    def _log_start(self) -> None:
+        """Say once what this process is."""
+        logger.info(
+            "Started the manager %s with pyres %s: %s minions take jobs from %s on %s, and each %s",
+            self,
+            __version__,
+            self.scale,
+            ",".join(self._queue_list.names),
+            self._connection.dsn,
+            WAYS_TO_WAIT[self._minion_options["blocking_pop"]],
+        )
 
     @property
     def reports(self) -> Reports:
@@ -695,10 +711,12 @@ class Khan:
 
     def _undertake(self, worker_id: str, hand: bytes, error: BaseException) -> int:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
-        allow = self._minion_options.get("allow", ())
-        undertaker = _Undertaker(self.queues, self._connection, worker_id, allow)
+        options = {name: self._minion_options.get(name, ()) for name in ("allow", "log_arguments")}
+        undertaker = _Undertaker(self.queues, self._connection, worker_id, **options)
         undertaker._renew_gevent()
-        undertaker.settle_crash(undertaker.job_in(hand), error)
+        job = undertaker.job_in(hand)
+        logger.error("%s: %s", job, error)
+        undertaker.settle_crash(job, error)
         return 0
 
     def _settle_dead(self) -> None:
@@ -830,8 +848,8 @@ class Khan:
 class _Undertaker(Performer):
     """Settles the job of a minion that is dead, under the minion's id."""
 
-    def __init__(self, queues: list[str], resq: ResQ, worker_id: str, allow: Sequence[str]) -> None:
-        super().__init__(queues, resq, allow=allow)
+    def __init__(self, queues: list[str], resq: ResQ, worker_id: str, **options: Any) -> None:
+        super().__init__(queues, resq, **options)
         self._worker_id = worker_id
 
     def __str__(self) -> str:

@@ -103,6 +103,7 @@ class Minion(Performer):
         require: Sequence[str] = (),
         allow: Sequence[str] = (),
         json_logs: bool = False,
+        log_arguments: bool = False,
     ) -> None:
         super().__init__(
             queues,
@@ -113,6 +114,7 @@ class Minion(Performer):
             watch_pop=watch_pop,
             reinit_gevent=reinit_gevent,
             allow=allow,
+            log_arguments=log_arguments,
         )
         self.server = server
         self.log_level = log_level
@@ -267,6 +269,7 @@ class Minion(Performer):
         self.register_signal_handlers()
         self._log_overrides()
         self._begin()
+        self._log_start()
 
     def work(self, interval: float | None = None) -> None:
         """Take and perform jobs until a signal says stop, or a limit is reached."""

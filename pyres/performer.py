@@ -14,6 +14,7 @@ from pyres import job_settings, loading, payload
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, TimeoutError
 from pyres.job import Job
+from pyres.logs import JOB
 from pyres.overrides import overridden, own_methods
 from pyres.process.alarm import alarm, silenced
 from pyres.process.children import EXIT_SOFTWARE, leave
@@ -24,6 +25,7 @@ from pyres.queue_list import QueueList
 from pyres.registry import HEARTBEAT, Registry, save_failure
 from pyres.stat import Stat
 from pyres.store import ConnectionLost, NotRegistered, RefusedError, Taken, described, own_error
+from pyres.version import __version__
 from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,14 @@ STEPS = (
 SLOW_STEPS = frozenset(STEPS) - {"before_process"}
 
 
+#: What the log says of the ways to wait for a job.
+WAYS_TO_WAIT = {
+    None: "waits until the server reports a push",
+    True: "waits by BLPOP",
+    False: "waits by pauses of 1 to 8 s",
+}
+
+
 class Performer:
     """What Worker and Minion share: an id, queues, a hand, and the way from a job to its record."""
 
@@ -100,6 +110,7 @@ class Performer:
         watch_pop: bool = False,
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
+        log_arguments: bool = False,
     ) -> None:
         self.queues = list([queues] if isinstance(queues, str) else queues)
         self.validate_queues()
@@ -109,6 +120,8 @@ class Performer:
         self.blocking_pop = None if watch_pop else blocking_pop
         self.reinit_gevent = reinit_gevent
         self.allowed = loading.Allowed(allow) if allow else None
+        #: Whether the log shows all of a job's arguments, however long.
+        self.log_arguments = log_arguments
         self.hostname = platform.node()
         self.pid: int | str = os.getpid()
         self.child: int | None = None
@@ -144,6 +157,35 @@ class Performer:
         if overridden(self.job_class, _OWN_RESERVE) or overridden(self.resq, _OWN_POP):
             found |= {"reserve", "pop"}
         return found
+
+    def _log_start(self) -> None:
+        """Say once what this process is."""
+        logger.info(
+            "Started %s with pyres %s: takes jobs from %s on %s, and %s",
+            self,
+            __version__,
+            ",".join(self._queue_list.names),
+            self.resq.dsn,
+            WAYS_TO_WAIT[self.blocking_pop],
+        )
+
+    def _log_end(self, job: Job, began: float) -> None:
+        """One line for each job: how it ended, and after how long."""
+        seconds = time.monotonic() - began
+        logger.info(
+            "%s %s after %.3f s",
+            job,
+            job.outcome,
+            seconds,
+            extra={
+                JOB: {
+                    "class": job.name,
+                    "queue": job._queue,
+                    "outcome": job.outcome,
+                    "seconds": round(seconds, 6),
+                }
+            },
+        )
 
     def _log_overrides(self, slow: Iterable[str] = SLOW_STEPS) -> None:
         """Say once which steps of a subclass cost more calls to Redis."""
@@ -243,7 +285,9 @@ class Performer:
         return self._may_load(job)
 
     def _may_load(self, job: Job) -> Job:
-        """The same job, which loads nothing but what is allowed."""
+        """The same job, which loads nothing but what is allowed, and is logged as wanted."""
+        if self.log_arguments:
+            job.max_shown_chars = sys.maxsize
         if self.allowed:
             job.safe_str_to_class = self.allowed.load
         return job
@@ -416,7 +460,7 @@ class Performer:
         if job is None:
             return None
         self._ensure_in_flight(job)
-        pid = os.getpid()
+        pid, began = os.getpid(), time.monotonic()
         try:
             if "working_on" in self._overrides:
                 self._call_working_on(job)
@@ -434,6 +478,7 @@ class Performer:
         finally:
             if os.getpid() != pid:
                 end_copy(None)
+            self._log_end(job, began)
             self._ended_well = None if job.outcome_written else job
             self._call_done_working(job)
             self._unregister_after_job()
@@ -483,6 +528,7 @@ class Performer:
 
     def _record_exception(self, job: Job) -> None:
         job.failure_handled = True
+        job.outcome = "failed"
         error = sys.exc_info()[1] or JobError(f"{job.name} failed for an unknown reason")
         logger.error("%s failed", job, exc_info=error)
         if self.record_failure(job, error):

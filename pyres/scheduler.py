@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from pyres import payload
+from pyres import payload, version
 from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.clock_jumps import ClockJumps
@@ -153,6 +153,14 @@ class Scheduler:
         try:
             self._title("Starting")
             self.agenda.load()
+            logger.info(
+                "Started the scheduler %s with pyres %s: moves due jobs on %s, and looks at the "
+                "lock every %g s",
+                self,
+                version.__version__,
+                self.resq.dsn,
+                self.interval,
+            )
             pause = FIRST_PAUSE
             while not self._shutdown:
                 pause = self._turn_or_wait(pause)

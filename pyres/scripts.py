@@ -28,7 +28,7 @@ from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals, hold_until_installed
 from pyres.process.title import set_title, web_title
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
-from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError
+from pyres.store import ConnectionLost, NotTrusted, RefusedError, ResponseError, mask
 from pyres.version import __version__
 from pyres.worker import Worker
 
@@ -249,6 +249,11 @@ def _add_jobs(parser: _Parser) -> None:
         help="seconds a job gets to finish after TERM or INT (default: 10)",
     )
     group.add_argument(
+        "--log-arguments",
+        action="store_true",
+        help="log all of a job's arguments, not 200 characters of them",
+    )
+    group.add_argument(
         "-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork"
     )
     group.add_argument(
@@ -304,6 +309,7 @@ def _run_worker(options: argparse.Namespace) -> None:
         grace=options.grace,
         reinit_gevent=options.reinit_gevent,
         allow=options.allow,
+        log_arguments=options.log_arguments,
     )
     worker.work(0 if options.burst else options.interval)
 
@@ -527,6 +533,7 @@ def _run_manager(options: argparse.Namespace) -> None:
         grace=options.grace,
         allow=options.allow,
         json_logs=options.json_logs,
+        log_arguments=options.log_arguments,
     )
 
 
@@ -632,6 +639,8 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
     Signals({signal.SIGTERM: _leave}).install()
     where = f"http://{options.host}:{options.port}{options.url_prefix}"
     set_title(web_title(f"listening on {where}"))
+    servers = ", ".join(map(mask, _dsns(options)))
+    logger.info("Started pyres_web with pyres %s: shows %s", __version__, servers)
     logger.info("Listening on %s", where)
     server.run()
 

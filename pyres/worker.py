@@ -69,7 +69,8 @@ class Worker(Performer):
     queues are empty: None, until the server reports a push (`watch_pop=True` is the same), and
     where it reports none by pauses of a second; True, by BLPOP, which can lose a job when a host is
     cut off; False, by pauses of 1 to 8 seconds. `reinit_gevent` makes gevent's hub anew in each
-    child; `allow` are the dotted prefixes that payloads may name.
+    child; `allow` are the dotted prefixes that payloads may name; `log_arguments` logs all of a
+    job's arguments, not 200 characters.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Worker(Performer):
         grace: float = 10,
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
+        log_arguments: bool = False,
     ) -> None:
         super().__init__(
             queues,
@@ -94,6 +96,7 @@ class Worker(Performer):
             watch_pop=watch_pop,
             reinit_gevent=reinit_gevent,
             allow=allow,
+            log_arguments=log_arguments,
         )
         self.grace = grace
         self.children = Children(self.signals)
@@ -111,6 +114,9 @@ class Worker(Performer):
 
     #: The pid that forks for jobs, and in such a child the one that has forked it; 0: none.
     _parent_pid = _forked_by = 0
+
+    #: When the present job was given to its process, on the monotonic clock.
+    _began = 0.0
 
     #: The id of a worker that was found in Redis, or one that a subclass sets; else it is made of
     #: host, pid and queues. From pyres 1.5.
@@ -171,6 +177,7 @@ class Worker(Performer):
         self._title("Starting")
         self._log_overrides(COUNTED_AT_ONCE | SLOW_STEPS)
         self._patiently(self._announce)
+        self._log_start()
         # What stands now will stand: a collection in a child would touch, and so copy, all of it.
         gc.collect()
         gc.freeze()
@@ -396,6 +403,7 @@ class Worker(Performer):
         self.before_fork(job)
         self._learn_hooks(job.name)
         logger.info("Got %s", job)
+        self._began = time.monotonic()
         # Before the fork, so that both show it: after it each would have to copy the pages for
         # that.
         self._title_of(job)
@@ -574,6 +582,7 @@ class Worker(Performer):
         else:
             error = CrashError(f"the process of the job {exit}")
         logger.error("%s: %s", job, error)
+        job.outcome = "retried"
         self._crashed = True
         try:
             raise error
@@ -581,6 +590,7 @@ class Worker(Performer):
             self._handle_exception(job)
         finally:
             self._crashed = False
+            self._log_end(job, self._began)
 
     def _record_exception(self, job: Job) -> None:
         """The job's own exception, or in the parent one that says how the child ended."""
@@ -605,6 +615,7 @@ class Worker(Performer):
         if code not in (RECORDED, NOTHING_TO_RECORD):
             recorded = self.record_failure(job, error)
         if recorded:
+            job.outcome = "failed"
             self._count_failure()
 
     def _wait_for_crash_handler(self, pid: int) -> int:

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError, WatchError
 from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.delayed import Delayed, Move
+from pyres.store.dsn import mask
 from pyres.store.errors import (
     CannotWriteNow,
     ConnectionLost,
@@ -62,6 +63,7 @@ __all__ = [
     "Workers",
     "elapsed",
     "hand_of",
+    "mask",
     "open_hand",
     "own_error",
     "text",
