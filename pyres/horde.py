@@ -33,6 +33,7 @@ from pyres.performer import (
     UNDERTAKER_TIMEOUT,
     WAYS_TO_WAIT,
     Performer,
+    warn_of_threads,
 )
 from pyres.process import title
 from pyres.process.children import Children, EarlyExit, Exit
@@ -61,7 +62,8 @@ class Khan:
     A `pool_size` of "2..16" grows while jobs wait longer than `scale_wait` seconds, and shrinks
     when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
     or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
-    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`.
+    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`,
+    `run_at_exit_hooks`.
     ValueError for a pool size that is no number, NoQueueError without queues, BadOptionError for
     greenlets without gevent's sockets.
     """
@@ -293,6 +295,7 @@ class Khan:
             gc.collect()
             gc.freeze()
             self._log_start()
+            warn_of_threads()
             self.setup_minions()
             while not self._shutdown:
                 self._turn(interval)
@@ -499,6 +502,7 @@ class Khan:
             return
         minion.children = self.children
         minion.reports = self.reports
+        minion.grace = self.grace
         if self._waker:
             minion.bell = Bell()
             bells = [other.bell for other in self._minions.values()]
@@ -642,7 +646,10 @@ class Khan:
 
     def _reap(self) -> None:
         """Note every minion that has ended, and what its job's failure is to say."""
-        for exit in [*self.children.reap(), *self._joined()]:
+        exits = [*self.children.reap(), *self._joined()]
+        # What they reported last, while it is known whose report that is.
+        self._hear()
+        for exit in exits:
             if exit.pid in self._undertakers:
                 worker_id, error, _ = self._undertakers.pop(exit.pid)
                 self._dead.append((worker_id, error))
@@ -654,20 +661,23 @@ class Khan:
         return [minion.exit for minion in self._minions.values() if minion.exit is not None]
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
-        self._hear()
+        shown = exit
         if exit.clean and not minion.ended:
             exit = EarlyExit(exit.pid, exit.code)
+            # One that was told to end needs no reason; if it had a job, that tells of it.
+            shown = shown if self._was_told(exit.pid) else exit
         minion.exit = exit
         minion.close()
         if self._waker:
             self._waker.gone(exit.pid)
-        if exit.clean:
-            logger.info("Minion %s %s", exit.pid, exit)
-        else:
-            logger.error("Minion %s %s", exit.pid, exit)
+        logger.log(logging.INFO if shown.clean else logging.ERROR, "Minion %s %s", exit.pid, shown)
         undertaken = [self._note_hand(minion, hand, exit) for hand in range(minion.greenlets)]
         if not any(undertaken):
-            self._note_pace(minion, exit)
+            self._note_pace(minion, shown)
+
+    def _was_told(self, pid: int) -> bool:
+        """Whether a minion was told to end."""
+        return pid in self._retirements or self._shutdown
 
     def _note_hand(self, minion: Minion, number: int, exit: Exit) -> bool:
         """What becomes of the job in one hand of a minion that has ended; whether it had one."""

@@ -16,6 +16,7 @@ from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, Tim
 from pyres.job import Job
 from pyres.logs import JOB
 from pyres.overrides import overridden, own_methods
+from pyres.process import exit_work
 from pyres.process.alarm import alarm, silenced
 from pyres.process.children import EXIT_SOFTWARE, leave
 from pyres.process.copies import end_copy
@@ -111,6 +112,7 @@ class Performer:
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
         log_arguments: bool = False,
+        run_at_exit_hooks: bool = False,
     ) -> None:
         self.queues = list([queues] if isinstance(queues, str) else queues)
         self.validate_queues()
@@ -122,6 +124,8 @@ class Performer:
         self.allowed = loading.Allowed(allow) if allow else None
         #: Whether the log shows all of a job's arguments, however long.
         self.log_arguments = log_arguments
+        #: Whether a job's process runs the atexit hooks from before the fork at its end, too.
+        self.run_at_exit_hooks = run_at_exit_hooks
         self.hostname = platform.node()
         self.pid: int | str = os.getpid()
         self.child: int | None = None
@@ -592,6 +596,11 @@ class Performer:
             return False
         return self.record_failure(job, error)
 
+    def _drop_hooks(self) -> None:
+        """In a forked child: run the atexit hooks of the job only, unless all are wanted."""
+        if not self.run_at_exit_hooks:
+            exit_work.drop_inherited_hooks()
+
     def _renew_gevent(self) -> None:
         """In a forked child. Before anything is closed: the kernel's list of what the parent waits
         for is the same until then.
@@ -718,6 +727,16 @@ class Performer:
 _OWN_STEPS = own_methods(Performer, STEPS)
 _OWN_RESERVE = own_methods(Job, ["reserve"])
 _OWN_POP = own_methods(ResQ, ["pop"])
+
+
+def warn_of_threads() -> None:
+    """Name the threads that a fork leaves behind, where there are any."""
+    if names := exit_work.started_threads():
+        logger.warning(
+            "No thread of this process (%s) runs in the processes that it forks for jobs, and a "
+            "lock that one holds is never released there: start threads after the fork, in the job",
+            ", ".join(names),
+        )
 
 
 def without_exit(step: Callable[[Job], T], job: Job) -> T:

@@ -217,6 +217,11 @@ def _blocking_pop(options: argparse.Namespace) -> bool | None:
     return True if options.blocking_pop else None
 
 
+def _run_at_exit_hooks(options: argparse.Namespace) -> bool:
+    # As for Ruby, any value says yes.
+    return options.run_at_exit_hooks or bool(os.environ.get("RUN_AT_EXIT_HOOKS"))
+
+
 def _add_imports(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--path", default=".", help="a folder to import jobs from (default: the current one)"
@@ -252,6 +257,12 @@ def _add_jobs(parser: _Parser) -> None:
         "--log-arguments",
         action="store_true",
         help="log all of a job's arguments, not 200 characters of them",
+    )
+    group.add_argument(
+        "--run-at-exit-hooks",
+        action="store_true",
+        help="at the end of a job's process (of a minion's) run the atexit hooks from before the "
+        "fork, too, and not only the job's own (default: $RUN_AT_EXIT_HOOKS)",
     )
     group.add_argument(
         "-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork"
@@ -310,6 +321,7 @@ def _run_worker(options: argparse.Namespace) -> None:
         reinit_gevent=options.reinit_gevent,
         allow=options.allow,
         log_arguments=options.log_arguments,
+        run_at_exit_hooks=_run_at_exit_hooks(options),
     )
     worker.work(0 if options.burst else options.interval)
 
@@ -534,6 +546,7 @@ def _run_manager(options: argparse.Namespace) -> None:
         allow=options.allow,
         json_logs=options.json_logs,
         log_arguments=options.log_arguments,
+        run_at_exit_hooks=_run_at_exit_hooks(options),
     )
 
 
