@@ -647,8 +647,9 @@ class Khan:
     def _reap(self) -> None:
         """Note every minion that has ended, and what its job's failure is to say."""
         exits = [*self.children.reap(), *self._joined()]
-        # What they reported last, while it is known whose report that is.
-        self._hear()
+        if exits:
+            # What they reported last, while it is known whose report that is.
+            self._hear()
         for exit in exits:
             if exit.pid in self._undertakers:
                 worker_id, error, _ = self._undertakers.pop(exit.pid)
