@@ -31,7 +31,9 @@ from pyres.performer import (
     LONGEST_PAUSE,
     SWEEP_EVERY,
     UNDERTAKER_TIMEOUT,
+    WAYS_TO_WAIT,
     Performer,
+    warn_of_threads,
 )
 from pyres.process import title
 from pyres.process.children import Children, EarlyExit, Exit
@@ -44,6 +46,7 @@ from pyres.registry import HEARTBEAT, Registry, held_job
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
 from pyres.store import SERVER_ERRORS, is_lasting
+from pyres.version import __version__
 from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
 
 __all__ = ["Khan", "Minion"]
@@ -60,8 +63,10 @@ class Khan:
     A `pool_size` of "2..16" grows while jobs wait longer than `scale_wait` seconds, and shrinks
     when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
     or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
-    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`. ValueError for a pool size that is
-    no number, NoQueueError without queues, BadOptionError for greenlets without gevent's sockets.
+    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`,
+    `run_at_exit_hooks`.
+    ValueError for a pool size that is no number, NoQueueError without queues, BadOptionError for
+    greenlets without gevent's sockets.
     """
 
     #: Seconds between TERM and KILL on shutdown; the fork's name for `grace`.
@@ -297,6 +302,8 @@ class Khan:
             gc.collect()
             gc.freeze()
             starting.finish()
+            self._log_start()
+            warn_of_threads()
             self.setup_minions()
             while not self._shutdown:
                 self._turn(interval)
@@ -306,6 +313,18 @@ class Khan:
             self._close()
             self.signals.restore()
             logger.info("%s has stopped", self)
+
+    def _log_start(self) -> None:
+        """Say once what this process is."""
+        logger.info(
+            "Started the manager %s with pyres %s: %s minions take jobs from %s on %s, and each %s",
+            self,
+            __version__,
+            self.scale,
+            ",".join(self._queue_list.names),
+            self._connection.dsn,
+            WAYS_TO_WAIT[self._minion_options["blocking_pop"]],
+        )
 
     @property
     def reports(self) -> Reports:
@@ -498,6 +517,7 @@ class Khan:
             return
         minion.children = self.children
         minion.reports = self.reports
+        minion.grace = self.grace
         if self._waker:
             minion.bell = Bell()
             bells = [other.bell for other in self._minions.values()]
@@ -641,7 +661,11 @@ class Khan:
 
     def _reap(self) -> None:
         """Note every minion that has ended, and what its job's failure is to say."""
-        for exit in [*self.children.reap(), *self._joined()]:
+        exits = [*self.children.reap(), *self._joined()]
+        if exits:
+            # What they reported last, while it is known whose report that is.
+            self._hear()
+        for exit in exits:
             if exit.pid in self._undertakers:
                 worker_id, error, _ = self._undertakers.pop(exit.pid)
                 self._dead.append((worker_id, error))
@@ -653,20 +677,23 @@ class Khan:
         return [minion.exit for minion in self._minions.values() if minion.exit is not None]
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
-        self._hear()
+        shown = exit
         if exit.clean and not minion.ended:
             exit = EarlyExit(exit.pid, exit.code)
+            # One that was told to end needs no reason; if it had a job, that tells of it.
+            shown = shown if self._was_told(exit.pid) else exit
         minion.exit = exit
         minion.close()
         if self._waker:
             self._waker.gone(exit.pid)
-        if exit.clean:
-            logger.info("Minion %s %s", exit.pid, exit)
-        else:
-            logger.error("Minion %s %s", exit.pid, exit)
+        logger.log(logging.INFO if shown.clean else logging.ERROR, "Minion %s %s", exit.pid, shown)
         undertaken = [self._note_hand(minion, hand, exit) for hand in range(minion.greenlets)]
         if not any(undertaken):
-            self._note_pace(minion, exit)
+            self._note_pace(minion, shown)
+
+    def _was_told(self, pid: int) -> bool:
+        """Whether a minion was told to end."""
+        return pid in self._retirements or self._shutdown
 
     def _note_hand(self, minion: Minion, number: int, exit: Exit) -> bool:
         """What becomes of the job in one hand of a minion that has ended; whether it had one."""
@@ -710,10 +737,12 @@ class Khan:
 
     def _undertake(self, worker_id: str, hand: bytes, error: BaseException) -> int:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
-        allow = self._minion_options.get("allow", ())
-        undertaker = _Undertaker(self.queues, self._connection, worker_id, allow)
+        options = {name: self._minion_options.get(name, ()) for name in ("allow", "log_arguments")}
+        undertaker = _Undertaker(self.queues, self._connection, worker_id, **options)
         undertaker._renew_gevent()
-        undertaker.settle_crash(undertaker.job_in(hand), error)
+        job = undertaker.job_in(hand)
+        logger.error("%s: %s", job, error)
+        undertaker.settle_crash(job, error)
         return 0
 
     def _settle_dead(self) -> None:
@@ -846,8 +875,8 @@ class Khan:
 class _Undertaker(Performer):
     """Settles the job of a minion that is dead, under the minion's id."""
 
-    def __init__(self, queues: list[str], resq: ResQ, worker_id: str, allow: Sequence[str]) -> None:
-        super().__init__(queues, resq, allow=allow)
+    def __init__(self, queues: list[str], resq: ResQ, worker_id: str, **options: Any) -> None:
+        super().__init__(queues, resq, **options)
         self._worker_id = worker_id
 
     def __str__(self) -> str:

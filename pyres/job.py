@@ -27,7 +27,7 @@ from pyres.former_names import former_names
 from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
 from pyres.process.copies import end_copy
-from pyres.shortening import shortened
+from pyres.shortening import cut, shortened
 from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,9 @@ class Job:
 
     #: How a daemon writes about the job; None: at once, and a server that is away is an error.
     waiter: Callable[[Callable[[], Any]], Any] | None = None
+
+    #: How the job ended, as the log says it: done, failed, skipped, retried.
+    outcome = "done"
 
     #: Whether fail() has recorded a failure of this job, or a worker is about to.
     failure_handled = False
@@ -200,6 +203,7 @@ class Job:
         try:
             value = self._run(target, metadata)
         except DontPerform:
+            self.outcome = "skipped"
             logger.info("%s was not performed: a hook said so", self)
             self._release(target, "done")
             return None
@@ -212,9 +216,8 @@ class Job:
             self._after(target, metadata)
             if not metadata["retried"]:
                 raise
-            logger.info(
-                "%s failed and will be tried again: %s", self, failure.base.exception_text(error)
-            )
+            text = cut(failure.base.exception_text(error), failure.base.MAX_ERROR_BYTES)
+            logger.info("%s failed and will be tried again: %s", self, text)
             return None
         self._after(target, metadata)
         self._release(target, "done")
@@ -286,6 +289,7 @@ class Job:
         """Record a failure of this job with the backend in force; the failure."""
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
+        failed.raw_payload = payload.own_bytes(self._payload, self.raw)
         failed.save(resq or self.resq)
         self.failure_handled = True
         self._release_failed(resq or self.resq)
@@ -348,6 +352,8 @@ class Job:
         written = self.patiently(
             lambda: self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
         )
+        if written:
+            self.outcome = "retried"
         return written is not None
 
     def _first_attempt(self, now: datetime) -> Any:

@@ -13,10 +13,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyres.exceptions import BadOptionError
+from pyres.shortening import cut
 
 #: 2026-11-23 16:01:08  1234 INFO     message
 LINE = "%(asctime)s %(process)5d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
+
+#: An attribute of records that tell of a job's end: what a JSON line says of it.
+JOB = "job"
 
 #: Where syslog listens on Linux, and on macOS.
 SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog")
@@ -28,8 +32,19 @@ PACKAGE_LOGGER = logging.getLogger("pyres")
 _MARK = "_pyres_root_level"
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+#: Bytes of a traceback in the log; what is longer is cut in the middle.
+MAX_TRACEBACK_BYTES = 64000
+
+
+class _Formatter(logging.Formatter):
+    """Lines of text, with tracebacks of a limited length."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return cut(super().formatException(ei), MAX_TRACEBACK_BYTES)
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line; of the end of a job with its class, queue, outcome and seconds."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -39,6 +54,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if job := getattr(record, JOB, None):
+            line[JOB] = job
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -67,7 +84,7 @@ def get_logging_handler(
         line = f"{ident}[%(process)d]: %(levelname)s %(message)s"
     else:
         handler = _file(where)
-    handler.setFormatter(JsonFormatter() if json_logs else logging.Formatter(line, TIME))
+    handler.setFormatter(JsonFormatter() if json_logs else _Formatter(line, TIME))
     return handler
 
 

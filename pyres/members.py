@@ -1,4 +1,4 @@
-"""Where each member of a JSON object stands in its text, so that one can be cut out of it."""
+"""Where each member of a JSON object stands in its text, to cut one out or keep it as it is."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ _blanks = re.compile(r"[ \t\n\r]*").match
 
 
 class Member(NamedTuple):
-    """One `"key":value` and the span of the text that holds it."""
+    """One `"key":value`, the span of the text that holds it, and the span between its colon and
+    the next mark, which is the value with the blanks around it.
+    """
 
     key: str
     value: Any
     start: int
     end: int
+    value_start: int
+    value_end: int
 
 
 def members(text: str) -> list[Member]:
@@ -32,14 +36,24 @@ def members(text: str) -> list[Member]:
         if text[start : start + 1] != '"':
             raise ValueError(f"a key is missing at character {start}")
         key, at = _decode(text, start)
-        at = _past(text, _skip(text, at), ":")
-        value, end = _decode(text, at)
-        found.append(Member(key, value, start, end))
+        colon = _skip(text, at)
+        value, end = _decode(text, _past(text, colon, ":"))
         at = _skip(text, end)
+        found.append(Member(key, value, start, end, colon + 1, at))
         if text[at : at + 1] == "}":
             _check_end(text, at + 1)
             return found
         at = _past(text, at, ",")
+
+
+def values(raw: bytes) -> dict[str, bytes]:
+    """The values of the object that is the whole text, each as its bytes with the blanks around it.
+    ValueError or RecursionError for other bytes.
+    """
+    text = raw.decode()
+    return {
+        member.key: text[member.value_start : member.value_end].encode() for member in members(text)
+    }
 
 
 def _skip(text: str, at: int) -> int:

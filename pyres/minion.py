@@ -21,7 +21,7 @@ from pyres import logs
 from pyres.client import LONGEST_POP
 from pyres.job import Job
 from pyres.performer import Performer
-from pyres.process import title
+from pyres.process import exit_work, title
 from pyres.process.children import (
     Children,
     Exit,
@@ -65,6 +65,9 @@ class Minion(Performer):
     #: Whether its process has reported that it ends.
     ended = False
 
+    #: Seconds that threads and atexit hooks of jobs get at the end of its process.
+    grace = 10.0
+
     #: What the process was before its first job.
     _state: ProcessState | None = None
     _next_look = 0.0
@@ -103,6 +106,8 @@ class Minion(Performer):
         require: Sequence[str] = (),
         allow: Sequence[str] = (),
         json_logs: bool = False,
+        log_arguments: bool = False,
+        run_at_exit_hooks: bool = False,
     ) -> None:
         super().__init__(
             queues,
@@ -113,6 +118,8 @@ class Minion(Performer):
             watch_pop=watch_pop,
             reinit_gevent=reinit_gevent,
             allow=allow,
+            log_arguments=log_arguments,
+            run_at_exit_hooks=run_at_exit_hooks,
         )
         self.server = server
         self.log_level = log_level
@@ -215,7 +222,10 @@ class Minion(Performer):
         reseed_numpy()
         for parents in self.inherited:
             parents.forget()
+        self._drop_hooks()
         self.run()
+        if exit_work.is_left():
+            exit_work.finish(self.grace)
         return 0
 
     def run(self) -> None:
@@ -267,6 +277,7 @@ class Minion(Performer):
         self.register_signal_handlers()
         self._log_overrides()
         self._begin()
+        self._log_start()
 
     def work(self, interval: float | None = None) -> None:
         """Take and perform jobs until a signal says stop, or a limit is reached."""

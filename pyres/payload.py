@@ -54,7 +54,7 @@ def encode(payload: Any) -> bytes:
 
     UnencodableError for what JSON cannot say, and for a stand-in that is a false one.
     """
-    if not (_is_stand_in(payload) and "raw" in payload):
+    if not stands_for_bytes(payload):
         return json_parser.encode(payload)
     try:
         return base64.b64decode(payload["raw"], validate=True)
@@ -63,6 +63,11 @@ def encode(payload: Any) -> bytes:
         raise UnencodableError(
             f"the bytes of an {UNDECODABLE} job are {shown}, not base64"
         ) from None
+
+
+def stands_for_bytes(payload: Any) -> bool:
+    """Whether this is a stand-in, which encode() makes the bytes of that it stands for."""
+    return _is_stand_in(payload) and "raw" in payload
 
 
 def recordable(payload: Any, raw: bytes | None) -> Any:
@@ -76,6 +81,18 @@ def recordable(payload: Any, raw: bytes | None) -> Any:
     except UnencodableError:
         return undecodable(repr(payload) if raw is None else raw)
     return payload
+
+
+def own_bytes(payload: Any, raw: bytes | None) -> bytes | None:
+    """The bytes that a payload was read from; None if they do not say it, or are no JSON."""
+    if raw is None or not isinstance(payload, dict) or _is_stand_in(payload):
+        return None
+    try:
+        # As a field, so that a record which holds them can be read, too.
+        said = json_parser.loads(b'{"payload":%b}' % raw)
+        return raw if said == {"payload": payload} else None
+    except (UndecodableError, RecursionError):
+        return None
 
 
 def _is_stand_in(payload: Any) -> bool:

@@ -14,7 +14,9 @@ from pyres import job_settings, loading, payload, starting
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, TimeoutError
 from pyres.job import Job
+from pyres.logs import JOB
 from pyres.overrides import overridden, own_methods
+from pyres.process import exit_work
 from pyres.process.alarm import alarm, silenced
 from pyres.process.children import EXIT_SOFTWARE, leave
 from pyres.process.copies import end_copy
@@ -40,6 +42,7 @@ from pyres.store import (
     is_lasting,
     own_error,
 )
+from pyres.version import __version__
 from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
 
 logger = logging.getLogger(__name__)
@@ -88,6 +91,14 @@ STEPS = (
 SLOW_STEPS = frozenset(STEPS) - {"before_process"}
 
 
+#: What the log says of the ways to wait for a job.
+WAYS_TO_WAIT = {
+    None: "waits until the server reports a push",
+    True: "waits by BLPOP",
+    False: "waits by pauses of 1 to 8 s",
+}
+
+
 class Performer:
     """What Worker and Minion share: an id, queues, a hand, and the way from a job to its record."""
 
@@ -103,6 +114,15 @@ class Performer:
 
     #: Whether the last job's outcome could not be recorded.
     _unrecorded = False
+
+    #: Whether a job was fetched that no call has counted yet, and whether this is a forked child.
+    _finished = _in_child = False
+
+    #: The monotonic times of the next look at queue names, of the next sweep, and from when on a
+    #: push is waited for again.
+    _next_names = _next_sweep = _watch_at = 0.0
+
+    _found_overrides: frozenset[str] | None = None
 
     #: Seconds until a heartbeat that the server refuses is tried again.
     _beat_pause = FIRST_BEAT_PAUSE
@@ -124,6 +144,8 @@ class Performer:
         watch_pop: bool = False,
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
+        log_arguments: bool = False,
+        run_at_exit_hooks: bool = False,
     ) -> None:
         self.queues = list([queues] if isinstance(queues, str) else queues)
         self.validate_queues()
@@ -134,6 +156,10 @@ class Performer:
         self.blocking_pop = None if watch_pop else blocking_pop
         self.reinit_gevent = reinit_gevent
         self.allowed = loading.Allowed(allow) if allow else None
+        #: Whether the log shows all of a job's arguments, however long.
+        self.log_arguments = log_arguments
+        #: Whether a job's process runs the atexit hooks from before the fork at its end, too.
+        self.run_at_exit_hooks = run_at_exit_hooks
         self.hostname = platform.node()
         self.pid: int | str = os.getpid()
         self.child: int | None = None
@@ -143,14 +169,8 @@ class Performer:
         self._next_beat = 0.0
         self._server_state = ServerState("trying again, after longer and longer pauses")
         self._beat_state = ServerState("heartbeats and pruning are tried again")
-        self._next_names = 0.0
-        self._next_sweep = 0.0
-        self._finished = False
-        self._in_child = False
         self._taker: Any = None
         self._lookout: Lookout | None = None
-        self._watch_at = 0.0
-        self._found_overrides: frozenset[str] | None = None
 
     @property
     def watch_pop(self) -> bool:
@@ -170,6 +190,35 @@ class Performer:
         if overridden(self.job_class, _OWN_RESERVE) or overridden(self.resq, _OWN_POP):
             found |= {"reserve", "pop"}
         return found
+
+    def _log_start(self) -> None:
+        """Say once what this process is."""
+        logger.info(
+            "Started %s with pyres %s: takes jobs from %s on %s, and %s",
+            self,
+            __version__,
+            ",".join(self._queue_list.names),
+            self.resq.dsn,
+            WAYS_TO_WAIT[self.blocking_pop],
+        )
+
+    def _log_end(self, job: Job, began: float) -> None:
+        """One line for each job: how it ended, and after how long."""
+        seconds = time.monotonic() - began
+        logger.info(
+            "%s %s after %.3f s",
+            job,
+            job.outcome,
+            seconds,
+            extra={
+                JOB: {
+                    "class": job.name,
+                    "queue": job._queue,
+                    "outcome": job.outcome,
+                    "seconds": round(seconds, 6),
+                }
+            },
+        )
 
     def _log_overrides(self, slow: Iterable[str] = SLOW_STEPS) -> None:
         """Say once which steps of a subclass cost more calls to Redis."""
@@ -276,7 +325,9 @@ class Performer:
         return self._may_load(job)
 
     def _may_load(self, job: Job) -> Job:
-        """The same job, which loads nothing but what is allowed."""
+        """The same job, which loads nothing but what is allowed, and is logged as wanted."""
+        if self.log_arguments:
+            job.max_shown_chars = sys.maxsize
         if self.allowed:
             job.safe_str_to_class = self.allowed.load
         return job
@@ -452,7 +503,7 @@ class Performer:
         if job is None:
             return None
         self._ensure_in_flight(job)
-        pid = os.getpid()
+        pid, began = os.getpid(), time.monotonic()
         try:
             if "working_on" in self._overrides:
                 self._call_working_on(job)
@@ -470,6 +521,7 @@ class Performer:
         finally:
             if os.getpid() != pid:
                 end_copy(None)
+            self._log_end(job, began)
             self._ended_well = None if job.outcome_written else job
             self._call_done_working(job)
             self._unregister_after_job()
@@ -519,6 +571,7 @@ class Performer:
 
     def _record_exception(self, job: Job) -> None:
         job.failure_handled = True
+        job.outcome = "failed"
         error = sys.exc_info()[1] or JobError(f"{job.name} failed for an unknown reason")
         logger.error("%s failed", job, exc_info=error)
         if self.record_failure(job, error):
@@ -581,6 +634,11 @@ class Performer:
         if not stands or job.retry_crash(error):
             return False
         return self.record_failure(job, error)
+
+    def _drop_hooks(self) -> None:
+        """In a forked child: run the atexit hooks of the job only, unless all are wanted."""
+        if not self.run_at_exit_hooks:
+            exit_work.drop_inherited_hooks()
 
     def _renew_gevent(self) -> None:
         """In a forked child. Before anything is closed: the kernel's list of what the parent waits
@@ -738,6 +796,16 @@ class Performer:
 _OWN_STEPS = own_methods(Performer, STEPS)
 _OWN_RESERVE = own_methods(Job, ["reserve"])
 _OWN_POP = own_methods(ResQ, ["pop"])
+
+
+def warn_of_threads() -> None:
+    """Name the threads that a fork leaves behind, where there are any."""
+    if names := exit_work.started_threads():
+        logger.warning(
+            "No thread of this process (%s) runs in the processes that it forks for jobs, and a "
+            "lock that one holds is never released there: start threads after the fork, in the job",
+            ", ".join(names),
+        )
 
 
 def without_exit(step: Callable[[Job], T], job: Job) -> T:

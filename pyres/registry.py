@@ -16,6 +16,7 @@ from pyres.exceptions import (
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
 from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
+from pyres.members import values
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_manager, is_readable, is_worker
@@ -269,8 +270,15 @@ def _foreign_job(hand: bytes, resq: ResQ, worker_id: str) -> Job | None:
     held = payload.show(hand)
     queue, item = held.get("queue"), held.get("payload")
     if isinstance(queue, str) and isinstance(item, dict):
-        return Job(queue, item, resq, worker_id, hand=hand)
+        return Job(queue, item, resq, worker_id, raw=_payload_in(hand), hand=hand)
     return None
+
+
+def _payload_in(hand: bytes) -> bytes | None:
+    try:
+        return values(hand)["payload"].strip()
+    except (ValueError, RecursionError):
+        return None
 
 
 def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True) -> None:
@@ -282,7 +290,9 @@ def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True)
             "The failure backend raised; keeping the failure of %s in Resque's list", job
         )
         recorded = payload.recordable(job._payload, job.raw)
-        RedisBackend(error, job._queue, recorded, job._worker).save(resq)
+        failed = RedisBackend(error, job._queue, recorded, job._worker)
+        failed.raw_payload = payload.own_bytes(job._payload, job.raw)
+        failed.save(resq)
     if count:
         resq.store.stats.incr("failed")
         resq.store.stats.incr(f"failed:{job._worker}")

@@ -29,6 +29,9 @@ class Scale:
     many are then let go. Between the two it stays as it is.
     """
 
+    def __str__(self) -> str:
+        return str(self.least) if self.least == self.most else f"{self.least}..{self.most}"
+
     def __init__(self, least: int, most: int, wait: float = 5.0, calm: float = 30.0) -> None:
         self.least = least
         self.most = most

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from types import FrameType
 from typing import Any
 
-from pyres import payload, starting
+from pyres import payload, starting, version
 from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.clock_jumps import ClockJumps
@@ -156,6 +156,14 @@ class Scheduler:
         try:
             self._title("Starting")
             self.agenda.load()
+            logger.info(
+                "Started the scheduler %s with pyres %s: moves due jobs on %s, and looks at the "
+                "lock every %g s",
+                self,
+                version.__version__,
+                self.resq.dsn,
+                self.interval,
+            )
             pause = FIRST_PAUSE
             while not self._shutdown:
                 pause = self._turn_or_wait(pause)
@@ -385,6 +393,7 @@ class Scheduler:
         shown = payload.recordable(payload.show(raw), raw)
         queue = shown.get("queue")
         failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
+        failed.raw_payload = payload.own_bytes(payload.show(raw), raw)
         return Move(raw, None, failed.encoded(self.resq))
 
 

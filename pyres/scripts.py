@@ -35,6 +35,7 @@ from pyres.store import (
     RefusedError,
     WrongServer,
     described,
+    mask,
 )
 from pyres.version import __version__
 from pyres.worker import Worker
@@ -227,6 +228,11 @@ def _blocking_pop(options: argparse.Namespace) -> bool | None:
     return True if options.blocking_pop else None
 
 
+def _run_at_exit_hooks(options: argparse.Namespace) -> bool:
+    # As for Ruby, any value says yes.
+    return options.run_at_exit_hooks or bool(os.environ.get("RUN_AT_EXIT_HOOKS"))
+
+
 def _add_imports(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--path", default=".", help="a folder to import jobs from (default: the current one)"
@@ -257,6 +263,17 @@ def _add_jobs(parser: _Parser) -> None:
         type=_seconds,
         default=10.0,
         help="seconds a job gets to finish after TERM or INT (default: 10)",
+    )
+    group.add_argument(
+        "--log-arguments",
+        action="store_true",
+        help="log all of a job's arguments, not 200 characters of them",
+    )
+    group.add_argument(
+        "--run-at-exit-hooks",
+        action="store_true",
+        help="at the end of a job's process (of a minion's) run the atexit hooks from before the "
+        "fork, too, and not only the job's own (default: $RUN_AT_EXIT_HOOKS)",
     )
     group.add_argument(
         "-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork"
@@ -314,6 +331,8 @@ def _run_worker(options: argparse.Namespace) -> None:
         grace=options.grace,
         reinit_gevent=options.reinit_gevent,
         allow=options.allow,
+        log_arguments=options.log_arguments,
+        run_at_exit_hooks=_run_at_exit_hooks(options),
     )
     worker.work(0 if options.burst else options.interval)
 
@@ -537,6 +556,8 @@ def _run_manager(options: argparse.Namespace) -> None:
         grace=options.grace,
         allow=options.allow,
         json_logs=options.json_logs,
+        log_arguments=options.log_arguments,
+        run_at_exit_hooks=_run_at_exit_hooks(options),
     )
 
 
@@ -642,6 +663,8 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
     Signals({signal.SIGTERM: _leave}).install()
     where = f"http://{options.host}:{options.port}{options.url_prefix}"
     set_title(web_title(f"listening on {where}"))
+    servers = ", ".join(map(mask, _dsns(options)))
+    logger.info("Started pyres_web with pyres %s: shows %s", __version__, servers)
     logger.info("Listening on %s", where)
     server.run()
 

@@ -1,4 +1,4 @@
-"""The beginning of a value's repr, made without the rest of it."""
+"""A part of a long text: the beginning of a value's repr, or both ends."""
 
 from __future__ import annotations
 
@@ -35,3 +35,15 @@ def _pieces(value: Any, limit: int) -> Iterator[str]:
         yield repr(value[:limit])
     else:
         yield repr(value)
+
+
+def cut(text: str, limit: int) -> str:
+    """The text in at most so many bytes; of a longer one both ends, with how much is left out."""
+    octets = text.encode("utf-8", "replace")
+    if len(octets) <= limit:
+        return text
+    # Room for the sentence between them.
+    kept = (limit - 64) // 2
+    head, tail = (part.decode("utf-8", "ignore") for part in (octets[:kept], octets[-kept:]))
+    left_out = len(octets) - len(head.encode()) - len(tail.encode())
+    return f"{head} ... ({left_out} bytes left out) ... {tail}"

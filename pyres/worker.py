@@ -27,13 +27,14 @@ from pyres.performer import (
     SLOW_STEPS,
     UNDERTAKER_TIMEOUT,
     Performer,
+    warn_of_threads,
     without_exit,
 )
-from pyres.process import title
+from pyres.process import exit_work, title
 from pyres.process.children import Children, EarlyExit, Exit, flush
 from pyres.process.job_effects import reseed_numpy
 from pyres.process.native import require_fork
-from pyres.process.reports import DONE, WRITTEN, Reports
+from pyres.process.reports import DONE, LEFT, WRITTEN, Reports
 from pyres.process.spare import Spare
 from pyres.registry import HEARTBEAT, held_job, split_id
 from pyres.store import open_hand
@@ -70,7 +71,9 @@ class Worker(Performer):
     queues are empty: None, until the server reports a push (`watch_pop=True` is the same), and
     where it reports none by pauses of a second; True, by BLPOP, which can lose a job when a host is
     cut off; False, by pauses of 1 to 8 seconds. `reinit_gevent` makes gevent's hub anew in each
-    child; `allow` are the dotted prefixes that payloads may name.
+    child; `allow` are the dotted prefixes that payloads may name; `log_arguments` logs all of a
+    job's arguments, not 200 characters; `run_at_exit_hooks` runs the atexit hooks from before the
+    fork, too, at the end of a job's process.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Worker(Performer):
         grace: float = 10,
         reinit_gevent: bool = False,
         allow: Sequence[str] = (),
+        log_arguments: bool = False,
+        run_at_exit_hooks: bool = False,
     ) -> None:
         super().__init__(
             queues,
@@ -95,6 +100,8 @@ class Worker(Performer):
             watch_pop=watch_pop,
             reinit_gevent=reinit_gevent,
             allow=allow,
+            log_arguments=log_arguments,
+            run_at_exit_hooks=run_at_exit_hooks,
         )
         self.grace = grace
         self.children = Children(self.signals)
@@ -115,6 +122,11 @@ class Worker(Performer):
 
     #: Whether it stops, and has no job any more.
     _is_leaving = False
+    #: The process of a job whose outcome is recorded, and whose threads or hooks go on.
+    _ending: int | None = None
+
+    #: When the present job was given to its process, on the monotonic clock.
+    _began = 0.0
 
     #: The id of a worker that was found in Redis, or one that a subclass sets; else it is made of
     #: host, pid and queues. From pyres 1.5.
@@ -175,6 +187,8 @@ class Worker(Performer):
         self._title("Starting")
         self._log_overrides(COUNTED_AT_ONCE | SLOW_STEPS)
         self._patiently(self._announce)
+        self._log_start()
+        warn_of_threads()
         # What stands now will stand: a collection in a child would touch, and so copy, all of it.
         gc.collect()
         gc.freeze()
@@ -319,6 +333,10 @@ class Worker(Performer):
             return
         self._perform_in_child(job)
         self._finished = not self._unrecorded
+        if self._ending is not None and self._finished:
+            # Now, and not with the next fetch, which may come much later.
+            self._patiently(self._finish_last, always=True)
+        self._await_end()
 
     def _is_in_flight(self, job: Job) -> bool:
         """Whether the job's in-flight record still stands as it was written."""
@@ -385,6 +403,7 @@ class Worker(Performer):
                 self._keep_nothing_open()
         if not counted:
             self.done_working(job)
+        self._await_end()
         self._unregister_after_job()
 
     def _keep_nothing_open(self) -> None:
@@ -404,6 +423,7 @@ class Worker(Performer):
         self.before_fork(job)
         self._learn_hooks(job.name)
         logger.info("Got %s", job)
+        self._began = time.monotonic()
         # Before the fork, so that both show it: after it each would have to copy the pages for
         # that.
         self._title_of(job)
@@ -413,8 +433,27 @@ class Worker(Performer):
         ended = self._wait_for_child(self.child)
         if not ended[0].clean:
             self._ended_well = None
-        self.child = None
+        self.child = self._ending
         return ended
+
+    def _await_end(self) -> None:
+        """Wait for a job's process that has reported LEFT, at most for the grace."""
+        pid, self._ending = self._ending, None
+        if pid is None:
+            return
+        end, exit = time.monotonic() + self.grace + ALARM_MARGIN, None
+        while exit is None:
+            now = time.monotonic()
+            end = end if self._stop_at is None else min(end, self._stop_at)
+            if now >= end:
+                self.children.kill(signal.SIGKILL, pid)
+            until_beat = self._patience(now, None)
+            left = end - now if now < end else 1.0
+            exit = self.children.wait(pid, left if until_beat is None else min(left, until_beat))
+            self._beat_while_waiting(time.monotonic())
+        self.child = None
+        if not exit.clean:
+            logger.warning("A job's process that had recorded its outcome %s", exit)
 
     def _start_child(self, job: Job) -> int:
         """The pid of the child that performs the job."""
@@ -471,6 +510,7 @@ class Worker(Performer):
         self._forked_by = self._parent_pid
         self._renew_gevent()
         reseed_numpy()
+        self._drop_hooks()
         for parents in (self._taker, self._lookout):
             if parents is not None:
                 parents.forget()
@@ -482,9 +522,12 @@ class Worker(Performer):
         if job.outcome_written and self._reports:
             self._reports.tell(WRITTEN)
         flush()
-        if self._reports and not self._reports.tell(DONE):
-            return ENDED
-        return 0
+        is_left = exit_work.is_left()
+        reported = not self._reports or self._reports.tell(LEFT if is_left else DONE)
+        if is_left:
+            self._title(f"Ending the threads of {job.name}")
+            exit_work.finish(self.grace)
+        return 0 if reported else ENDED
 
     def _is_prepared(self, job: Job) -> bool:
         """Run after_fork(); False when it raised, which is then the job's failure."""
@@ -520,6 +563,9 @@ class Worker(Performer):
                 return self._judged(exit, told), late if exit.signal else None
             if DONE in told:
                 return self.children.let_go(pid), None
+            if LEFT in told:
+                self._ending = pid
+                return Exit(pid, 0), None
             timeout = told[-1] if told else timeout
             now = time.monotonic()
             if timeout and now >= began + timeout + ALARM_MARGIN:
@@ -531,9 +577,9 @@ class Worker(Performer):
 
     def _judged(self, exit: Exit, told: list[float]) -> Exit:
         """How the job's process ended: well only if it said so, or a subclass ends it itself."""
-        if exit.code == ENDED:
+        if exit.code == ENDED or DONE in told or LEFT in told:
             return Exit(exit.pid, 0)
-        if exit.clean and not self._ends_child_itself() and DONE not in told:
+        if exit.clean and not self._ends_child_itself():
             return EarlyExit(exit.pid, exit.code)
         return exit
 
@@ -583,6 +629,7 @@ class Worker(Performer):
         else:
             error = CrashError(f"the process of the job {exit}")
         logger.error("%s: %s", job, error)
+        job.outcome = "retried"
         self._crashed = True
         try:
             raise error
@@ -590,6 +637,7 @@ class Worker(Performer):
             self._handle_exception(job)
         finally:
             self._crashed = False
+            self._log_end(job, self._began)
 
     def _record_exception(self, job: Job) -> None:
         """The job's own exception, or in the parent one that says how the child ended."""
@@ -614,6 +662,7 @@ class Worker(Performer):
         if code not in (RECORDED, NOTHING_TO_RECORD):
             recorded = self.record_failure(job, error)
         if recorded:
+            job.outcome = "failed"
             self._count_failure()
 
     def _wait_for_crash_handler(self, pid: int) -> int:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyres import payload as payloads
+from pyres.shortening import cut
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
@@ -36,7 +37,10 @@ class BaseBackend:
     `exp` is the exception; a traceback or a text stands for the exception that is being handled.
     `payload` is the job's dict; `worker` anything whose str() is a worker's id. `exception` is the
     exception; as in pyres 1.5 `_exception` is its class and `_traceback` its formatted text.
+    `raw_payload` are the bytes of the payload on its queue, where they are JSON.
     """
+
+    raw_payload: bytes | None = None
 
     def __init__(
         self,
@@ -131,18 +135,6 @@ def _tells_more(error: BaseException) -> bool:
 def _readable_lines(text: str) -> list[str]:
     """The lines, as JSON can hold them."""
     return text.encode("utf-8", "replace").decode().splitlines()
-
-
-def cut(text: str, limit: int) -> str:
-    """The text in at most so many bytes; of a longer one both ends, with how much is left out."""
-    octets = text.encode("utf-8", "replace")
-    if len(octets) <= limit:
-        return text
-    # Room for the sentence between them.
-    kept = (limit - 64) // 2
-    head, tail = (part.decode("utf-8", "ignore") for part in (octets[:kept], octets[-kept:]))
-    left_out = len(octets) - len(head.encode()) - len(tail.encode())
-    return f"{head} ... ({left_out} bytes left out) ... {tail}"
 
 
 def _cut_lines(lines: list[str]) -> list[str]:

@@ -29,7 +29,7 @@ class MultipleBackend(BaseBackend):
         errors = []
         for backend in self.classes:
             try:
-                backend(self.exception, self._queue, self._payload, self._worker).save(resq)
+                self._made(backend).save(resq)
             except Exception as error:  # noqa: BLE001 - the border around a failure backend (rule 8)
                 logger.exception(
                     "%s could not save a failure of queue %s", backend.__name__, self._queue
@@ -41,10 +41,13 @@ class MultipleBackend(BaseBackend):
     @functools.cached_property
     def backends(self) -> list[BaseBackend]:
         """A backend of each class for this failure, for a save() of one's own. From pyres 1.5."""
-        return [
-            backend(self.exception, self._queue, self._payload, self._worker)
-            for backend in self.classes
-        ]
+        return [self._made(backend) for backend in self.classes]
+
+    def _made(self, backend: type[BaseBackend]) -> BaseBackend:
+        """This failure as one of the backends has it."""
+        made = backend(self.exception, self._queue, self._payload, self._worker)
+        made.raw_payload = self.raw_payload
+        return made
 
     @classmethod
     def first(cls) -> Any:

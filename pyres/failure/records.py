@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pyres import json_parser, payload
 from pyres.exceptions import BadOptionError, UndecodableError
+from pyres.members import values
 
 
 def shown(raw: bytes) -> dict[str, Any]:
@@ -73,9 +75,43 @@ def destination(raw: bytes) -> tuple[str, bytes] | None:
         return None
     try:
         queue.encode("utf-8")
-        return queue, payload.encode(record["payload"])
+        return queue, payload_bytes(raw)
     except ValueError:
         return None
+
+
+def payload_bytes(raw: bytes) -> bytes:
+    """What a record's payload is on a queue: the bytes that stand in the record, or those that a
+    stand-in there stands for.
+    """
+    found = record_of(raw)["payload"]
+    fields = {} if payload.stands_for_bytes(found) else _fields(raw)
+    # Some programs put a blank before each value: then those in the payload are not its own.
+    if "payload" not in fields or next(iter(fields.values()))[:1].isspace():
+        return payload.encode(found)
+    return fields["payload"]
+
+
+def with_field(raw: bytes, name: str, value: Any) -> bytes:
+    """A record with one more field, or another value in it; all others as they were."""
+    fields = _fields(raw)
+    if not fields:
+        return json_parser.encode({**record_of(raw), name: value})
+    return joined({**fields, name: json_parser.encode(value)})
+
+
+def joined(fields: Mapping[str, bytes]) -> bytes:
+    """The JSON object of these fields, each value as it is."""
+    members = (json_parser.encode(name) + b":" + value for name, value in fields.items())
+    return b"{" + b",".join(members) + b"}"
+
+
+def _fields(raw: bytes) -> dict[str, bytes]:
+    """The fields of a record; none of what is no record."""
+    try:
+        return values(raw)
+    except (ValueError, RecursionError):
+        return {}
 
 
 #: Text that stands in a record's JSON as it is, whoever wrote it.
@@ -105,8 +141,10 @@ class FailureFilter:
 
     def _may_match(self, raw: bytes) -> bool:
         """False where it is plain without reading the record: most of those that are passed by."""
-        if raw[:1] != b"{" or raw[-1:] != b"}":
-            return True  # no record; what is shown in its place does not stand in it
+        if raw[:1] != b"{" or raw[-1:] != b"}" or b"\\u" in raw:
+            # No record, and what is shown in its place does not stand in it; or a name may be
+            # written in another way.
+            return True
         wanted = (self.queue, self.klass, self.exception, self.text)
         certain = (text for text in wanted if text and _AS_IT_IS.fullmatch(text))
         return all(text.encode() in raw for text in certain)
@@ -146,7 +184,10 @@ def classes_of(found: Any) -> tuple[Any, ...]:
 def plain(value: object) -> str:
     """Text that any output can hold: what was no UTF-8 shows as a mark."""
     found = value if isinstance(value, str) else _dumped(value)
-    return found.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        return found.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a pair, which an escape in JSON can say
+        return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _dumped(value: object) -> str:

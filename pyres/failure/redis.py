@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyres import json_parser, payload
 from pyres.failure.base import BaseBackend
-from pyres.failure.records import FailureFilter, destination, raw_record, record_of, shown
+from pyres.failure.records import (
+    FailureFilter,
+    destination,
+    joined,
+    payload_bytes,
+    raw_record,
+    record_of,
+    shown,
+    with_field,
+)
 from pyres.former_names import former_names
 from pyres.store import Failed, Going, Removed
 
@@ -38,8 +47,12 @@ class RedisBackend(BaseBackend):
         resq.store.failed.push(self.encoded(resq))
 
     def encoded(self, resq: ResQ) -> bytes:
-        """The record as it stands in Redis."""
-        return json_parser.encode(self.record(resq._current_time()))
+        """The record as it stands in Redis, with the payload's own bytes."""
+        record = self.record(resq._current_time())
+        if self.raw_payload is None or record.get("payload") is not self._payload:
+            return json_parser.encode(record)
+        fields = {name: json_parser.encode(value) for name, value in record.items()}
+        return joined({**fields, "payload": self.raw_payload})
 
     @classmethod
     def lists(cls, resq: ResQ, queue: str | None = None) -> list[str]:
@@ -105,7 +118,7 @@ class RedisBackend(BaseBackend):
     def retry(cls, resq: ResQ, queue: str, record: bytes | str) -> int:
         """Move one record's payload to a queue: both or neither. 0 when it is gone already."""
         raw = raw_record(record)
-        encoded = payload.encode(record_of(raw)["payload"])
+        encoded = payload_bytes(raw)
         lists = cls._lists_of(resq, raw)
         if resq.overrides_push:
             return cls._retry_by_push(resq, queue, raw, encoded)
@@ -147,11 +160,9 @@ class RedisBackend(BaseBackend):
         The record must still be the one at `index`; False, and nothing done, when another is.
         """
         raw = raw_record(record)
-        found = record_of(raw)
         stamp = resq._current_time().astimezone().strftime(cls._retried_at_format())
-        marked = json_parser.encode({**found, "retried_at": stamp})
-        encoded = payload.encode(found["payload"])
-        return resq.store.failed.requeue(index, raw, marked, found["queue"], encoded, name)
+        marked, queue = with_field(raw, "retried_at", stamp), record_of(raw)["queue"]
+        return resq.store.failed.requeue(index, raw, marked, queue, payload_bytes(raw), name)
 
     @classmethod
     def _retried_at_format(cls) -> str:

@@ -16,8 +16,15 @@ DONE, IDLE, BUSY = -1.0, -2.0, -3.0
 #: What becomes of the job was written, or somebody else had written it: it did not end well.
 WRITTEN = -4.0
 
+#: Its job is done and recorded, and threads or exit hooks of the job go on.
+LEFT = -5.0
+
 #: In place of a hand: the child ends, and what follows is how many jobs it has finished.
 WHOLE = -1
+
+
+#: What a pipe holds, which is a whole number of records: one read leaves nothing in it.
+PIPE_BYTES = 65536
 
 
 class _Pipe:
@@ -41,7 +48,7 @@ class _Pipe:
     def _get(self) -> list[Any]:
         raw = b""
         with contextlib.suppress(BlockingIOError):
-            raw = os.read(self.reader, 1024 * self._layout.size)
+            raw = os.read(self.reader, PIPE_BYTES)
         return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:

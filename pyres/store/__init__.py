@@ -13,6 +13,7 @@ from pyres.store import transaction
 from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.connections import Sentinels
 from pyres.store.delayed import Delayed, Move, Moved
+from pyres.store.dsn import mask
 from pyres.store.elements import PAGE, Going, Removed, peek
 from pyres.store.errors import (
     SERVER_ERRORS,
@@ -84,6 +85,7 @@ __all__ = [
     "hand_of",
     "is_answered",
     "is_lasting",
+    "mask",
     "open_hand",
     "own_error",
     "peek",

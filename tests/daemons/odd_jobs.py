@@ -157,3 +157,11 @@ class StrangerJob(TestJob):
     def perform(cls, code: int) -> None:
         left = f"exec sleep 600 > /dev/null & exit {code}"
         cls.echo(subprocess.run(["sh", "-c", left], check=False).returncode)
+
+
+class HugeErrorJob(TestJob):
+    """Raises an error with a text of so many characters."""
+
+    @staticmethod
+    def perform(length: int) -> None:
+        raise ValueError("x" * length)

@@ -203,7 +203,8 @@ def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
     """OLD-FAULTS B16, B19, B20, B21, B32, B37, B44: one record or none, counted once, and the
     worker goes on.
     """
-    daemon = start(run_daemon, redis)
+    # The thread that never ends gets the grace.
+    daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "0.5")
 
     for name, (klass, args, *_) in ODD.items():
         resq.enqueue_to("basic", klass, *args)

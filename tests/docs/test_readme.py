@@ -28,6 +28,9 @@ VARYING = {
     r" +\b42\d\d\b": r" +\d+",
     r"\b42\d\d\b": r"\d+",
     r"\bhost1\b": r"[\w.-]+",
+    r"\blocalhost:6379\b": r"[\w.:/-]+",
+    r"\bpyres \d+\.\d+\.\d+\b": r"pyres [\w.]+",
+    r"\b\d+\.\d{3} s\b": r"\d+\.\d{3} s",
 }
 
 

@@ -11,6 +11,7 @@ from redis import Redis
 
 from pyres import ResQ
 from pyres.horde import Khan, Minion
+from pyres.process.children import Exit
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE
 
 
@@ -86,3 +87,21 @@ def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
 
     assert khan._finished() == 12
     assert khan._deadlines == {}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_minion_that_reported_its_end_as_it_left_has_ended_cleanly(
+    told: bool, resq: ResQ, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    khan = khan_with_a_minion(resq)
+    khan.children.reap = lambda: [Exit(os.getpid(), 0)]  # type: ignore[method-assign]
+    if told:
+        khan.reports.tell(0, WHOLE)
+
+    with caplog.at_level("INFO", "pyres"):
+        khan._reap()
+
+    words = f"Minion {os.getpid()} ended cleanly"
+    assert (words in caplog.text) == told
+    assert ("before the job ended" in caplog.text) != told
+    khan._reports.close()
