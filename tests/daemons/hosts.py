@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,11 +45,11 @@ STDERR = {
     "on a full disk": "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)\n",
 }
 
-#: A process of another user cannot be limited without this program, or more rights than root has in
-#: some containers.
-can_limit = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("prlimit"), reason="wants root, and the program prlimit"
-)
+#: Only another user's daemon is bound by a limit of processes, and only its user may set that
+#: without more rights than root has in some containers; a program does so for us.
+CAN_LIMIT = os.geteuid() == 0 and shutil.which("prlimit") is not None
+
+can_limit = pytest.mark.skipif(not CAN_LIMIT, reason="wants root, and the program prlimit")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="wants root, to become another user")
 
@@ -71,11 +72,17 @@ def open_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def limit_processes(pid: int, count: int | None) -> None:
-    """Set how many processes NOBODY, whose process this is, may have when that one forks; None for
-    as many as we.
+def limit_processes(pid: int, count: int | None) -> bool:
+    """Set how many processes the user of this one may have when it forks; None for as many as we.
+
+    The user is NOBODY, or we where we are not root. False when there is no such process.
     """
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1] if count is None else count
     soft = "unlimited" if most == resource.RLIM_INFINITY else str(most)
     command = ["prlimit", "--pid", str(pid), f"--nproc={soft}:"]
-    subprocess.run(command, check=True, user=NOBODY, group=NOBODY, extra_groups=[])
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        # Who is root in a container may not do so to another user.
+        user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    done = subprocess.run(command, capture_output=True, check=False, **user)
+    return done.returncode == 0

@@ -111,12 +111,12 @@ def test_a_worker_whose_user_may_have_no_more_processes_waits_and_goes_on(
 ) -> None:
     daemon = run_daemon("-c", AS_NOBODY, "pyres_worker", "--queues", "basic")
     daemon.until_title("Waiting")
-    limit_processes(daemon.pid, 0)
+    assert limit_processes(daemon.pid, 0)
     resq.enqueue(EchoJob, 1)
     daemon.until_output("No process can be started")
     until(lambda: redis.llen("resque:queue:basic") == 1)
 
-    limit_processes(daemon.pid, None)
+    assert limit_processes(daemon.pid, None)
     until(lambda: counted(redis, "processed") == 1)
     assert redis.lrange(ECHOED, 0, -1) == [b"[1]"]
     assert counted(redis, "failed") == 0
@@ -129,7 +129,7 @@ def test_a_manager_whose_user_may_have_no_more_processes_waits_and_goes_on(
 ) -> None:
     """With the minions it has; and one that dies meanwhile is replaced when that is possible."""
     daemon = start_pool(run_daemon, redis, 2, command=("-c", AS_NOBODY, "pyres_manager"))
-    limit_processes(daemon.pid, 0)
+    assert limit_processes(daemon.pid, 0)
     killed, stays = minions(redis)
     os.kill(killed, signal.SIGKILL)
     daemon.until_output("No minion could be started")
@@ -137,7 +137,7 @@ def test_a_manager_whose_user_may_have_no_more_processes_waits_and_goes_on(
     until(lambda: counted(redis, "processed") == 1)
     until(lambda: minions(redis) == [stays])
 
-    limit_processes(daemon.pid, None)
+    assert limit_processes(daemon.pid, None)
     until(lambda: len(minions(redis)) == 2)
     assert counted(redis, "failed") == 0
     end_pool(daemon, redis)
