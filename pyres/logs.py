@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyres.exceptions import BadOptionError
+from pyres.process.log_output import FileOutput, StreamOutput, SyslogOutput
 from pyres.shortening import cut
 
 #: 2026-11-23 16:01:08  1234 INFO     message
@@ -27,6 +29,9 @@ SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog")
 
 #: pyres' own logger, of which each module has a child.
 PACKAGE_LOGGER = logging.getLogger("pyres")
+
+#: What reports a handler that raises, as every handler of logging does for itself.
+_NO_HANDLER = logging.NullHandler()
 
 #: An attribute of our handlers: the level that the root logger had before.
 _MARK = "_pyres_root_level"
@@ -71,19 +76,38 @@ def get_logging_handler(
 ) -> logging.Handler:
     """The handler for a log's name; a file is opened again when it was rotated away.
 
-    BadOptionError for a facility that syslog does not have or a file that cannot be opened.
+    BadOptionError for a facility that syslog does not have or a file that cannot be opened. Later
+    it raises nothing: while the file cannot be written its lines go to stderr.
     """
+    handler = _handler(filename, procname, namespace, json_logs)
+    try:
+        _open(handler)
+    except OSError as error:
+        text = f"the log file {filename} cannot be opened: {error.strerror}"
+        raise BadOptionError(text) from None
+    return handler
+
+
+def _open(handler: logging.Handler) -> None:
+    """Open the file of a handler that has one. Raises OSError."""
+    if isinstance(handler, FileOutput):
+        handler.open()
+
+
+def _handler(
+    filename: str | None, procname: str, namespace: str | None, json_logs: bool
+) -> logging.Handler:
     where = filename or "stderr"
     line = LINE
     handler: logging.Handler
     if where in ("stderr", "stdout"):
-        handler = logging.StreamHandler(getattr(sys, where))
+        handler = StreamOutput(getattr(sys, where))
     elif special_log_file(where):
         handler = _syslog(where)
         ident = f"{procname}({namespace})" if namespace else procname
         line = f"{ident}[%(process)d]: %(levelname)s %(message)s"
     else:
-        handler = _file(where)
+        handler = FileOutput(where)
     handler.setFormatter(JsonFormatter() if json_logs else _Formatter(line, TIME))
     return handler
 
@@ -97,17 +121,7 @@ def _syslog(where: str) -> logging.Handler:
         )
     network = ("localhost", logging.handlers.SYSLOG_UDP_PORT)
     address = next((path for path in SYSLOG_SOCKETS if os.path.exists(path)), network)
-    return logging.handlers.SysLogHandler(address, names[facility])
-
-
-def _file(where: str) -> logging.Handler:
-    try:
-        # A payload may hold text that is no UTF-8; its line must not be lost for that.
-        return logging.handlers.WatchedFileHandler(
-            where, encoding="utf-8", errors="backslashreplace"
-        )
-    except OSError as error:
-        raise BadOptionError(f"the log file {where} cannot be opened: {error.strerror}") from None
+    return SyslogOutput(address, names[facility])
 
 
 def level_number(level: int | str) -> int:
@@ -133,6 +147,12 @@ class _OwnLogger(logging.Logger):
     @disabled.setter
     def disabled(self, value: bool) -> None:
         pass
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        try:
+            super().callHandlers(record)
+        except Exception:  # noqa: BLE001 - a handler of the application raised: no job pays for that
+            _NO_HANDLER.handleError(record)
 
     # Where _Onward is, that passes the records on. dictConfig() may take it away again.
     @property
@@ -183,9 +203,26 @@ def setup_logging(
     A second call replaces what the first one set up; nothing for the level NOTSET, as in pyres 1.5.
     """
     level = level_number(log_level)
+    if level != logging.NOTSET:
+        _use(get_logging_handler(filename, procname, json_logs=json_logs), level)
+
+
+def setup_child_logging(
+    procname: str, log_level: int | str, filename: str | None, json_logs: bool
+) -> None:
+    """setup_logging() in a process that must not end for its log: a file that cannot be opened is
+    tried again with each line.
+    """
+    level = level_number(log_level)
     if level == logging.NOTSET:
         return
-    handler = get_logging_handler(filename, procname, json_logs=json_logs)
+    handler = _handler(filename, procname, None, json_logs)
+    with contextlib.suppress(OSError):
+        _open(handler)
+    _use(handler, level)
+
+
+def _use(handler: logging.Handler, level: int) -> None:
     root = logging.getLogger()
     on_root = [former for former in root.handlers if _is_ours(former)]
     root_level = getattr(on_root[0], _MARK) if on_root else root.level

@@ -246,7 +246,7 @@ class Minion(Performer):
         else:
             name = "minion.log" if self.concat_logs else f"minion-{self.pid}.log"
             self.log_file = os.path.join(self.log_path, name)
-        logs.setup_logging("pyres_minion", self.log_level, self.log_file, self.json_logs)
+        logs.setup_child_logging("pyres_minion", self.log_level, self.log_file, self.json_logs)
 
     def clear_logger(self) -> None:
         """Remove the handler that pyres has set up for the log of this process."""

@@ -41,6 +41,15 @@ class Limit(NamedTuple):
     of_replies: int | None = None
 
 
+class _Held:
+    """What waits in the proxy: the rest of a request, or the reply to one."""
+
+    def __init__(self, link: _Link, data: bytes, of_reply: bool) -> None:
+        self.link = link
+        self.data = data
+        self.of_reply = of_reply
+
+
 def _commands(data: bytes) -> int:
     """How many commands were sent together."""
     reader = hiredis.Reader()
@@ -62,6 +71,8 @@ class _Link:
         self.replies_left = limit.of_replies
         #: Whether the last request was TIME, and nothing else.
         self.asked_time = False
+        #: Whether the next reply is to be held.
+        self.holds_reply = False
 
 
 class Proxy:
@@ -80,6 +91,8 @@ class Proxy:
         self._links: dict[socket.socket, _Link] = {}
         self._late: list[tuple[float, int, socket.socket, bytes]] = []
         self._numbers = itertools.count()
+        self._to_hold: tuple[bytes, bool] | None = None
+        self._held: _Held | None = None
         self._selector = selectors.DefaultSelector()
         self._waker, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._forward, name="proxy", daemon=True)
@@ -117,6 +130,33 @@ class Proxy:
         """Hand on what was delayed; when this returns, the server has carried it out."""
         self._hand_on_late(math.inf)
 
+    def hold_request(self, request: bytes) -> None:
+        """Hold the next command that holds `request`, until release() or cut_held()."""
+        self._to_hold = (request, False)
+
+    def hold_reply(self, request: bytes) -> None:
+        """Let the server carry out the next command that holds `request`, and hold its reply."""
+        self._to_hold = (request, True)
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is held, and its client is still there."""
+        return self._held is not None
+
+    def release(self) -> None:
+        """Pass on what is held, if anything is."""
+        held, self._held = self._held, None
+        if held:
+            end = held.link.client if held.of_reply else held.link.server
+            with contextlib.suppress(OSError):  # its client went in this moment
+                end.sendall(held.data)
+
+    def cut_held(self) -> None:
+        """Cut the connection of what is held; it is lost."""
+        held = self._held
+        if held:
+            self._shut(held.link)
+
     def limit_each(self, limits: Iterable[Limit]) -> None:
         """Give each connection that comes from now on the next of these limits, until there are no
         more.
@@ -138,10 +178,13 @@ class Proxy:
     def cut_all(self) -> None:
         """Cut every connection that stands."""
         for link in set(self._links.values()):
-            self.cuts += 1
-            for end in (link.client, link.server):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+            self._shut(link)
+
+    def _shut(self, link: _Link) -> None:
+        self.cuts += 1
+        for end in (link.client, link.server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Proxy:
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -206,10 +249,8 @@ class Proxy:
             self._close(link)
 
     def _request(self, link: _Link, data: bytes) -> None:
-        for request, reply in [*self._answers]:
-            if request in data:
-                link.client.sendall(reply * _commands(data))
-                return
+        if self._is_answered(link, data) or self._is_kept(link, data, of_reply=False):
+            return
         if self._losses and self._losses[0].request in data:
             loss = self._losses.pop(0)
             if loss.late is not None:
@@ -226,7 +267,34 @@ class Proxy:
             if link.requests_left <= 0:
                 self._cut(link)
 
+    def _is_answered(self, link: _Link, data: bytes) -> bool:
+        """Whether the proxy has given the reply itself."""
+        for request, reply in [*self._answers]:
+            if request in data:
+                link.client.sendall(reply * _commands(data))
+                return True
+        return False
+
+    def _is_kept(self, link: _Link, data: bytes, of_reply: bool) -> bool:
+        """Whether this is held: as the test wants, or since what came before it is."""
+        held = self._held
+        if held and held.link is link and held.of_reply == of_reply:
+            held.data += data
+            return True
+        if of_reply and link.holds_reply:
+            link.holds_reply = False
+            self._held = _Held(link, data, of_reply)
+            return True
+        if of_reply or not self._to_hold or self._to_hold[0] not in data:
+            return False
+        link.holds_reply, self._to_hold = self._to_hold[1], None
+        if not link.holds_reply:
+            self._held = _Held(link, data, of_reply)
+        return not link.holds_reply
+
     def _reply(self, link: _Link, data: bytes) -> None:
+        if self._is_kept(link, data, of_reply=True):
+            return
         if link.asked_time and self.clock_shift:
             data = re.sub(rb"(?<=\*2\r\n\$10\r\n)\d{10}", self._shifted, data)
         link.client.sendall(data[: link.replies_left])
@@ -260,6 +328,8 @@ class Proxy:
         self._close(link)
 
     def _close(self, link: _Link) -> None:
+        if self._held and self._held.link is link:
+            self._held = None
         for end in (link.client, link.server):
             if self._let_go(end):
                 end.close()

@@ -98,3 +98,48 @@ def test_what_is_forgiven_is_not_lost(proxy: Proxy) -> None:
     with Redis(port=proxy.port) as client:
         assert client.echo("hello") == b"hello"
     assert proxy.cuts == 0
+
+
+def test_a_request_that_is_held_reaches_the_server_when_it_is_released(
+    proxy: Proxy, redis: Redis
+) -> None:
+    proxy.hold_request(b"SET")
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        client.sendall(SET)
+        until(lambda: proxy.holds)
+        assert redis.get("k") is None
+
+        proxy.release()
+
+        assert client.recv(100) == b"+OK\r\n"
+    assert redis.get("k") == b"v"
+
+
+def test_a_reply_that_is_held_is_that_of_a_command_that_was_carried_out(
+    proxy: Proxy, redis: Redis
+) -> None:
+    proxy.hold_reply(b"SET")
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        client.sendall(SET)
+        until(lambda: proxy.holds)
+        assert redis.get("k") == b"v"
+
+        proxy.release()
+
+        assert client.recv(100) == b"+OK\r\n"
+
+
+@pytest.mark.parametrize("way", ["by the test", "by the client"])
+def test_what_is_held_is_lost_when_its_connection_is_cut(
+    proxy: Proxy, redis: Redis, way: str
+) -> None:
+    proxy.hold_request(b"SET")
+    with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
+        client.sendall(SET)
+        until(lambda: proxy.holds)
+        if way == "by the test":
+            proxy.cut_held()
+            assert client.recv(100) == b""
+
+    until(lambda: not proxy.holds)
+    assert redis.get("k") is None

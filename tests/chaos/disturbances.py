@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tests.chaos.jobs import DescriptorJob, ForkingJob, HandlerJob, TitleJob
+from tests.daemons import hosts
 from tests.servers import text
 
 if TYPE_CHECKING:
@@ -97,13 +98,38 @@ def take_log_folder(monkey: Monkey, fault: Fault) -> bool:
 
 
 def limit_descriptors(monkey: Monkey, fault: Fault) -> bool:
-    """A daemon may open no more files: EMFILE."""
-    return _limit(monkey, fault, resource.RLIMIT_NOFILE, 3)
+    """A daemon of our user may open no more files: EMFILE."""
+    daemon = monkey.chosen(fault)
+    if daemon is None or daemon in monkey.others():
+        return False
+    try:
+        former = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, former[1]))
+    except ProcessLookupError:
+        return False
+    monkey.note(fault.kind, daemon.pid)
+
+    def restore() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, former)
+
+    monkey.later(0.5 + 3 * fault.amount, restore)
+    return True
 
 
 def limit_processes(monkey: Monkey, fault: Fault) -> bool:
-    """A daemon may fork no more: EAGAIN. It binds an unprivileged user only."""
-    return os.geteuid() != 0 and _limit(monkey, fault, resource.RLIMIT_NPROC, 0)
+    """A daemon may fork no more: EAGAIN. The limit does not bind root, so it is one of another
+    user then.
+    """
+    bound = monkey.others() if os.geteuid() == 0 else monkey.daemons()
+    if not bound:
+        return False
+    daemon = bound[int(fault.choice * len(bound))]
+    if not hosts.limit_processes(daemon.pid, 0):
+        return False
+    monkey.note(fault.kind, daemon.pid)
+    monkey.later(0.5 + 3 * fault.amount, lambda: hosts.limit_processes(daemon.pid, None))
+    return True
 
 
 def cut_host(monkey: Monkey, fault: Fault) -> bool:
@@ -176,22 +202,3 @@ def _for_a_while(
         while time.monotonic() < over:
             signal.sigtimedwait([], max(0.0, over - time.monotonic()))
         redis.execute_command(*end)
-
-
-def _limit(monkey: Monkey, fault: Fault, kind: int, value: int) -> bool:
-    daemon = monkey.chosen(fault)
-    if daemon is None:
-        return False
-    try:
-        former = resource.prlimit(daemon.pid, kind)
-        resource.prlimit(daemon.pid, kind, (value, former[1]))
-    except ProcessLookupError:
-        return False
-    monkey.note(fault.kind, daemon.pid)
-
-    def restore() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(daemon.pid, kind, former)
-
-    monkey.later(0.5 + 3 * fault.amount, restore)
-    return True

@@ -16,6 +16,7 @@ from tests.chaos import plan
 from tests.chaos.disturbances import DISTURBANCES, ENTER, JOBS, namespace
 from tests.chaos.jobs import SOCKET, DoomedJob, TracedJob
 from tests.chaos.ledger import Ledger
+from tests.daemons import hosts
 from tests.proxy import Proxy
 from tests.servers import ROOT, Daemon, Daemons, Server, alive, processes, title_of, until
 
@@ -67,6 +68,7 @@ class Monkey:
         self.kinds = (plan.FAULTS if kinds is None else kinds) | more
         self.odd_jobs = [job for name, job in JOBS.items() if name in wanted]
         self.log_folder = folder / "logs"
+        self._with_other_user = "limit processes" in wanted and hosts.CAN_LIMIT
         self._with_namespace = "cut a host" in wanted
         self.pace = pace
         self.flow = flow
@@ -89,7 +91,7 @@ class Monkey:
 
     def run(self, seed: int, seconds: float) -> Ledger:
         with (
-            Server(appendonly=True) as self.server,
+            Server("--unixsocketperm", "777", appendonly=True) as self.server,
             namespace(self._with_namespace) as self.namespace,
             Proxy(self.server.port, self.namespace and "0.0.0.0") as self.proxy,  # noqa: S104
             Daemons(self.folder, f"redis://{self.proxy.dsn}") as self.start,
@@ -144,8 +146,12 @@ class Monkey:
 
     def _man(self, post: Post) -> Daemon:
         self.log_folder.mkdir(exist_ok=True)
+        self.log_folder.chmod(0o777)
         log = ("--logfile", self.log_folder / f"{post.kind}.log")
         env = {SOCKET: str(self.server.unix_socket)}
+        if post in self._others():
+            log = ("--logfile", self.log_folder / f"{post.kind}-of-another-user.log")
+            return self.start("-c", hosts.AS_NOBODY, post.script, *post.options, *log, env=env)
         if self.namespace is None or post is not self.posts[-1]:
             return self.start(post.script, *post.options, *log, env=env)
         env["REDIS_URL"] = f"redis://{self.namespace.address}:{self.proxy.port}/0"
@@ -214,8 +220,19 @@ class Monkey:
     #: For disturbances.
     chosen = _chosen
 
+    def daemons(self) -> list[Daemon]:
+        """All that run now."""
+        return [*self._daemons("khan"), *self._daemons("worker")]
+
+    def others(self) -> list[Daemon]:
+        """Those that run as another user."""
+        return [self._standing[post] for post in self._others() if post in self._standing]
+
+    def _others(self) -> list[Post]:
+        return self.posts[1:3] if self._with_other_user else []
+
     def _stop(self, fault: plan.Fault) -> bool:
-        daemons = [*self._daemons("khan"), *self._daemons("worker")]
+        daemons = self.daemons()
         pids = [pid for daemon in daemons for pid in (daemon.pid, *daemon.children())]
         pid = _choose(pids, fault)
         self._say(fault.kind, f"{pid} {title_of(pid)!r}")

@@ -12,7 +12,6 @@ from tests.chaos.monkey import LOSSLESS, Monkey
 
 #: What is left to the long run, with the reason.
 NOT_HERE = {
-    "limit processes": "it binds an unprivileged user only",
     "cut a host": "it wants root, and takes long",
 }
 

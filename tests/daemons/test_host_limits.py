@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import signal
 
 import pytest
 from redis import Redis
@@ -13,6 +14,7 @@ from redis.exceptions import ConnectionError
 
 from pyres import ResQ
 from pyres.store import described, own_error
+from tests.daemons.hosts import AS_NOBODY, can_limit, limit_processes
 from tests.daemons.limit_jobs import FullJob
 from tests.daemons.pools import end_pool, minions, start_pool
 from tests.daemons.watching import watches
@@ -101,6 +103,44 @@ def test_a_manager_that_can_start_no_minion_goes_on_with_those_it_has(
     limited(daemon, former)
     until(lambda: len(minions(redis)) == 2)
     assert "Redis is gone" not in daemon.output()
+    end_pool(daemon, redis)
+
+
+@can_limit
+def test_a_worker_whose_user_may_have_no_more_processes_waits_and_goes_on(
+    run_daemon: Daemons, redis: Redis, resq: ResQ
+) -> None:
+    daemon = run_daemon("-c", AS_NOBODY, "pyres_worker", "--queues", "basic")
+    daemon.until_title("Waiting")
+    assert limit_processes(daemon.pid, 0)
+    resq.enqueue(EchoJob, 1)
+    daemon.until_output("No process can be started")
+    until(lambda: redis.llen("resque:queue:basic") == 1)
+
+    assert limit_processes(daemon.pid, None)
+    until(lambda: counted(redis, "processed") == 1)
+    assert redis.lrange(ECHOED, 0, -1) == [b"[1]"]
+    assert counted(redis, "failed") == 0
+    assert daemon.returncode is None
+
+
+@can_limit
+def test_a_manager_whose_user_may_have_no_more_processes_waits_and_goes_on(
+    run_daemon: Daemons, redis: Redis, resq: ResQ
+) -> None:
+    """With the minions it has; and one that dies meanwhile is replaced when that is possible."""
+    daemon = start_pool(run_daemon, redis, 2, command=("-c", AS_NOBODY, "pyres_manager"))
+    assert limit_processes(daemon.pid, 0)
+    killed, stays = minions(redis)
+    os.kill(killed, signal.SIGKILL)
+    daemon.until_output("No minion could be started")
+    resq.enqueue(EchoJob, 1)
+    until(lambda: counted(redis, "processed") == 1)
+    until(lambda: minions(redis) == [stays])
+
+    assert limit_processes(daemon.pid, None)
+    until(lambda: len(minions(redis)) == 2)
+    assert counted(redis, "failed") == 0
     end_pool(daemon, redis)
 
 

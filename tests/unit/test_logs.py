@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pyres import get_logging_handler, logs, setup_logging, special_log_file
+from pyres import get_logging_handler, logs, setup_logging, special_log_file, worker
 from pyres.exceptions import BadOptionError
 from pyres.logs import PACKAGE_LOGGER, clear_logging
 from pyres.process.children import Children
@@ -337,3 +337,16 @@ def test_the_level_notset_sets_nothing_up_as_in_1_5(tmp_path: Path) -> None:
     set_up("worker", logging.NOTSET, str(tmp_path / "w.log"))
 
     assert not (tmp_path / "w.log").exists()
+
+
+def test_a_handler_of_the_application_that_raises_ends_no_line_of_pyres(tmp_path: Path) -> None:
+    class Raising(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise OSError("the application's own")
+
+    logging.getLogger().handlers[:] = [Raising()]
+    setup_logging("worker", "info", str(tmp_path / "w.log"))
+
+    worker.logger.warning("a line")
+
+    assert "a line" in (tmp_path / "w.log").read_text()

@@ -1,0 +1,138 @@
+"""Jobs of the kill matrix: each leaves its traces in a file, and may stop at a named place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.jobs import TestJob
+
+#: Environment variables: the place where a process is to stop, and the file that then has its pid.
+PLACE, STOPPED = "PYRES_STOP_AT", "PYRES_STOPPED"
+
+#: What a job that fails says.
+OWN_ERROR = "an error of the job's own"
+
+
+def stop_at(place: str) -> None:
+    """Stop this process, once, if it is to stop at this place."""
+    if os.environ.get(PLACE) != place:
+        return
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(os.environ[STOPPED], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        os.write(fd, str(os.getpid()).encode())
+        os.close(fd)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Traced(TestJob):
+    """Writes a line when it begins and one when it ends; its hooks are places to stop at."""
+
+    @staticmethod
+    def before_perform_stop(_path: str) -> None:
+        stop_at("before hook")
+
+    @staticmethod
+    def after_perform_stop(_path: str) -> None:
+        stop_at("after hook")
+
+    @staticmethod
+    def perform(path: str) -> None:
+        note(path, "begun")
+        stop_at("perform")
+        note(path, "ended")
+
+
+class Failing(TestJob):
+    """Fails by itself."""
+
+    @staticmethod
+    def perform(path: str) -> None:
+        note(path, "begun")
+        raise ValueError(OWN_ERROR)
+
+
+class Retried(TestJob):
+    """Fails the first time, and is tried again at once."""
+
+    retry_limit = 3
+    retry_delay = 0
+
+    @staticmethod
+    def perform(path: str) -> None:
+        again = Path(path).exists()
+        note(path, "begun")
+        if not again:
+            raise ValueError(OWN_ERROR)
+        note(path, "ended")
+
+
+class Repeatable(Traced):
+    """Is tried again when its process dies."""
+
+    retry_limit = 3
+    retry_delay = 0
+    retry_dirty_exit = True
+
+
+class Unique(Traced):
+    """One of it at a time, until it is done."""
+
+    unique_for = 600
+    unique_until = "done"
+
+
+class Crashing(TestJob):
+    """Ends its process."""
+
+    @staticmethod
+    def perform(path: str) -> None:
+        note(path, "begun")
+        os._exit(3)
+
+
+def note(path: str, what: str) -> None:
+    """Add a line to a file: it is seen also when no server is."""
+    with open(path, "a") as file:
+        file.write(f"{what}\n")
+
+
+def daemon(script: str) -> int:
+    """Be a daemon that may stop at the places that only pyres' own code comes by."""
+    from pyres import scripts
+    from pyres.process import children, reports
+    from pyres.worker import Worker
+
+    _stop_around(children, "_fork", "before fork", "after fork")
+    _stop_around(Worker, "_perform_as_child", "process starts")
+    _stop_around(Worker, "_be_given", "is given its job")
+    own_tell = reports.Reports.tell
+
+    def tell(self: Any, seconds: float, hand: int = 0) -> bool:
+        if seconds == reports.DONE:
+            stop_at("before report")
+        return own_tell(self, seconds, hand)
+
+    reports.Reports.tell = tell  # type: ignore[method-assign]
+    return int(getattr(scripts, script)())
+
+
+def _stop_around(owner: Any, name: str, before: str, after: str = "") -> None:
+    original = getattr(owner, name)
+
+    def stopping(*args: Any) -> Any:
+        stop_at(before)
+        value = original(*args)
+        if value:  # in the parent, where it is a fork
+            stop_at(after)
+        return value
+
+    setattr(owner, name, stopping)
+
+
+if __name__ == "__main__":
+    sys.exit(daemon(sys.argv.pop(1)))
