@@ -44,6 +44,7 @@ from pyres.store.errors import (
     NotTrusted,
     RefusedError,
     WrongServer,
+    lacking_right,
     refusal,
 )
 
@@ -102,6 +103,8 @@ def _cannot_serve(error: ResponseError) -> Exception | None:
         return NoPermissionError("this user has no permissions to run the 'multi' command")
     if _says(error, "DENIED"):
         return Denied(str(error).partition(". ")[0])
+    if (words := lacking_right(str(error))) and not isinstance(error, NoPermissionError):
+        return NoPermissionError(words)
     words = refusal(str(error))
     return None if words is None else CannotWriteNow(words)
 

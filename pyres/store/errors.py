@@ -117,12 +117,28 @@ _NO_NAME = frozenset({socket.EAI_AGAIN, socket.EAI_NONAME, getattr(socket, "EAI_
 _IN_SCRIPT = re.compile(r"Error running script .*@user_script: ?\d+: -?(.*)", re.DOTALL)
 
 
-def refusal(text: str) -> str | None:
-    """The words of an error reply that says that the server cannot serve just now, else None."""
+#: How a reply begins that says that this user lacks a right: of a command, inside a script since
+#: Redis 7 and Valkey, and there in Redis 6.
+LACKS_RIGHT = ("NOPERM", "ACL failure in script", "The user executing the script can't run")
+
+
+def _words(text: str) -> str:
+    """What an error reply says, without what a script puts around it."""
     text = text.removeprefix("ERR ")
     found = _IN_SCRIPT.match(text)
-    words = found[1] if found else text
+    return found[1] if found else text
+
+
+def refusal(text: str) -> str | None:
+    """The words of an error reply that says that the server cannot serve just now, else None."""
+    words = _words(text)
     return words if words.startswith(CANNOT_WRITE) else None
+
+
+def lacking_right(text: str) -> str | None:
+    """The words of an error reply that says that this user lacks a right, else None."""
+    words = _words(text)
+    return words.removeprefix("NOPERM ") if words.startswith(LACKS_RIGHT) else None
 
 
 def own_error(error: BaseException) -> int | None:

@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 
 from pyres.store.connections import not_redis
-from pyres.store.errors import CannotWriteNow, ConnectionLost, Denied, refusal
+from pyres.store.errors import CannotWriteNow, ConnectionLost, Denied, lacking_right, refusal
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -47,8 +47,8 @@ def reply_error(text: str) -> Exception:
         return Denied(text.partition(". ")[0])
     if text.startswith("NOSCRIPT"):
         return NoScriptError(text)
-    if text.startswith("NOPERM"):
-        return NoPermissionError(text.removeprefix("NOPERM "))
+    if words := lacking_right(text):
+        return NoPermissionError(words)
     return ResponseError(text)
 
 

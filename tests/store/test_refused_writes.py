@@ -10,7 +10,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 
 from pyres import ResQ
 from pyres.store import CannotWriteNow, described
-from pyres.store.errors import refusal
+from pyres.store.errors import lacking_right, refusal
 from tests.servers import Server
 
 REFUSALS = [
@@ -34,6 +34,27 @@ def test_a_refused_write_is_known_in_each_wording(words: str) -> None:
 def test_another_error_is_no_refused_write(text: str) -> None:
     assert refusal(text) is None
     assert refusal(IN_SCRIPT.format(text)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NOPERM this user has no permissions to run the 'sadd' command",
+        "ACL failure in script: User u has no permissions to run the 'sadd' command",
+        "ERR ACL failure in script: User u has no permissions to run the 'sadd' command",
+        IN_SCRIPT.format("NOPERM this user has no permissions to run the 'sadd' command"),
+        IN_SCRIPT.format("The user executing the script can't run this command or subcommand"),
+    ],
+)
+def test_a_right_that_is_missing_is_known_in_each_wording(text: str) -> None:
+    assert (lacking_right(text) or "").endswith(("'sadd' command", "command or subcommand"))
+    assert refusal(text) is None
+
+
+@pytest.mark.parametrize("text", [*REFUSALS, "WRONGTYPE a key", "ERR unknown command 'NOPERM'"])
+def test_another_error_is_no_missing_right(text: str) -> None:
+    assert lacking_right(text) is None
+    assert lacking_right(IN_SCRIPT.format(text)) is None
 
 
 def test_only_a_server_that_does_not_answer_is_gone() -> None:
