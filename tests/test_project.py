@@ -38,6 +38,7 @@ MAY_SLEEP = (
     "tests/daemons/bad_jobs.py::perform",
     "tests/daemons/green.py::",
     "tests/daemons/green_jobs.py::",
+    "tests/daemons/kill_jobs.py::perform",
     "tests/daemons/later.py::perform",
     "tests/daemons/odd_jobs.py::",
     "tests/failover/jobs.py::perform",

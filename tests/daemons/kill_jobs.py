@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ class Traced(TestJob):
         note(path, "begun")
         stop_at("perform")
         note(path, "ended")
+
+
+class Gate(TestJob):
+    """Waits for a file; without a connection, so that a cut does nothing to it."""
+
+    @staticmethod
+    def perform(path: str) -> None:
+        while not os.path.exists(path):
+            time.sleep(0.01)
 
 
 class Failing(TestJob):

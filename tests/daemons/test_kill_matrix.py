@@ -16,9 +16,9 @@ from redis import Redis
 
 from pyres import ResQ
 from tests.daemons import kill_matrix
+from tests.daemons.kill_jobs import Gate
 from tests.daemons.kill_matrix import FIRED, KILLED, Cell
 from tests.daemons.kill_stage import Stage
-from tests.daemons.odd_jobs import FileGateJob
 from tests.daemons.pools import busy_with
 from tests.daemons.watching import burst, child_titled, counted
 from tests.jobs import NoopJob
@@ -117,7 +117,7 @@ def test_a_jobs_process(stage: Stage) -> None:
 def test_a_standby_child(stage: Stage, tmp_path: Path) -> None:
     """It is forked while the second job of a backlog runs, for the third."""
     gate = tmp_path / "gate"
-    stage.resq.enqueue_many([(NoopJob,), (FileGateJob, str(gate))])
+    stage.resq.enqueue_many([(NoopJob,), (Gate, str(gate))])
     stage.others = 2
     stage.enqueue()
     daemon = stage.start("pyres_worker", "--queues", "basic", "--burst")
