@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 #: The part that `make test` runs: each test without one of the markers below.
 MAIN = "main"
@@ -47,6 +48,35 @@ STAYS = (
     "test_closing_closes_the_connections_to_the_sentinels_too",
     "test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost",
 )
+
+#: Of these, which have many sets of parameters, `make test` runs so many, spread evenly over
+#: the list, so that of a product each value is met; the others are slow.
+SAMPLED = {
+    "tests/daemons/test_calls.py::test_a_copy_that_comes_back_from_perform_does_nothing": 3,
+    "tests/daemons/test_clocks.py::test_a_clock_that_was_wrong_for_a_while_doubles_and": 12,
+    "tests/daemons/test_error_replies.py::test_a_refusal_of_what_is_no_fetch_stops_no_fetch": 3,
+    "tests/daemons/test_error_replies.py::test_a_start_at_what_cannot_be_used_is_one_line": 7,
+    "tests/daemons/test_error_replies.py::test_no_error_reply_ends_a_daemon_that_has": 10,
+    "tests/daemons/test_log_failures.py::test_a_stderr_that_takes_nothing_costs_no_job": 3,
+    "tests/daemons/test_older_state.py::test_a_daemon_that_stops_makes_no_failure_of_a_job": 2,
+    "tests/daemons/test_older_state.py::test_a_job_whose_end_was_forgotten_is_neither": 2,
+    "tests/daemons/test_older_state.py::test_a_job_whose_fetch_was_forgotten_while_it": 2,
+    "tests/daemons/test_other_systems.py::test_a_pool_replaces_a_killed_minion_and_ends": 1,
+    "tests/daemons/test_other_systems.py::test_a_worker_performs_a_backlog_without_pipe2": 1,
+    "tests/daemons/test_outage_outcomes.py::test_a_server_that_is_away_when_a_job_ends": 4,
+    "tests/daemons/test_pool.py::test_a_wrong_value_is_one_line_and_exit_code_2": 5,
+    "tests/daemons/test_worker_children.py::test_gevent_in_the_parent_stalls_no_job": 3,
+    "tests/failover/test_acl.py::test_a_user_without_a_right_is_told_so_in_one_line": 4,
+    "tests/failover/test_cluster.py::test_a_daemon_without_such_a_namespace_ends_at_once": 3,
+    "tests/store/test_bounded_steps.py::test_a_scheduler_moves_due_jobs_in_bounded_steps": 2,
+    "tests/store/test_bounded_steps.py::test_no_operation_reads_searches_or_deletes_a": 12,
+    "tests/store/test_bounded_steps.py::test_promoting_a_timestamp_goes_in_bounded_steps": 2,
+    "tests/web/test_pages.py::test_what_ruby_wrote_shows": 12,
+    "tests/web/test_wrong_keys.py::test_a_key_of_another_type_is_named_on_every_page": 8,
+}
+
+#: Examples that hypothesis tries in `make test`; else its own number of them.
+EXAMPLES = 25
 
 #: A word of the reason for which a test is skipped, and what helps.
 REMEDIES = {
@@ -112,7 +142,8 @@ def refuse_addresses(items: Iterable[pytest.Item]) -> None:
 def refuse_unknown_names(items: Iterable[pytest.Item]) -> None:
     """A test that was renamed would change its part without a word."""
     ids, names = [item.nodeid for item in items], [item.name for item in items]
-    unknown = [start for start in MARKED if not any(each.startswith(start) for each in ids)]
+    starts = [*MARKED, *SAMPLED]
+    unknown = [start for start in starts if not any(each.startswith(start) for each in ids)]
     unknown += [start for start in STAYS if not any(each.startswith(start) for each in names)]
     if unknown:
         raise pytest.UsageError(f"invalid entries in tests/parts.py {unknown}: expected tests")
@@ -124,6 +155,16 @@ def mark(items: Iterable[pytest.Item]) -> None:
         for start, marker in MARKED.items():
             if item.nodeid.startswith(start) and not item.name.startswith(STAYS):
                 item.add_marker(marker)
+    for start, number in SAMPLED.items():
+        sample([item for item in items if item.nodeid.startswith(start)], number)
+
+
+def sample(items: list[pytest.Item], number: int) -> None:
+    """Mark all but so many of them, spread evenly over the list, as slow."""
+    chosen = {at * len(items) // number for at in range(number)}
+    for at, item in enumerate(items):
+        if at not in chosen:
+            item.add_marker("slow")
 
 
 def part_of(item: pytest.Item) -> str:
@@ -166,4 +207,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.part == MAIN:
+        settings.register_profile(MAIN, settings.get_profile("pyres"), max_examples=EXAMPLES)
+        settings.load_profile(MAIN)
     config.pluginmanager.register(Parts(config), "parts")

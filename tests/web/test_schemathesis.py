@@ -22,7 +22,7 @@ def test_the_api_is_as_documented(application, path):
     document = schemathesis.openapi.from_wsgi("/api/openapi.json", application)
 
     @given(case=document[path]["GET"].as_strategy())
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
     def ask(case):
         case.call_and_validate()
 
