@@ -756,6 +756,7 @@ def _job(klass: Any) -> tuple[Any, str, str | None]:
         target, name, queue = _target(job_names.check_text(klass))
         if queue:
             job_names.check_perform(target)
+            job_names.check_runs(target)
         return target, name, queue
     queue = getattr(klass, "queue", None)
     if queue:
