@@ -10,7 +10,6 @@ from pyres.store import scripts
 from pyres.store.clock import Clock
 from pyres.store.elements import PAGE
 from pyres.store.errors import (
-    execute_tolerantly,
     log_wrong_types,
     logged_once,
     or_nothing,
@@ -18,6 +17,7 @@ from pyres.store.errors import (
 from pyres.store.keys import Keys
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
+from pyres.store.transaction import execute_tolerantly
 
 #: Seconds without a heartbeat of anybody that say that the server, or everybody, was away.
 GAP = 120

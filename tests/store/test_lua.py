@@ -172,6 +172,16 @@ CASES = [
         {"beats": {b"last": b"230", b"since": b"230"}},
     ),
     Case(
+        "apply",
+        {"k": b"1", "l": [b"a"]},
+        ["k"],
+        ["=1", 2, "DEL", "k", 3, "RPUSH", "l", "b", 2, "INCR", "l"],
+        [1, 2, ANY],
+        {"l": [b"a", b"b"]},
+    ),
+    Case("apply", {"k": b"1"}, ["k"], ["=2", 2, "DEL", "k"], None, {"k": b"1"}),
+    Case("apply", {"k": b"1"}, ["k"], ["", 2, "DEL", "k"], None, {"k": b"1"}),
+    Case(
         "take_back",
         {"dead": {b"hand": b"h", b"record": b"R"}, "l": [b"R", P, b"R"], "f": b"2", "n": b"5"},
         ["dead", "l", "f", "n"],
@@ -688,6 +698,7 @@ EACH_KEY = [
 
 #: What looks at the types of its keys itself.
 GO_ON = {
+    "apply",
     "take",
     "put_back",
     "promote",
