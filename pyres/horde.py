@@ -35,14 +35,14 @@ from pyres.performer import (
     Performer,
     warn_of_threads,
 )
-from pyres.process import title
+from pyres.process import identity, title
 from pyres.process.children import Children, EarlyExit, Exit
 from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
 from pyres.reconnecting import PrimaryLook, ServerState
-from pyres.registry import HEARTBEAT, Registry, held_job
+from pyres.registry import HEARTBEAT, Registry, held_job, split_id
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
 from pyres.store import SERVER_ERRORS, is_lasting
@@ -138,8 +138,8 @@ class Khan:
     #: Leaves a primary that sentinels have replaced.
     _primary: PrimaryLook | None = None
 
-    #: Whether the server has refused the start.
-    _is_refused = False
+    #: Whether the server has refused the start, and whether this khan is registered.
+    _is_refused = _is_announced = False
 
     def _begin(self) -> None:
         """What a khan knows before it works."""
@@ -343,11 +343,22 @@ class Khan:
             self.resq.close()
 
     def _announce(self) -> None:
+        if not self._is_announced:
+            self._forget_namesake()
         self.register_khan()
+        self._is_announced = True
         if self._minion_options["blocking_pop"] is None and self._waker is None:
             self._lookout = Lookout(self._connection.store, self._queue_list, str(self))
             self._waker = Waker(self._lookout, self._ring)
             self._watching(self._lookout.connect)
+
+    def _forget_namesake(self) -> None:
+        """Of a dead manager that had our very id, as in a container: what it was told is not meant
+        for us.
+        """
+        workers = self._connection.store.workers
+        if str(self) in workers.khan_ids():
+            workers.unregister_khan(str(self))
 
     def _ring(self, hand: Hand) -> None:
         if minion := self._minion(hand.pid):
@@ -449,7 +460,8 @@ class Khan:
 
     def _announce_khan(self) -> None:
         former = self._former_ids[-1] if self._former_ids else ""
-        self._connection.store.workers.register_khan(str(self), former)
+        mark = identity.mark(split_id(str(self))[1])
+        self._connection.store.workers.register_khan(str(self), former, mark)
 
     def unregister_khan(self) -> None:
         """Forget this khan and what it was told under any of its names."""

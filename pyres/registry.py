@@ -19,7 +19,7 @@ from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
 from pyres.members import values
 from pyres.process import identity
 from pyres.process.children import alive as is_process
-from pyres.process.title import is_manager, is_readable, is_worker
+from pyres.process.title import is_worker
 from pyres.store import ConnectionLost, ResponseError, open_hand, text
 
 __all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
@@ -127,11 +127,11 @@ class Registry:
         `sweep`: also of in-flight records whose worker is not registered.
 
         Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
-        host need no lock among workers of pyres, who do it in one step. Khans of this host that are
-        gone are forgotten too.
+        host need no lock among workers of pyres, who do it in one step. Dead khans are
+        unregistered too, by the same rule.
         """
-        self._forget_khans()
         sight = Liveness(self.worker_id, self.workers, self.alive)
+        self._prune_khans(sight.of_khans())
         holder = self._lock(sight)
         if holder and holder not in sight.known.marks:
             return []  # Ruby's, which writes a failure in several steps
@@ -143,19 +143,12 @@ class Registry:
             self.swept = sweep
         return pruned
 
-    def _forget_khans(self) -> None:
-        # Who was killed took no leave.
-        own_host = split_id(self.worker_id)[0]
-        for khan_id in self.workers.khan_ids():
-            with contextlib.suppress(ValueError):  # no khan's id
-                host, pid, _size = split_id(khan_id)
-                if host == own_host and self._is_no_manager(pid):
-                    self.workers.unregister_khan(khan_id)
-
-    @staticmethod
-    def _is_no_manager(pid: int) -> bool:
-        # A title that cannot be read proves nothing.
-        return not is_manager(pid) and (not is_process(pid) or is_readable(pid))
+    def _prune_khans(self, sight: Liveness) -> None:
+        known = sorted(sight.known.ids.union(sight.known.beats))
+        dead = [khan_id for khan_id in known if sight.is_gone(khan_id) or sight.is_silent(khan_id)]
+        if dead:
+            self.workers.unregister_khan(*dead)
+            logger.warning("Pruned the dead managers %s", ", ".join(dead))
 
     def _lock(self, sight: Liveness) -> str:
         """Take the prune lock; who has it, or "" when it is ours now."""
