@@ -89,7 +89,7 @@ class Registry:
         self.workers.beat([self.worker_id])
 
     def _started(self) -> str:
-        return str(int(self.resq._current_time().timestamp()))
+        return str(int(self.resq.estimated_time()))
 
     def unregister(self) -> None:
         """Forget this worker; a job that it leaves in its hand becomes a failure, as in Resque."""
