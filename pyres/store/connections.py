@@ -44,6 +44,7 @@ from pyres.store.errors import (
     NotTrusted,
     RefusedError,
     WrongServer,
+    denies_in_script,
     refusal,
 )
 
@@ -100,6 +101,8 @@ def _cannot_serve(error: ResponseError) -> Exception | None:
     if _says(error, "EXEC without MULTI"):
         # Of a transaction redis-py reads what EXEC says, not what MULTI said.
         return NoPermissionError("this user has no permissions to run the 'multi' command")
+    if denies_in_script(str(error)):
+        return NoPermissionError(str(error))
     if _says(error, "DENIED"):
         return Denied(str(error).partition(". ")[0])
     words = refusal(str(error))

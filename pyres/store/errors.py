@@ -121,6 +121,15 @@ _NO_NAME = frozenset({socket.EAI_AGAIN, socket.EAI_NONAME, getattr(socket, "EAI_
 _IN_SCRIPT = re.compile(r"Error running script .*@user_script: ?\d+: -?(.*)", re.DOTALL)
 
 
+#: How Redis 7 says in a script that a right is missing.
+_DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't run")
+
+
+def denies_in_script(text: str) -> bool:
+    """Whether an error reply says that a script lacks a right."""
+    return text.removeprefix("ERR ").startswith(_DENIED_IN_SCRIPT)
+
+
 def refusal(text: str) -> str | None:
     """The words of an error reply that says that the server cannot serve just now, else None."""
     text = text.removeprefix("ERR ")

@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 
 from pyres.store.connections import not_redis
-from pyres.store.errors import CannotWriteNow, ConnectionLost, Denied, refusal
+from pyres.store.errors import CannotWriteNow, ConnectionLost, Denied, denies_in_script, refusal
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -47,7 +47,7 @@ def reply_error(text: str) -> Exception:
         return Denied(text.partition(". ")[0])
     if text.startswith("NOSCRIPT"):
         return NoScriptError(text)
-    if text.startswith("NOPERM"):
+    if text.startswith("NOPERM") or denies_in_script(text):
         return NoPermissionError(text.removeprefix("NOPERM "))
     return ResponseError(text)
 
