@@ -13,6 +13,7 @@ from pyres.exceptions import (
     DirtyExitError,
     PruneDeadWorkerDirtyExitError,
 )
+from pyres.failure import declared_dead
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
 from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
@@ -112,6 +113,8 @@ class Registry:
             return
         try:
             removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+            if removed is None:
+                removed = self._take_back_of_others(job.hand)
         except ConnectionLost:
             raise
         except ResponseError as error:
@@ -121,6 +124,18 @@ class Registry:
             logger.warning("%s ended well after it was declared dead; took its failure back", job)
         elif removed is not None:
             logger.warning("%s has a failure or was retried, and also ended well", job)
+
+    def _take_back_of_others(self, record: bytes) -> bool | None:
+        """take_back() of a failure that was written by who leaves no note: Ruby, node-resque."""
+        fetched = open_hand(record)
+        run_at = payload.show(record).get("run_at")
+        running = declared_dead.Running(self.worker_id, *fetched[:2], run_at)
+        found = declared_dead.find(self.resq, running)
+        if found is None or found.retried:
+            return None if found is None else False
+        failed = self.resq.store.failed
+        failed.note_declared_dead(self.worker_id, record, found.name, found.raw)
+        return failed.take_back(self.worker_id, record, found.failed, found.processed)
 
     def prune(self, sweep: bool = False) -> list[str]:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
