@@ -158,12 +158,11 @@ class Khan:
         self._deadlines: dict[Hand, float] = {}
         self._undertakers: dict[int, tuple[str, BaseException, float]] = {}
         self._dead: list[tuple[str, BaseException]] = []
+        self._done: list[str] = []
         self._finished_before = 0
         self._quick_deaths = 0
         self._spawn_after = 0.0
-        self._next_beat = 0.0
-        self._next_sweep = 0.0
-        self._next_commands = 0.0
+        self._next_beat = self._next_sweep = self._next_commands = 0.0
         self._unasked: list[tuple[str, BaseException]] = []
         self._server_state = ServerState("the minions wait for it")
         self._stacks: dict[str, traceback.StackSummary] = {}
@@ -690,7 +689,8 @@ class Khan:
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
         shown = exit
-        if exit.clean and not minion.ended:
+        is_done = exit.clean and not minion.ended and minion.ends_itself
+        if exit.clean and not (minion.ended or is_done):
             exit = EarlyExit(exit.pid, exit.code)
             # One that was told to end needs no reason; if it had a job, that tells of it.
             shown = shown if self._was_told(exit.pid) else exit
@@ -699,6 +699,10 @@ class Khan:
         if self._waker:
             self._waker.gone(exit.pid)
         logger.log(logging.INFO if shown.clean else logging.ERROR, "Minion %s %s", exit.pid, shown)
+        if is_done:
+            self._deadlines.pop(Hand(exit.pid, 0), None)
+            self._done.append(minion.ids[0])
+            return
         undertaken = [self._note_hand(minion, hand, exit) for hand in range(minion.greenlets)]
         if not any(undertaken):
             self._note_pace(minion, shown)
@@ -763,6 +767,11 @@ class Khan:
         for worker_id, error in unasked:
             if self._stop_at is not None or not self._send_undertaker(worker_id, error):
                 self._dead.append((worker_id, error))
+        while self._done:
+            registry = Registry(self._connection, self._done[0])
+            if not self._reach(functools.partial(registry.finish, self._done[0])):
+                return
+            del self._done[0]
         while self._dead:
             worker_id, error = self._dead[0]
             if not self._reach(functools.partial(self._bury, worker_id, error)):

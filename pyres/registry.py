@@ -233,6 +233,16 @@ class Registry:
             return True
         return False
 
+    def finish(self, worker_id: str) -> None:
+        """Unregister a worker that is gone and whose job is done; the job is counted."""
+        done = False
+        while not done:
+            batch = self.resq.store.batch(atomic=True)
+            if batch.watch(batch.keys.worker(worker_id)) is not None:
+                batch.stats.incr("processed")
+            batch.workers.unregister(worker_id)
+            done = batch.send()
+
     def _remove(self, worker_id: str, error: BaseException | None, silent: bool) -> _Removed:
         """Unregister a worker, and make a failure of the job that it has in flight."""
         batch = self.resq.store.batch(atomic=True)
