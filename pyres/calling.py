@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Awaitable
 from typing import Any
 
 from pyres.exceptions import NotAJobError
 from pyres.wrappers import wrapped_by
-
-#: One event loop at a time: greenlets of a process share its one thread.
-_running = threading.Lock()
 
 
 def entry_point(target: Any) -> Any:
@@ -36,8 +32,7 @@ def completed(value: Any, name: str) -> Any:
     not run.
     """
     if inspect.isawaitable(value):
-        with _running:
-            return asyncio.run(_awaited(value))
+        return asyncio.run(_awaited(value))
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         raise NotAJobError(
             f"invalid job {name}: expected a function that runs when it is called, not a generator"

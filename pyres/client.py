@@ -112,6 +112,12 @@ class ResQ:
             return self._current_time()
         return datetime.fromtimestamp(self.store.clock.now())
 
+    def estimated_time(self) -> float:
+        """server_time() as epoch seconds, by what the server has said last: asks it only once."""
+        if self.has_own_clock:
+            return self._current_time().timestamp()
+        return self.store.clock.estimate()
+
     @classmethod
     def encode(cls, item: Any) -> str:
         """A value as the JSON that Resque writes. UnencodableError names the place at fault."""
@@ -242,7 +248,7 @@ class ResQ:
         self, name: str, args: Sequence[Any], now: float | None = None, **more: Any
     ) -> bytes:
         if self.enqueue_timestamp:
-            more = {"enqueue_timestamp": now or self._current_time().timestamp(), **more}
+            more = {"enqueue_timestamp": now or self.server_time().timestamp(), **more}
         return json_parser.encode(payload.build(name, args, **more))
 
     @contextlib.contextmanager
@@ -718,8 +724,8 @@ def as_resq(server: Any, password: str | None = None) -> ResQ:
 
 
 def now_text(resq: ResQ) -> str:
-    """The time now as Resque's run_at: `2026-11-23T16:01:09Z`."""
-    return _iso(int(resq._current_time().timestamp()))
+    """The server's time now as Resque's run_at: `2026-11-23T16:01:09Z`."""
+    return _iso(int(resq.estimated_time()))
 
 
 @functools.lru_cache(maxsize=8)
@@ -756,6 +762,7 @@ def _job(klass: Any) -> tuple[Any, str, str | None]:
         target, name, queue = _target(job_names.check_text(klass))
         if queue:
             job_names.check_perform(target)
+            job_names.check_runs(target)
         return target, name, queue
     queue = getattr(klass, "queue", None)
     if queue:

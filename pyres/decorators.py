@@ -62,6 +62,7 @@ def job(
 
 def _schedule(target: Any, timing: dict[str, Any]) -> None:
     job_names.check_place(target)
+    job_names.check_runs(target)
     job_names.warn_of_main(target)
     wire_name = name_of(target)
     schedule.register(wire_name, {**timing, "class": wire_name, "queue": target.queue})
@@ -89,8 +90,6 @@ def _check_target(target: Any) -> None:
         job_names.check_perform(target)
     elif not _is_function(target):
         raise NotAJobError(f"invalid job {target!r}: expected a function or a class below @job")
-    else:
-        job_names.check_runs(target, target)
 
 
 def _is_function(target: Any) -> bool:

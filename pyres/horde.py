@@ -35,14 +35,14 @@ from pyres.performer import (
     Performer,
     warn_of_threads,
 )
-from pyres.process import title
+from pyres.process import identity, title
 from pyres.process.children import Children, EarlyExit, Exit
 from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
 from pyres.reconnecting import PrimaryLook, ServerState
-from pyres.registry import HEARTBEAT, Registry, held_job
+from pyres.registry import HEARTBEAT, Registry, held_job, split_id
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
 from pyres.store import SERVER_ERRORS, is_lasting
@@ -138,8 +138,8 @@ class Khan:
     #: Leaves a primary that sentinels have replaced.
     _primary: PrimaryLook | None = None
 
-    #: Whether the server has refused the start.
-    _is_refused = False
+    #: Whether the server has refused the start, and whether this khan is registered.
+    _is_refused = _is_announced = False
 
     def _begin(self) -> None:
         """What a khan knows before it works."""
@@ -158,12 +158,11 @@ class Khan:
         self._deadlines: dict[Hand, float] = {}
         self._undertakers: dict[int, tuple[str, BaseException, float]] = {}
         self._dead: list[tuple[str, BaseException]] = []
+        self._done: list[str] = []
         self._finished_before = 0
         self._quick_deaths = 0
         self._spawn_after = 0.0
-        self._next_beat = 0.0
-        self._next_sweep = 0.0
-        self._next_commands = 0.0
+        self._next_beat = self._next_sweep = self._next_commands = 0.0
         self._unasked: list[tuple[str, BaseException]] = []
         self._server_state = ServerState("the minions wait for it")
         self._stacks: dict[str, traceback.StackSummary] = {}
@@ -343,11 +342,22 @@ class Khan:
             self.resq.close()
 
     def _announce(self) -> None:
+        if not self._is_announced:
+            self._forget_namesake()
         self.register_khan()
+        self._is_announced = True
         if self._minion_options["blocking_pop"] is None and self._waker is None:
             self._lookout = Lookout(self._connection.store, self._queue_list, str(self))
             self._waker = Waker(self._lookout, self._ring)
             self._watching(self._lookout.connect)
+
+    def _forget_namesake(self) -> None:
+        """Of a dead manager that had our very id, as in a container: what it was told is not meant
+        for us.
+        """
+        workers = self._connection.store.workers
+        if str(self) in workers.khan_ids():
+            workers.unregister_khan(str(self))
 
     def _ring(self, hand: Hand) -> None:
         if minion := self._minion(hand.pid):
@@ -449,7 +459,8 @@ class Khan:
 
     def _announce_khan(self) -> None:
         former = self._former_ids[-1] if self._former_ids else ""
-        self._connection.store.workers.register_khan(str(self), former)
+        mark = identity.mark(split_id(str(self))[1])
+        self._connection.store.workers.register_khan(str(self), former, mark)
 
     def unregister_khan(self) -> None:
         """Forget this khan and what it was told under any of its names."""
@@ -678,7 +689,8 @@ class Khan:
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
         shown = exit
-        if exit.clean and not minion.ended:
+        is_done = exit.clean and not minion.ended and minion.ends_itself
+        if exit.clean and not (minion.ended or is_done):
             exit = EarlyExit(exit.pid, exit.code)
             # One that was told to end needs no reason; if it had a job, that tells of it.
             shown = shown if self._was_told(exit.pid) else exit
@@ -687,6 +699,10 @@ class Khan:
         if self._waker:
             self._waker.gone(exit.pid)
         logger.log(logging.INFO if shown.clean else logging.ERROR, "Minion %s %s", exit.pid, shown)
+        if is_done:
+            self._deadlines.pop(Hand(exit.pid, 0), None)
+            self._done.append(minion.ids[0])
+            return
         undertaken = [self._note_hand(minion, hand, exit) for hand in range(minion.greenlets)]
         if not any(undertaken):
             self._note_pace(minion, shown)
@@ -751,6 +767,11 @@ class Khan:
         for worker_id, error in unasked:
             if self._stop_at is not None or not self._send_undertaker(worker_id, error):
                 self._dead.append((worker_id, error))
+        while self._done:
+            registry = Registry(self._connection, self._done[0])
+            if not self._reach(functools.partial(registry.finish, self._done[0])):
+                return
+            del self._done[0]
         while self._dead:
             worker_id, error = self._dead[0]
             if not self._reach(functools.partial(self._bury, worker_id, error)):

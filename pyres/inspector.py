@@ -484,7 +484,7 @@ class Inspector:
         last = {name: float(fired) for name, fired in schedules.fired().items()}
         for name, when in schedules.last_enqueued_at().items():
             last[name] = max(last.get(name, 0), moment(when) or 0)
-        now = int(self.resq._current_time().timestamp())
+        now = int(self.resq.estimated_time())
         rows = []
         for name in sorted({*stored, *in_force, *last}):
             told = InForce.read(in_force[name]) if name in in_force else None

@@ -197,7 +197,7 @@ class Job:
         metadata["failed"] = False
         if self.enqueue_timestamp:
             metadata["enqueue_timestamp"] = self.enqueue_timestamp
-        metadata["perform_timestamp"] = self.resq._current_time().timestamp()
+        metadata["perform_timestamp"] = self.resq.estimated_time()
 
     def _perform(self, target: Any, metadata: dict[str, Any]) -> Any:
         try:

@@ -28,6 +28,7 @@ def check(target: Any) -> None:
         return
     check_place(target)
     check_perform(target)
+    check_runs(target)
     if not loading.wire_name(target) and (other := _other_object(target)) is not _NOTHING:
         shown = repr(other)[: loading.MAX_SHOWN_CHARS]
         raise _refused(target, f"expected the object of this name, which is now {shown}")
@@ -54,12 +55,13 @@ def check_perform(target: Any) -> None:
     if not callable(getattr(target, "perform", None)):
         expected = "a class with perform()" if inspect.isclass(target) else "a function with @job"
         raise _refused(target, f"expected {expected}")
-    check_runs(target, calling.entry_point(target))
 
 
-def check_runs(target: Any, code: Any) -> None:
-    """Raises NotAJobError for a generator: a call of it runs none of its code."""
-    if calling.is_generator(code):
+def check_runs(target: Any) -> None:
+    """Raises NotAJobError for a generator: a call of it runs none of its code. Not asked by @job,
+    which would leave no job of the same module to a worker.
+    """
+    if calling.is_generator(calling.entry_point(target)):
         raise _refused(target, "expected a function that runs when it is called, not a generator")
 
 

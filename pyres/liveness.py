@@ -62,13 +62,20 @@ class Liveness:
         own_id: str,
         workers: Workers,
         shows_worker: Callable[[int], bool] = title.is_worker,
+        known: Known | None = None,
     ) -> None:
         self.own_id = own_id
         self.host, self.pid, _ = split_id(own_id)
         self.shows_worker = shows_worker
         self._workers = workers
-        self.known = Known.of(workers)
+        self.known = known or Known.of(workers)
         self._marked = {":".join(each.split(":", 2)[:2]) for each in self.known.marks}
+
+    def of_khans(self) -> Liveness:
+        """The same of managers: by their ids, their own heartbeats and what they show in `ps`."""
+        ids, heartbeats, marks = self._workers.khan_snapshot()
+        known = self.known._replace(ids=ids, beats=heartbeats, marks=marks)
+        return Liveness(self.own_id, self._workers, title.is_manager, known)
 
     def is_gone(self, worker_id: str) -> bool:
         """Whether it is of this host and certainly dead, whatever its heartbeat says."""

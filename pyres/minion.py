@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from pyres import logs
 from pyres.client import LONGEST_POP
 from pyres.job import Job
+from pyres.overrides import overridden, own_methods
 from pyres.performer import Performer
 from pyres.process import exit_work, title
 from pyres.process.children import (
@@ -150,6 +151,13 @@ class Minion(Performer):
     def __str__(self) -> str:
         # A name that no queue has, behind the queues: Ruby's pruning reads host and pid in front.
         return super().__str__() + (f",~{self.number}" if self.number else "")
+
+    @property
+    def ends_itself(self) -> bool:
+        """Whether a subclass has a process() of its own, which may end the process by os._exit(0)
+        when its job is done, as in pyres 1.5.
+        """
+        return self.greenlets == 1 and bool(overridden(self, _OWN_PROCESS))
 
     @property
     def ids(self) -> list[str]:
@@ -543,3 +551,7 @@ class Minion(Performer):
         if state != self._hands[0]._shown:
             self._hands[0]._shown = state
             title.set_title(title.minion_title(self._parent or os.getppid(), state))
+
+
+#: The step as pyres has it, to find what overrides it.
+_OWN_PROCESS = own_methods(Minion, ["process"])

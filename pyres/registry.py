@@ -13,13 +13,14 @@ from pyres.exceptions import (
     DirtyExitError,
     PruneDeadWorkerDirtyExitError,
 )
+from pyres.failure import declared_dead
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
 from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
 from pyres.members import values
 from pyres.process import identity
 from pyres.process.children import alive as is_process
-from pyres.process.title import is_manager, is_readable, is_worker
+from pyres.process.title import is_worker
 from pyres.store import ConnectionLost, ResponseError, open_hand, text
 
 __all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
@@ -89,7 +90,7 @@ class Registry:
         self.workers.beat([self.worker_id])
 
     def _started(self) -> str:
-        return str(int(self.resq._current_time().timestamp()))
+        return str(int(self.resq.estimated_time()))
 
     def unregister(self) -> None:
         """Forget this worker; a job that it leaves in its hand becomes a failure, as in Resque."""
@@ -112,6 +113,8 @@ class Registry:
             return
         try:
             removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+            if removed is None:
+                removed = self._take_back_of_others(job.hand)
         except ConnectionLost:
             raise
         except ResponseError as error:
@@ -122,16 +125,28 @@ class Registry:
         elif removed is not None:
             logger.warning("%s has a failure or was retried, and also ended well", job)
 
+    def _take_back_of_others(self, record: bytes) -> bool | None:
+        """take_back() of a failure that was written by who leaves no note: Ruby, node-resque."""
+        fetched = open_hand(record)
+        run_at = payload.show(record).get("run_at")
+        running = declared_dead.Running(self.worker_id, *fetched[:2], run_at)
+        found = declared_dead.find(self.resq, running)
+        if found is None or found.retried:
+            return None if found is None else False
+        failed = self.resq.store.failed
+        failed.note_declared_dead(self.worker_id, record, found.name, found.raw)
+        return failed.take_back(self.worker_id, record, found.failed, found.processed)
+
     def prune(self, sweep: bool = False) -> list[str]:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
         `sweep`: also of in-flight records whose worker is not registered.
 
         Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
-        host need no lock among workers of pyres, who do it in one step. Khans of this host that are
-        gone are forgotten too.
+        host need no lock among workers of pyres, who do it in one step. Dead khans are
+        unregistered too, by the same rule.
         """
-        self._forget_khans()
         sight = Liveness(self.worker_id, self.workers, self.alive)
+        self._prune_khans(sight.of_khans())
         holder = self._lock(sight)
         if holder and holder not in sight.known.marks:
             return []  # Ruby's, which writes a failure in several steps
@@ -143,19 +158,12 @@ class Registry:
             self.swept = sweep
         return pruned
 
-    def _forget_khans(self) -> None:
-        # Who was killed took no leave.
-        own_host = split_id(self.worker_id)[0]
-        for khan_id in self.workers.khan_ids():
-            with contextlib.suppress(ValueError):  # no khan's id
-                host, pid, _size = split_id(khan_id)
-                if host == own_host and self._is_no_manager(pid):
-                    self.workers.unregister_khan(khan_id)
-
-    @staticmethod
-    def _is_no_manager(pid: int) -> bool:
-        # A title that cannot be read proves nothing.
-        return not is_manager(pid) and (not is_process(pid) or is_readable(pid))
+    def _prune_khans(self, sight: Liveness) -> None:
+        known = sorted(sight.known.ids.union(sight.known.beats))
+        dead = [khan_id for khan_id in known if sight.is_gone(khan_id) or sight.is_silent(khan_id)]
+        if dead:
+            self.workers.unregister_khan(*dead)
+            logger.warning("Pruned the dead managers %s", ", ".join(dead))
 
     def _lock(self, sight: Liveness) -> str:
         """Take the prune lock; who has it, or "" when it is ours now."""
@@ -224,6 +232,16 @@ class Registry:
             logger.warning("Pruned the dead worker %s; %s", worker_id, what)
             return True
         return False
+
+    def finish(self, worker_id: str) -> None:
+        """Unregister a worker that is gone and whose job is done; the job is counted."""
+        done = False
+        while not done:
+            batch = self.resq.store.batch(atomic=True)
+            if batch.watch(batch.keys.worker(worker_id)) is not None:
+                batch.stats.incr("processed")
+            batch.workers.unregister(worker_id)
+            done = batch.send()
 
     def _remove(self, worker_id: str, error: BaseException | None, silent: bool) -> _Removed:
         """Unregister a worker, and make a failure of the job that it has in flight."""

@@ -226,7 +226,7 @@ class Worker(Performer):
     @started.setter
     def started(self, value: Any) -> None:
         if value:
-            now = int(self.resq._current_time().timestamp())
+            now = int(self.resq.estimated_time())
             self.resq.store.workers.set_started(str(self), str(now))
         else:
             self.resq.store.workers.drop_started(str(self))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyres import json_parser, payload
@@ -48,7 +49,7 @@ class RedisBackend(BaseBackend):
 
     def encoded(self, resq: ResQ) -> bytes:
         """The record as it stands in Redis, with the payload's own bytes."""
-        record = self.record(resq._current_time())
+        record = self.record(datetime.fromtimestamp(resq.estimated_time()))
         if self.raw_payload is None or record.get("payload") is not self._payload:
             return json_parser.encode(record)
         fields = {name: json_parser.encode(value) for name, value in record.items()}
@@ -160,7 +161,11 @@ class RedisBackend(BaseBackend):
         The record must still be the one at `index`; False, and nothing done, when another is.
         """
         raw = raw_record(record)
-        stamp = resq._current_time().astimezone().strftime(cls._retried_at_format())
+        stamp = (
+            datetime.fromtimestamp(resq.estimated_time())
+            .astimezone()
+            .strftime(cls._retried_at_format())
+        )
         marked, queue = with_field(raw, "retried_at", stamp), record_of(raw)["queue"]
         return resq.store.failed.requeue(index, raw, marked, queue, payload_bytes(raw), name)
 

@@ -1,9 +1,13 @@
-"""Waits and alarms of one greenlet, while the others of its process go on. Needs gevent."""
+"""Waits, alarms and event loops of one greenlet, while the others of its process go on. Needs
+gevent.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,18 +44,56 @@ def green_alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
         yield
 
 
+class _EventLoops:
+    """Gives each greenlet an event loop of its own: asyncio keeps the running one by thread, and so
+    would find that of another greenlet.
+    """
+
+    def __init__(self, former: Callable[[str, Any], None] | None) -> None:
+        self._former = former
+        #: The running loop, and its hooks for asynchronous generators, of greenlets that wait.
+        self._kept: dict[Any, tuple[Any, Any]] = {}
+
+    def __call__(self, event: str, args: Any) -> None:
+        """Called by greenlet after each switch."""
+        if self._former is not None:
+            self._former(event, args)
+        if event not in ("switch", "throw"):
+            return
+        origin, target = args
+        left, found = asyncio._get_running_loop(), self._kept.pop(target, None)
+        if left is not None:
+            self._kept[origin] = left, sys.get_asyncgen_hooks()
+        if left is not None or found is not None:
+            loop, hooks = found or (None, (None, None))
+            asyncio._set_running_loop(loop)
+            sys.set_asyncgen_hooks(*hooks)
+
+
+@contextlib.contextmanager
+def _own_event_loops() -> Iterator[None]:
+    greenlet = _gevent("greenlet")
+    former = greenlet.gettrace()
+    greenlet.settrace(_EventLoops(former))
+    try:
+        yield
+    finally:
+        greenlet.settrace(former)
+
+
 def run_together(works: list[Callable[[], object]], beside: Callable[[], object]) -> None:
     """Do all of `works` at once, each in a greenlet, and `beside` as long as one of them lasts.
 
-    What one of them raises is raised when the others have ended, too.
+    What one of them raises is raised when the others have ended, too. Each may run an event loop.
     """
     gevent = _gevent()
-    watching = gevent.spawn(beside)
-    greenlets = [gevent.spawn(work) for work in works]
-    try:
-        gevent.joinall(greenlets)
-    finally:
-        watching.kill()
+    with _own_event_loops():
+        watching = gevent.spawn(beside)
+        greenlets = [gevent.spawn(work) for work in works]
+        try:
+            gevent.joinall(greenlets)
+        finally:
+            watching.kill()
     for greenlet in greenlets:
         if greenlet.exception is not None:
             raise greenlet.exception

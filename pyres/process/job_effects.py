@@ -166,9 +166,9 @@ class ProcessState:
         ]
 
 
-def _folder() -> str | None:
+def _folder() -> bytes | None:
     try:
-        return os.getcwd()
+        return os.getcwdb()
     except OSError:  # it was removed
         return None
 

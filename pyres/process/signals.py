@@ -89,6 +89,8 @@ class Signals:
 
     def __init__(self, handlers: Mapping[int, Handler]) -> None:
         self.handlers = dict(handlers)
+        #: The same as the interpreter keeps them.
+        self._raw = [(signum, _RAW.get(handler, handler)) for signum, handler in handlers.items()]
         self._former: dict[int, Any] = {}
         self._wakeup: Wakeup | None = None
         self._former_wakeup = -1
@@ -132,9 +134,9 @@ class Signals:
         """
         if self._wakeup is None:
             return []
-        for signum in self.replaced():
-            handler = self.handlers[signum]
-            _set_handler(signum, _RAW.get(handler, handler))
+        for signum, handler in self._raw:
+            if _getsignal(signum) is not handler:
+                _set_handler(signum, handler)
         try:
             _set_wakeup_fd(self._wakeup.writer, warn_on_full_buffer=False)
         except (OSError, ValueError) as error:
@@ -143,11 +145,7 @@ class Signals:
 
     def replaced(self) -> list[int]:
         """The signals whose handlers are not ours any more."""
-        return [
-            signum
-            for signum, handler in self.handlers.items()
-            if _getsignal(signum) is not _RAW.get(handler, handler)
-        ]
+        return [signum for signum, handler in self._raw if _getsignal(signum) is not handler]
 
     def _needed(self) -> dict[int, Handler]:
         if not hasattr(signal, "SIGCHLD"):

@@ -184,6 +184,7 @@ class Batch(Store):
         self._pipe = client.pipeline(transaction=atomic)
         super().__init__(_Collecting(self._pipe), namespace)
         self.queues = CollectedQueues(self.client, self.keys)
+        self._watched: dict[Key, bytes | None] = {}
         #: What the server replied to each command of send() that it carried out.
         self.replies: list[Any] = []
 
@@ -192,6 +193,7 @@ class Batch(Store):
         with _honestly():
             self._pipe.watch(key)
             value: bytes | None = self._pipe.mget([key])[0]
+        self._watched[key] = value
         self._pipe.multi()
         return value
 
@@ -204,6 +206,7 @@ class Batch(Store):
             found, kind = self._pipe.mget([key])[0], b""
             if found is None:
                 kind = self._pipe.type(key)
+        self._watched[key] = found
         self._pipe.multi()
         return bool(found == value or kind not in (b"", b"none", b"string"))
 
@@ -216,13 +219,14 @@ class Batch(Store):
         """
         try:
             with _honestly():
-                self.replies = transaction.execute(self._pipe)
+                self.replies = transaction.execute(self._pipe, self._watched)
         except WatchError:
             return False
         return True
 
     def discard(self) -> None:
         """Drop what was collected."""
+        self._watched = {}
         self._pipe.reset()
 
 

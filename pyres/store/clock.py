@@ -41,7 +41,7 @@ class Clock:
         self.client = client
         self._last: Reading | None = None
         self._differs = False
-        self._warned = False
+        self._refused = False
 
     def now(self) -> float:
         """Epoch seconds by the server's clock, or by this host's where TIME is not allowed."""
@@ -50,6 +50,16 @@ class Clock:
             return self.read().now
         return last.now + at - last.after
 
+    def estimate(self) -> float:
+        """now() by the last reply, however old it is: the server is asked only where there is none.
+
+        For what is written about each job. A daemon asks with each heartbeat.
+        """
+        last = self._last
+        if last is not None:
+            return last.now + elapsed() - last.after
+        return time.time() if self._refused else self.read().now
+
     def read(self) -> Reading:
         """What now() says, by a new reply of the server."""
         try:
@@ -57,8 +67,8 @@ class Clock:
         except ConnectionLost:
             raise
         except ResponseError as error:
-            if not self._warned:
-                self._warned = True
+            if not self._refused:
+                self._refused = True
                 logger.warning("This host's clock is used: the server refuses TIME (%s)", error)
             at = elapsed()
             # Not kept: this clock may be set at any time.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import os
 import re
@@ -42,6 +41,11 @@ CANNOT_WRITE = (
 
 class CannotWriteNow(redis_exceptions.ConnectionError):  # noqa: N818 - a state, that passes
     """The server answers and refuses writes: out of memory, a replica, no disk, no quorum."""
+
+
+def is_full(*errors: BaseException | None) -> bool:
+    """Whether one of them says that the server has no memory left for what was sent."""
+    return any("maxmemory" in str(error) for error in errors)
 
 
 class Moved(CannotWriteNow):
@@ -217,23 +221,10 @@ def or_nothing(read: Callable[[], T], nothing: T) -> T:
         return nothing
 
 
-def _or_raise(reply: Any) -> Any:
+def or_raise(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
-
-
-def execute_tolerantly(pipe: Any) -> list[Any]:
-    """What the commands of a pipeline reply; None for one that met a key of another type, which is
-    logged once.
-    """
-    commands = [command for command, _ in pipe.command_stack]
-    replies = pipe.execute(raise_on_error=False)
-    return [
-        logged_once(command[1], functools.partial(_or_raise, reply))
-        # A pipeline within another one has no replies yet.
-        for command, reply in zip(commands, replies, strict=False)
-    ]
 
 
 def logged_once(key: Any, call: Callable[[], T]) -> T | None:

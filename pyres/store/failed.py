@@ -98,16 +98,21 @@ class Failed:
 
     def declare_dead(self, worker_id: str, hand: bytes) -> None:
         """Note which record was pushed last, for the worker that may live and end its job."""
-        if self.pushed is None:
-            return
-        name, record = self.pushed
+        if self.pushed is not None:
+            self.note_declared_dead(worker_id, hand, *self.pushed)
+
+    def note_declared_dead(self, worker_id: str, hand: bytes, name: str, record: bytes) -> None:
+        """Note which record of a list tells of the job of this in-flight record."""
         key = self.keys.declared_dead(worker_id)
         self.client.hset(key, mapping={"hand": hand, "list": spelt(name), "record": record})
         self.client.pexpire(key, DAY)
 
-    def take_back(self, worker_id: str, hand: bytes) -> bool | None:
+    def take_back(
+        self, worker_id: str, hand: bytes, failed: bool = True, processed: bool = True
+    ) -> bool | None:
         """Remove the failure record of a job that was declared dead and ended well; False when it
-        is not among the newest any more, None when there was none.
+        is not among the newest any more, None when there was none. `failed` and `processed` say
+        whether who declared it dead has counted it so.
         """
         key = self.keys.declared_dead(worker_id)
         (name,) = or_nothing(lambda: self.client.hmget(key, "list"), [None])
@@ -119,7 +124,9 @@ class Failed:
             self.keys.stat("failed"),
             self.keys.stat("processed"),
         ]
-        found = scripts.load(self.client, "take_back")(keys=keys, args=[hand, NEWEST])
+        found = scripts.load(self.client, "take_back")(
+            keys=keys, args=[hand, NEWEST, int(failed), int(processed)]
+        )
         return None if found < 0 else bool(found)
 
     def retry(self, record: bytes, queue: str, payload: bytes, name: str = "failed") -> bool:

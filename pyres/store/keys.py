@@ -44,12 +44,14 @@ class Keys:
         self.schedule_ranges = f"{prefix}pyres:schedule_ranges"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
-        #: HASH worker id -> which process it is: place and start. P
+        #: HASH worker or khan id -> which process it is: place and start. P
         self.process_starts = f"{prefix}pyres:process_starts"
         #: HASH `last`: when anybody last gave a heartbeat; `since`: since when without a gap. P
         self.beats = f"{prefix}pyres:beats"
         #: SET of minion ids. P
         self.minions = f"{prefix}minions"
+        #: HASH khan id -> ISO 8601 time of the last heartbeat. P
+        self.khan_heartbeats = f"{prefix}pyres:khan_heartbeats"
         #: SET of khan ids. P
         self.khans = f"{prefix}khans"
 

@@ -1,13 +1,17 @@
-"""A MULTI of which all that can fail is checked before: it is done whole or not at all."""
+"""A MULTI of which all that can fail is checked before: it is done whole or not at all. A full
+server refuses each MULTI, so there it is done as a script.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import scripts
+from pyres.store.errors import CannotWriteNow, is_full, logged_once, or_raise
 
 #: The type that a command expects of its key.
 _TYPES = {
@@ -21,11 +25,15 @@ _TYPES = {
 #: What does nothing to a key of another type, and a counter, which never costs a job: left out.
 _LEFT_OUT = frozenset(("SREM", "ZREM", "HDEL", "LREM", "INCRBY", "DECRBY", "INCR", "DECR"))
 
+#: Commands that need no memory, and free some.
+_FREEING = frozenset(("DEL", "SREM", "ZREM", "HDEL", "LREM"))
+
 Command = tuple[Any, ...]
 
 
-def execute(pipe: Any) -> list[Any]:
-    """Send what a pipeline has collected, but for what does nothing to keys of another type.
+def execute(pipe: Any, watched: Mapping[Any, bytes | None]) -> list[Any]:
+    """Send what a pipeline has collected, but for what does nothing to keys of another type;
+    WatchError, and nothing done, where a key of `watched` has another value now.
 
     ResponseError, and nothing done, where another command meets a key of another type.
     """
@@ -41,8 +49,74 @@ def execute(pipe: Any) -> list[Any]:
             pipe.reset()
             raise ResponseError(described(*faults[0]))
     pipe.command_stack[:] = kept
-    replies: list[Any] = pipe.execute()
-    return replies
+    return _send(pipe, watched)
+
+
+def execute_tolerantly(pipe: Any) -> list[Any]:
+    """What the commands of a pipeline reply; None for one that met a key of another type, which is
+    logged once.
+    """
+    commands = [command for command, _ in pipe.command_stack]
+    replies = _send(pipe, {}, raise_on_error=False)
+    return [
+        logged_once(command[1], functools.partial(or_raise, reply))
+        # A pipeline within another one has no replies yet.
+        for command, reply in zip(commands, replies, strict=False)
+    ]
+
+
+def _send(pipe: Any, watched: Mapping[Any, bytes | None], raise_on_error: bool = True) -> list[Any]:
+    """pipe.execute(); on a full server as well, if what is written needs no memory before some is
+    free.
+    """
+    commands = [command for command, _ in pipe.command_stack]
+    is_atomic = pipe.transaction or pipe.explicit_transaction
+    try:
+        replies: list[Any] = pipe.execute(raise_on_error)
+    except (CannotWriteNow, WatchError) as error:
+        # With a watched key redis-py calls what ends a connection a WatchError.
+        if not (is_atomic and is_full(error, error.__context__)):
+            raise
+    else:
+        return replies
+    replies = _apply(pipe, commands, watched)
+    refused = next((each for each in replies if isinstance(each, ResponseError)), None)
+    if refused is not None and is_full(refused):
+        raise CannotWriteNow(str(refused))
+    return [or_raise(reply) for reply in replies] if raise_on_error else replies
+
+
+def _apply(
+    pipe: Any, commands: Sequence[Command], watched: Mapping[Any, bytes | None]
+) -> list[Any]:
+    """Do commands by one script, those first that free memory; the replies in the old order."""
+    order = sorted(range(len(commands)), key=lambda at: commands[at][0] not in _FREEING)
+    sources = [command[1] for command in commands if command[0] == "EVAL"]
+    words: list[Any] = [b"" if value is None else b"=" + value for value in watched.values()]
+    for at in order:
+        name, *rest = commands[at]
+        if name == "EVAL":
+            rest[0] = sources.index(rest[0])
+        words += [1 + len(rest), name, *rest]
+    script = _with_functions(sources)
+    try:
+        replies = pipe.immediate_execute_command("EVAL", script, len(watched), *watched, *words)
+    finally:
+        pipe.reset()
+    if replies is None:
+        raise WatchError("a watched key has changed")
+    return [
+        reply for _, reply in sorted(zip(order, replies, strict=True), key=lambda pair: pair[0])
+    ]
+
+
+def _with_functions(sources: Sequence[str]) -> str:
+    """The script with these scripts as its functions."""
+    functions = "".join(
+        f'scripts["{at}"] = function(KEYS, ARGV)\n{source}\nend\n'
+        for at, source in enumerate(sources)
+    )
+    return f"local scripts = {{}}\n{functions}{scripts.source('apply')}"
 
 
 def described(key: Any, expected: str, fault: str) -> str:

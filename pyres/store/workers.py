@@ -10,7 +10,6 @@ from pyres.store import scripts
 from pyres.store.clock import Clock
 from pyres.store.elements import PAGE
 from pyres.store.errors import (
-    execute_tolerantly,
     log_wrong_types,
     logged_once,
     or_nothing,
@@ -18,6 +17,7 @@ from pyres.store.errors import (
 from pyres.store.keys import Keys
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
+from pyres.store.transaction import execute_tolerantly
 
 #: Seconds without a heartbeat of anybody that say that the server, or everybody, was away.
 GAP = 120
@@ -178,9 +178,18 @@ class Workers:
         """Who is registered, heartbeats() and marks(), all at one moment: a worker that registers
         between two requests would else look like one that has not said which process it is.
         """
+        return self._snapshot(self.keys.workers, self.keys.heartbeats)
+
+    def khan_snapshot(self) -> tuple[frozenset[str], dict[str, str], dict[str, str]]:
+        """snapshot() of the khans."""
+        return self._snapshot(self.keys.khans, self.keys.khan_heartbeats)
+
+    def _snapshot(
+        self, members: str, heartbeats: str
+    ) -> tuple[frozenset[str], dict[str, str], dict[str, str]]:
         pipe = self.client.pipeline(transaction=True)
-        pipe.smembers(self.keys.workers)
-        pipe.hgetall(self.keys.heartbeats)
+        pipe.smembers(members)
+        pipe.hgetall(heartbeats)
         pipe.hgetall(self.keys.process_starts)
         ids, beats, marks = execute_tolerantly(pipe)
         return frozenset(map(text, ids or ())), _texts(beats or {}), _texts(marks or {})
@@ -227,16 +236,23 @@ class Workers:
     def resume(self) -> None:
         self.client.delete(self.keys.pause)
 
-    def register_khan(self, khan_id: str, former: str = "") -> None:
-        """Announce a khan, in the same step forgetting the name it had before."""
+    def register_khan(self, khan_id: str, former: str = "", mark: str = "") -> None:
+        """Announce a khan, which process it is and that it is alive, in the same step forgetting
+        the name it had before.
+        """
         script = scripts.load(self.client, "register_khan")
-        log_wrong_types(script(keys=[self.keys.khans], args=[khan_id, former]))
+        now = datetime.fromtimestamp(int(self.clock.read().now), UTC).isoformat(timespec="seconds")
+        keys = [self.keys.khans, self.keys.process_starts, self.keys.khan_heartbeats]
+        log_wrong_types(script(keys=keys, args=[khan_id, former, mark, now]))
 
     def unregister_khan(self, *khan_ids: str) -> None:
         """Forget khans and the commands that wait for them."""
+        members = [spelt(khan_id) for khan_id in khan_ids]
         pipe = self.client.pipeline(transaction=True)
-        pipe.srem(self.keys.khans, *khan_ids)
-        pipe.delete(*[self.keys.khan(khan_id) for khan_id in khan_ids])
+        pipe.srem(self.keys.khans, *members)
+        pipe.hdel(self.keys.process_starts, *members)
+        pipe.hdel(self.keys.khan_heartbeats, *members)
+        pipe.delete(*[spelt(self.keys.khan(khan_id)) for khan_id in khan_ids])
         execute_tolerantly(pipe)
 
     def khan_ids(self) -> list[str]:

@@ -493,6 +493,30 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
         self.until_registered(2)
         self.stop()
 
+    def test_a_process_that_ends_by_exit_0_has_done_its_job(self):
+        self.run_khan(
+            """
+    def _add_minion(self):
+        minion = MyMinion(self.queues, self.server, self.password)
+        minion.start()
+        self._workers[minion.pid] = minion
+        return minion
+""",
+            more="""
+import os
+class MyMinion(Minion):
+    def process(self, job):
+        self.resq.redis.rpush("processed", str(self.pid))
+        os._exit(0)
+""",
+        )
+        for _ in range(3):
+            self.resq.enqueue(Lasting)
+        until(lambda: self.resq.info()["processed"] == 3, what="three jobs counted")
+        self.assertEqual(len(set(self.redis.lrange("processed", 0, -1))), 3)
+        self.assertEqual(self.redis.llen("resque:failed"), 0)
+        until(lambda: len(self.minions()) == 1, what="another minion")
+
     def test_minions_that_a_subclass_starts_itself_are_replaced_and_ended_as_any(self):
         """What 1.5's users copied out of _add_minion(), with a Minion of their own."""
         self.run_khan(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections.abc import AsyncIterator
 
 import gevent
 from gevent import socket
 
-from tests.jobs import TestJob
+from tests.jobs import BEGUN, TestJob
 
 #: A list in Redis: when each AskJob began and ended, on the machine's monotonic clock.
 TIMES = "times"
@@ -58,3 +60,29 @@ class QuitJob(TestJob):
     @staticmethod
     def perform() -> None:
         os._exit(3)
+
+
+class CoroutineJob(TestJob):
+    """Awaits while others do so in the same process, by itself or by asyncio.run()."""
+
+    queue = "green"
+
+    @classmethod
+    def perform(cls, number: int) -> object:
+        work = cls._work(number)
+        return work if number % 2 else asyncio.run(work)
+
+    @classmethod
+    async def _work(cls, number: int) -> None:
+        cls.begin()
+        while cls.resq.redis.llen(BEGUN) < 6:
+            await asyncio.sleep(0.01)
+        loop = asyncio.get_running_loop()
+        async for _ in cls._twice():
+            assert asyncio.get_running_loop() is loop
+        cls.echo(number)
+
+    @staticmethod
+    async def _twice() -> AsyncIterator[None]:
+        for _ in range(2):
+            yield await asyncio.sleep(0)

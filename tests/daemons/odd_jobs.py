@@ -22,6 +22,17 @@ class LineJob(TestJob):
             file.write(f"{number}\n")
 
 
+class AgainJob(TestJob):
+    """Fails, and is tried once more."""
+
+    retry_limit = 1
+    retry_delay = 0
+
+    @staticmethod
+    def perform() -> None:
+        raise ValueError
+
+
 class FileGateJob(TestJob):
     """Tells that it has begun, waits for a file, and fails if there is something in it."""
 

@@ -73,9 +73,17 @@ def test_enqueue_refuses_a_generator(target: type, resq: ResQ, redis: Redis) -> 
 
 
 @pytest.mark.parametrize("target", [call_jobs.GeneratorJob, call_jobs.AsyncGeneratorJob])
-def test_job_refuses_a_generator(target: Any) -> None:
+def test_a_generator_below_job_is_refused_by_enqueue_and_leaves_its_module_usable(
+    target: Any, resq: ResQ
+) -> None:
+    decorated = job(queue="basic")(target.perform)
     with pytest.raises(NotAJobError, match="not a generator"):
-        job(queue="basic")(target.perform)
+        resq.enqueue(decorated)
+
+
+def test_job_refuses_to_schedule_a_generator() -> None:
+    with pytest.raises(NotAJobError, match="not a generator"):
+        job(queue="basic", name="AGenerator", every=60)(call_jobs.GeneratorJob.perform)
 
 
 @pytest.mark.parametrize("name", ["cancelled", "group", "own"])

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pyres import ResQ
+from pyres import ResQ, failure
 from pyres.agenda import Agenda
 from pyres.clock_jumps import ClockJumps
 from pyres.job import Job
 from pyres.scheduler import Scheduler
+from pyres.times import moment
 from pyres.worker import Worker
 from tests.proxy import Proxy
 from tests.servers import until
@@ -349,6 +350,47 @@ def test_a_worker_whose_host_is_wrong_says_so_once(run_daemon, resq, redis):
     assert worker.output().count("behind the Redis server's") == 1
 
 
+@pytest.mark.parametrize("shift", [3600, -3600])
+def test_all_moments_that_are_written_are_of_the_servers_clock(own_title, distant, proxy, shift):
+    proxy.clock_shift = shift
+    now = time.time() + shift
+    distant.enqueue(Fails)
+    worker = Worker("quick", distant)
+    worker.registry.register()
+    worker._announced = True
+
+    job = worker._take()
+    record = json.loads(job.hand)
+    worker.process(job)
+    (failed,) = failure.all(distant, 0, 1)
+
+    written = [
+        record["run_at"],
+        failed["failed_at"],
+        failed["payload"]["enqueue_timestamp"],
+        Fails.told["perform_timestamp"],
+        worker.started.decode(),
+        distant.store.workers.heartbeats()[str(worker)],
+    ]
+    assert [moment(each) for each in written] == pytest.approx([now] * len(written), abs=60)
+    worker.taker.close()
+
+
+def test_the_server_is_not_asked_for_the_time_of_each_job(own_title, resq, redis):
+    resq.enqueue_many([(Quick, number) for number in range(20)])
+    worker = Worker("quick", resq)
+    worker.registry.register()
+    worker._announced = True
+    asked = redis.info("commandstats")["cmdstat_time"]["calls"]
+
+    while job := worker._take():
+        worker.process(job)
+
+    assert redis.get("resque:stat:processed") == b"20"
+    assert redis.info("commandstats")["cmdstat_time"]["calls"] <= asked + 1
+    worker.taker.close()
+
+
 # Locks
 
 
@@ -439,6 +481,18 @@ class Quick:
     @classmethod
     def perform(cls, *args):
         pass
+
+
+class Fails(Quick):
+    told: dict[str, float]
+
+    @classmethod
+    def before_perform(cls, metadata):
+        cls.told = metadata
+
+    @classmethod
+    def perform(cls, *args):
+        raise ValueError
 
 
 class Retried(Quick):

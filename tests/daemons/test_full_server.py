@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from pyres import ResQ
+from pyres import ResQ, failure
+from pyres.registry import Registry
 from pyres.store import CannotWriteNow
-from tests.daemons.odd_jobs import LineJob
+from tests.daemons.odd_jobs import AgainJob, LineJob
 from tests.daemons.watching import lines, until_counted
+from tests.jobs import FailJob
 from tests.servers import Daemons, Server, until
 
 JOBS = 20
@@ -75,6 +77,40 @@ def test_a_daemon_whose_server_becomes_full_drains_it(
         assert sorted(lines(done)) == [*range(JOBS)]
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0, daemon.output()
+
+
+@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[3]])
+def test_the_outcomes_of_jobs_that_fail_are_recorded_on_a_full_server(
+    command: tuple[str, ...], own_server: Server, resq: ResQ, tmp_path: Path
+) -> None:
+    redis = own_server.client()
+    resq.enqueue_many([(FailJob, "first"), (AgainJob,), (FailJob, "last")])
+    resq.store.workers.register("there:1:basic", "1763900000")
+    resq.store.hold("there:1:basic", "basic", "2026-11-23T16:01:09Z", b'{"class":"A","args":[]}')
+    redis.config_set("maxmemory", 1)
+    with Daemons(tmp_path, own_server.url) as daemons:
+        daemon = daemons(*command, "--queues", "basic")
+
+        until_counted(redis, 4, 3)
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0, daemon.output()
+    assert Registry(resq, "here:2:basic").bury("there:1:basic")
+    assert failure.count(resq) == 4
+    assert (redis.keys("resque:worker:*"), resq.workers()) == ([], [])
+
+
+def test_nothing_is_written_on_a_full_server_where_a_watched_key_has_changed(
+    own_server: Server, resq: ResQ
+) -> None:
+    redis = own_server.client()
+    redis.set("watched", "1")
+    redis.config_set("maxmemory", 1)
+    batch = resq.store.batch(atomic=True)
+    batch.watch("watched")
+    batch.workers.unregister("there:1:basic")
+    redis.delete("watched")
+
+    assert batch.send() is False
 
 
 def test_heartbeats_and_the_prune_lock_are_written_on_a_full_server(

@@ -17,7 +17,7 @@ from redis import Redis
 from pyres import ResQ, failure
 from pyres.exceptions import BadOptionError
 from pyres.horde import Khan
-from tests.daemons.green_jobs import TIMES, AskJob, DeafJob, LateJob, QuitJob
+from tests.daemons.green_jobs import TIMES, AskJob, CoroutineJob, DeafJob, LateJob, QuitJob
 from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
 from tests.servers import Daemon, Daemons, until
 
@@ -277,4 +277,18 @@ def test_a_job_may_use_greenlets_of_its_own(start: Start, resq: ResQ, redis: Red
     resq.enqueue_to("basic", "tests.daemons.green.GreenJob", 20)
 
     assert until(lambda: redis.lrange(ECHOED, 0, -1)) == [b"[20]"]
+    end(daemon, redis)
+
+
+def test_coroutines_run_beside_each_other_in_one_minion(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
+    daemon = start(6)
+
+    resq.enqueue_many([(CoroutineJob, number) for number in range(6)])
+    until(lambda: redis.get("resque:stat:processed") == b"6", what="six jobs counted")
+
+    assert failure.all(resq, 0, 10) == []
+    assert sorted(redis.lrange(ECHOED, 0, -1)) == [b"[%d]" % number for number in range(6)]
+    assert "Warning" not in daemon.output()
     end(daemon, redis)

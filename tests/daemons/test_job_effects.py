@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from pyres import ResQ
+from pyres.process.job_effects import LIMITS_EVERY_JOBS, ProcessState
+from pyres.process.signals import Signals, wake
 from tests.daemons.effect_jobs import EFFECTS, AlarmJob, EffectJob, LimitJob, StateJob
 from tests.daemons.pools import end_pool, minions, start_pool
 from tests.daemons.watching import burst, counted, echoed
@@ -137,3 +140,23 @@ def test_each_new_process_has_random_numbers_of_numpy_of_its_own(
 
     assert counted(redis) == (3, 0)
     assert len(set(seeded.read_text().split())) >= 3
+
+
+@pytest.mark.timing
+def test_where_a_job_has_changed_nothing_the_look_takes_at_most_five_microseconds() -> None:
+    signals = Signals(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), wake))
+    signals.install()
+    state = ProcessState(signals)
+    seconds = []
+    try:
+        for _ in range(1000):
+            began = time.perf_counter()
+            for _ in range(LIMITS_EVERY_JOBS):
+                state.restore()
+                state.exhausted()
+            seconds.append(time.perf_counter() - began)
+    finally:
+        state.close()
+        signals.restore()
+
+    assert min(seconds) / LIMITS_EVERY_JOBS <= 5e-6

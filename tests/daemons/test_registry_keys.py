@@ -25,6 +25,7 @@ MANAGER = ["pyres_manager", "--queues", "basic", "--pool", "1"]
         (MANAGER, "workers"),
         (MANAGER, "minions"),
         (MANAGER, "khans"),
+        (MANAGER, "pyres:khan_heartbeats"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from redis import Redis
@@ -12,6 +14,66 @@ from pyres import ResQ, failure
 from pyres.horde import Minion
 from pyres.registry import Registry
 from pyres.worker import Worker
+
+
+def pruned_by(resq: ResQ, worker_id: str, list_name: str = "failed", **more: object) -> None:
+    """What Ruby's prune and its like write of a worker that they hold for dead."""
+    held = json.loads(resq.redis.get(f"resque:worker:{worker_id}"))
+    record = {
+        "failed_at": datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S UTC"),
+        "payload": dict(reversed(held["payload"].items())),
+        "exception": "Resque::PruneDeadWorkerDirtyExit",
+        "error": f"Worker {worker_id} did not gracefully exit while processing",
+        "backtrace": [],
+        "worker": worker_id,
+        "queue": held["queue"],
+    }
+    resq.redis.rpush(f"resque:{list_name}", json.dumps(record | more, separators=(", ", ": ")))
+    resq.redis.srem("resque:workers", worker_id)
+    resq.redis.hdel("resque:workers:heartbeat", worker_id)
+    resq.redis.delete(
+        f"resque:worker:{worker_id}",
+        f"resque:worker:{worker_id}:started",
+        f"resque:stat:processed:{worker_id}",
+    )
+
+
+class Pruned:
+    """A job whose worker another program declares dead meanwhile, `how` as PRUNERS says."""
+
+    queue = "mail"
+    resq: ResQ
+
+    @classmethod
+    def perform(cls, how: str) -> None:
+        (worker_id,) = cls.resq.workers()
+        PRUNERS[how](cls.resq, worker_id)
+
+
+def by_node(resq: ResQ, worker_id: str) -> None:
+    text = "Worker Timeout (killed manually)"
+    pruned_by(resq, worker_id, exception=text, worker=worker_id.rpartition(":")[0])
+    resq.redis.incr("resque:stat:failed")
+
+
+def by_pyres_2_0(resq: ResQ, worker_id: str) -> None:
+    pruned_by(resq, worker_id, exception="DirtyExitError")
+    resq.redis.incr("resque:stat:failed")
+    resq.redis.incr("resque:stat:processed")
+
+
+PRUNERS = {
+    "ruby": pruned_by,
+    "ruby remove": partial(pruned_by, exception="Resque::DirtyExit"),
+    "ruby multi": partial(pruned_by, list_name="mail_failed"),
+    "node": by_node,
+    "pyres 2.0": by_pyres_2_0,
+    "retried": partial(pruned_by, retried_at="2026/11/25 10:00:00 UTC"),
+    "earlier": partial(pruned_by, failed_at="2026/11/01 10:00:00 UTC"),
+    "another job": partial(pruned_by, payload={"class": "Pruned", "args": [1]}),
+    "another worker": partial(pruned_by, worker="elsewhere:1:mail"),
+    "another failure": partial(pruned_by, exception="ValueError"),
+}
 
 
 class Declared:
@@ -45,9 +107,9 @@ def daemon(request, resq, own_title):
     daemon.taker.close()
 
 
-def do(daemon: Worker | Minion, how: str) -> None:
+def do(daemon: Worker | Minion, how: str, kind: type = Declared) -> None:
     """The job, and the look for the next one."""
-    daemon.resq.enqueue(Declared, how)
+    daemon.resq.enqueue(kind, how)
     job = daemon._take()
     if isinstance(daemon, Worker):
         daemon._perform_next(job)
@@ -86,3 +148,26 @@ def test_one_that_fails_has_one_failure(daemon, redis, resq):
     (record,) = failure.all(resq, 0, 10)
     assert record["exception"] == "PruneDeadWorkerDirtyExitError"
     assert counts(redis)[1] == 1
+
+
+@pytest.mark.parametrize("how", list(PRUNERS)[:5])
+def test_the_failure_of_another_program_is_taken_back_when_the_job_ends_well(
+    daemon, redis, how, caplog
+):
+    redis.rpush("resque:failed", *[b'{"worker":%d}' % number for number in range(20)])
+
+    do(daemon, how, Pruned)
+
+    assert redis.llen("resque:failed") == 20
+    assert not redis.exists("resque:mail_failed")
+    assert counts(redis) == [1, 0]
+    assert "ended well after it was declared dead; took its failure back" in caplog.text
+
+
+@pytest.mark.parametrize("how", list(PRUNERS)[5:])
+def test_a_failure_that_is_not_of_this_job_or_was_retried_stays(daemon, redis, how, caplog):
+    do(daemon, how, Pruned)
+
+    assert redis.llen("resque:failed") == 1
+    assert counts(redis) == [1, 0]
+    assert ("and also ended well" in caplog.text) == (how == "retried")

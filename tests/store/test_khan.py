@@ -105,3 +105,19 @@ def test_a_minion_that_reported_its_end_as_it_left_has_ended_cleanly(
     assert (words in caplog.text) == told
     assert ("before the job ended" in caplog.text) != told
     khan._reports.close()
+
+
+def test_what_a_dead_khan_of_the_same_id_was_told_is_not_done(resq: ResQ, redis: Redis) -> None:
+    khan = khan_with_a_minion(resq)
+    resq.store.workers.register_khan(str(khan))
+    redis.rpush(f"resque:khan:{khan}", "SHUTDOWN")
+
+    khan._announce()
+    khan._check_commands()
+
+    assert not khan._shutdown
+    redis.rpush(f"resque:khan:{khan}", "SHUTDOWN")
+    khan._announce()
+    khan._check_commands()
+    assert khan._shutdown
+    khan._close()

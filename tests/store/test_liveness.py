@@ -14,6 +14,7 @@ from redis import Redis
 from pyres import ResQ, liveness
 from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness
 from pyres.process import identity, title
+from pyres.registry import Registry
 
 HERE = f"here:{os.getpid()}:mail"
 NOBODY = 4194304
@@ -219,3 +220,54 @@ def test_a_process_is_known_again_by_its_start(stranger):
     assert identity.mark(stranger) == identity.mark(stranger) != ""
     os.kill(stranger, signal.SIGCONT)
     assert identity.start(NOBODY) == ""
+
+
+# Khans, by the same rule
+
+
+def khan(resq: ResQ, khan_id: str, mark: str = "", ago: float | None = None) -> str:
+    """A registered khan, which gave its last heartbeat so many seconds ago."""
+    resq.store.workers.register_khan(khan_id, mark=mark)
+    resq.redis.rpush(f"resque:khan:{khan_id}", "ADD")
+    moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago or 0)
+    resq.redis.hset("resque:pyres:khan_heartbeats", khan_id, moment.isoformat(timespec="seconds"))
+    if ago is None:
+        resq.redis.hdel("resque:pyres:khan_heartbeats", khan_id)
+    return khan_id
+
+
+def test_a_dead_khan_is_pruned_and_what_it_was_told_goes_too(resq, stranger):
+    khan(resq, f"here:{NOBODY}:3")
+    khan(resq, f"here:{NOBODY}:4", f"{identity.place()} 12345", ago=0)
+    khan(resq, f"here:{stranger}:3", f"{identity.place()} 1", ago=0)
+    khan(resq, f"here:{stranger}:4")
+    khan(resq, f"here:{os.getpid()}:7")
+    khan(resq, "there:1:3", "boot 7", ago=PRUNE_AFTER + 10)
+
+    Registry(resq, HERE).prune()
+
+    assert resq.redis.keys("*khan*") == []
+    assert resq.store.workers.marks() == {}
+
+
+def test_a_khan_that_lives_or_may_live_is_not_pruned(resq, stranger):
+    alive = [
+        khan(resq, f"here:{stranger}:3", identity.mark(stranger), ago=0),
+        khan(resq, f"here:{os.getpid()}:7", identity.mark(os.getpid()), ago=HEARTBEAT),
+        khan(resq, "there:1:3", "boot 7", ago=HEARTBEAT),
+        khan(resq, "there:2:3"),
+    ]
+
+    Registry(resq, HERE).prune()
+
+    assert resq.store.workers.khan_ids() == sorted(alive)
+
+
+def test_no_khan_is_pruned_for_the_absence_of_its_server(resq):
+    resq.store.workers.note_heartbeat()
+    resq.redis.hset("resque:pyres:beats", "last", int(resq.redis.time()[0]) - PRUNE_AFTER)
+    alive = khan(resq, "there:1:3", "boot 7", ago=PRUNE_AFTER + 10)
+
+    Registry(resq, HERE).prune()
+
+    assert resq.store.workers.khan_ids() == [alive]

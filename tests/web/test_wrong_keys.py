@@ -34,6 +34,7 @@ KEYS = [
     "pyres:schedule_ranges",
     "pyres:process_starts",
     "pyres:beats",
+    "pyres:khan_heartbeats",
     "resque:resque_scheduler_master_lock",
     "stat:processed",
     "stat:failed",

@@ -128,7 +128,12 @@ _WRITE: dict[str, Callable[[Redis, str, dict[str, Any]], Any]] = {
 
 
 #: Keys of pyres' own, at which no other program looks.
-OWN = {"resque:pyres:schedule", "resque:pyres:process_starts", "resque:pyres:beats"}
+OWN = {
+    "resque:pyres:schedule",
+    "resque:pyres:process_starts",
+    "resque:pyres:beats",
+    "resque:pyres:khan_heartbeats",
+}
 
 
 def assert_as_golden(redis: Redis, name: str, workers: Iterable[str] = ()) -> None:

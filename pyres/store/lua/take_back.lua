@@ -3,9 +3,11 @@
 -- KEYS[1]  HASH      Keys.declared_dead() of the worker: `hand`, `record`
 -- KEYS[2]  LIST      Keys.failed or Keys.failure_list(): where the record was put
 -- KEYS[3]  (STRING)  Keys.stat("failed")
--- KEYS[4]  (STRING)  Keys.stat("processed"): the job was counted as it was declared dead, and once more as it ended
+-- KEYS[4]  (STRING)  Keys.stat("processed")
 -- ARGV[1]  the in-flight record of the job that ended well
 -- ARGV[2]  how many of the newest records are looked at
+-- ARGV[3]  how often the job was counted in KEYS[3] as it was declared dead
+-- ARGV[4]  the same in KEYS[4], where it was counted once more as it ended
 -- returns  1 when the record was removed; 0 when it is not there, as when it was retried; -1 for another job
 if redis.call("HGET", KEYS[1], "hand") ~= ARGV[1] then return -1 end
 local record = redis.call("HGET", KEYS[1], "record")
@@ -15,7 +17,7 @@ local found = type(index) == "number" and 1 or 0
 redis.call("DEL", KEYS[1])
 if found == 1 then
     redis.call("LREM", KEYS[2], -1, record)
-    redis.pcall("DECRBY", KEYS[3], 1)
+    redis.pcall("DECRBY", KEYS[3], ARGV[3])
 end
-redis.pcall("DECRBY", KEYS[4], 1)
+redis.pcall("DECRBY", KEYS[4], ARGV[4])
 return found
