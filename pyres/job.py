@@ -96,7 +96,7 @@ class Job:
         """
         # Set, not passed: a subclass may have 1.5's __init__, which knows neither.
         job = cls(queue, payload.show(raw), resq, worker)
-        job.raw, job.hand = raw, hand
+        job.raw, job.hand = payload.original(raw), hand
         return job
 
     @classmethod
@@ -133,7 +133,9 @@ class Job:
 
     @property
     def args(self) -> list[Any]:
-        return self._payload.get("args", []) if isinstance(self._payload, dict) else []
+        """The arguments; none where they are missing or null, as in Ruby."""
+        args = self._payload.get("args") if isinstance(self._payload, dict) else None
+        return [] if args is None else args
 
     @property
     def loaded(self) -> bool:
@@ -145,10 +147,15 @@ class Job:
         again and known as unique stay as they were enqueued.
         """
         args = self.args
-        for arg in args:
-            if isinstance(arg, _CHANGEABLE):
-                return copy.deepcopy(args)
-        return list(args)
+        if not any(isinstance(arg, _CHANGEABLE) for arg in args):
+            return list(args)
+        try:
+            return copy.deepcopy(args)
+        except RecursionError:
+            # Other programs enqueue arguments that are nested too deep for a copy.
+            if self.raw is None:
+                raise
+            return list(payload.parse(self.raw).get("args") or [])
 
     def load(self) -> Any:
         """The class or function that the payload names, imported now if it was not.
@@ -345,9 +352,7 @@ class Job:
         wait = retrying.delay(payload_class, attempt)
         if wait is None:
             return False
-        item = {**self._payload, "args": list(args), "queue": self._queue}
-        item = payload.build(self.name, item["args"], queue=self._queue) | item
-        item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
+        item = self._retried_payload(args, first, attempt.retried + 1, waits=wait > 0)
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
         written = self.patiently(
             lambda: self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
@@ -355,6 +360,16 @@ class Job:
         if written:
             self.outcome = "retried"
         return written is not None
+
+    def _retried_payload(self, args: Sequence[Any], first: Any, number: int, waits: bool) -> bytes:
+        """The payload to try again, with the bytes that it had; with its queue while it waits."""
+        kept = args if list(args) != self.args else self._payload.get("args", [])
+        fields = {"class": self.name, "args": kept}
+        if waits:
+            fields["queue"] = self._queue
+        others = {name: value for name, value in self._payload.items() if name != "queue"}
+        others |= {"args": kept, "first_attempt": first, "retry_attempt": number}
+        return payload.encode_like(fields | others, self.raw)
 
     def _first_attempt(self, now: datetime) -> Any:
         """When the job was tried first, as its payload says; `now` where that cannot be right."""
@@ -381,7 +396,7 @@ class Job:
     def _put_off(
         self,
         batch: ResQ,
-        item: dict[str, Any],
+        item: bytes,
         wait: float,
         now: datetime,
         claim: unique.Claim | None,
@@ -391,11 +406,10 @@ class Job:
             batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
         if wait > 0:
             # In UTC: so many seconds, also when the clocks change in between.
-            batch.delayed_push(now.astimezone(UTC) + timedelta(seconds=wait), item)
+            due = now.astimezone(UTC) + timedelta(seconds=wait)
+            batch.store.delayed.put_off(int(due.timestamp()), item)
         else:
-            batch.push(
-                self._queue, {field: value for field, value in item.items() if field != "queue"}
-            )
+            batch.store.queues.push(self._queue, [item])
 
     def settle(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.

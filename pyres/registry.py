@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pyres import payload
+from pyres import in_flight, payload
 from pyres.client import Pipeline, ResQ
 from pyres.exceptions import (
     DirtyExitError,
@@ -16,11 +16,10 @@ from pyres.exceptions import (
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
 from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
-from pyres.members import values
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_manager, is_readable, is_worker
-from pyres.store import ConnectionLost, ResponseError, open_hand, text
+from pyres.store import ConnectionLost, ResponseError, text
 
 __all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
 
@@ -194,8 +193,8 @@ class Registry:
         return [worker_id for worker_id in found if self.bury(worker_id)]
 
     def _is_left_behind(self, worker_id: str, record: bytes, sight: Liveness) -> bool:
-        held = payload.show(record)
-        if not isinstance(held.get("payload"), dict) or "queue" not in held:
+        found = in_flight.read(record)
+        if found is None:
             return False  # `worker:<id>:started`, node's `worker:ping:<name>`
         try:
             host = split_id(worker_id)[0]
@@ -203,7 +202,7 @@ class Registry:
             return False
         if host == sight.host:
             return sight.is_gone(worker_id)
-        return worker_id not in sight.known.beats and sight.is_old(held.get("run_at"))
+        return worker_id not in sight.known.beats and sight.is_old(found.run_at)
 
     def bury(
         self, worker_id: str, error: BaseException | None = None, silent: bool = False
@@ -255,30 +254,11 @@ class Registry:
 
 
 def held_job(hand: bytes, resq: ResQ, worker_id: str) -> Job:
-    """The job in a hand; a hand that cannot be read is a poison job of its own."""
-    foreign = _foreign_job(hand, resq, worker_id)
-    try:
-        taken = open_hand(hand)
-    except ValueError:
-        return foreign or Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
-    job = Job.read(taken.queue, taken.payload, resq, worker_id, hand)
-    return foreign if foreign and job.name == payload.UNDECODABLE else job
-
-
-def _foreign_job(hand: bytes, resq: ResQ, worker_id: str) -> Job | None:
-    """The job in a hand whose fields may stand in any order, as node-resque writes them."""
-    held = payload.show(hand)
-    queue, item = held.get("queue"), held.get("payload")
-    if isinstance(queue, str) and isinstance(item, dict):
-        return Job(queue, item, resq, worker_id, raw=_payload_in(hand), hand=hand)
-    return None
-
-
-def _payload_in(hand: bytes) -> bytes | None:
-    try:
-        return values(hand)["payload"].strip()
-    except (ValueError, RecursionError):
-        return None
+    """The job in an in-flight record; one that cannot be read is a malformed payload itself."""
+    found = in_flight.read(hand)
+    if found is None:
+        return Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
+    return Job.read(found.queue, found.payload, resq, worker_id, hand)
 
 
 def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True) -> None:

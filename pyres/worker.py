@@ -722,7 +722,8 @@ class Worker(Performer):
             return {}
         held = payload.show(hand)
         if held.get("class") == payload.UNDECODABLE:
-            held = {"queue": held_job(hand, self.resq, str(self))._queue, "payload": held}
+            job = held_job(hand, self.resq, str(self))
+            held = {"queue": job._queue, "payload": job._payload}
         return held
 
     def processing(self) -> dict[str, Any]:

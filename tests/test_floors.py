@@ -38,6 +38,7 @@ FLOORS = {
         "job_settings",
         "installation",
         "json_parser",
+        "nesting",
         "hooks",
         "overrides",
         "retrying",
@@ -50,6 +51,7 @@ FLOORS = {
     "words": [
         "logs",
         "payload",
+        "in_flight",
         "promotion",
         "schedule",
         "unique",

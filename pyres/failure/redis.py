@@ -12,7 +12,6 @@ from pyres.failure.base import BaseBackend
 from pyres.failure.records import (
     FailureFilter,
     destination,
-    joined,
     payload_bytes,
     raw_record,
     record_of,
@@ -52,7 +51,7 @@ class RedisBackend(BaseBackend):
         if self.raw_payload is None or record.get("payload") is not self._payload:
             return json_parser.encode(record)
         fields = {name: json_parser.encode(value) for name, value in record.items()}
-        return joined({**fields, "payload": self.raw_payload})
+        return payload.joined({**fields, "payload": self.raw_payload})
 
     @classmethod
     def lists(cls, resq: ResQ, queue: str | None = None) -> list[str]:
