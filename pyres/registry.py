@@ -246,7 +246,7 @@ class Registry:
         job = held_job(hand, self.resq, worker_id)
         if silent:
             error = PruneDeadWorkerDirtyExitError(
-                f"Worker {worker_id} did not gracefully exit while processing {job.name}"
+                f"Worker {worker_id} did not gracefully exit while processing {job.shown_name}"
             )
         save_failure(job, error or DirtyExitError(), Pipeline(self.resq, batch))
         # Resque forgets to count these; here a job is counted once, however it ends.

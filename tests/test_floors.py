@@ -39,6 +39,7 @@ FLOORS = {
         "installation",
         "json_parser",
         "nesting",
+        "active_job",
         "hooks",
         "overrides",
         "retrying",
