@@ -144,8 +144,17 @@ class FailureFilter:
     def __bool__(self) -> bool:
         return self != FailureFilter()
 
+    def for_retry(self) -> FailureFilter:
+        """The same, and where it does not say which, only those that no requeue has marked: the
+        jobs of the others were pushed.
+        """
+        return dataclasses.replace(self, retried=False) if self.retried is None else self
+
     def matches(self, raw: bytes) -> bool:
         """Whether a record is meant."""
+        # Most records are not marked, and that can be seen without reading them.
+        if self.retried is False and _is_unmarked(raw):
+            return dataclasses.replace(self, retried=None).matches(raw)
         return not self or (self._may_match(raw) and self._matches(raw))
 
     def _may_match(self, raw: bytes) -> bool:
@@ -171,6 +180,10 @@ class FailureFilter:
                 or self.text in plain(record["error"])
             )
         )
+
+
+def _is_unmarked(raw: bytes) -> bool:
+    return b"retried_at" not in raw and b"\\u" not in raw
 
 
 def job_in(found: Any) -> tuple[Any, Any]:

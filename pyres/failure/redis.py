@@ -138,15 +138,18 @@ class RedisBackend(BaseBackend):
         queue: str | None = None,
         klass: str | None = None,
         progress: Callable[[int], None] | None = None,
+        retried: bool | None = False,
     ) -> int:
-        """Retry every record, or those of one queue or class; how many were moved.
+        """Retry every record, or those of one queue or class; how many were moved. One that a
+        requeue of Resque's has marked with `retried_at` stays, since its job was pushed; `retried`:
+        True for those only, None for all.
 
         Works through a page at a time, each in one step, so that a million need no memory;
         `progress` is told how many were moved so far after each. Cut short, what was moved is
         moved and the rest stands.
         """
         moved = 0
-        for batch in cls.retry_each(resq, FailureFilter(queue, klass)):
+        for batch in cls.retry_each(resq, FailureFilter(queue, klass, retried=retried)):
             moved += batch.gone
             if progress:
                 progress(moved)
