@@ -138,9 +138,18 @@ class Registry:
         if not holder:
             silent = [each for each in sight.known.beats if sight.is_silent(each)]
             pruned += [worker_id for worker_id in silent if self.bury(worker_id, silent=True)]
-            pruned += self._sweep(sight) if sweep else []
+            if sweep:
+                pruned += self._sweep(sight)
+                self._forget_minions(sight)
             self.swept = sweep
         return pruned
+
+    def _forget_minions(self, sight: Liveness) -> None:
+        """Forget minions that nobody has registered or heard of: one that lives registers again."""
+        unknown = set(self.workers.minion_ids()) - sight.known.ids - sight.known.beats.keys()
+        for worker_id in unknown:
+            if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
+                self.workers.unregister_keeping_counts(worker_id)
 
     def _forget_khans(self) -> None:
         # Who was killed took no leave.
@@ -170,8 +179,9 @@ class Registry:
         """
         registered = sight.known.ids
         gone = [worker_id for worker_id in sorted(registered) if sight.is_gone(worker_id)]
-        # A khan gives signs of life for his minions, and one may die before it has registered.
-        strays = sorted(sight.known.beats.keys() - registered)
+        # A manager gives heartbeats for its minions, and one may die before it has registered; and
+        # Ruby removes the dead from `workers` only.
+        strays = sorted({*sight.known.beats, *self.workers.minion_ids()} - registered)
         return gone + [stray for stray in strays if self._has_no_process(stray)]
 
     def _has_no_process(self, worker_id: str) -> bool:

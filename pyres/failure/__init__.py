@@ -10,14 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyres.failure.base import BaseBackend
+from pyres.failure.multiple import MultipleBackend
 from pyres.failure.redis import RedisBackend
+from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
 
 __all__ = [
     "BaseBackend",
+    "MultipleBackend",
     "RedisBackend",
+    "RedisMultiQueueBackend",
     "all",
     "backend",
     "clear",
