@@ -143,7 +143,7 @@ class ResQ:
             self._append(queue, payloads)
             return
         for raw in payloads:
-            self.push(queue, payload.parse(raw))
+            self.push(queue, payload.pushable(raw))
 
     @property
     def overrides_push(self) -> bool:
@@ -585,7 +585,7 @@ class ResQ:
     def next_item_for_timestamp(self, timestamp: int | str) -> Any:
         """Remove and return the oldest item due then, or None; the last takes the timestamp too."""
         raw = self.store.delayed.take_due(int(timestamp))
-        return None if raw is None else _shown(raw)
+        return None if raw is None else payload.pushable(raw)
 
     def remove_delayed(self, klass: Any, *args: Any) -> int:
         """Remove the delayed jobs of a class with exactly these arguments; how many there were.

@@ -107,6 +107,22 @@ def encode(payload: Any) -> bytes:
     return bytes_of(payload) if stands_for_bytes(payload) else json_parser.encode(payload)
 
 
+def encode_again(payload: Any) -> bytes:
+    """encode() of a payload that was read, whatever it holds."""
+    is_placeholder = stands_for_bytes(payload)
+    return bytes_of(payload) if is_placeholder else json_parser.encode_again(payload)
+
+
+def pushable(raw: bytes) -> dict[str, Any]:
+    """The payload for a push() of a subclass: its placeholder where that could not encode it."""
+    try:
+        found = parse(raw)
+        json_parser.encode(found)
+    except (UndecodableError, UnencodableError):
+        return undecodable(raw)
+    return found
+
+
 def stands_for_bytes(payload: Any) -> bool:
     """Whether this is a placeholder that says for which bytes, or tries to."""
     if not _is_placeholder(payload):
@@ -168,7 +184,7 @@ def encode_like(payload: dict[str, Any], raw: bytes | None) -> bytes:
         {
             name: parts[name].strip()
             if name in parts and said[name] == value
-            else json_parser.encode(value)
+            else json_parser.encode_again(value)
             for name, value in payload.items()
         }
     )

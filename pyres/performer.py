@@ -655,7 +655,7 @@ class Performer:
         if job.hand is not None and self.resq.store.workers.hand(str(self)) == job.hand:
             return
         if job.raw is None:
-            job.raw = payload.encode(job._payload)
+            job.raw = payload.encode_again(job._payload)
         job.hand = self.resq.store.hold(str(self), job._queue, now_text(self.resq), job.raw)
         job._worker = job._worker or self
 

@@ -320,7 +320,7 @@ class Scheduler:
 
     def _push(self, move: Move) -> None:
         if move.queue is not None:
-            self.resq.push(move.queue, payload.parse(move.pushed))
+            self.resq.push(move.queue, payload.pushable(move.pushed))
             return
         self.resq.store.failed.push(move.pushed)
         self.resq.store.stats.incr("failed")

@@ -241,7 +241,7 @@ def push_removed(resq: ResQ, queue: str, encoded: bytes, record: bytes, name: st
     an overridden push() raises.
     """
     try:
-        resq.push(queue, payload.parse(encoded))
+        resq.push(queue, payload.pushable(encoded))
     except BaseException:
         resq.store.failed.push(record, name)
         raise
