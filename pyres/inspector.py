@@ -20,7 +20,6 @@ from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
 from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
-from pyres.timing import Every
 
 #: What a server raises that cannot be asked, or refuses; is_down() tells which.
 DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
@@ -482,8 +481,7 @@ class Inspector:
         """
         schedules = self._store.schedules
         stored, in_force, master = schedules.all(), schedules.in_force(), schedules.master()
-        fired = schedules.fired()
-        last = {name: float(when) for name, when in fired.items()}
+        last = {name: float(fired) for name, fired in schedules.fired().items()}
         for name, when in schedules.last_enqueued_at().items():
             last[name] = max(last.get(name, 0), moment(when) or 0)
         now = int(self.resq._current_time().timestamp())
@@ -493,7 +491,7 @@ class Inspector:
             row = _told(name, told) if told else _past(name)
             # Without a master what it told is old, and what stands in Redis may be newer.
             if name in stored and not (told and master):
-                row = _entry(name, stored[name], now, fired.get(name))
+                row = _entry(name, stored[name], now)
             rows.append(dataclasses.replace(row, last=last.get(name)))
         return rows
 
@@ -738,14 +736,10 @@ def _past(name: str) -> ScheduleRow:
     return ScheduleRow(plain(name), *nothing, None, None, "", "", handle(name))
 
 
-def _entry(name: str, raw: bytes, now: int, fired: int | None) -> ScheduleRow:
+def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
     try:
         entry = Entry.read(name, json_parser.loads(raw))
-        timing = entry.timing
-        if isinstance(timing, Every):
-            # Of one that no scheduler has seen yet: as if one started now.
-            timing = timing.anchored(timing.begun(now) if fired is None else fired)
-        upcoming = float(timing.next_after(now))
+        upcoming = float(entry.timing.next_after(now))
     except PyresError as error:
         return dataclasses.replace(_past(name), fault=_short(str(error)), source="Redis")
     return ScheduleRow(

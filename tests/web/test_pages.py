@@ -655,18 +655,6 @@ def test_the_schedule_shows_what_the_master_has_from_code_file_and_redis(visitor
     assert resq.peek("low", 0, 9)[0]["args"] == [1]
 
 
-def test_an_interval_that_no_scheduler_has_seen_is_shown_by_its_first_in(resq):
-    resq._current_time = lambda: datetime.fromtimestamp(1_800_000_123)
-    resq.set_schedule("a", {"every": ["1h", {"first_in": "30m"}], "class": "A", "queue": "q"})
-    resq.set_schedule("b", {"every": "1h", "class": "A", "queue": "q"})
-    resq.redis.hset("resque:pyres:schedule_fired", "b", 1_800_000_000)
-
-    assert [row.next - 1_800_000_000 for row in inspector.Inspector(resq).schedule()] == [
-        1923,
-        3600,
-    ]
-
-
 def test_a_schedule_entry_run_now_is_dropped_when_one_like_it_is_enough(visitor, resq):
     told = InForce("No.Such.Class", "low", [], "every 60 s", 2_000_000_000, unique_for=60.0)
     resq.store.schedules.publish({"once": told.encoded()})
