@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pyres import hooks, job_names, json_parser, loading, payload, promotion, unique
+from pyres import (
+    active_job,
+    hooks,
+    job_names,
+    json_parser,
+    loading,
+    payload,
+    promotion,
+    unique,
+)
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
@@ -140,7 +149,7 @@ class ResQ:
             self._append(queue, payloads)
             return
         for raw in payloads:
-            self.push(queue, payload.parse(raw))
+            self.push(queue, payload.pushable(raw))
 
     @property
     def overrides_push(self) -> bool:
@@ -176,6 +185,32 @@ class ResQ:
         more = _attempt("enqueue_from_string", kwargs)
         name = job_names.check_text(klass_as_string)
         self._push_all(_checked(queue), [self._payload(name, args, **more)])
+
+    def enqueue_active_job(
+        self, klass_as_string: str, queue: str, *args: Any, **keywords: Any
+    ) -> None:
+        """Queue a job that Rails' ActiveJob performs, of a class that its application has.
+
+        `keywords` are Ruby's keyword arguments. Raises UnencodableError for a value that ActiveJob
+        does not know; `pyres.active_job` has Symbol and GlobalID.
+        """
+        encoded = self._payload(*self._active_job(klass_as_string, queue, args, keywords))
+        self._push_all(queue, [encoded])
+
+    def enqueue_active_job_at(
+        self, datetime: datetime, klass_as_string: str, queue: str, *args: Any, **keywords: Any
+    ) -> None:
+        """enqueue_active_job() when its time has come; a naive `datetime` is local time."""
+        name, data = self._active_job(klass_as_string, queue, args, keywords)
+        self.delayed_push(datetime, payload.build(name, data, queue=queue))
+
+    def _active_job(
+        self, klass_as_string: str, queue: str, args: Sequence[Any], keywords: dict[str, Any]
+    ) -> tuple[str, list[Any]]:
+        """Class and arguments of the payload that Rails' adapter would write."""
+        name = job_names.check_text(klass_as_string)
+        now = self._current_time()
+        return active_job.WRAPPER, [active_job.build(name, _checked(queue), args, keywords, now)]
 
     @classmethod
     def _enqueue(cls, klass: Any, *args: Any) -> bool:
@@ -556,7 +591,7 @@ class ResQ:
     def next_item_for_timestamp(self, timestamp: int | str) -> Any:
         """Remove and return the oldest item due then, or None; the last takes the timestamp too."""
         raw = self.store.delayed.take_due(int(timestamp))
-        return None if raw is None else _shown(raw)
+        return None if raw is None else payload.pushable(raw)
 
     def remove_delayed(self, klass: Any, *args: Any) -> int:
         """Remove the delayed jobs of a class with exactly these arguments; how many there were.

@@ -11,7 +11,7 @@ from pyres.exceptions import BadOptionError, NotAJobError
 from pyres.loading import name_of, register
 
 #: What @job itself takes.
-PARAMETERS = ("queue", "name", "cron", "timezone", "every")
+PARAMETERS = ("queue", "name", "cron", "timezone", "every", "active_job")
 
 
 def job(
@@ -21,6 +21,7 @@ def job(
     cron: str | None = None,
     timezone: str | None = None,
     every: str | float | None = None,
+    active_job: bool = False,
     **options: Any,
 ) -> Callable[[Any], Any]:
     """Make a function a job on `queue`; it stays callable as it was.
@@ -28,14 +29,15 @@ def job(
     `name` is the word on the wire in place of `module.function`, so that a Ruby class `Archive` and
     a Python function can stand for each other. `cron` (in `timezone`, else local time) or `every`
     ("30s", "1h30m", seconds) enqueue it again and again, without arguments, wherever a
-    `pyres_scheduler --require` has imported its module. `options` become attributes, as a job class
+    `pyres_scheduler --require` has imported its module. With `active_job` it performs the jobs that
+    Rails' ActiveJob enqueues for its class `name`. `options` become attributes, as a job class
     has them: timeout, retry_every, retry_timeout and the like. Raises BadOptionError for an option
     that does not exist or has a value that cannot be used.
     """
     if callable(queue):
         raise TypeError('@job needs parentheses: @job(queue="...")')
     _check_text("queue", queue)
-    _check_text("name", name)
+    _check_name(name, active_job)
     _check_options(options)
     timing = {"cron": cron, "timezone": timezone, "every": every}
     timing = {field: value for field, value in timing.items() if value is not None}
@@ -48,8 +50,7 @@ def job(
         if not hasattr(target, "perform"):
             target.perform = target
         if name is not None:
-            target.wire_name = name
-            register(name, target)
+            _register(target, name, active_job)
         for option, value in options.items():
             setattr(target, option, value)
         job_settings.check_all(target)
@@ -72,6 +73,20 @@ def _check_text(parameter: str, value: Any) -> None:
     if value is None or (isinstance(value, str) and value):
         return
     raise BadOptionError(f"invalid {parameter} {value!r}: expected a name that is not empty")
+
+
+def _check_name(name: str | None, active_job: bool) -> None:
+    _check_text("name", name)
+    if active_job not in (True, False):
+        raise BadOptionError(f"invalid active_job {active_job!r}: expected True or False")
+    if active_job and name is None:
+        raise BadOptionError("invalid name None: expected the class of Rails with active_job=True")
+
+
+def _register(target: Any, name: str, active_job: bool) -> None:
+    target.wire_name = name
+    target.active_job = active_job
+    register(name, target)
 
 
 def _check_options(options: dict[str, Any]) -> None:

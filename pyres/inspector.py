@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pyres import json_parser, payload
+from pyres import in_flight, json_parser, payload
 from pyres.client import ResQ
-from pyres.exceptions import BadDSNError, BadOptionError, PyresError, UndecodableError
+from pyres.exceptions import BadDSNError, BadOptionError, PyresError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import Entry, InForce
 from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
@@ -602,9 +602,10 @@ def _jobs(raws: Sequence[bytes], start: int) -> list[JobRow]:
 def job_row(raw: bytes, index: int = 0) -> JobRow:
     """A payload as a row."""
     item = payload.show(raw)
+    readable = item.get("class") != payload.UNDECODABLE
+    item = item if readable else payload.look(raw)
     klass, args = _of(item)
     when = moment(item.get("enqueue_timestamp"))
-    readable = item.get("class") != payload.UNDECODABLE
     return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""), index)
 
 
@@ -660,14 +661,10 @@ def _unread(written: object) -> str:
 
 def _hand(raw: bytes) -> tuple[str, str, str, object]:
     """Queue, class and arguments of the job that a worker runs, and since when, as it stands."""
-    try:
-        hand = payload.parse(raw)
-    except UndecodableError:
+    found = in_flight.read(raw)
+    if found is None:
         return "", payload.UNDECODABLE, _short(raw.decode("utf-8", "replace")), None
-    klass, args = _of(hand.get("payload"))
-    queue = hand.get("queue") or ""
-    queue = queue if isinstance(queue, str) else plain(queue)
-    return queue, klass, args, hand.get("run_at")
+    return found.queue, *_of(payload.look(found.payload)), found.run_at
 
 
 _FAILED_AT = re.compile(rb'"failed_at": ?"([^"\\]{1,60})"')
@@ -697,7 +694,7 @@ def digest_of(raw: bytes) -> str:
 
 def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
     record = shown(raw)
-    klass, args = _of(record["payload"])
+    klass, args = _of(payload.unpacked(record["payload"], payload.look))
     trace = record["backtrace"]
     lines = trace if isinstance(trace, list) else [trace] if trace else []
     return FailureRow(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
-from pyres import calling, decorators, failure, loading, payload, retrying, unique
+from pyres import active_job, calling, decorators, failure, loading, payload, retrying, unique
 from pyres.client import ResQ
 from pyres.exceptions import (
     ENDING,
@@ -66,6 +67,11 @@ class Job:
     #: Whether this process has written what becomes of the job, or has tried to: not for success.
     outcome_written = False
 
+    #: Whether the payload is Rails' wrapper around a job that is performed here, and the keyword
+    #: arguments of that job.
+    _is_active_job = False
+    _keywords: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(
         self,
         queue: str,
@@ -96,7 +102,7 @@ class Job:
         """
         # Set, not passed: a subclass may have 1.5's __init__, which knows neither.
         job = cls(queue, payload.show(raw), resq, worker)
-        job.raw, job.hand = raw, hand
+        job.raw, job.hand = payload.original(raw), hand
         return job
 
     @classmethod
@@ -116,8 +122,10 @@ class Job:
 
     def __str__(self) -> str:
         held = self._payload if isinstance(self._payload, dict) else {}
-        args = shortened(held.get("args"), self.max_shown_chars)
-        return f"(Job{{{self._queue}}} | {held.get('class')} | {args})"
+        name, args = held.get("class"), held.get("args")
+        if data := active_job.job_data(held):
+            name, args = data["job_class"], data.get("arguments")
+        return f"(Job{{{self._queue}}} | {name} | {shortened(args, self.max_shown_chars)})"
 
     def patiently(self, write: Callable[[], T]) -> T | None:
         """Do what pyres writes about the job; a daemon waits for a server that is away, and gives
@@ -132,23 +140,42 @@ class Job:
         return named if isinstance(named, str) else "<no class>"
 
     @property
+    def shown_name(self) -> str:
+        """The class for people: of a job of Rails' ActiveJob its own, not that of its wrapper."""
+        data = active_job.job_data(self._payload)
+        return data["job_class"] if data else self.name
+
+    @property
     def args(self) -> list[Any]:
-        return self._payload.get("args", []) if isinstance(self._payload, dict) else []
+        """The arguments; none where they are missing or null, as in Ruby."""
+        args = self._payload.get("args") if isinstance(self._payload, dict) else None
+        return [] if args is None else args
 
     @property
     def loaded(self) -> bool:
         """Whether load() has found what the payload names."""
         return self._target is not None
 
+    def _own_call(self) -> active_job.Call:
+        """What the job's code is called with."""
+        if self._is_active_job:
+            return active_job.call(self._payload["args"][0])
+        return active_job.Call(self._own_args(), {})
+
     def _own_args(self) -> list[Any]:
         """The arguments for the job's code, which may change them: those that are recorded, tried
         again and known as unique stay as they were enqueued.
         """
         args = self.args
-        for arg in args:
-            if isinstance(arg, _CHANGEABLE):
-                return copy.deepcopy(args)
-        return list(args)
+        if not any(isinstance(arg, _CHANGEABLE) for arg in args):
+            return list(args)
+        try:
+            return copy.deepcopy(args)
+        except RecursionError:
+            # Other programs enqueue arguments that are nested too deep for a copy.
+            if self.raw is None:
+                raise
+            return list(payload.parse(self.raw).get("args") or [])
 
     def load(self) -> Any:
         """The class or function that the payload names, imported now if it was not.
@@ -158,11 +185,24 @@ class Job:
         """
         if self._target is None:
             self._check()
-            self._target = self.safe_str_to_class(self._payload["class"])
+            self._target = self._found_target()
             if not callable(getattr(self._target, "perform", None)):
                 self._target, found = None, self._target
                 raise ClassNotFoundError(f"{self.name} is {found!r}, which has no perform()")
         return self._target
+
+    def _found_target(self) -> Any:
+        data = active_job.job_data(self._payload)
+        if data is None or loading.registered(self.name) is not None:
+            return self.safe_str_to_class(self._payload["class"])
+        name = data["job_class"]
+        if not getattr(loading.registered(name), "active_job", False):
+            raise ClassNotFoundError(
+                f"{name!r} is a job of Rails' ActiveJob: expected a function with "
+                f"@job(name={name!r}, active_job=True) in a module that --require names"
+            )
+        self._is_active_job = True
+        return self.safe_str_to_class(name)
 
     def _check(self) -> None:
         if not isinstance(self._payload, dict) or self._payload.get("class") == payload.UNDECODABLE:
@@ -182,7 +222,9 @@ class Job:
         A failure that is retried later returns None; one that is not raises what the job raised.
         """
         target = self.load()
-        metadata: dict[str, Any] = {"args": self._own_args()}
+        call = self._own_call()
+        self._keywords = call.keywords
+        metadata: dict[str, Any] = {"args": call.args}
         if not hookless(target):
             self._describe(metadata)
         self._release(target, "start")
@@ -234,6 +276,8 @@ class Job:
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
         args = metadata["args"]
         code = calling.entry_point(target)
+        if self._keywords:
+            code = functools.partial(code, **self._keywords)
         if hookless(target):
             return self._call(code, *args)
         before = getattr(target, "before_perform", None)
@@ -315,7 +359,7 @@ class Job:
         """
         for hook in hooks(self._target, "on_failure") if self._target is not None else ():
             try:
-                self._call(hook, exception, *self.args)
+                self._call(hook, exception, *self._hook_args())
             except ENDING:
                 raise
             except BaseException as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
@@ -325,6 +369,12 @@ class Job:
                 )
                 return RuntimeError(text).with_traceback(exception.__traceback__)
         return exception
+
+    def _hook_args(self) -> Sequence[Any]:
+        """The arguments for on_failure hooks."""
+        with contextlib.suppress(UndecodableError):  # which is the error that they are told
+            return self._own_call().args if self._is_active_job else self.args
+        return self.args
 
     def retry(
         self, payload_class: Any, args: Sequence[Any], error: BaseException | None = None
@@ -345,9 +395,7 @@ class Job:
         wait = retrying.delay(payload_class, attempt)
         if wait is None:
             return False
-        item = {**self._payload, "args": list(args), "queue": self._queue}
-        item = payload.build(self.name, item["args"], queue=self._queue) | item
-        item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
+        item = self._retried_payload(args, first, attempt.retried + 1, waits=wait > 0)
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
         written = self.patiently(
             lambda: self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
@@ -355,6 +403,16 @@ class Job:
         if written:
             self.outcome = "retried"
         return written is not None
+
+    def _retried_payload(self, args: Sequence[Any], first: Any, number: int, waits: bool) -> bytes:
+        """The payload to try again, with the bytes that it had; with its queue while it waits."""
+        kept = args if list(args) != self.args else self._payload.get("args", [])
+        fields = {"class": self.name, "args": kept}
+        if waits:
+            fields["queue"] = self._queue
+        others = {name: value for name, value in self._payload.items() if name != "queue"}
+        others |= {"args": kept, "first_attempt": first, "retry_attempt": number}
+        return payload.encode_like(fields | others, self.raw)
 
     def _first_attempt(self, now: datetime) -> Any:
         """When the job was tried first, as its payload says; `now` where that cannot be right."""
@@ -381,7 +439,7 @@ class Job:
     def _put_off(
         self,
         batch: ResQ,
-        item: dict[str, Any],
+        item: bytes,
         wait: float,
         now: datetime,
         claim: unique.Claim | None,
@@ -391,11 +449,10 @@ class Job:
             batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
         if wait > 0:
             # In UTC: so many seconds, also when the clocks change in between.
-            batch.delayed_push(now.astimezone(UTC) + timedelta(seconds=wait), item)
+            due = now.astimezone(UTC) + timedelta(seconds=wait)
+            batch.store.delayed.put_off(int(due.timestamp()), item)
         else:
-            batch.push(
-                self._queue, {field: value for field, value in item.items() if field != "queue"}
-            )
+            batch.store.queues.push(self._queue, [item])
 
     def settle(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.

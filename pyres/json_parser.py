@@ -76,6 +76,9 @@ class CustomJSONDecoder(simplejson.JSONDecoder):
 
 
 _encode = super(CustomJSONEncoder, CustomJSONEncoder()).encode
+_ascii_encode = simplejson.JSONEncoder(
+    separators=(",", ":"), default=CustomJSONEncoder().default
+).encode
 _decoder = simplejson.JSONDecoder()
 
 
@@ -104,6 +107,25 @@ def encode(values: Any) -> bytes:
         return dumps(values).encode()
     except UnicodeEncodeError as error:
         raise _complaint(values, error) from None
+
+
+def encode_again(values: Any) -> bytes:
+    """encode() of what loads() gave, also of what is refused from others: half of a surrogate pair
+    and numbers beyond floats.
+    """
+    try:
+        return encode(values)
+    except UnencodableError:
+        text: str = _ascii_encode(_with_infinities(_wire(values)))
+        return text.encode()
+
+
+def _with_infinities(value: Any) -> Any:
+    if isinstance(value, float):
+        return simplejson.RawJSON("1e400" if value > 0 else "-1e400")
+    if isinstance(value, dict):
+        return {key: _with_infinities(item) for key, item in value.items()}
+    return [_with_infinities(item) for item in value] if isinstance(value, list) else value
 
 
 def loads(string: str | bytes) -> Any:

@@ -126,6 +126,12 @@ def loaded(name: str) -> Any:
     return None if module is None else getattr(module, name.rpartition(".")[2], None)
 
 
+def queue_of(name: Any) -> str | None:
+    """The queue that the class of this name is for, if no import is needed to know that."""
+    queue = getattr(loaded(name), "queue", None) if isinstance(name, str) else None
+    return queue if isinstance(queue, str) and queue else None
+
+
 def _module(name: str) -> ModuleType | None:
     known = main_module.module_named(name)
     if known is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import simplejson
 
 _decode = simplejson.JSONDecoder().raw_decode
 _blanks = re.compile(r"[ \t\n\r]*").match
+_brackets = re.compile(r'[][{}]|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL).finditer
 
 
 class Member(NamedTuple):
@@ -26,6 +28,10 @@ class Member(NamedTuple):
 
 def members(text: str) -> list[Member]:
     """The members of the object that is the whole text, in order. ValueError for another text."""
+    return _members(text, _decode)
+
+
+def _members(text: str, decode: Callable[[str, int], tuple[Any, int]]) -> list[Member]:
     found: list[Member] = []
     at = _past(text, _skip(text, 0), "{")
     if text[at : at + 1] == "}":
@@ -37,7 +43,7 @@ def members(text: str) -> list[Member]:
             raise ValueError(f"a key is missing at character {start}")
         key, at = _decode(text, start)
         colon = _skip(text, at)
-        value, end = _decode(text, _past(text, colon, ":"))
+        value, end = decode(text, _past(text, colon, ":"))
         at = _skip(text, end)
         found.append(Member(key, value, start, end, colon + 1, at))
         if text[at : at + 1] == "}":
@@ -47,13 +53,32 @@ def members(text: str) -> list[Member]:
 
 
 def values(raw: bytes) -> dict[str, bytes]:
-    """The values of the object that is the whole text, each as its bytes with the blanks around it.
-    ValueError or RecursionError for other bytes.
+    """The values of the object that is the whole text, each as its bytes with the blanks around it:
+    also one that is no UTF-8, or nested too deep to be decoded. ValueError for other bytes.
     """
-    text = raw.decode()
+    text = raw.decode("utf-8", "surrogateescape")
     return {
-        member.key: text[member.value_start : member.value_end].encode() for member in members(text)
+        member.key: text[member.value_start : member.value_end].encode("utf-8", "surrogateescape")
+        for member in _members(text, _passed)
     }
+
+
+def _passed(text: str, at: int) -> tuple[None, int]:
+    """Where the value that begins at a character ends."""
+    try:
+        return None, _decode(text, at)[1]
+    except RecursionError:
+        return None, _closed(text, at)
+
+
+def _closed(text: str, at: int) -> int:
+    """Where the bracket that opens at a character is closed."""
+    depth = 0
+    for found in _brackets(text, at):
+        depth += (found[0] in "[{") - (found[0] in "]}")
+        if not depth:
+            return found.end()
+    raise ValueError(f"the value at character {at} has no end")
 
 
 def _skip(text: str, at: int) -> int:

@@ -417,7 +417,7 @@ class Minion(Performer):
         first = self._hands[0]
         first._working += 1
         try:
-            self._title(f"processing {job._queue} since {int(time.time())} [{job.name}]")
+            self._title(f"processing {job._queue} since {int(time.time())} [{job.shown_name}]")
             self.process(job)
         finally:
             first._working -= 1

@@ -212,7 +212,7 @@ class Performer:
             seconds,
             extra={
                 JOB: {
-                    "class": job.name,
+                    "class": job.shown_name,
                     "queue": job._queue,
                     "outcome": job.outcome,
                     "seconds": round(seconds, 6),
@@ -572,7 +572,7 @@ class Performer:
     def _record_exception(self, job: Job) -> None:
         job.failure_handled = True
         job.outcome = "failed"
-        error = sys.exc_info()[1] or JobError(f"{job.name} failed for an unknown reason")
+        error = sys.exc_info()[1] or JobError(f"{job.shown_name} failed for an unknown reason")
         logger.error("%s failed", job, exc_info=error)
         if self.record_failure(job, error):
             self._count_failure()
@@ -588,7 +588,7 @@ class Performer:
         try:
             if not seconds:
                 return job.perform()
-            text = f"{job.name} took longer than its timeout of {seconds:g} s"
+            text = f"{job.shown_name} took longer than its timeout of {seconds:g} s"
             with self._alarm(seconds, TimeoutError(text)):
                 return job.perform()
         except SystemExit as left:
@@ -655,7 +655,7 @@ class Performer:
         if job.hand is not None and self.resq.store.workers.hand(str(self)) == job.hand:
             return
         if job.raw is None:
-            job.raw = payload.encode(job._payload)
+            job.raw = payload.encode_again(job._payload)
         job.hand = self.resq.store.hold(str(self), job._queue, now_text(self.resq), job.raw)
         job._worker = job._worker or self
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pyres import json_parser
+from pyres import json_parser, loading
 from pyres.exceptions import UndecodableError
 from pyres.members import Member, members
 
 
 def promoted(raw: bytes, enqueued: float | None = None) -> tuple[str, bytes]:
-    """The queue that a delayed payload names, and the payload without that field.
+    """The queue that a delayed payload names, or that of its class where this is known here, and
+    the payload without that field.
 
     What else it holds stays as it is, byte for byte; `enqueued` (epoch seconds) becomes its
     enqueue_timestamp. Raises UndecodableError for what no worker could perform.
     """
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8", "surrogateescape")
         found = members(text)
     except (ValueError, RecursionError) as error:
         raise UndecodableError(f"{raw[:80]!r} is no delayed job: {error}") from None
@@ -22,13 +23,14 @@ def promoted(raw: bytes, enqueued: float | None = None) -> tuple[str, bytes]:
     kept = [_kept(text, member, enqueued) for member in found if member.key != "queue"]
     if enqueued is not None and not any(member.key == "enqueue_timestamp" for member in found):
         kept.append(_stamp(enqueued))
-    return queue, f"{{{','.join(kept)}}}".encode()
+    return queue, f"{{{','.join(kept)}}}".encode("utf-8", "surrogateescape")
 
 
 def _queue_of(fields: dict[str, object], raw: bytes) -> str:
-    if not isinstance(fields.get("class"), str):
+    name = fields.get("class")
+    if not isinstance(name, str):
         raise UndecodableError(f"{raw[:80]!r} is no delayed job: it names no class")
-    queue = fields.get("queue")
+    queue = loading.queue_of(name) if fields.get("queue") is None else fields["queue"]
     if not isinstance(queue, str) or not queue or not _is_unicode(queue):
         raise UndecodableError(f"{raw[:80]!r} cannot be enqueued: {queue!r} is no queue")
     return queue

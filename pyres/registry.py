@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pyres import payload
+from pyres import in_flight, payload
 from pyres.client import Pipeline, ResQ
 from pyres.exceptions import (
     DirtyExitError,
@@ -17,7 +17,6 @@ from pyres.failure import declared_dead
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
 from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
-from pyres.members import values
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_worker
@@ -154,7 +153,9 @@ class Registry:
         if not holder:
             silent = [each for each in sight.known.beats if sight.is_silent(each)]
             pruned += [worker_id for worker_id in silent if self.bury(worker_id, silent=True)]
-            pruned += self._sweep(sight) if sweep else []
+            if sweep:
+                pruned += self._sweep(sight)
+                self._forget_minions(sight)
             self.swept = sweep
         return pruned
 
@@ -164,6 +165,13 @@ class Registry:
         if dead:
             self.workers.unregister_khan(*dead)
             logger.warning("Pruned the dead managers %s", ", ".join(dead))
+
+    def _forget_minions(self, sight: Liveness) -> None:
+        """Forget minions that nobody has registered or heard of: one that lives registers again."""
+        unknown = set(self.workers.minion_ids()) - sight.known.ids - sight.known.beats.keys()
+        for worker_id in unknown:
+            if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
+                self.workers.unregister_keeping_counts(worker_id)
 
     def _lock(self, sight: Liveness) -> str:
         """Take the prune lock; who has it, or "" when it is ours now."""
@@ -179,8 +187,9 @@ class Registry:
         """
         registered = sight.known.ids
         gone = [worker_id for worker_id in sorted(registered) if sight.is_gone(worker_id)]
-        # A khan gives signs of life for his minions, and one may die before it has registered.
-        strays = sorted(sight.known.beats.keys() - registered)
+        # A manager gives heartbeats for its minions, and one may die before it has registered; and
+        # Ruby removes the dead from `workers` only.
+        strays = sorted({*sight.known.beats, *self.workers.minion_ids()} - registered)
         return gone + [stray for stray in strays if self._has_no_process(stray)]
 
     def _has_no_process(self, worker_id: str) -> bool:
@@ -202,8 +211,8 @@ class Registry:
         return [worker_id for worker_id in found if self.bury(worker_id)]
 
     def _is_left_behind(self, worker_id: str, record: bytes, sight: Liveness) -> bool:
-        held = payload.show(record)
-        if not isinstance(held.get("payload"), dict) or "queue" not in held:
+        found = in_flight.read(record)
+        if found is None:
             return False  # `worker:<id>:started`, node's `worker:ping:<name>`
         try:
             host = split_id(worker_id)[0]
@@ -211,7 +220,7 @@ class Registry:
             return False
         if host == sight.host:
             return sight.is_gone(worker_id)
-        return worker_id not in sight.known.beats and sight.is_old(held.get("run_at"))
+        return worker_id not in sight.known.beats and sight.is_old(found.run_at)
 
     def bury(
         self, worker_id: str, error: BaseException | None = None, silent: bool = False
@@ -265,7 +274,7 @@ class Registry:
         job = held_job(hand, self.resq, worker_id)
         if silent:
             error = PruneDeadWorkerDirtyExitError(
-                f"Worker {worker_id} did not gracefully exit while processing {job.name}"
+                f"Worker {worker_id} did not gracefully exit while processing {job.shown_name}"
             )
         save_failure(job, error or DirtyExitError(), Pipeline(self.resq, batch))
         # Resque forgets to count these; here a job is counted once, however it ends.
@@ -273,30 +282,11 @@ class Registry:
 
 
 def held_job(hand: bytes, resq: ResQ, worker_id: str) -> Job:
-    """The job in a hand; a hand that cannot be read is a poison job of its own."""
-    foreign = _foreign_job(hand, resq, worker_id)
-    try:
-        taken = open_hand(hand)
-    except ValueError:
-        return foreign or Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
-    job = Job.read(taken.queue, taken.payload, resq, worker_id, hand)
-    return foreign if foreign and job.name == payload.UNDECODABLE else job
-
-
-def _foreign_job(hand: bytes, resq: ResQ, worker_id: str) -> Job | None:
-    """The job in a hand whose fields may stand in any order, as node-resque writes them."""
-    held = payload.show(hand)
-    queue, item = held.get("queue"), held.get("payload")
-    if isinstance(queue, str) and isinstance(item, dict):
-        return Job(queue, item, resq, worker_id, raw=_payload_in(hand), hand=hand)
-    return None
-
-
-def _payload_in(hand: bytes) -> bytes | None:
-    try:
-        return values(hand)["payload"].strip()
-    except (ValueError, RecursionError):
-        return None
+    """The job in an in-flight record; one that cannot be read is a malformed payload itself."""
+    found = in_flight.read(hand)
+    if found is None:
+        return Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
+    return Job.read(found.queue, found.payload, resq, worker_id, hand)
 
 
 def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyres import json_parser
+from pyres import json_parser, nesting
 from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, UndecodableError
 from pyres.members import members
 from pyres.timing import Cron, Every
@@ -218,6 +218,7 @@ def _args(value: Any) -> list[Any]:
     """The arguments as Ruby reads them: a list is all of them, anything else is the only one."""
     args = [] if value is None else value if isinstance(value, list) else [value]
     try:
+        nesting.check_depth(args)
         json_parser.encode(args)
     except TypeError as error:
         raise BadScheduleError(f"its args cannot be enqueued: {error}") from None

@@ -320,7 +320,7 @@ class Scheduler:
 
     def _push(self, move: Move) -> None:
         if move.queue is not None:
-            self.resq.push(move.queue, payload.parse(move.pushed))
+            self.resq.push(move.queue, payload.pushable(move.pushed))
             return
         self.resq.store.failed.push(move.pushed)
         self.resq.store.stats.incr("failed")
@@ -391,8 +391,7 @@ class Scheduler:
 
     def _failure(self, raw: bytes, error: Exception) -> Move:
         shown = payload.recordable(payload.show(raw), raw)
-        queue = shown.get("queue")
-        failed = RedisBackend(error, queue if isinstance(queue, str) else "", shown)
+        failed = RedisBackend(error, payload.text_of(raw, "queue"), shown)
         failed.raw_payload = payload.own_bytes(payload.show(raw), raw)
         return Move(raw, None, failed.encoded(self.resq))
 

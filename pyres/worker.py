@@ -467,7 +467,7 @@ class Worker(Performer):
             raise CannotStartError(error.errno, error.strerror) from error
 
     def _title_of(self, job: Job) -> None:
-        self._title(f"Processing {job._queue} since {int(time.time())} [{job.name}]")
+        self._title(f"Processing {job._queue} since {int(time.time())} [{job.shown_name}]")
 
     def _fork_ahead(self, job: Job) -> None:
         """With a backlog, fork the next job's child while this one works."""
@@ -525,7 +525,7 @@ class Worker(Performer):
         is_left = exit_work.is_left()
         reported = not self._reports or self._reports.tell(LEFT if is_left else DONE)
         if is_left:
-            self._title(f"Ending the threads of {job.name}")
+            self._title(f"Ending the threads of {job.shown_name}")
             exit_work.finish(self.grace)
         return 0 if reported else ENDED
 
@@ -624,7 +624,7 @@ class Worker(Performer):
         """The child could not say how its job went, so we do: a retry or a failure, and once."""
         if late is not None:
             error: CrashError | TimeoutError = TimeoutError(
-                f"{job.name} took longer than {late:g} s and was killed"
+                f"{job.shown_name} took longer than {late:g} s and was killed"
             )
         else:
             error = CrashError(f"the process of the job {exit}")
@@ -693,7 +693,7 @@ class Worker(Performer):
 
     def _be_crash_handler(self, job: Job, error: JobError) -> int:
         self._become_child()
-        self._title(f"Recording the crash of {job.name}")
+        self._title(f"Recording the crash of {job.shown_name}")
         recorded = self.settle_crash(job, error)
         if self._unrecorded:
             return UNRECORDED
@@ -722,7 +722,8 @@ class Worker(Performer):
             return {}
         held = payload.show(hand)
         if held.get("class") == payload.UNDECODABLE:
-            held = {"queue": held_job(hand, self.resq, str(self))._queue, "payload": held}
+            job = held_job(hand, self.resq, str(self))
+            held = {"queue": job._queue, "payload": job._payload}
         return held
 
     def processing(self) -> dict[str, Any]:

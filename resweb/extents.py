@@ -43,8 +43,13 @@ class Extents:
         chosen, name = filter_of(form.to_dict()), name_of(form.get("list", ""))
         self._posts.chosen_servers(form)
 
+        counted = chosen.for_retry() if verb == "Retry" else chosen
+
         def question(inspector: Inspector) -> FailureCount:
-            return inspector.count_failures(chosen, [name] if name else [])
+            count = inspector.count_failures(counted, [name] if name else [])
+            # Of very many that are all meant the number is better than that of the newest.
+            some = chosen or count.looked_at == count.total
+            return count if some else FailureCount(*[count.total] * 3)
 
         answers = self._servers.ask(question, form.get("server", ""))
         found = [answer.value for answer in answers if not answer.error]
@@ -127,7 +132,7 @@ def _counted(answer: Answer, filtered: bool) -> str:
     if answer.error:
         return "does not answer now"
     count: FailureCount = answer.value
-    if not filtered:
+    if not filtered and count.matching == count.total:
         return records(count.total)
     if count.looked_at == count.total:
         return f"{count.matching} of {records(count.total)}"

@@ -107,7 +107,9 @@ class Posts:
 
     def _all(self, kind: str, form: Form) -> Outcome:
         servers = self.chosen_servers(form)
-        chosen = Chosen(filter_of(form.to_dict()), name_of(form.get("list", "")))
+        matching = filter_of(form.to_dict())
+        matching = matching.for_retry() if kind == "retry" else matching
+        chosen = Chosen(matching, name_of(form.get("list", "")))
         task = self.tasks.start(kind, servers, chosen)
         verb = "Retried" if kind == "retry" else "Deleted"
         names = [server.name for server in servers]

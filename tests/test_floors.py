@@ -38,6 +38,8 @@ FLOORS = {
         "job_settings",
         "installation",
         "json_parser",
+        "nesting",
+        "active_job",
         "hooks",
         "overrides",
         "retrying",
@@ -50,6 +52,7 @@ FLOORS = {
     "words": [
         "logs",
         "payload",
+        "in_flight",
         "promotion",
         "schedule",
         "unique",

@@ -10,14 +10,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyres.failure.base import BaseBackend
+from pyres.failure.multiple import MultipleBackend
 from pyres.failure.redis import RedisBackend
+from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
 
 __all__ = [
     "BaseBackend",
+    "MultipleBackend",
     "RedisBackend",
+    "RedisMultiQueueBackend",
     "all",
     "backend",
     "clear",
@@ -77,9 +81,16 @@ def retry_all(
     queue: str | None = None,
     klass: str | None = None,
     progress: Callable[[int], None] | None = None,
+    retried: bool | None = False,
 ) -> int:
-    """Retry all records, or those of one queue or class, in batches; how many were moved."""
-    return _keeper().retry_all(resq, queue=queue, klass=klass, progress=progress)
+    """Retry all records, or those of one queue or class, in batches; how many were moved.
+
+    Those that a requeue of Resque's has marked as retried stay; `retried`: True for those only,
+    None for all.
+    """
+    # A backend of the application's may know no `retried`.
+    more = {} if retried is False else {"retried": retried}
+    return _keeper().retry_all(resq, queue=queue, klass=klass, progress=progress, **more)
 
 
 def _keeper() -> Any:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from pyres import json_parser, payload
+from pyres import json_parser, loading, payload
 from pyres.exceptions import BadOptionError, UndecodableError
-from pyres.members import values
 
 
 def shown(raw: bytes) -> dict[str, Any]:
@@ -20,13 +18,31 @@ def shown(raw: bytes) -> dict[str, Any]:
     try:
         record = json_parser.loads(raw)
     except UndecodableError as error:
-        record = _stand_in(raw, str(error))
+        record = _in_parts(raw) or _about_itself(raw, str(error))
     if not isinstance(record, dict):
-        record = _stand_in(raw, "this element of the failure list is no failure record")
+        record = _about_itself(raw, "this element of the failure list is no failure record")
     for field, default in DEFAULTS.items():
         record.setdefault(field, default)
+    record["payload"] = payload.unpacked(record["payload"])
     record["redis_value"] = base64.b64encode(raw).decode()
     return record
+
+
+def _in_parts(raw: bytes) -> dict[str, Any] | None:
+    """A record that is not UTF-8, or whose payload is nested too deep to be read with it."""
+    fields = payload.fields_of(raw)
+    if "payload" not in fields:
+        return None
+    found = {name: _text_or_value(value) for name, value in fields.items() if name != "payload"}
+    return {**found, "payload": payload.look(fields["payload"].strip())}
+
+
+def _text_or_value(raw: bytes) -> Any:
+    text = raw.decode("utf-8", "surrogateescape")
+    try:
+        return json_parser.loads(text)
+    except UndecodableError:
+        return text
 
 
 #: What a record without a field is shown with: other programs leave some of them out.
@@ -41,7 +57,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def _stand_in(raw: bytes, error: str) -> dict[str, Any]:
+def _about_itself(raw: bytes, error: str) -> dict[str, Any]:
     return {"payload": payload.undecodable(raw), "exception": "UndecodableError", "error": error}
 
 
@@ -68,13 +84,16 @@ def record_of(raw: bytes) -> dict[str, Any]:
 
 
 def destination(raw: bytes) -> tuple[str, bytes] | None:
-    """The queue and the payload of a record; None for what cannot be retried and so stays."""
+    """The queue and the payload of a record; None for what cannot be retried and so stays.
+
+    A record without a queue is one for that of its class, where this is known here.
+    """
     record = record_of(raw)
-    queue = record["queue"]
+    queue = record["queue"] or loading.queue_of(job_in(record["payload"])[0])
     if not isinstance(queue, str) or not queue:
         return None
     try:
-        queue.encode("utf-8")
+        queue.encode("utf-8", "surrogateescape")
         return queue, payload_bytes(raw)
     except ValueError:
         return None
@@ -82,36 +101,26 @@ def destination(raw: bytes) -> tuple[str, bytes] | None:
 
 def payload_bytes(raw: bytes) -> bytes:
     """What a record's payload is on a queue: the bytes that stand in the record, or those that a
-    stand-in there stands for.
+    placeholder there stands for. UndecodableError where the record has none.
     """
-    found = record_of(raw)["payload"]
-    fields = {} if payload.stands_for_bytes(found) else _fields(raw)
+    fields = payload.fields_of(raw)
+    if "payload" not in fields:
+        raise UndecodableError(f"{raw[:80]!r} is no failure record with a payload")
+    encoded = fields["payload"]
+    inner = payload.bytes_in(encoded)
+    if inner is not None:
+        return payload.original(inner)
     # Some programs put a blank before each value: then those in the payload are not its own.
-    if "payload" not in fields or next(iter(fields.values()))[:1].isspace():
-        return payload.encode(found)
-    return fields["payload"]
+    has_blanks = next(iter(fields.values()))[:1].isspace()
+    return payload.encode(payload.show(encoded)) if has_blanks else encoded
 
 
 def with_field(raw: bytes, name: str, value: Any) -> bytes:
     """A record with one more field, or another value in it; all others as they were."""
-    fields = _fields(raw)
+    fields = payload.fields_of(raw)
     if not fields:
         return json_parser.encode({**record_of(raw), name: value})
-    return joined({**fields, name: json_parser.encode(value)})
-
-
-def joined(fields: Mapping[str, bytes]) -> bytes:
-    """The JSON object of these fields, each value as it is."""
-    members = (json_parser.encode(name) + b":" + value for name, value in fields.items())
-    return b"{" + b",".join(members) + b"}"
-
-
-def _fields(raw: bytes) -> dict[str, bytes]:
-    """The fields of a record; none of what is no record."""
-    try:
-        return values(raw)
-    except (ValueError, RecursionError):
-        return {}
+    return payload.joined({**fields, name: json_parser.encode(value)})
 
 
 #: Text that stands in a record's JSON as it is, whoever wrote it.
@@ -135,14 +144,23 @@ class FailureFilter:
     def __bool__(self) -> bool:
         return self != FailureFilter()
 
+    def for_retry(self) -> FailureFilter:
+        """The same, and where it does not say which, only those that no requeue has marked: the
+        jobs of the others were pushed.
+        """
+        return dataclasses.replace(self, retried=False) if self.retried is None else self
+
     def matches(self, raw: bytes) -> bool:
         """Whether a record is meant."""
+        # Most records are not marked, and that can be seen without reading them.
+        if self.retried is False and _is_unmarked(raw):
+            return dataclasses.replace(self, retried=None).matches(raw)
         return not self or (self._may_match(raw) and self._matches(raw))
 
     def _may_match(self, raw: bytes) -> bool:
         """False where it is plain without reading the record: most of those that are passed by."""
-        if raw[:1] != b"{" or raw[-1:] != b"}" or b"\\u" in raw:
-            # No record, and what is shown in its place does not stand in it; or a name may be
+        if raw[:1] != b"{" or raw[-1:] != b"}" or b"\\u" in raw or b"undecodable" in raw:
+            # No record or a placeholder, and what is shown does not stand in it; or a name may be
             # written in another way.
             return True
         wanted = (self.queue, self.klass, self.exception, self.text)
@@ -162,6 +180,10 @@ class FailureFilter:
                 or self.text in plain(record["error"])
             )
         )
+
+
+def _is_unmarked(raw: bytes) -> bool:
+    return b"retried_at" not in raw and b"\\u" not in raw
 
 
 def job_in(found: Any) -> tuple[Any, Any]:

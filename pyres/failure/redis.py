@@ -13,7 +13,6 @@ from pyres.failure.base import BaseBackend
 from pyres.failure.records import (
     FailureFilter,
     destination,
-    joined,
     payload_bytes,
     raw_record,
     record_of,
@@ -53,7 +52,7 @@ class RedisBackend(BaseBackend):
         if self.raw_payload is None or record.get("payload") is not self._payload:
             return json_parser.encode(record)
         fields = {name: json_parser.encode(value) for name, value in record.items()}
-        return joined({**fields, "payload": self.raw_payload})
+        return payload.joined({**fields, "payload": self.raw_payload})
 
     @classmethod
     def lists(cls, resq: ResQ, queue: str | None = None) -> list[str]:
@@ -140,15 +139,18 @@ class RedisBackend(BaseBackend):
         queue: str | None = None,
         klass: str | None = None,
         progress: Callable[[int], None] | None = None,
+        retried: bool | None = False,
     ) -> int:
-        """Retry every record, or those of one queue or class; how many were moved.
+        """Retry every record, or those of one queue or class; how many were moved. One that a
+        requeue of Resque's has marked with `retried_at` stays, since its job was pushed; `retried`:
+        True for those only, None for all.
 
         Works through a page at a time, each in one step, so that a million need no memory;
         `progress` is told how many were moved so far after each. Cut short, what was moved is
         moved and the rest stands.
         """
         moved = 0
-        for batch in cls.retry_each(resq, FailureFilter(queue, klass)):
+        for batch in cls.retry_each(resq, FailureFilter(queue, klass, retried=retried)):
             moved += batch.gone
             if progress:
                 progress(moved)
@@ -244,7 +246,7 @@ def push_removed(resq: ResQ, queue: str, encoded: bytes, record: bytes, name: st
     an overridden push() raises.
     """
     try:
-        resq.push(queue, payload.parse(encoded))
+        resq.push(queue, payload.pushable(encoded))
     except BaseException:
         resq.store.failed.push(record, name)
         raise

@@ -48,7 +48,6 @@ NO_JOBS = {
     "class is null": (b'{"class":null,"args":[]}', "UndecodableError"),
     "class is a list": (b'{"class":["tests.jobs.EchoJob"],"args":[]}', "UndecodableError"),
     "args is a number": (b'{"class":"tests.jobs.EchoJob","args":7}', "UndecodableError"),
-    "args is null": (b'{"class":"tests.jobs.EchoJob","args":null}', "UndecodableError"),
     "args is a string": (b'{"class":"tests.jobs.EchoJob","args":"ab"}', "UndecodableError"),
     "args is an object": (b'{"class":"tests.jobs.EchoJob","args":{"a":1}}', "UndecodableError"),
     "class is empty": (b'{"class":"","args":[]}', "ClassNotFoundError"),

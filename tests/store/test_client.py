@@ -293,7 +293,7 @@ RECURSIVE.append(RECURSIVE)
         ((MOMENT.date(),), r"^args\[0\] is .* of type date, .*: give a datetime"),
         (("a\udcff",), r"^args\[0\] is text that is no Unicode \(a lone surrogate at 1\)$"),
         (({(1, 2): 3},), r"^args\[0\] has the key \(1, 2\) of type tuple; a key is a str$"),
-        ((RECURSIVE,), r"^args\[0\]\[0\].*… is nested deeper than 200 levels, or holds itself$"),
+        ((RECURSIVE,), r"^args\[0\]\[0\].*… is nested deeper than 96 levels, or holds itself$"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_with_its_place(resq, redis, args, message):

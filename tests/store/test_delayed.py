@@ -172,7 +172,7 @@ def test_poison_becomes_a_failure_that_keeps_its_bytes_and_the_rest_moves_on(res
     records = [json.loads(raw) for raw in redis.lrange("resque:failed", 0, -1)]
     assert [record["exception"] for record in records] == ["UndecodableError"] * len(POISON)
     assert base64.b64decode(records[1]["payload"]["raw"]) == b"\xff\xfe"
-    assert records[3]["payload"] == {"args": [], "queue": "q"}
+    assert base64.b64decode(records[3]["payload"]["raw"]) == POISON[3]
     assert records[3]["queue"] == "q"
     assert list(records[0]) == [
         *("failed_at", "payload", "exception", "error", "backtrace", "worker", "queue")

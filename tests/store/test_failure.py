@@ -242,7 +242,10 @@ def test_a_record_of_another_program_is_retried_with_its_own_payload(
 ):
     redis.rpush("resque:failed", raw)
 
-    moved = failure.retry(resq, "mail", raw) if how == "one" else failure.retry_all(resq)
+    if how == "one":
+        moved = failure.retry(resq, "mail", raw)
+    else:
+        moved = failure.retry_all(resq, retried=None)
 
     assert moved == 1
     assert redis.lrange("resque:queue:mail", 0, -1) == [payload]
@@ -418,6 +421,24 @@ def test_records_that_cannot_be_retried_stay_and_stop_nobody(resq, redis):
 
     assert redis.lrange("resque:failed", 0, -1) == odd
     assert len(queued(redis)) == len(odd)
+
+
+MARKED = [
+    b'{"payload":{"class":"A","args":[]},"queue":"mail","retried_at":"2026/11/23 16:05:00"}',
+    b'{"payload":{"class":"A","args":[]},"queue":"mail","retried\\u005fat":"2026/11/23 16:05:00"}',
+]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"queue": "mail"}, {"klass": "A"}])
+def test_a_failure_that_a_requeue_has_marked_is_not_retried_with_all(resq, redis, chosen):
+    redis.rpush("resque:failed", *MARKED)
+    fail(resq)
+    redis.rpush("resque:failed", b'{"payload":{"class":"A","args":["retried_at"]},"queue":"mail"}')
+
+    assert failure.retry_all(resq, **chosen) == 2
+
+    assert redis.lrange("resque:failed", 0, -1) == MARKED
+    assert failure.retry_all(resq, retried=True) == 2
 
 
 def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(resq, redis):

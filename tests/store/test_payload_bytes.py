@@ -24,14 +24,13 @@ PAYLOADS = {
     "spaces": b'{ "class" : "%b" ,\n\t"args":[ 1 ,2 ] }' % NAME,
     "blanks around": b' {"class":"%b","args":[]}\n' % NAME,
     "escapes": b'{"class":"tests.jobs\\u002eFailJob","args":["\\u00e9\\/\\ud83d\\ude00"]}',
-    "half a pair": b'{"class":"%b","args":["\\ud800"]}' % NAME,
     "raw UTF-8": '{"class":"tests.jobs.FailJob","args":["é😀\u2028"]}'.encode(),
     "big integer": b'{"class":"%b","args":[%b]}' % (NAME, b"9" * 400),
-    "beyond floats": b'{"class":"%b","args":[1e400,-1E+400]}' % NAME,
     "other digits": b'{"class":"%b","args":[1.0e+20,1.50,-0.0,1E2,100000000000000000000.0]}' % NAME,
     "keys twice": b'{"class":"A","args":[1],"args":[2],"class":"%b"}' % NAME,
     "dates": b'{"class":"%b","args":["@D:2026-02-30T00:00:00","@D:2026-11-23T16:01:08"]}' % NAME,
     "more fields": b'{"x":{"b":1,"a":2},"args":[],"class":"%b","queue":"q"}' % NAME,
+    "96 deep": b'{"class":"%b","args":%b}' % (NAME, b"[" * 96 + b"]" * 96),
     "5 MB": b'{"class":"%b","args":["%b"]}' % (NAME, b"x" * 5_000_000),
 }
 
@@ -153,7 +152,7 @@ def test_other_backends_keep_the_payloads_bytes(
 def test_the_record_of_a_delayed_job_without_a_queue_has_the_payloads_bytes(
     resq: ResQ, redis: Redis
 ) -> None:
-    raw = b'{ "class":"tests.jobs.FailJob", "args":[1e400] }'
+    raw = b'{ "class":"no.Such", "args":[1.50] }'
     redis.rpush("resque:delayed:1000", raw)
     redis.zadd("resque:delayed_queue_schedule", {"1000": 1000})
 

@@ -262,6 +262,22 @@ def test_the_job_of_a_dead_one_becomes_a_failure_and_is_counted_once(resq, redis
     ]
 
 
+def test_minions_that_ruby_has_pruned_are_forgotten(resq, redis):
+    """Ruby removes them from `workers` and the heartbeats only."""
+    elsewhere, running = "there:2:mail", "there:3:mail"
+    redis.sadd("resque:minions", GONE, elsewhere, running, ME)
+    enlist(redis, ME)
+    now = datetime.now(UTC).isoformat(timespec="seconds").encode()
+    redis.set(f"resque:worker:{running}", held(JOB).replace(b"2026-11-23T16:01:09Z", now))
+
+    assert registry(resq).prune() == []
+    assert redis.smembers("resque:minions") == {m.encode() for m in (elsewhere, running, ME)}
+    assert registry(resq).prune(sweep=True) == []
+
+    assert redis.smembers("resque:minions") == {running.encode(), ME.encode()}
+    assert records(redis) == []
+
+
 @pytest.mark.parametrize("payload", [b"\xff\x00", b"not json", b"[1]", b"null", b""])
 def test_a_poison_job_of_a_dead_one_is_a_failure_that_holds_its_bytes(resq, redis, payload):
     enlist(redis, "here:2:mail", held(payload))

@@ -162,6 +162,17 @@ def test_what_ruby_has_retried_already_can_be_cleared(visitor, resq):
     assert "Clear retried" not in visitor.get("/failed/")
 
 
+def test_what_ruby_has_retried_already_is_retried_only_when_asked_for(visitor, resq):
+    fail(resq.redis, error="once")
+    fail(resq.redis, error="again", retried_at="2026/11/23 16:05:00")
+
+    visitor.press("/failed/retry_all")
+    assert [row["error"] for row in visitor.json("/api/failed")["rows"]] == ["again"]
+
+    visitor.press("/failed/retry_all", retried="yes")
+    assert visitor.json("/api/failed")["rows"] == []
+
+
 def test_queues_are_moved_removed_and_relieved_of_one_job(visitor, resq, second):
     for number in range(3):
         second.push("a", {"class": "A", "args": [number]})

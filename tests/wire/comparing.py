@@ -313,6 +313,11 @@ DIFFERS_ON_PURPOSE = [
         _WORDS,
         _record(
             1,
+            payload={
+                "class": "<undecodable>",
+                "args": ['{"args":[1]}', "eyJhcmdzIjpbMV19"],
+                "raw": "eyJhcmdzIjpbMV19",
+            },
             exception="UndecodableError",
             error="the payload's class is None, not a name",
         ),
@@ -321,7 +326,11 @@ DIFFERS_ON_PURPOSE = [
         ("18_poison_payloads",),
         "what is no JSON kills a Ruby worker and is lost; here it is a record that keeps the bytes",
         _one_more_record(
-            payload={"class": "<undecodable>", "args": ["not json"], "raw": "bm90IGpzb24="},
+            payload={
+                "class": "<undecodable>",
+                "args": ["not json", "bm90IGpzb24="],
+                "raw": "bm90IGpzb24=",
+            },
             exception="UndecodableError",
             error="b'not json' is not JSON: Expecting value: line 1 column 1 (char 0)",
             backtrace=["where it was read"],

@@ -1,0 +1,49 @@
+"""An in-flight record (`worker:<id>`), whoever wrote it, as far as it can be read."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pyres import json_parser
+from pyres.members import values
+
+
+class InFlight(NamedTuple):
+    """The queue and the payload of a running job, byte for byte, and since when it runs."""
+
+    queue: str
+    payload: bytes
+    run_at: Any
+
+
+def read(record: bytes) -> InFlight | None:
+    """What a record says, its fields in any order; None for what is no in-flight record."""
+    try:
+        fields = values(record)
+    except ValueError:
+        return _around_no_json(record)
+    payload = fields.get("payload")
+    # Some programs put a blank before each value: then those around the payload are not its own.
+    if payload is not None and next(iter(fields.values()))[:1].isspace():
+        payload = payload.strip()
+    return _in_flight(fields, payload)
+
+
+def _around_no_json(record: bytes) -> InFlight | None:
+    """A record of pyres, which has its payload last, around one that makes all of it no JSON."""
+    head, marker, rest = record.partition(b',"payload":')
+    try:
+        return _in_flight(values(head + b"}"), rest[:-1]) if marker else None
+    except ValueError:
+        return None
+
+
+def _in_flight(fields: dict[str, bytes], payload: bytes | None) -> InFlight | None:
+    queue, run_at = _decoded(fields.get("queue")), _decoded(fields.get("run_at"))
+    if payload is None or not isinstance(queue, str):
+        return None
+    return InFlight(queue, payload, run_at)
+
+
+def _decoded(value: bytes | None) -> Any:
+    return None if value is None else json_parser.loads(value.decode("utf-8", "surrogateescape"))
