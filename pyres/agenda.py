@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,9 @@ from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
 from pyres.timing import Cron, Every
 
 logger = logging.getLogger(__name__)
+
+#: The source of an entry in Redis.
+STORED = "Redis"
 
 #: What fire() of the store says.
 FIRED, DROPPED = 1, 2
@@ -38,7 +41,9 @@ class Slot:
 
 
 class Agenda:
-    """The entries from code, from the file at `path` and, if `dynamic`, from Redis.
+    """The entries from code and from the file at `path`, if `static`, and from Redis, if `dynamic`.
+
+    With `yields`, an entry is left out while Redis has one of its name, which others follow.
 
     A moment that comes up more than `late` seconds too late is missed; with `catch_up` the last one
     that an entry missed is made up. `environment` is what entries' rails_env is held against.
@@ -49,14 +54,18 @@ class Agenda:
         resq: ResQ,
         path: str | None = None,
         *,
+        static: bool = True,
         dynamic: bool = False,
+        yields: bool = False,
         catch_up: bool = False,
         environment: str | None = None,
         late: float = 60,
     ) -> None:
         self.resq = resq
         self.path = path
+        self.static = static
         self.dynamic = dynamic
+        self.yields = yields
         self.catch_up = catch_up
         #: The error that was logged last of each entry that cannot be enqueued now.
         self._refused: dict[str, str] = {}
@@ -65,12 +74,21 @@ class Agenda:
         self._static: dict[str, Entry] = {}
         self._filed: frozenset[str] = frozenset()
         self._dynamic: dict[str, Entry] = {}
+        #: The entries in Redis, as they stand there, to which ours of the same names yield.
+        self._overriding: dict[str, bytes] = {}
         self._slots: dict[str, Slot] = {}
         self._looked = 0
         self._jumped = False
 
+    @property
+    def has_static(self) -> bool:
+        """Whether code or file has entries."""
+        return bool(self._static)
+
     def load(self) -> None:
         """Read code and file. Raises BadOptionError or BadScheduleError for a file that is none."""
+        if not self.static:
+            return
         found = schedule.from_code()
         filed = self._told(schedule.from_file(self.path)) if self.path else {}
         self._static = self._told(schedule.Schedule(found.entries | filed, found.faults))
@@ -89,22 +107,65 @@ class Agenda:
         self._looked = since
         if self.dynamic:
             self._dynamic = self._told(schedule.from_redis(self.resq.store.schedules.all_afresh()))
+        if self.yields:
+            self._overriding = self._stored()
         self._slots = {}
-        self._arrange(self._static | self._dynamic)
-        self._publish(self._slots, set(self.resq.store.schedules.in_force()) - set(self._slots))
+        self._arrange(self._entries())
+        self._publish(self._slots, self._published() - set(self._slots))
 
-    def reload(self) -> None:
+    def _entries(self) -> dict[str, Entry]:
+        """What is to be followed."""
+        entries = self._static | self._dynamic
+        return {name: entry for name, entry in entries.items() if name not in self._overriding}
+
+    def _stored(self) -> dict[str, bytes]:
+        """What stands in Redis under the names of ours, and can be followed."""
+        found = self.resq.store.schedules.some(list(self._static))
+        entries = schedule.from_redis(found).entries
+        return {name: found[name] for name in entries if entries[name].is_for(self.environment)}
+
+    def _published(self) -> set[str]:
+        """The names that are published of entries that are ours to follow."""
+        found = self.resq.store.schedules.in_force()
+        entries = {name: InForce.read(raw) for name, raw in found.items()}
+        return {name for name, entry in entries.items() if entry is None or self._is_ours(entry)}
+
+    def _is_ours(self, entry: InForce) -> bool:
+        # One that follows nothing removes what is published of Redis: nobody follows that now.
+        stored = self.dynamic or not self.static
+        return stored if entry.source == STORED else self.static
+
+    def reload(self, follows: bool = True) -> None:
         """Read all again; what was due until the last look stays done."""
         try:
             self.load()
         except PyresError as error:
             logger.error("The schedule stays as it was: %s", error)
-        self.start(self._looked)
+        if follows:
+            self.start(self._looked)
 
     def refresh(self) -> None:
         """Take up what changed in Redis since it was last looked at."""
-        if not self.dynamic:
-            return
+        if self.yields:
+            self._yield()
+        if self.dynamic:
+            self._take_changes()
+
+    def _yield(self) -> None:
+        """Leave out the entries that Redis has too, and follow those again that it has no more."""
+        before, self._overriding = self._overriding, self._stored()
+        changed = before.keys() ^ self._overriding.keys()
+        for name in changed:
+            self._slots.pop(name, None)
+        self._follow(changed)
+
+    def _follow(self, changed: Collection[str]) -> None:
+        """Follow of these entries those that are to be followed now."""
+        entries = self._entries()
+        self._arrange({name: entries[name] for name in changed if name in entries})
+        self._publish(changed, self._published() & set(changed) - self._slots.keys())
+
+    def _take_changes(self) -> None:
         changed = self.resq.store.schedules.take_changes()
         if not changed:
             return
@@ -117,9 +178,7 @@ class Agenda:
             self._dynamic.pop(name, None)
             self._slots.pop(name, None)
         self._dynamic |= found
-        force = self._static | self._dynamic
-        self._arrange({name: force[name] for name in changed if name in force})
-        self._publish(changed, [name for name in changed if name not in self._slots])
+        self._follow(changed)
 
     def _arrange(self, entries: dict[str, Entry]) -> None:
         """Give each entry its slot."""
@@ -246,7 +305,7 @@ class Agenda:
             str(slot.timing),
             slot.due,
             entry.description,
-            "Redis" if dynamic else "file" if filed else "code",
+            STORED if dynamic else "file" if filed else "code",
             seconds.total_seconds() if isinstance(seconds, timedelta) else seconds,
             unique.stage_of(slot.target, entry.klass),
         )

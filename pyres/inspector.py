@@ -480,7 +480,8 @@ class Inspector:
         were fired once and are known no more; with their last and next run.
         """
         schedules = self._store.schedules
-        stored, in_force, master = schedules.all(), schedules.in_force(), schedules.master()
+        stored, in_force = schedules.all(), schedules.in_force()
+        master = schedules.master_lock().holder()
         last = {name: float(fired) for name, fired in schedules.fired().items()}
         for name, when in schedules.last_enqueued_at().items():
             last[name] = max(last.get(name, 0), moment(when) or 0)
@@ -497,7 +498,7 @@ class Inspector:
 
     def master(self) -> str:
         """The scheduler that holds the master's lock, or ""."""
-        return plain(self._store.schedules.master())
+        return plain(self._store.schedules.master_lock().holder())
 
     def stats(self) -> Stats:
         """The totals of resque-web's table."""

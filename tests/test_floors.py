@@ -55,6 +55,7 @@ FLOORS = {
         "unique",
         "waking",
         "reconnecting",
+        "mastership",
         "job_names",
     ],
     "client": ["client", "decorators"],

@@ -54,6 +54,7 @@ class KeyTypes:
             **dict.fromkeys((keys.schedule_ranges, keys.schedule_in_force), "hash"),
             **dict.fromkeys((keys.process_starts, keys.beats), "hash"),
             **dict.fromkeys((keys.pause, keys.prune_lock, keys.scheduler_lock()), "string"),
+            keys.static_lock(): "string",
             **dict.fromkeys((keys.stat("processed"), keys.stat("failed")), "integer"),
             keys.failed: "list",
             keys.delayed_schedule: "zset",

@@ -115,6 +115,11 @@ class Keys:
         middle = f"{prefix}:" if prefix else ""
         return f"{self.prefix}{self.namespace}:{middle}resque_scheduler_master_lock"
 
+    def static_lock(self, prefix: str = "") -> str:
+        """STRING `host:pid` of the scheduler that fires pyres' static entries, with a TTL. P"""
+        middle = f"{prefix}:" if prefix else ""
+        return f"{self.prefix}pyres:{middle}static_schedule_lock"
+
     def khan(self, khan_id: str) -> str:
         """LIST of commands to a khan. P"""
         return f"{self.prefix}khan:{khan_id}"

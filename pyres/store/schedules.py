@@ -1,4 +1,4 @@
-"""The master scheduler's lock, and what recurs: its entries, and when each was fired."""
+"""The schedulers' locks, and what recurs: its entries, and when each was fired."""
 
 from __future__ import annotations
 
@@ -50,6 +50,34 @@ class Lock(NamedTuple):
     corrected: str = ""
 
 
+class SchedulerLock:
+    """A lock that one scheduler at a time holds, until it releases it or stops renewing it."""
+
+    def __init__(self, client: Any, key: str) -> None:
+        self.client = client
+        self.key = key
+
+    def acquire(self, holder: str, seconds: float) -> Lock:
+        """Take the lock for so many seconds, or renew it; it may be somebody else's."""
+        script = scripts.load(self.client, "scheduler_lock")
+        ms, longest = round(seconds * 1000), round(max(seconds, LOCK_TIMEOUT) * 1000)
+        args = [holder, ms, LOCK_TIMEOUTS * longest]
+        ours, whose, left, found = script(keys=[self.key], args=args)
+        wrong = "has no expiry" if found == -1 else f"expires in {found / 1000:.0f} s"
+        return Lock(
+            bool(ours), text(whose), max(0, left) / 1000, wrong if found not in (left, -2) else ""
+        )
+
+    def release(self, holder: str) -> bool:
+        """Release the lock; False when it is not ours."""
+        script = scripts.load(self.client, "scheduler_unlock")
+        return bool(script(keys=[self.key], args=[holder]))
+
+    def holder(self) -> str:
+        """Who holds the lock, or "" when nobody does."""
+        return text(self.client.mget([self.key])[0] or b"")
+
+
 class Schedules:
     """resque-scheduler's keys for schedules, and our own note of the moments fired."""
 
@@ -57,22 +85,13 @@ class Schedules:
         self.client = client
         self.keys = keys
 
-    def lock(self, holder: str, seconds: float, prefix: str = "") -> Lock:
-        """Take the master's lock for so many seconds, or renew it; it may be somebody else's."""
-        script = scripts.load(self.client, "scheduler_lock")
-        keys = [self.keys.scheduler_lock(prefix)]
-        ms, longest = round(seconds * 1000), round(max(seconds, LOCK_TIMEOUT) * 1000)
-        args = [holder, ms, LOCK_TIMEOUTS * longest]
-        ours, whose, left, found = script(keys=keys, args=args)
-        wrong = "has no expiry" if found == -1 else f"expires in {found / 1000:.0f} s"
-        return Lock(
-            bool(ours), text(whose), max(0, left) / 1000, wrong if found not in (left, -2) else ""
-        )
+    def master_lock(self, prefix: str = "") -> SchedulerLock:
+        """The lock that resque-scheduler and pyres share: delayed jobs and entries in Redis."""
+        return SchedulerLock(self.client, self.keys.scheduler_lock(prefix))
 
-    def unlock(self, holder: str, prefix: str = "") -> bool:
-        """Release the master's lock; False when it is not ours."""
-        script = scripts.load(self.client, "scheduler_unlock")
-        return bool(script(keys=[self.keys.scheduler_lock(prefix)], args=[holder]))
+    def static_lock(self, prefix: str = "") -> SchedulerLock:
+        """The lock of pyres' schedulers alone: entries from code and files."""
+        return SchedulerLock(self.client, self.keys.static_lock(prefix))
 
     def put(self, name: str, config: bytes) -> None:
         """Write an entry, and say that it changed."""
@@ -92,6 +111,15 @@ class Schedules:
         """Every entry by name, as JSON."""
         found = self._fields(self.keys.persistent_schedules)
         return {text(name): config for name, config in found.items()}
+
+    def some(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Those of these entries that stand in Redis."""
+        if not names:
+            return {}
+        found: list[bytes | None] = or_nothing(
+            lambda: self.client.hmget(self.keys.persistent_schedules, names), []
+        )
+        return {name: raw for name, raw in zip(names, found, strict=False) if raw is not None}
 
     def all_afresh(self) -> dict[str, bytes]:
         """all(), and what had changed until now is no longer announced."""
@@ -148,10 +176,6 @@ class Schedules:
         """What publish() told, by name."""
         found = self._fields(self.keys.schedule_in_force)
         return {text(name): entry for name, entry in found.items()}
-
-    def master(self, prefix: str = "") -> str:
-        """Who holds the master's lock, or "" when nobody does."""
-        return text(self.client.mget([self.keys.scheduler_lock(prefix)])[0] or b"")
 
     def anchor(self, name: str, moment: int) -> int:
         """Where an entry begins to count: when it was last fired, else from now on this moment."""
