@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import Entry, InForce
 from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
-from pyres.timing import Cron, Every
+from pyres.timing import NEVER, Bounded, Cron, Every, digest
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 STORED = "Redis"
 
 #: What fire() of the store says.
-FIRED, DROPPED = 1, 2
+FIRED, DROPPED, OVER = 1, 2, 3
 
 
 @dataclasses.dataclass(slots=True)
@@ -33,7 +34,9 @@ class Slot:
     entry: Entry
     queue: str
     target: Any
-    timing: Cron | Every
+    timing: Cron | Every | Bounded
+    #: How often it may still be fired.
+    left: float = math.inf
     due: int = 0
     before: int = 0
     #: The moment that is fired though its time has passed; all others come in their turn.
@@ -170,6 +173,7 @@ class Agenda:
         if not changed:
             return
         logger.info("Schedule entries changed: %s", ", ".join(sorted(changed)))
+        self.resq.store.schedules.end_runs(changed)
         stored = self.resq.store.schedules.all()
         found = self._told(
             schedule.from_redis({name: stored[name] for name in changed if name in stored})
@@ -221,18 +225,32 @@ class Agenda:
         fired = self._doubt(slot.entry.name, fired)
         ended = [moments.last for moments in fired if moments.last <= self._looked]
         past = max(ended, default=None)
-        if isinstance(slot.timing, Every):
-            begun = slot.timing.begun(self._looked + 1)
-            anchor = self.resq.store.schedules.anchor(slot.entry.name, begun)
-            slot.timing = slot.timing.anchored(anchor if past is None else past)
+        self._bound(slot, past)
         slot.before, slot.due = self._looked, _next_unfired(slot.timing, self._looked, fired)
-        if past is None:
+        if slot.left <= 0:
+            slot.due = NEVER
+        if past is None or slot.left <= 0:
             return
         missed = slot.timing.latest(past, self._looked) if self.catch_up else None
         if missed is not None:
             slot.before, slot.due, slot.made_up = missed - 1, missed, missed
         elif slot.timing.next_after(past) == slot.due:
             slot.before = past
+
+    def _bound(self, slot: Slot, past: int | None) -> None:
+        """Count the entry's moments from the last one that was fired, within its limits."""
+        entry, limits, schedules = slot.entry, slot.entry.limits, self.resq.store.schedules
+        timing, begun = entry.timing, 0
+        if limits.have_begin:
+            run = schedules.run(entry.name, digest(timing, limits), self._looked)
+            begun = run.begun
+            slot.left = math.inf if limits.times is None else limits.times - run.fired
+        if isinstance(timing, Every):
+            first = limits.first.seconds if limits.first else None
+            if past is None or past < (first or 0):
+                past = first or schedules.anchor(entry.name, timing.begun(self._looked + 1))
+            timing = timing.anchored(past)
+        slot.timing = limits.bound(timing, begun)
 
     def _doubt(self, name: str, fired: list[Range]) -> list[Range]:
         """The ranges, marked where a clock that was ahead must have fired them."""
@@ -254,8 +272,7 @@ class Agenda:
             self._go_back(second)
         due = [slot for slot in self._slots.values() if slot.due <= now]
         for slot in due:
-            moments = self._last_moment if self._jumped else self._moments
-            made += sum(self._fire(slot, moment, now) for moment in moments(slot, second))
+            made += sum(self._fire(slot, moment, now) for moment in self._moments(slot, second))
         self._looked, self._jumped = second, False
         self._publish(slot.entry.name for slot in due)
         return made
@@ -302,7 +319,7 @@ class Agenda:
             entry.klass,
             slot.queue,
             entry.args,
-            str(slot.timing),
+            entry.when,
             slot.due,
             entry.description,
             STORED if dynamic else "file" if filed else "code",
@@ -312,6 +329,15 @@ class Agenda:
 
     def _moments(self, slot: Slot, now: int) -> Iterator[int]:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""
+        moments = self._last_moment if self._jumped else self._each_moment
+        for moment in moments(slot, now):
+            yield moment
+            if slot.left <= 0:
+                break
+        if slot.left <= 0:
+            slot.due = NEVER
+
+    def _each_moment(self, slot: Slot, now: int) -> Iterator[int]:
         if now - slot.due > self.late:
             last = slot.timing.latest(slot.due - 1, now) if self.catch_up else None
             if last is not None:
@@ -324,7 +350,7 @@ class Agenda:
             slot.before, slot.due = slot.due, slot.timing.next_after(slot.due)
 
     def _last_moment(self, slot: Slot, now: int) -> Iterator[int]:
-        """_moments() where only the last is to be fired."""
+        """_each_moment() where only the last is to be fired."""
         earliest = slot.due - 1 if self.catch_up else max(slot.due - 1, now - self.late - 1)
         last = slot.timing.latest(earliest, now)
         if last is not None:
@@ -347,6 +373,8 @@ class Agenda:
             int(now),
             moment == slot.made_up,
             *claim,
+            run=digest(entry.timing, entry.limits) if entry.limits.times is not None else "",
+            times=entry.limits.times or 0,
         )
         try:
             outcome = self.resq.store.schedules.fire(firing)
@@ -358,6 +386,7 @@ class Agenda:
                 logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
             return False
         self._refused.pop(entry.name, None)
+        slot.left = 0 if outcome == OVER else slot.left - (outcome in (FIRED, DROPPED))
         if outcome == FIRED:
             logger.info("Enqueued %s to %s for %s", entry.name, slot.queue, _shown(moment))
         elif outcome == DROPPED:
@@ -367,13 +396,14 @@ class Agenda:
     def lines(self) -> list[str]:
         """What is in force, a line each, soonest first."""
         return [
-            f"{slot.entry.name}: {slot.entry.timing} to {slot.queue}, next at {_shown(slot.due)}"
+            f"{slot.entry.name}: {slot.entry.when} to {slot.queue}, next at {_shown(slot.due)}"
             for slot in sorted(self._slots.values(), key=lambda slot: slot.due)
         ]
 
 
 def _destination(entry: Entry) -> tuple[Any, str]:
     """The class, if it is known here, and the queue; it is imported where it must say the queue."""
+    entry.check_supported()
     if entry.queue:
         return loading.loaded(entry.klass), entry.queue
     left_out = f"the schedule entry {entry.name!r} is left out"
@@ -400,7 +430,7 @@ def _covering(moment: int, step: int, fired: list[Range]) -> int | None:
     return max(lasts, default=None)
 
 
-def _next_unfired(timing: Cron | Every, since: int, fired: list[Range]) -> int:
+def _next_unfired(timing: Cron | Every | Bounded, since: int, fired: list[Range]) -> int:
     """The first moment after `since` that was not fired."""
     moment = timing.next_after(since)
     while (last := _covering(moment, timing.step, fired)) is not None:

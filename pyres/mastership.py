@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import NamedTuple
 
 from pyres.store import SERVER_ERRORS, SchedulerLock, described
 
 logger = logging.getLogger(__name__)
-
-
-class Turn(NamedTuple):
-    """What a look at the lock gave: the seconds until the next one and, when the lock has just
-    become ours, the moment up to which its last holder has done the work.
-    """
-
-    pause: float
-    since: int | None = None
 
 
 class Mastership:
@@ -44,6 +34,9 @@ class Mastership:
         self._timeout = timeout
         self._interval = interval
         self.held = False
+        #: Of a lock that has just become ours: up to when (epoch seconds) its last holder did the
+        #: work. None when we have taken that over.
+        self.since: int | None = None
         #: Who held the lock when it was looked at last, if another did.
         self.holder = ""
         #: When the other holder was last known to live, epoch seconds.
@@ -51,11 +44,11 @@ class Mastership:
         self._next_look = 0.0
         self._corrected: set[str] = set()
 
-    def renew(self, now: float) -> Turn:
-        """Acquire the lock or renew it, if it is time to."""
+    def renew(self, now: float) -> float:
+        """Acquire the lock or renew it, if it is time to; the seconds until it is again."""
         early = self._next_look - time.monotonic()
         if early > 0 and not self.held:
-            return Turn(early)
+            return early
         lock = self._lock.acquire(self._name, self._timeout)
         if lock.ours:
             return self._hold(now)
@@ -66,20 +59,19 @@ class Mastership:
         self._others_until = now - max(0.0, self._timeout - lock.seconds)
         pause = min(self._interval, lock.seconds + 0.01)
         self._next_look = time.monotonic() + pause
-        return Turn(pause)
+        return pause
 
-    def _hold(self, now: float) -> Turn:
-        pause = min(self._interval, self._timeout / 3)
-        if self.held:
-            return Turn(pause)
-        logger.info("%s %s now", self._name, self.duty)
-        self.held, self.holder = True, ""
-        return Turn(pause, int(now - 1 if self._others_until is None else self._others_until))
+    def _hold(self, now: float) -> float:
+        if not self.held:
+            logger.info("%s %s now", self._name, self.duty)
+            self.held, self.holder = True, ""
+            self.since = int(now - 1 if self._others_until is None else self._others_until)
+        return min(self._interval, self._timeout / 3)
 
     def _stand_by(self, holder: str) -> None:
         if self.held or self._others_until is None:
             logger.info("%s stands by: %s %s", self._name, holder, self.duty)
-        self.held, self.holder = False, holder
+        self.held, self.since, self.holder = False, None, holder
 
     def _log_correction(self, holder: str, fault: str) -> None:
         if holder not in self._corrected:
@@ -88,7 +80,7 @@ class Mastership:
 
     def release(self) -> None:
         """Let another acquire the lock at once; what is due from now on is not ours."""
-        self.held, self._others_until, self._next_look = False, None, 0.0
+        self.held, self.since, self._others_until, self._next_look = False, None, None, 0.0
         try:
             self._lock.release(self._name)
         except SERVER_ERRORS as error:

@@ -243,13 +243,14 @@ class Scheduler:
         """Fire what is due of these entries if the lock is ours; the seconds until the next look
         at it.
         """
-        turn = mastership.renew(self._now())
-        if turn.since is not None:
-            agenda.start(turn.since)
+        pause = mastership.renew(self._now())
+        if mastership.since is not None:
+            agenda.start(mastership.since)
+            mastership.since = None
         if mastership.held:
             agenda.refresh()
             agenda.fire(self._now(), jumped)
-        return turn.pause
+        return pause
 
     def _state(self) -> str:
         if self.master or not self._mastership.holder:

@@ -42,6 +42,9 @@ class Keys:
         self.schedule_fired = f"{prefix}pyres:schedule_fired"
         #: HASH name -> the ranges of moments fired, `first..last` with blanks between. P
         self.schedule_ranges = f"{prefix}pyres:schedule_ranges"
+        #: HASH name -> `<digest> <begun> <count>` of an entry with limits: its timing, since when
+        #: it is followed (epoch second), and how often it was fired. P
+        self.schedule_runs = f"{prefix}pyres:schedule_runs"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
         #: HASH worker id -> which process it is: place and start. P

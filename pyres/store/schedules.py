@@ -28,6 +28,13 @@ class Range(NamedTuple):
     doubted: bool = False
 
 
+class Run(NamedTuple):
+    """Since when an entry is followed (epoch seconds), and how often it was fired."""
+
+    begun: int
+    fired: int
+
+
 #: Names taken from `schedules_changed` at a time.
 CHANGES = 1000
 
@@ -36,6 +43,7 @@ CHANGES = 1000
 LOCK_TIMEOUTS = 2
 
 
+_RUN = re.compile(rb"([0-9a-f]+) (\d+) (\d+)")
 _RANGE = re.compile(rb"(\d+)\.\.(\d+)(\??)")
 
 
@@ -97,6 +105,7 @@ class Schedules:
         """Write an entry, and say that it changed."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hset(self.keys.persistent_schedules, name, config)
+        pipe.hdel(self.keys.schedule_runs, name)
         pipe.sadd(self.keys.schedules_changed, name)
         pipe.execute()
 
@@ -104,6 +113,7 @@ class Schedules:
         """Remove an entry, and say that it changed."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hdel(self.keys.persistent_schedules, name)
+        pipe.hdel(self.keys.schedule_runs, name)
         pipe.sadd(self.keys.schedules_changed, name)
         pipe.execute()
 
@@ -163,6 +173,18 @@ class Schedules:
         script = scripts.load(self.client, "doubt_ranges")
         script(keys=[self.keys.schedule_ranges], args=[latest, name])
 
+    def run(self, name: str, digest: str, now: int) -> Run:
+        """The run of an entry with this timing; it begins now if there is none of it."""
+        found = _RUN.fullmatch(self.client.hget(self.keys.schedule_runs, name) or b"")
+        if found and found[1] == digest.encode():
+            return Run(int(found[2]), int(found[3]))
+        self.client.hset(self.keys.schedule_runs, name, f"{digest} {now} 0")
+        return Run(now, 0)
+
+    def end_runs(self, names: Sequence[str]) -> None:
+        """Let the runs of these entries begin anew."""
+        self.client.hdel(self.keys.schedule_runs, *names)
+
     def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
         """Tell readers which entries are in force: these changed, and those are so no more."""
         pipe = self.client.pipeline(transaction=True)
@@ -186,7 +208,9 @@ class Schedules:
         return int(found) if found.isdigit() else moment
 
     def fire(self, firing: Firing) -> int:
-        """Enqueue for a moment: 1; 0 when that was done already; 2 when a like job was enough."""
+        """Enqueue for a moment: 1; 0 when that was done already; 2 when a like job was enough; 3
+        when it was fired as often as it may be.
+        """
         script = scripts.load(self.client, "fire")
         keys: Iterable[Any] = [
             self.keys.schedule_fired,
@@ -195,11 +219,12 @@ class Schedules:
             self.keys.queue(firing.queue),
             self.keys.unique(firing.digest),
             self.keys.schedule_ranges,
+            self.keys.schedule_runs,
         ]
         args: list[Any] = [firing.name, firing.moment, firing.limit, firing.when, firing.queue]
         args += [firing.payload]
         args += [firing.claim, firing.claim_ms, firing.before, firing.now, MAX_AHEAD]
-        args.append(int(firing.made_up))
+        args += [int(firing.made_up), firing.run, firing.times]
         return int(script(keys=keys, args=args))
 
 
@@ -218,3 +243,6 @@ class Firing(NamedTuple):
     digest: str = ""
     claim: str = ""
     claim_ms: int = 0
+    #: What counts how often it is fired, and how often it may be.
+    run: str = ""
+    times: int = 0

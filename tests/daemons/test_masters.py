@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pyres.scheduler import Scheduler
+from pyres.timing import NEVER
 
 LOCK = "resque:resque:resque_scheduler_master_lock"
 STATIC_LOCK = "resque:pyres:static_schedule_lock"
@@ -141,3 +142,57 @@ def test_groups_of_schedulers_with_a_prefix_each_fire_their_own(clocked, redis):
 
     assert fired(redis) == {"blue": 3, "green": 3}
     assert redis.exists("resque:pyres:blue:static_schedule_lock")
+
+
+# Entries with limits, and those that only Ruby can run
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"every": ["1s", {"times": 3}]},
+        {"cron": ["* * * * * *", {"times": 3}]},
+        {"every": ["1s", {"last_in": "4s"}]},
+        {"cron": ["* * * * * *", {"last_in": "4s"}]},
+        {"every": ["1s", {"first_in": "4s", "times": 3}]},
+    ],
+)
+def test_an_entry_ends_when_it_should_though_schedulers_are_restarted(clocked, resq, redis, config):
+    def run(start):
+        # The first scheduler goes on, as one does that was frozen.
+        for first in range(start, start + 12, 2):
+            for scheduler in (frozen, clocked({"a": {**config, "queue": "cron"}})):
+                scheduler.seconds(first, 2)
+
+    frozen = clocked({"a": {**config, "queue": "cron"}}, dynamic=True)
+
+    run(NOW)
+
+    assert redis.llen("resque:queue:cron") == 3
+    resq.set_schedule("a", {**config, "queue": "cron"})
+    frozen.seconds(NOW + 12, 12)
+    assert redis.llen("resque:queue:cron") == 6
+    assert json.loads(redis.hget("resque:pyres:schedule", "a"))["next"] == NEVER
+
+
+def test_an_entry_that_ruby_sets_again_begins_again(clocked, redis):
+    raw = json.dumps({"every": ["1s", {"times": 2}], "queue": "cron", "class": "A"})
+    redis.hset("resque:persistent_schedules", "a", raw)
+    scheduler = clocked(dynamic=True)
+    scheduler.seconds(NOW, 6)
+    assert redis.llen("resque:queue:cron") == 2
+
+    redis.sadd("resque:schedules_changed", "a")
+    scheduler.seconds(NOW + 6, 6)
+
+    assert redis.llen("resque:queue:cron") == 4
+
+
+def test_an_entry_with_a_custom_job_class_is_left_to_ruby(clocked, redis, caplog):
+    ruby = {**EACH_SECOND, "custom_job_class": "JobWithStatus"}
+    plain = {**EACH_SECOND, "custom_job_class": "Resque::Job"}
+
+    clocked({"ruby": ruby, "plain": plain}).seconds(NOW, 3)
+
+    assert fired(redis) == {"plain": 3}
+    assert "'ruby' is left out: its custom_job_class 'JobWithStatus'" in caplog.text
