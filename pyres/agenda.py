@@ -5,21 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from pyres import loading, schedule, times, unique
+from pyres import schedule, times, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
-from pyres.schedule import Entry, InForce
+from pyres.schedule import STORED, Entry, InForce
+from pyres.schedule_faults import Destinations, EntryFault, Faults
 from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
 from pyres.timing import NEVER, Bounded, Cron, Every, digest
 
 logger = logging.getLogger(__name__)
-
-#: The source of an entry in Redis.
-STORED = "Redis"
 
 #: What fire() of the store says.
 FIRED, DROPPED, OVER = 1, 2, 3
@@ -62,6 +60,7 @@ class Agenda:
         yields: bool = False,
         catch_up: bool = False,
         environment: str | None = None,
+        queue_for: Mapping[str, str] | None = None,
         late: float = 60,
     ) -> None:
         self.resq = resq
@@ -73,6 +72,9 @@ class Agenda:
         #: The error that was logged last of each entry that cannot be enqueued now.
         self._refused: dict[str, str] = {}
         self.environment = environment
+        self.destinations = Destinations(queue_for)
+        self.faults = Faults(resq.store.schedules, stored=dynamic or not static, static=static)
+        self._static_faults: dict[str, EntryFault] = {}
         self.late = int(late)
         self._static: dict[str, Entry] = {}
         self._filed: frozenset[str] = frozenset()
@@ -85,17 +87,34 @@ class Agenda:
 
     @property
     def has_static(self) -> bool:
-        """Whether code or file has entries."""
-        return bool(self._static)
+        """Whether code or file has entries, even if none of them can be followed."""
+        return bool(self._static or self._static_faults)
+
+    @property
+    def static_names(self) -> list[str]:
+        """The names of the entries from code and file."""
+        return list(self._static)
+
+    def unknown_to(self, published: Mapping[str, bytes]) -> list[str]:
+        """Entries from code and file that are not published as they are here."""
+        return sorted(
+            name
+            for name, entry in self._static.items()
+            if not entry.is_as(InForce.read(published.get(name, b"")))
+        )
 
     def load(self) -> None:
         """Read code and file. Raises BadOptionError or BadScheduleError for a file that is none."""
         if not self.static:
             return
-        found = schedule.from_code()
-        filed = self._told(schedule.from_file(self.path)) if self.path else {}
-        self._static = self._told(schedule.Schedule(found.entries | filed, found.faults))
-        self._filed = frozenset(filed)
+        coded = schedule.from_code()
+        filed = schedule.from_file(self.path) if self.path else schedule.Schedule({}, [])
+        self._static = self._told(coded) | self._told(filed)
+        self._filed = frozenset(filed.entries)
+        faults = _faults(coded, "code") | _faults(filed, "file")
+        self._static_faults = {
+            name: fault for name, fault in faults.items() if name not in self._static
+        }
 
     def _told(self, found: schedule.Schedule) -> dict[str, Entry]:
         """The entries; the faults go to the log."""
@@ -108,10 +127,14 @@ class Agenda:
     def start(self, since: int) -> None:
         """Begin to be the one who fires: what was due until `since` is not ours, or missed."""
         self._looked = since
+        faults = self._static_faults
         if self.dynamic:
-            self._dynamic = self._told(schedule.from_redis(self.resq.store.schedules.all_afresh()))
+            found = schedule.from_redis(self.resq.store.schedules.all_afresh())
+            self._dynamic = self._told(found)
+            faults = faults | _faults(found, STORED)
         if self.yields:
             self._overriding = self._stored()
+        self.faults.begin(faults)
         self._slots = {}
         self._arrange(self._entries())
         self._publish(self._slots, self._published() - set(self._slots))
@@ -158,9 +181,10 @@ class Agenda:
         """Leave out the entries that Redis has too, and follow those again that it has no more."""
         before, self._overriding = self._overriding, self._stored()
         changed = before.keys() ^ self._overriding.keys()
-        for name in changed:
-            self._slots.pop(name, None)
-        self._follow(changed)
+        if changed:
+            for name in changed:
+                self._slots.pop(name, None)
+            self._follow(changed)
 
     def _follow(self, changed: Collection[str]) -> None:
         """Follow of these entries those that are to be followed now."""
@@ -175,13 +199,12 @@ class Agenda:
         logger.info("Schedule entries changed: %s", ", ".join(sorted(changed)))
         self.resq.store.schedules.end_runs(changed)
         stored = self.resq.store.schedules.all()
-        found = self._told(
-            schedule.from_redis({name: stored[name] for name in changed if name in stored})
-        )
+        found = schedule.from_redis({name: stored[name] for name in changed if name in stored})
+        self.faults.change(changed, _faults(found, STORED))
         for name in changed:
             self._dynamic.pop(name, None)
             self._slots.pop(name, None)
-        self._dynamic |= found
+        self._dynamic |= self._told(found)
         self._follow(changed)
 
     def _arrange(self, entries: dict[str, Entry]) -> None:
@@ -191,9 +214,10 @@ class Agenda:
         fired = self._fired()
         for name, entry in entries.items():
             try:
-                target, queue = _destination(entry)
+                target, queue = self.destinations.of(entry)
             except BadScheduleError as error:
                 logger.error("%s", error)
+                self.faults.change([], {name: EntryFault(str(error), self._source(name))})
                 continue
             slot = Slot(entry, queue, target, entry.timing)
             self._place(slot, fired.get(name, []))
@@ -208,6 +232,8 @@ class Agenda:
             if all(moment != known.last for known in ranges):
                 ranges.append(self._up_to(moment))
         for name, when in schedules.last_enqueued_at().items():
+            if name in last and name not in self._dynamic:
+                continue  # Ruby's own entry of this name, which is none of those that fire here
             moment, ours = int(times.moment(when) or 0), last.get(name, 0)
             # Our own firing notes it too, also by a clock that is ahead.
             if not self._looked < ours <= moment <= ours + self.late:
@@ -301,10 +327,10 @@ class Agenda:
             if name in self._slots
         }
         lost = sorted(gone)
-        if not told and not lost:
-            return
         try:
-            self.resq.store.schedules.publish(told, lost)
+            self.faults.publish()
+            if told or lost:
+                self.resq.store.schedules.publish(told, lost)
         except ConnectionLost:
             raise
         except ResponseError as error:
@@ -313,7 +339,6 @@ class Agenda:
 
     def _in_force(self, slot: Slot) -> InForce:
         entry = slot.entry
-        dynamic, filed = entry.name in self._dynamic, entry.name in self._filed
         seconds = getattr(slot.target, "unique_for", None)
         return InForce(
             entry.klass,
@@ -322,10 +347,16 @@ class Agenda:
             entry.when,
             slot.due,
             entry.description,
-            STORED if dynamic else "file" if filed else "code",
+            self._source(entry.name),
             seconds.total_seconds() if isinstance(seconds, timedelta) else seconds,
             unique.stage_of(slot.target, entry.klass),
         )
+
+    def _source(self, name: str) -> str:
+        """Where an entry stands."""
+        if name in self._dynamic:
+            return STORED
+        return "file" if name in self._filed else "code"
 
     def _moments(self, slot: Slot, now: int) -> Iterator[int]:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""
@@ -401,23 +432,8 @@ class Agenda:
         ]
 
 
-def _destination(entry: Entry) -> tuple[Any, str]:
-    """The class, if it is known here, and the queue; it is imported where it must say the queue."""
-    entry.check_supported()
-    if entry.queue:
-        return loading.loaded(entry.klass), entry.queue
-    left_out = f"the schedule entry {entry.name!r} is left out"
-    try:
-        target = loading.safe_str_to_class(entry.klass)
-    except Exception as error:  # noqa: BLE001 - an import runs anybody's code
-        reason = (
-            f"it names no queue, and its class cannot be asked: {type(error).__name__}: {error}"
-        )
-        raise BadScheduleError(f"{left_out}: {reason}") from None
-    queue = getattr(target, "queue", None)
-    if not isinstance(queue, str) or not queue:
-        raise BadScheduleError(f"{left_out}: neither it nor {entry.klass} names a queue")
-    return target, queue
+def _faults(found: schedule.Schedule, source: str) -> dict[str, EntryFault]:
+    return {name: EntryFault(text, source) for name, text in found.left_out.items()}
 
 
 def _covering(moment: int, step: int, fired: list[Range]) -> int | None:

@@ -78,6 +78,11 @@ class Mastership:
             self._corrected.add(holder)
             logger.error("The %s of %s %s: it gets another expiry", self._lock_name, holder, fault)
 
+    def another_holds(self) -> bool:
+        """Whether somebody else has the lock; does not acquire it."""
+        self.holder = self._lock.holder()
+        return bool(self.holder)
+
     def release(self) -> None:
         """Let another acquire the lock at once; what is due from now on is not ours."""
         self.held, self.since, self._others_until, self._next_look = False, None, None, 0.0

@@ -16,6 +16,9 @@ from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, Undec
 from pyres.members import members
 from pyres.timing import Cron, Every, Limits
 
+#: The source of an entry in Redis.
+STORED = "Redis"
+
 #: The custom_job_class that is none.
 PLAIN_JOB = "Resque::Job"
 
@@ -66,6 +69,14 @@ class Entry:
             limits,
             "" if custom == PLAIN_JOB else custom,
         )
+
+    def is_as(self, active: InForce | None) -> bool:
+        """Whether this is what that scheduler follows, or Redis has an entry in its place."""
+        if active is None:
+            return False
+        same = (self.klass, self.args, self.when) == (active.klass, active.args, active.timing)
+        is_there = same and self.queue in (None, active.queue)
+        return is_there or active.source == STORED
 
     @property
     def when(self) -> str:
@@ -121,10 +132,11 @@ class InForce:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schedule:
-    """Entries by name, and what was wrong with those that are left out."""
+    """Entries by name, what was wrong, and what of that keeps an entry of this name out."""
 
     entries: dict[str, Entry]
     faults: list[PyresError]
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def register(name: str, config: dict[str, Any]) -> None:
@@ -159,6 +171,7 @@ def from_file(path: str | Path) -> Schedule:
 def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
     entries: dict[str, Entry] = {}
     faults: list[PyresError] = []
+    left_out: dict[str, str] = {}
     for name, config, where in found:
         try:
             if isinstance(config, BadScheduleError):
@@ -170,7 +183,8 @@ def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
             entries[name] = Entry.read(name, config)
         except BadScheduleError as error:
             faults.append(BadScheduleError(f"{where}{error}"))
-    return Schedule(entries, faults)
+            left_out[name] = str(faults[-1])
+    return Schedule(entries, faults, left_out)
 
 
 def _from_json(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:

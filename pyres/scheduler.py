@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -15,7 +15,7 @@ from pyres import payload, starting, version
 from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.clock_jumps import ClockJumps
-from pyres.exceptions import JobError, UndecodableError
+from pyres.exceptions import BadOptionError, JobError, UndecodableError
 from pyres.failure.redis import RedisBackend
 from pyres.former_names import former_names
 from pyres.mastership import Mastership
@@ -23,6 +23,8 @@ from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
 from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryLook, ServerState
+from pyres.schedule_gaps import Gaps
+from pyres.standby import ALWAYS, TAKE_LOCK, Candidate, Comparison
 from pyres.store import (
     LOCK_TIMEOUT,
     SERVER_ERRORS,
@@ -61,7 +63,9 @@ class Scheduler:
     `interval` seconds between two looks at the lock, `lock_timeout` seconds until that of a master
     that died is free. What is due is looked for every second. `schedule` is a file of entries,
     `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran,
-    `front` puts what is due before what waits on its queue already.
+    `front` puts what is due before what waits on its queue already. `queue_for` has the queues of
+    entries' classes that are not known here. `take_lock` is "always", "able" (stand by while an
+    entry would stop that another scheduler follows) or "never" (only entries of code and file).
     """
 
     def __init__(
@@ -77,7 +81,13 @@ class Scheduler:
         catch_up: bool = False,
         front: bool = False,
         environment: str | None = None,
+        queue_for: Mapping[str, str] | None = None,
+        take_lock: str = ALWAYS,
     ) -> None:
+        if take_lock not in TAKE_LOCK:
+            raise BadOptionError(
+                f"invalid take_lock {take_lock!r}: expected one of {', '.join(TAKE_LOCK)}"
+            )
         self.resq = as_resq(server, password)
         self.interval = interval
         self.lock_timeout = lock_timeout
@@ -85,28 +95,18 @@ class Scheduler:
         self.front = front
         self.hostname = platform.node()
         self.pid = os.getpid()
-        follow = functools.partial(
+        agenda = functools.partial(
             Agenda,
             self.resq,
             schedule,
             catch_up=catch_up,
             environment=environment,
+            queue_for=queue_for,
             late=lock_timeout + interval,
         )
-        self.static = follow(yields=dynamic)
-        self.dynamic = follow(static=False, dynamic=dynamic)
-        hold = functools.partial(
-            Mastership, name=str(self), timeout=lock_timeout, interval=interval
-        )
-        schedules = self.resq.store.schedules
-        self._mastership = hold(
-            schedules.master_lock(lock_prefix), lock_name="master's lock", duty="is the master"
-        )
-        self._static_mastership = hold(
-            schedules.static_lock(lock_prefix),
-            lock_name="lock for static entries",
-            duty="fires the entries of code and files",
-        )
+        self.static = agenda(yields=dynamic)
+        self.dynamic = agenda(static=False, dynamic=dynamic)
+        self._set_up_locks(take_lock)
         self.signals = Signals({})
         self._shutdown = False
         self._reload = False
@@ -121,6 +121,24 @@ class Scheduler:
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
+
+    def _set_up_locks(self, take_lock: str) -> None:
+        schedules = self.resq.store.schedules
+        hold = functools.partial(
+            Mastership, name=str(self), timeout=self.lock_timeout, interval=self.interval
+        )
+        self._mastership = hold(
+            schedules.master_lock(self.lock_prefix), lock_name="master's lock", duty="is the master"
+        )
+        self._static_mastership = hold(
+            schedules.static_lock(self.lock_prefix),
+            lock_name="lock for static entries",
+            duty="fires the entries of code and files",
+        )
+        self._candidate = Candidate(
+            take_lock, self._mastership, Gaps(self.dynamic), self.interval, self.lock_timeout
+        )
+        self._comparison = Comparison(schedules, self.interval)
 
     @property
     def master(self) -> bool:
@@ -225,6 +243,10 @@ class Scheduler:
 
     def _lead(self, jumped: bool) -> float:
         """What the master has to do now; the seconds until there may be more."""
+        if not self._candidate.may_lead(self._now(), self.static, self.dynamic):
+            if self.master:
+                self._mastership.release()
+            return self.interval
         pause = self._follow(self._mastership, self.dynamic, jumped)
         return pause if not self.master or self._move_due() else 0
 
@@ -234,7 +256,10 @@ class Scheduler:
         Who has none leaves the lock to those that have some.
         """
         if self.static.has_static:
-            return self._follow(self._static_mastership, self.static, jumped)
+            pause = self._follow(self._static_mastership, self.static, jumped)
+            if self._static_mastership.holder:
+                self._comparison.look(self.static, self._static_mastership.holder)
+            return pause
         if self._static_mastership.held:
             self._static_mastership.release()
         return self.interval
@@ -253,6 +278,9 @@ class Scheduler:
         return pause
 
     def _state(self) -> str:
+        """What the process title says."""
+        if self._candidate.state:
+            return self._candidate.state
         if self.master or not self._mastership.holder:
             return "Waiting"
         waiting = f"Waiting for the lock of {self._mastership.holder}"

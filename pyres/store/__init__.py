@@ -80,6 +80,7 @@ __all__ = [
     "SEARCHED",
     "ResponseError",
     "SchedulerLock",
+    "Schedules",
     "Row",
     "Store",
     "Taken",

@@ -47,6 +47,8 @@ class Keys:
         self.schedule_runs = f"{prefix}pyres:schedule_runs"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
+        #: HASH of entry name to JSON: why the entry is not followed. P
+        self.schedule_faults = f"{prefix}pyres:schedule_faults"
         #: HASH worker id -> which process it is: place and start. P
         self.process_starts = f"{prefix}pyres:process_starts"
         #: HASH `last`: when anybody last gave a heartbeat; `since`: since when without a gap. P

@@ -83,7 +83,8 @@ class SchedulerLock:
 
     def holder(self) -> str:
         """Who holds the lock, or "" when nobody does."""
-        return text(self.client.mget([self.key])[0] or b"")
+        found: bytes | None = or_nothing(lambda: self.client.get(self.key), None)
+        return text(found or b"")
 
 
 class Schedules:
@@ -106,6 +107,7 @@ class Schedules:
         pipe = self.client.pipeline(transaction=True)
         pipe.hset(self.keys.persistent_schedules, name, config)
         pipe.hdel(self.keys.schedule_runs, name)
+        pipe.hdel(self.keys.schedule_faults, name)
         pipe.sadd(self.keys.schedules_changed, name)
         pipe.execute()
 
@@ -114,6 +116,7 @@ class Schedules:
         pipe = self.client.pipeline(transaction=True)
         pipe.hdel(self.keys.persistent_schedules, name)
         pipe.hdel(self.keys.schedule_runs, name)
+        pipe.hdel(self.keys.schedule_faults, name)
         pipe.sadd(self.keys.schedules_changed, name)
         pipe.execute()
 
@@ -187,12 +190,24 @@ class Schedules:
 
     def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
         """Tell readers which entries are in force: these changed, and those are so no more."""
+        self._change(self.keys.schedule_in_force, entries, gone)
+
+    def publish_faults(self, faults: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
+        """Tell readers why entries are not followed: these changed, and those are no faults now."""
+        self._change(self.keys.schedule_faults, faults, gone)
+
+    def _change(self, key: str, fields: Mapping[str, bytes], gone: Sequence[str]) -> None:
         pipe = self.client.pipeline(transaction=True)
         if gone:
-            pipe.hdel(self.keys.schedule_in_force, *gone)
-        if entries:
-            pipe.hset(self.keys.schedule_in_force, mapping=dict(entries))
+            pipe.hdel(key, *gone)
+        if fields:
+            pipe.hset(key, mapping=dict(fields))
         pipe.execute()
+
+    def faults(self) -> dict[str, bytes]:
+        """What publish_faults() told, by name."""
+        found = self._fields(self.keys.schedule_faults)
+        return {text(name): fault for name, fault in found.items()}
 
     def in_force(self) -> dict[str, bytes]:
         """What publish() told, by name."""

@@ -19,7 +19,7 @@ from pyres.timing.zones import zone
 FIRST = ("first", "first_time", "first_at", "first_in")
 LAST = ("last", "last_at", "last_in")
 
-_NUMBER = re.compile(r"[-+.\de]+", re.ASCII)
+_NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.ASCII)
 
 #: Ruby's symbols for a first time at once.
 AT_ONCE = ("now", "immediately")
