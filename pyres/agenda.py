@@ -268,7 +268,7 @@ class Agenda:
         entry, limits, schedules = slot.entry, slot.entry.limits, self.resq.store.schedules
         timing, begun = entry.timing, 0
         if limits.have_begin:
-            run = schedules.run(entry.name, digest(timing, limits), self._looked)
+            run = schedules.run(entry.name, digest(timing, limits), self._looked + 1)
             begun = run.begun
             slot.left = math.inf if limits.times is None else limits.times - run.fired
         if isinstance(timing, Every):

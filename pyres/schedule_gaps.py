@@ -51,8 +51,7 @@ class Gaps:
     def _of_others(self, now: float, known: Collection[str]) -> dict[str, str]:
         fired = self._schedules.fired()
         return {
-            name: f"the schedule entry {name!r} is not known here: another scheduler enqueued it "
-            f"at {when}"
+            name: f"the schedule entry {name!r} is not known here: another scheduler enqueued it"
             for name, when in self._schedules.last_enqueued_at().items()
             if name not in known
             and name not in fired
