@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from pyres import loading, schedule, times, unique
+from pyres import schedule, times, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
-from pyres.schedule import Entry, InForce
+from pyres.schedule import STORED, Entry, InForce
+from pyres.schedule_faults import Destinations, EntryFault, Faults
 from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
-from pyres.timing import Cron, Every
+from pyres.timing import NEVER, Bounded, Cron, Every, digest
 
 logger = logging.getLogger(__name__)
 
 #: What fire() of the store says.
-FIRED, DROPPED = 1, 2
+FIRED, DROPPED, OVER = 1, 2, 3
 
 
 @dataclasses.dataclass(slots=True)
@@ -30,7 +32,9 @@ class Slot:
     entry: Entry
     queue: str
     target: Any
-    timing: Cron | Every
+    timing: Cron | Every | Bounded
+    #: How often it may still be fired.
+    left: float = math.inf
     due: int = 0
     before: int = 0
     #: The moment that is fired though its time has passed; all others come in their turn.
@@ -38,7 +42,9 @@ class Slot:
 
 
 class Agenda:
-    """The entries from code, from the file at `path` and, if `dynamic`, from Redis.
+    """The entries from code and from the file at `path`, if `static`, and from Redis, if `dynamic`.
+
+    With `yields`, an entry is left out while Redis has one of its name, which others follow.
 
     A moment that comes up more than `late` seconds too late is missed; with `catch_up` the last one
     that an entry missed is made up. `environment` is what entries' rails_env is held against.
@@ -49,32 +55,66 @@ class Agenda:
         resq: ResQ,
         path: str | None = None,
         *,
+        static: bool = True,
         dynamic: bool = False,
+        yields: bool = False,
         catch_up: bool = False,
         environment: str | None = None,
+        queue_for: Mapping[str, str] | None = None,
         late: float = 60,
     ) -> None:
         self.resq = resq
         self.path = path
+        self.static = static
         self.dynamic = dynamic
+        self.yields = yields
         self.catch_up = catch_up
         #: The error that was logged last of each entry that cannot be enqueued now.
         self._refused: dict[str, str] = {}
         self.environment = environment
+        self.destinations = Destinations(queue_for)
+        self.faults = Faults(resq.store.schedules, stored=dynamic or not static, static=static)
+        self._static_faults: dict[str, EntryFault] = {}
         self.late = int(late)
         self._static: dict[str, Entry] = {}
         self._filed: frozenset[str] = frozenset()
         self._dynamic: dict[str, Entry] = {}
+        #: The entries in Redis, as they stand there, to which ours of the same names yield.
+        self._overriding: dict[str, bytes] = {}
         self._slots: dict[str, Slot] = {}
         self._looked = 0
         self._jumped = False
 
+    @property
+    def has_static(self) -> bool:
+        """Whether code or file has entries, even if none of them can be followed."""
+        return bool(self._static or self._static_faults)
+
+    @property
+    def static_names(self) -> list[str]:
+        """The names of the entries from code and file."""
+        return list(self._static)
+
+    def unknown_to(self, published: Mapping[str, bytes]) -> list[str]:
+        """Entries from code and file that are not published as they are here."""
+        return sorted(
+            name
+            for name, entry in self._static.items()
+            if not entry.is_as(InForce.read(published.get(name, b"")))
+        )
+
     def load(self) -> None:
         """Read code and file. Raises BadOptionError or BadScheduleError for a file that is none."""
-        found = schedule.from_code()
-        filed = self._told(schedule.from_file(self.path)) if self.path else {}
-        self._static = self._told(schedule.Schedule(found.entries | filed, found.faults))
-        self._filed = frozenset(filed)
+        if not self.static:
+            return
+        coded = schedule.from_code()
+        filed = schedule.from_file(self.path) if self.path else schedule.Schedule({}, [])
+        self._static = self._told(coded) | self._told(filed)
+        self._filed = frozenset(filed.entries)
+        faults = _faults(coded, "code") | _faults(filed, "file")
+        self._static_faults = {
+            name: fault for name, fault in faults.items() if name not in self._static
+        }
 
     def _told(self, found: schedule.Schedule) -> dict[str, Entry]:
         """The entries; the faults go to the log."""
@@ -87,39 +127,85 @@ class Agenda:
     def start(self, since: int) -> None:
         """Begin to be the one who fires: what was due until `since` is not ours, or missed."""
         self._looked = since
+        faults = self._static_faults
         if self.dynamic:
-            self._dynamic = self._told(schedule.from_redis(self.resq.store.schedules.all_afresh()))
+            found = schedule.from_redis(self.resq.store.schedules.all_afresh())
+            self._dynamic = self._told(found)
+            faults = faults | _faults(found, STORED)
+        if self.yields:
+            self._overriding = self._stored()
+        self.faults.begin(faults)
         self._slots = {}
-        self._arrange(self._static | self._dynamic)
-        self._publish(self._slots, set(self.resq.store.schedules.in_force()) - set(self._slots))
+        self._arrange(self._entries())
+        self._publish(self._slots, self._published() - set(self._slots))
 
-    def reload(self) -> None:
+    def _entries(self) -> dict[str, Entry]:
+        """What is to be followed."""
+        entries = self._static | self._dynamic
+        return {name: entry for name, entry in entries.items() if name not in self._overriding}
+
+    def _stored(self) -> dict[str, bytes]:
+        """What stands in Redis under the names of ours, and can be followed."""
+        found = self.resq.store.schedules.some(list(self._static))
+        entries = schedule.from_redis(found).entries
+        return {name: found[name] for name in entries if entries[name].is_for(self.environment)}
+
+    def _published(self) -> set[str]:
+        """The names that are published of entries that are ours to follow."""
+        found = self.resq.store.schedules.in_force()
+        entries = {name: InForce.read(raw) for name, raw in found.items()}
+        return {name for name, entry in entries.items() if entry is None or self._is_ours(entry)}
+
+    def _is_ours(self, entry: InForce) -> bool:
+        # One that follows nothing removes what is published of Redis: nobody follows that now.
+        stored = self.dynamic or not self.static
+        return stored if entry.source == STORED else self.static
+
+    def reload(self, follows: bool = True) -> None:
         """Read all again; what was due until the last look stays done."""
         try:
             self.load()
         except PyresError as error:
             logger.error("The schedule stays as it was: %s", error)
-        self.start(self._looked)
+        if follows:
+            self.start(self._looked)
 
     def refresh(self) -> None:
         """Take up what changed in Redis since it was last looked at."""
-        if not self.dynamic:
-            return
+        if self.yields:
+            self._yield()
+        if self.dynamic:
+            self._take_changes()
+
+    def _yield(self) -> None:
+        """Leave out the entries that Redis has too, and follow those again that it has no more."""
+        before, self._overriding = self._overriding, self._stored()
+        changed = before.keys() ^ self._overriding.keys()
+        if changed:
+            for name in changed:
+                self._slots.pop(name, None)
+            self._follow(changed)
+
+    def _follow(self, changed: Collection[str]) -> None:
+        """Follow of these entries those that are to be followed now."""
+        entries = self._entries()
+        self._arrange({name: entries[name] for name in changed if name in entries})
+        self._publish(changed, self._published() & set(changed) - self._slots.keys())
+
+    def _take_changes(self) -> None:
         changed = self.resq.store.schedules.take_changes()
         if not changed:
             return
         logger.info("Schedule entries changed: %s", ", ".join(sorted(changed)))
+        self.resq.store.schedules.end_runs(changed)
         stored = self.resq.store.schedules.all()
-        found = self._told(
-            schedule.from_redis({name: stored[name] for name in changed if name in stored})
-        )
+        found = schedule.from_redis({name: stored[name] for name in changed if name in stored})
+        self.faults.change(changed, _faults(found, STORED))
         for name in changed:
             self._dynamic.pop(name, None)
             self._slots.pop(name, None)
-        self._dynamic |= found
-        force = self._static | self._dynamic
-        self._arrange({name: force[name] for name in changed if name in force})
-        self._publish(changed, [name for name in changed if name not in self._slots])
+        self._dynamic |= self._told(found)
+        self._follow(changed)
 
     def _arrange(self, entries: dict[str, Entry]) -> None:
         """Give each entry its slot."""
@@ -128,9 +214,10 @@ class Agenda:
         fired = self._fired()
         for name, entry in entries.items():
             try:
-                target, queue = _destination(entry)
+                target, queue = self.destinations.of(entry)
             except BadScheduleError as error:
                 logger.error("%s", error)
+                self.faults.change([], {name: EntryFault(str(error), self._source(name))})
                 continue
             slot = Slot(entry, queue, target, entry.timing)
             self._place(slot, fired.get(name, []))
@@ -145,6 +232,8 @@ class Agenda:
             if all(moment != known.last for known in ranges):
                 ranges.append(self._up_to(moment))
         for name, when in schedules.last_enqueued_at().items():
+            if name in last and name not in self._dynamic:
+                continue  # Ruby's own entry of this name, which is none of those that fire here
             moment, ours = int(times.moment(when) or 0), last.get(name, 0)
             # Our own firing notes it too, also by a clock that is ahead.
             if not self._looked < ours <= moment <= ours + self.late:
@@ -162,18 +251,32 @@ class Agenda:
         fired = self._doubt(slot.entry.name, fired)
         ended = [moments.last for moments in fired if moments.last <= self._looked]
         past = max(ended, default=None)
-        if isinstance(slot.timing, Every):
-            begun = slot.timing.begun(self._looked + 1)
-            anchor = self.resq.store.schedules.anchor(slot.entry.name, begun)
-            slot.timing = slot.timing.anchored(anchor if past is None else past)
+        self._bound(slot, past)
         slot.before, slot.due = self._looked, _next_unfired(slot.timing, self._looked, fired)
-        if past is None:
+        if slot.left <= 0:
+            slot.due = NEVER
+        if past is None or slot.left <= 0:
             return
         missed = slot.timing.latest(past, self._looked) if self.catch_up else None
         if missed is not None:
             slot.before, slot.due, slot.made_up = missed - 1, missed, missed
         elif slot.timing.next_after(past) == slot.due:
             slot.before = past
+
+    def _bound(self, slot: Slot, past: int | None) -> None:
+        """Count the entry's moments from the last one that was fired, within its limits."""
+        entry, limits, schedules = slot.entry, slot.entry.limits, self.resq.store.schedules
+        timing, begun = entry.timing, 0
+        if limits.have_begin:
+            run = schedules.run(entry.name, digest(timing, limits), self._looked + 1)
+            begun = run.begun
+            slot.left = math.inf if limits.times is None else limits.times - run.fired
+        if isinstance(timing, Every):
+            first = limits.first.seconds if limits.first else None
+            if past is None or past < (first or 0):
+                past = first or schedules.anchor(entry.name, timing.begun(self._looked + 1))
+            timing = timing.anchored(past)
+        slot.timing = limits.bound(timing, begun)
 
     def _doubt(self, name: str, fired: list[Range]) -> list[Range]:
         """The ranges, marked where a clock that was ahead must have fired them."""
@@ -195,8 +298,7 @@ class Agenda:
             self._go_back(second)
         due = [slot for slot in self._slots.values() if slot.due <= now]
         for slot in due:
-            moments = self._last_moment if self._jumped else self._moments
-            made += sum(self._fire(slot, moment, now) for moment in moments(slot, second))
+            made += sum(self._fire(slot, moment, now) for moment in self._moments(slot, second))
         self._looked, self._jumped = second, False
         self._publish(slot.entry.name for slot in due)
         return made
@@ -225,10 +327,10 @@ class Agenda:
             if name in self._slots
         }
         lost = sorted(gone)
-        if not told and not lost:
-            return
         try:
-            self.resq.store.schedules.publish(told, lost)
+            self.faults.publish()
+            if told or lost:
+                self.resq.store.schedules.publish(told, lost)
         except ConnectionLost:
             raise
         except ResponseError as error:
@@ -237,22 +339,36 @@ class Agenda:
 
     def _in_force(self, slot: Slot) -> InForce:
         entry = slot.entry
-        dynamic, filed = entry.name in self._dynamic, entry.name in self._filed
         seconds = getattr(slot.target, "unique_for", None)
         return InForce(
             entry.klass,
             slot.queue,
             entry.args,
-            str(slot.timing),
+            entry.when,
             slot.due,
             entry.description,
-            "Redis" if dynamic else "file" if filed else "code",
+            self._source(entry.name),
             seconds.total_seconds() if isinstance(seconds, timedelta) else seconds,
             unique.stage_of(slot.target, entry.klass),
         )
 
+    def _source(self, name: str) -> str:
+        """Where an entry stands."""
+        if name in self._dynamic:
+            return STORED
+        return "file" if name in self._filed else "code"
+
     def _moments(self, slot: Slot, now: int) -> Iterator[int]:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""
+        moments = self._last_moment if self._jumped else self._each_moment
+        for moment in moments(slot, now):
+            yield moment
+            if slot.left <= 0:
+                break
+        if slot.left <= 0:
+            slot.due = NEVER
+
+    def _each_moment(self, slot: Slot, now: int) -> Iterator[int]:
         if now - slot.due > self.late:
             last = slot.timing.latest(slot.due - 1, now) if self.catch_up else None
             if last is not None:
@@ -265,7 +381,7 @@ class Agenda:
             slot.before, slot.due = slot.due, slot.timing.next_after(slot.due)
 
     def _last_moment(self, slot: Slot, now: int) -> Iterator[int]:
-        """_moments() where only the last is to be fired."""
+        """_each_moment() where only the last is to be fired."""
         earliest = slot.due - 1 if self.catch_up else max(slot.due - 1, now - self.late - 1)
         last = slot.timing.latest(earliest, now)
         if last is not None:
@@ -288,6 +404,8 @@ class Agenda:
             int(now),
             moment == slot.made_up,
             *claim,
+            run=digest(entry.timing, entry.limits) if entry.limits.times is not None else "",
+            times=entry.limits.times or 0,
         )
         try:
             outcome = self.resq.store.schedules.fire(firing)
@@ -299,6 +417,7 @@ class Agenda:
                 logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
             return False
         self._refused.pop(entry.name, None)
+        slot.left = 0 if outcome == OVER else slot.left - (outcome in (FIRED, DROPPED))
         if outcome == FIRED:
             logger.info("Enqueued %s to %s for %s", entry.name, slot.queue, _shown(moment))
         elif outcome == DROPPED:
@@ -308,27 +427,13 @@ class Agenda:
     def lines(self) -> list[str]:
         """What is in force, a line each, soonest first."""
         return [
-            f"{slot.entry.name}: {slot.entry.timing} to {slot.queue}, next at {_shown(slot.due)}"
+            f"{slot.entry.name}: {slot.entry.when} to {slot.queue}, next at {_shown(slot.due)}"
             for slot in sorted(self._slots.values(), key=lambda slot: slot.due)
         ]
 
 
-def _destination(entry: Entry) -> tuple[Any, str]:
-    """The class, if it is known here, and the queue; it is imported where it must say the queue."""
-    if entry.queue:
-        return loading.loaded(entry.klass), entry.queue
-    left_out = f"the schedule entry {entry.name!r} is left out"
-    try:
-        target = loading.safe_str_to_class(entry.klass)
-    except Exception as error:  # noqa: BLE001 - an import runs anybody's code
-        reason = (
-            f"it names no queue, and its class cannot be asked: {type(error).__name__}: {error}"
-        )
-        raise BadScheduleError(f"{left_out}: {reason}") from None
-    queue = getattr(target, "queue", None)
-    if not isinstance(queue, str) or not queue:
-        raise BadScheduleError(f"{left_out}: neither it nor {entry.klass} names a queue")
-    return target, queue
+def _faults(found: schedule.Schedule, source: str) -> dict[str, EntryFault]:
+    return {name: EntryFault(text, source) for name, text in found.left_out.items()}
 
 
 def _covering(moment: int, step: int, fired: list[Range]) -> int | None:
@@ -341,7 +446,7 @@ def _covering(moment: int, step: int, fired: list[Range]) -> int | None:
     return max(lasts, default=None)
 
 
-def _next_unfired(timing: Cron | Every, since: int, fired: list[Range]) -> int:
+def _next_unfired(timing: Cron | Every | Bounded, since: int, fired: list[Range]) -> int:
     """The first moment after `since` that was not fired."""
     moment = timing.next_after(since)
     while (last := _covering(moment, timing.step, fired)) is not None:

@@ -704,8 +704,11 @@ class ResQ:
             raise BadScheduleError(f"there is no schedule entry {name!r} in force")
         found = in_force if stored is None else Entry.read(name, stored)
         assert found is not None
+        if isinstance(found, Entry):
+            found.check_supported()
         target = loading.loaded(found.klass) or in_force
-        queue = found.queue or getattr(target, "queue", None)
+        known = in_force.queue if in_force else None
+        queue = found.queue or known or getattr(target, "queue", None)
         if not queue:
             raise BadScheduleError(
                 f"the entry {name!r} names no queue, and {found.klass} is not known here"

@@ -10,14 +10,15 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyres import in_flight, json_parser, payload
 from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
-from pyres.schedule import Entry, InForce
+from pyres.schedule import STORED, Entry, InForce
+from pyres.schedule_faults import EntryFault
 from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
 
@@ -29,6 +30,9 @@ def is_down(error: Exception) -> bool:
     """Whether the server cannot serve at all now; else it answers, and refused this one request."""
     return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
 
+
+#: Seconds by which a published next time of an entry may have passed.
+OVERDUE = 60
 
 #: Characters of arguments, errors and the like that a row carries.
 LONG = 4000
@@ -476,28 +480,37 @@ class Inspector:
         return _page(_jobs(raws, start), self._store.delayed.size(timestamp), start)
 
     def schedule(self) -> list[ScheduleRow]:
-        """Entries that stand in Redis, those that the master scheduler has in force, and those that
-        were fired once and are known no more; with their last and next run.
+        """Entries that stand in Redis, those that schedulers have in force, those that they cannot
+        follow, and those that were fired once and are known no more; with their last and next run.
         """
         schedules = self._store.schedules
-        stored, in_force, master = schedules.all(), schedules.in_force(), schedules.master()
+        stored, in_force = schedules.all(), schedules.in_force()
+        faults = _faults(schedules.faults(), stored)
+        master = schedules.master_lock().holder()
         last = {name: float(fired) for name, fired in schedules.fired().items()}
         for name, when in schedules.last_enqueued_at().items():
             last[name] = max(last.get(name, 0), moment(when) or 0)
         now = int(self.resq.estimated_time())
         rows = []
-        for name in sorted({*stored, *in_force, *last}):
+        for name in sorted({*stored, *in_force, *last, *faults}):
             told = InForce.read(in_force[name]) if name in in_force else None
             row = _told(name, told) if told else _past(name)
-            # Without a master what it told is old, and what stands in Redis may be newer.
-            if name in stored and not (told and master):
-                row = _entry(name, stored[name], now)
+            # Without a master what it told is old, and what stands in Redis may be newer. So it is
+            # with one of Ruby, which tells nothing.
+            if name in stored and not (told and master and told.next > now - OVERDUE):
+                told, row = None, _entry(name, stored[name], now)
+            if told is None and name in faults:
+                row = _faulty(row, faults[name])
             rows.append(dataclasses.replace(row, last=last.get(name)))
         return rows
 
     def master(self) -> str:
         """The scheduler that holds the master's lock, or ""."""
-        return plain(self._store.schedules.master())
+        return plain(self._store.schedules.master_lock().holder())
+
+    def static_master(self) -> str:
+        """The scheduler that fires the entries of code and files, or ""."""
+        return plain(self._store.schedules.static_lock().holder())
 
     def stats(self) -> Stats:
         """The totals of resque-web's table."""
@@ -739,19 +752,39 @@ def _past(name: str) -> ScheduleRow:
 def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
     try:
         entry = Entry.read(name, json_parser.loads(raw))
-        upcoming = float(entry.timing.next_after(now))
+        upcoming = moment(entry.limits.bound(entry.timing, now).next_after(now))
     except PyresError as error:
-        return dataclasses.replace(_past(name), fault=_short(str(error)), source="Redis")
-    return ScheduleRow(
+        return dataclasses.replace(_past(name), fault=_short(str(error)), source=STORED)
+    row = ScheduleRow(
         plain(name),
         entry.klass,
         entry.queue or "",
         _short(entry.args),
-        str(entry.timing),
+        _short(entry.when),
         entry.description,
         None,
         upcoming,
         "",
-        "Redis",
+        STORED,
         handle(name),
     )
+    try:
+        entry.check_supported()
+    except PyresError as error:
+        return _faulty(row, EntryFault(str(error), STORED))
+    return row
+
+
+def _faults(published: dict[str, bytes], stored: Collection[str]) -> dict[str, EntryFault]:
+    """What is wrong with entries that are there."""
+    found = {name: EntryFault.read(raw) for name, raw in published.items()}
+    return {
+        name: fault
+        for name, fault in found.items()
+        if fault and (fault.source != STORED or name in stored)
+    }
+
+
+def _faulty(row: ScheduleRow, fault: EntryFault) -> ScheduleRow:
+    source = _short(fault.source)
+    return dataclasses.replace(row, fault=_short(fault.text), source=source, next=None)

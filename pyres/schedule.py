@@ -14,7 +14,13 @@ from typing import Any
 from pyres import json_parser, nesting
 from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, UndecodableError
 from pyres.members import members
-from pyres.timing import Cron, Every
+from pyres.timing import Cron, Every, Limits
+
+#: The source of an entry in Redis.
+STORED = "Redis"
+
+#: The custom_job_class that is none.
+PLAIN_JOB = "Resque::Job"
 
 #: What @job gave: the name of each entry to what it says.
 _registered: dict[str, dict[str, Any]] = {}
@@ -22,7 +28,9 @@ _registered: dict[str, dict[str, Any]] = {}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. `queue` is None where the class is to say it."""
+    """One entry. `queue` is None where the class is to say it; `custom_job_class` is one of Ruby's
+    that is to enqueue it.
+    """
 
     name: str
     klass: str
@@ -31,6 +39,8 @@ class Entry:
     timing: Cron | Every
     description: str = ""
     environments: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    custom_job_class: str = ""
 
     @classmethod
     def read(cls, name: str, config: Any) -> Entry:
@@ -46,15 +56,41 @@ class Entry:
             raise BadScheduleError(f"it is {config!r}, not a mapping with 'cron' or 'every'")
         # Ruby's symbols stand in YAML with their colon.
         config = {str(key).lstrip(":"): value for key, value in config.items()}
+        timing, limits = _timing(config)
+        custom = _text(config, "custom_job_class", "")
         return cls(
             name,
             _text(config, "class", name),
             _text(config, "queue", "") or None,
             _args(config.get("args")),
-            _timing(config),
+            timing,
             _text(config, "description", ""),
             tuple(_text(config, "rails_env", _text(config, "env", "")).replace(",", " ").split()),
+            limits,
+            "" if custom == PLAIN_JOB else custom,
         )
+
+    def is_as(self, active: InForce | None) -> bool:
+        """Whether this is what that scheduler follows, or Redis has an entry in its place."""
+        if active is None:
+            return False
+        same = (self.klass, self.args, self.when) == (active.klass, active.args, active.timing)
+        is_there = same and self.queue in (None, active.queue)
+        return is_there or active.source == STORED
+
+    @property
+    def when(self) -> str:
+        """Its timing with its limits, for readers."""
+        return f"{self.timing}{self.limits}"
+
+    def check_supported(self) -> None:
+        """BadScheduleError for an entry that only resque-scheduler can run."""
+        if self.custom_job_class:
+            raise BadScheduleError(
+                f"the schedule entry {self.name!r} is left out: its custom_job_class "
+                f"{self.custom_job_class!r} is a Ruby class that enqueues it, which only "
+                "resque-scheduler can call"
+            )
 
     def is_for(self, environment: str | None) -> bool:
         """Whether an entry for certain environments (`rails_env`) is for this one."""
@@ -96,10 +132,11 @@ class InForce:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schedule:
-    """Entries by name, and what was wrong with those that are left out."""
+    """Entries by name, what was wrong, and what of that keeps an entry of this name out."""
 
     entries: dict[str, Entry]
     faults: list[PyresError]
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def register(name: str, config: dict[str, Any]) -> None:
@@ -134,6 +171,7 @@ def from_file(path: str | Path) -> Schedule:
 def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
     entries: dict[str, Entry] = {}
     faults: list[PyresError] = []
+    left_out: dict[str, str] = {}
     for name, config, where in found:
         try:
             if isinstance(config, BadScheduleError):
@@ -145,7 +183,8 @@ def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
             entries[name] = Entry.read(name, config)
         except BadScheduleError as error:
             faults.append(BadScheduleError(f"{where}{error}"))
-    return Schedule(entries, faults)
+            left_out[name] = str(faults[-1])
+    return Schedule(entries, faults, left_out)
 
 
 def _from_json(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
@@ -216,7 +255,7 @@ def _text(config: Mapping[str, Any], key: str, default: str) -> str:
 
 def _args(value: Any) -> list[Any]:
     """The arguments as Ruby reads them: a list is all of them, anything else is the only one."""
-    args = [] if value is None else value if isinstance(value, list) else [value]
+    args = [] if value is None or value is False else value if isinstance(value, list) else [value]
     try:
         nesting.check_depth(args)
         json_parser.encode(args)
@@ -225,24 +264,25 @@ def _args(value: Any) -> list[Any]:
     return args
 
 
-def _timing(config: Mapping[str, Any]) -> Cron | Every:
-    """Its cron, which wins, or its every."""
-    cron, _options = _with_options(config.get("cron"))
-    if cron is not None:
-        return Cron(str(cron), _text(config, "timezone", "") or None)
+def _timing(config: Mapping[str, Any]) -> tuple[Cron | Every, Limits]:
+    """Its cron, which wins unless it is empty, or its every; with its limits."""
+    cron, options = _with_options(config.get("cron"))
+    if cron not in (None, ""):
+        return Cron(str(cron), _text(config, "timezone", "") or None), Limits.read(options)
     every, options = _with_options(config.get("every"))
-    if every is None:
+    if every in (None, ""):
         raise BadScheduleError(
             f"it has neither 'cron' nor 'every', only {', '.join(config) or 'nothing'}"
         )
-    return Every.read(every, options.get("first_in"))
+    limits = Limits.read(options)
+    return Every.read(every, limits.first_in), limits.after_first_in()
 
 
 def _with_options(value: Any) -> tuple[Any, dict[str, Any]]:
     """Ruby's `"30s"` and `["30s", {first_in: "1s"}]`."""
     if not isinstance(value, list):
         return value, {}
-    options = value[1] if len(value) > 1 and isinstance(value[1], Mapping) else {}
+    options = value[1] if len(value) == 2 and isinstance(value[1], Mapping) else {}
     return (value[0] if value else None), {
         str(key).lstrip(":"): option for key, option in options.items()
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -14,13 +15,16 @@ from pyres import payload, starting, version
 from pyres.agenda import Agenda
 from pyres.client import as_resq
 from pyres.clock_jumps import ClockJumps
-from pyres.exceptions import JobError, UndecodableError
+from pyres.exceptions import BadOptionError, JobError, UndecodableError
 from pyres.failure.redis import RedisBackend
 from pyres.former_names import former_names
+from pyres.mastership import Mastership
 from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
 from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryLook, ServerState
+from pyres.schedule_gaps import Gaps
+from pyres.standby import ALWAYS, TAKE_LOCK, Candidate, Comparison
 from pyres.store import (
     LOCK_TIMEOUT,
     SERVER_ERRORS,
@@ -30,7 +34,6 @@ from pyres.store import (
     Reading,
     RefusedError,
     ResponseError,
-    described,
     elapsed,
     is_lasting,
 )
@@ -60,7 +63,9 @@ class Scheduler:
     `interval` seconds between two looks at the lock, `lock_timeout` seconds until that of a master
     that died is free. What is due is looked for every second. `schedule` is a file of entries,
     `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran,
-    `front` puts what is due before what waits on its queue already.
+    `front` puts what is due before what waits on its queue already. `queue_for` has the queues of
+    entries' classes that are not known here. `take_lock` is "always", "able" (stand by while an
+    entry would stop that another scheduler follows) or "never" (only entries of code and file).
     """
 
     def __init__(
@@ -76,31 +81,39 @@ class Scheduler:
         catch_up: bool = False,
         front: bool = False,
         environment: str | None = None,
+        queue_for: Mapping[str, str] | None = None,
+        take_lock: str = ALWAYS,
     ) -> None:
+        if take_lock not in TAKE_LOCK:
+            raise BadOptionError(
+                f"invalid take_lock {take_lock!r}: expected one of {', '.join(TAKE_LOCK)}"
+            )
         self.resq = as_resq(server, password)
         self.interval = interval
         self.lock_timeout = lock_timeout
         self.lock_prefix = lock_prefix
         self.front = front
-        self.agenda = Agenda(
-            self.resq,
-            schedule,
-            dynamic=dynamic,
-            catch_up=catch_up,
-            environment=environment,
-            late=lock_timeout + interval,
-        )
         self.hostname = platform.node()
         self.pid = os.getpid()
+        agenda = functools.partial(
+            Agenda,
+            self.resq,
+            schedule,
+            catch_up=catch_up,
+            environment=environment,
+            queue_for=queue_for,
+            late=lock_timeout + interval,
+        )
+        self.static = agenda(yields=dynamic)
+        self.dynamic = agenda(static=False, dynamic=dynamic)
+        self._set_up_locks(take_lock)
         self.signals = Signals({})
-        self.master = False
         self._shutdown = False
         self._reload = False
         self._tell = False
         self._connected = False
         self._primary = PrimaryLook(self.resq.store)
         self._server_state = ServerState("trying again, after longer and longer pauses")
-        self._others_until: float | None = None
         self._shown = ""
         self._logged: set[str] = set()
         self._next_look = 0.0
@@ -108,6 +121,29 @@ class Scheduler:
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
+
+    def _set_up_locks(self, take_lock: str) -> None:
+        schedules = self.resq.store.schedules
+        hold = functools.partial(
+            Mastership, name=str(self), timeout=self.lock_timeout, interval=self.interval
+        )
+        self._mastership = hold(
+            schedules.master_lock(self.lock_prefix), lock_name="master's lock", duty="is the master"
+        )
+        self._static_mastership = hold(
+            schedules.static_lock(self.lock_prefix),
+            lock_name="lock for static entries",
+            duty="fires the entries of code and files",
+        )
+        self._candidate = Candidate(
+            take_lock, self._mastership, Gaps(self.dynamic), self.interval, self.lock_timeout
+        )
+        self._comparison = Comparison(schedules, self.interval)
+
+    @property
+    def master(self) -> bool:
+        """Whether it moves delayed jobs and fires the entries in Redis."""
+        return self._mastership.held
 
     # Signals: each handler notes, the loop acts
 
@@ -155,7 +191,7 @@ class Scheduler:
             )
         try:
             self._title("Starting")
-            self.agenda.load()
+            self.static.load()
             logger.info(
                 "Started the scheduler %s with pyres %s: moves due jobs on %s, and looks at the "
                 "lock every %g s",
@@ -196,23 +232,69 @@ class Scheduler:
         """All there is to do now; the seconds until there may be more."""
         self._primary.leave_old()
         jumped = self._look_at_clock()
-        pause = self._hold_lock()
-        if not self.master:
-            return pause
         self._heed_signals()
-        self.agenda.refresh()
-        self.agenda.fire(self._now(), jumped)
+        pauses = [self._lead(jumped), self._fire_static(jumped)]
         self._publish_again()
-        done = self._move_due()
-        self._title("Waiting")
-        # Jobs are due on whole seconds, and anybody may put one off for this very moment.
-        return min(pause, 1.001 - self._now() % 1) if done else 0
+        self._title(self._state())
+        if self.master or self._static_mastership.held:
+            # Jobs are due on whole seconds, and anybody may put one off for this very moment.
+            pauses.append(1.001 - self._now() % 1)
+        return min(pauses)
+
+    def _lead(self, jumped: bool) -> float:
+        """What the master has to do now; the seconds until there may be more."""
+        if not self._candidate.may_lead(self._now(), self.static, self.dynamic):
+            if self.master:
+                self._mastership.release()
+            return self.interval
+        pause = self._follow(self._mastership, self.dynamic, jumped)
+        return pause if not self.master or self._move_due() else 0
+
+    def _fire_static(self, jumped: bool) -> float:
+        """What is due of the entries from code and files; the seconds until there may be more.
+
+        Who has none leaves the lock to those that have some.
+        """
+        if self.static.has_static:
+            pause = self._follow(self._static_mastership, self.static, jumped)
+            if self._static_mastership.holder:
+                self._comparison.look(self.static, self._static_mastership.holder)
+            return pause
+        if self._static_mastership.held:
+            self._static_mastership.release()
+        return self.interval
+
+    def _follow(self, mastership: Mastership, agenda: Agenda, jumped: bool) -> float:
+        """Fire what is due of these entries if the lock is ours; the seconds until the next look
+        at it.
+        """
+        pause = mastership.renew(self._now())
+        if mastership.since is not None:
+            agenda.start(mastership.since)
+            mastership.since = None
+        if mastership.held:
+            agenda.refresh()
+            agenda.fire(self._now(), jumped)
+        return pause
+
+    def _state(self) -> str:
+        """What the process title says."""
+        if self._candidate.state:
+            return self._candidate.state
+        if self.master or not self._mastership.holder:
+            return "Waiting"
+        waiting = f"Waiting for the lock of {self._mastership.holder}"
+        return f"{waiting}, firing entries" if self._static_mastership.held else waiting
 
     def _publish_again(self) -> None:
         """Now and then, for after FLUSHALL or on an empty server nobody else knows the entries."""
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_EVERY
-            self.agenda.publish_again()
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_EVERY
+        if self.master:
+            self.dynamic.publish_again()
+        if self._static_mastership.held:
+            self.static.publish_again()
 
     def _look_at_clock(self) -> bool:
         """Ask the server for its time, once a turn; whether its clock was set forward."""
@@ -231,45 +313,27 @@ class Scheduler:
     def _heed_signals(self) -> None:
         if self._reload:
             self._reload = False
-            self.agenda.reload()
+            self.static.reload(self._static_mastership.held)
+            self.dynamic.reload(self.master)
         if self._tell:
             self._tell = False
-            logger.info(
-                "%s is the master; in force: %s", self, "; ".join(self.agenda.lines()) or "no entry"
-            )
+            self._log_schedule()
 
-    def _hold_lock(self) -> float:
-        """Take the lock or renew it; the seconds until that wants doing again."""
-        now = self._now()
-        lock = self.resq.store.schedules.lock(str(self), self.lock_timeout, self.lock_prefix)
-        if not lock.ours:
-            self._stand_by(lock.holder)
-            if lock.corrected:
-                text = (
-                    f"The master's lock of {lock.holder} {lock.corrected}: it gets another expiry"
-                )
-                self._log_once(f"lock:{lock.holder}", text)
-            # What falls between the master's last sign of life and its end is ours, once we follow.
-            self._others_until = now - max(0.0, self.lock_timeout - lock.seconds)
-            return min(self.interval, lock.seconds + 0.01)
-        if not self.master:
-            logger.info("%s is the master now", self)
-            since = now - 1 if self._others_until is None else self._others_until
-            self.agenda.start(int(since))
-            self.master = True
-        return min(self.interval, self.lock_timeout / 3)
-
-    def _stand_by(self, holder: str) -> None:
-        if self.master or self._others_until is None:
-            logger.info("%s stands by: the master is %s", self, holder)
-        self.master = False
-        self._title(f"Waiting for the lock of {holder}")
+    def _log_schedule(self) -> None:
+        for mastership, agenda in (
+            (self._mastership, self.dynamic),
+            (self._static_mastership, self.static),
+        ):
+            if mastership.held:
+                lines = "; ".join(agenda.lines()) or "no entry"
+                logger.info("%s %s; in force: %s", self, mastership.duty, lines)
+            elif mastership.holder:
+                logger.info("%s %s", mastership.holder, mastership.duty)
 
     def _release(self) -> None:
-        try:
-            self.resq.store.schedules.unlock(str(self), self.lock_prefix)
-        except SERVER_ERRORS as error:
-            logger.warning("%s while stopping; the lock ends by itself", described(error))
+        self._mastership.release()
+        if self.static.has_static:
+            self._static_mastership.release()
 
     def _now(self) -> float:
         return self.resq.server_time().timestamp()

@@ -27,7 +27,9 @@ from pyres.process.native import require_fork
 from pyres.process.pidfile import PidFile
 from pyres.process.signals import Signals, hold_until_installed
 from pyres.process.title import set_title, web_title
+from pyres.schedule_faults import queues_for
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
+from pyres.standby import ALWAYS, TAKE_LOCK
 from pyres.store import (
     SERVER_ERRORS,
     NotRedis,
@@ -348,8 +350,9 @@ examples:
   pyres_scheduler --schedule schedule.yml --catch-up
   pyres_scheduler --require app.jobs --dynamic     entries of @job(cron=...), and those in Redis
 
-Run two or more for safety, also beside those of resque-scheduler: one of them works, the others
-stand by.
+Run two or more for safety: one of them works, the others stand by. Beside resque-scheduler, which
+cannot know the entries of code and files here, these fire all the same; entries that only
+resque-scheduler knows stop while a pyres_scheduler is the master: see --take-lock.
 """
 
 #: resque-scheduler's ways to say yes in an environment variable.
@@ -398,6 +401,22 @@ def _add_scheduling(parser: _Parser) -> None:
         "$DYNAMIC_SCHEDULE)",
     )
     group.add_argument(
+        "--queue-for",
+        metavar="CLASS=QUEUE",
+        action="append",
+        default=[],
+        help="the queue of entries of this class that name none, where the class cannot be "
+        "imported here; repeatable",
+    )
+    group.add_argument(
+        "--take-lock",
+        choices=TAKE_LOCK,
+        default=ALWAYS,
+        help="when to become the master, which promotes delayed jobs and fires the entries in "
+        "Redis: always; able: while it can follow all entries, those in Redis and those that other "
+        "schedulers fired; never. Entries of code and files fire all the same (default: always)",
+    )
+    group.add_argument(
         "--catch-up",
         action="store_true",
         help="make up the last moment that an entry missed while no scheduler ran (default: as "
@@ -423,6 +442,8 @@ def _run_scheduler(options: argparse.Namespace) -> None:
         catch_up=options.catch_up,
         front=options.front,
         environment=os.environ.get("RAILS_ENV") or os.environ.get("RACK_ENV"),
+        queue_for=queues_for(options.queue_for),
+        take_lock=options.take_lock,
     )
 
 

@@ -41,6 +41,10 @@ def _worker_keys(inspector: Inspector, value: Any) -> dict[str, Any]:
     return {"worker_ids": inspector.worker_ids()}
 
 
+#: The sources of schedule entries that pyres' schedulers fire under a lock of their own.
+STATIC = ("code", "file")
+
+
 class Pages:
     """Each method is a page: the query in, its data out."""
 
@@ -238,9 +242,17 @@ class Pages:
         return data | starts.merge(answers) | {"timestamp": timestamp, "due": when(timestamp)}
 
     def schedule(self, query: Query) -> Data:
-        answers, data = self._ask(query, lambda i: (i.schedule(), i.master()))
+        answers, data = self._ask(query, lambda i: (i.schedule(), i.master(), i.static_master()))
         rows = [row(entry, a.server.name) for a in answers for entry in a.value[0]]
-        masters = [{"server": a.server.name, "master": a.value[1]} for a in answers]
+        masters = [
+            {
+                "server": a.server.name,
+                "master": a.value[1],
+                "static_master": a.value[2],
+                "unfired": not a.value[2] and any(e.source in STATIC for e in a.value[0]),
+            }
+            for a in answers
+        ]
         return data | {"rows": rows, "masters": masters}
 
     def stats(self, query: Query) -> Data:

@@ -36,7 +36,15 @@ from pyres.store.key_types import KeyTypes
 from pyres.store.keys import Key, Keys
 from pyres.store.queues import CollectedQueues, Queues
 from pyres.store.rows import SEARCHED, Row, Rows, Wanted
-from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, Schedules
+from pyres.store.schedules import (
+    LOCK_TIMEOUT,
+    MAX_AHEAD,
+    Firing,
+    Lock,
+    Range,
+    SchedulerLock,
+    Schedules,
+)
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
@@ -71,6 +79,8 @@ __all__ = [
     "Removed",
     "SEARCHED",
     "ResponseError",
+    "SchedulerLock",
+    "Schedules",
     "Row",
     "Store",
     "Taken",

@@ -42,8 +42,13 @@ class Keys:
         self.schedule_fired = f"{prefix}pyres:schedule_fired"
         #: HASH name -> the ranges of moments fired, `first..last` with blanks between. P
         self.schedule_ranges = f"{prefix}pyres:schedule_ranges"
+        #: HASH name -> `<digest> <begun> <count>` of an entry with limits: its timing, since when
+        #: it is followed (epoch second), and how often it was fired. P
+        self.schedule_runs = f"{prefix}pyres:schedule_runs"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
         self.schedule_in_force = f"{prefix}pyres:schedule"
+        #: HASH of entry name to JSON: why the entry is not followed. P
+        self.schedule_faults = f"{prefix}pyres:schedule_faults"
         #: HASH worker or khan id -> which process it is: place and start. P
         self.process_starts = f"{prefix}pyres:process_starts"
         #: HASH `last`: when anybody last gave a heartbeat; `since`: since when without a gap. P
@@ -116,6 +121,11 @@ class Keys:
         """
         middle = f"{prefix}:" if prefix else ""
         return f"{self.prefix}{self.namespace}:{middle}resque_scheduler_master_lock"
+
+    def static_lock(self, prefix: str = "") -> str:
+        """STRING `host:pid` of the scheduler that fires pyres' static entries, with a TTL. P"""
+        middle = f"{prefix}:" if prefix else ""
+        return f"{self.prefix}pyres:{middle}static_schedule_lock"
 
     def khan(self, khan_id: str) -> str:
         """LIST of commands to a khan. P"""

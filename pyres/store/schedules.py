@@ -1,4 +1,4 @@
-"""The master scheduler's lock, and what recurs: its entries, and when each was fired."""
+"""The schedulers' locks, and what recurs: its entries, and when each was fired."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ class Range(NamedTuple):
     doubted: bool = False
 
 
+class Run(NamedTuple):
+    """Since when an entry is followed (epoch seconds), and how often it was fired."""
+
+    begun: int
+    fired: int
+
+
 #: Names taken from `schedules_changed` at a time.
 CHANGES = 1000
 
@@ -36,6 +43,7 @@ CHANGES = 1000
 LOCK_TIMEOUTS = 2
 
 
+_RUN = re.compile(rb"([0-9a-f]+) (\d+) (\d+)")
 _RANGE = re.compile(rb"(\d+)\.\.(\d+)(\??)")
 
 
@@ -50,6 +58,35 @@ class Lock(NamedTuple):
     corrected: str = ""
 
 
+class SchedulerLock:
+    """A lock that one scheduler at a time holds, until it releases it or stops renewing it."""
+
+    def __init__(self, client: Any, key: str) -> None:
+        self.client = client
+        self.key = key
+
+    def acquire(self, holder: str, seconds: float) -> Lock:
+        """Take the lock for so many seconds, or renew it; it may be somebody else's."""
+        script = scripts.load(self.client, "scheduler_lock")
+        ms, longest = round(seconds * 1000), round(max(seconds, LOCK_TIMEOUT) * 1000)
+        args = [holder, ms, LOCK_TIMEOUTS * longest]
+        ours, whose, left, found = script(keys=[self.key], args=args)
+        wrong = "has no expiry" if found == -1 else f"expires in {found / 1000:.0f} s"
+        return Lock(
+            bool(ours), text(whose), max(0, left) / 1000, wrong if found not in (left, -2) else ""
+        )
+
+    def release(self, holder: str) -> bool:
+        """Release the lock; False when it is not ours."""
+        script = scripts.load(self.client, "scheduler_unlock")
+        return bool(script(keys=[self.key], args=[holder]))
+
+    def holder(self) -> str:
+        """Who holds the lock, or "" when nobody does."""
+        found: bytes | None = or_nothing(lambda: self.client.get(self.key), None)
+        return text(found or b"")
+
+
 class Schedules:
     """resque-scheduler's keys for schedules, and our own note of the moments fired."""
 
@@ -57,27 +94,20 @@ class Schedules:
         self.client = client
         self.keys = keys
 
-    def lock(self, holder: str, seconds: float, prefix: str = "") -> Lock:
-        """Take the master's lock for so many seconds, or renew it; it may be somebody else's."""
-        script = scripts.load(self.client, "scheduler_lock")
-        keys = [self.keys.scheduler_lock(prefix)]
-        ms, longest = round(seconds * 1000), round(max(seconds, LOCK_TIMEOUT) * 1000)
-        args = [holder, ms, LOCK_TIMEOUTS * longest]
-        ours, whose, left, found = script(keys=keys, args=args)
-        wrong = "has no expiry" if found == -1 else f"expires in {found / 1000:.0f} s"
-        return Lock(
-            bool(ours), text(whose), max(0, left) / 1000, wrong if found not in (left, -2) else ""
-        )
+    def master_lock(self, prefix: str = "") -> SchedulerLock:
+        """The lock that resque-scheduler and pyres share: delayed jobs and entries in Redis."""
+        return SchedulerLock(self.client, self.keys.scheduler_lock(prefix))
 
-    def unlock(self, holder: str, prefix: str = "") -> bool:
-        """Release the master's lock; False when it is not ours."""
-        script = scripts.load(self.client, "scheduler_unlock")
-        return bool(script(keys=[self.keys.scheduler_lock(prefix)], args=[holder]))
+    def static_lock(self, prefix: str = "") -> SchedulerLock:
+        """The lock of pyres' schedulers alone: entries from code and files."""
+        return SchedulerLock(self.client, self.keys.static_lock(prefix))
 
     def put(self, name: str, config: bytes) -> None:
         """Write an entry, and say that it changed."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hset(self.keys.persistent_schedules, name, config)
+        pipe.hdel(self.keys.schedule_runs, name)
+        pipe.hdel(self.keys.schedule_faults, name)
         pipe.sadd(self.keys.schedules_changed, name)
         pipe.execute()
 
@@ -85,6 +115,8 @@ class Schedules:
         """Remove an entry, and say that it changed."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hdel(self.keys.persistent_schedules, name)
+        pipe.hdel(self.keys.schedule_runs, name)
+        pipe.hdel(self.keys.schedule_faults, name)
         pipe.sadd(self.keys.schedules_changed, name)
         pipe.execute()
 
@@ -92,6 +124,15 @@ class Schedules:
         """Every entry by name, as JSON."""
         found = self._fields(self.keys.persistent_schedules)
         return {text(name): config for name, config in found.items()}
+
+    def some(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Those of these entries that stand in Redis."""
+        if not names:
+            return {}
+        found: list[bytes | None] = or_nothing(
+            lambda: self.client.hmget(self.keys.persistent_schedules, names), []
+        )
+        return {name: raw for name, raw in zip(names, found, strict=False) if raw is not None}
 
     def all_afresh(self) -> dict[str, bytes]:
         """all(), and what had changed until now is no longer announced."""
@@ -135,23 +176,43 @@ class Schedules:
         script = scripts.load(self.client, "doubt_ranges")
         script(keys=[self.keys.schedule_ranges], args=[latest, name])
 
+    def run(self, name: str, digest: str, now: int) -> Run:
+        """The run of an entry with this timing; it begins now if there is none of it."""
+        found = _RUN.fullmatch(self.client.hget(self.keys.schedule_runs, name) or b"")
+        if found and found[1] == digest.encode():
+            return Run(int(found[2]), int(found[3]))
+        self.client.hset(self.keys.schedule_runs, name, f"{digest} {now} 0")
+        return Run(now, 0)
+
+    def end_runs(self, names: Sequence[str]) -> None:
+        """Let the runs of these entries begin anew."""
+        self.client.hdel(self.keys.schedule_runs, *names)
+
     def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
         """Tell readers which entries are in force: these changed, and those are so no more."""
+        self._change(self.keys.schedule_in_force, entries, gone)
+
+    def publish_faults(self, faults: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
+        """Tell readers why entries are not followed: these changed, and those are no faults now."""
+        self._change(self.keys.schedule_faults, faults, gone)
+
+    def _change(self, key: str, fields: Mapping[str, bytes], gone: Sequence[str]) -> None:
         pipe = self.client.pipeline(transaction=True)
         if gone:
-            pipe.hdel(self.keys.schedule_in_force, *gone)
-        if entries:
-            pipe.hset(self.keys.schedule_in_force, mapping=dict(entries))
+            pipe.hdel(key, *gone)
+        if fields:
+            pipe.hset(key, mapping=dict(fields))
         pipe.execute()
+
+    def faults(self) -> dict[str, bytes]:
+        """What publish_faults() told, by name."""
+        found = self._fields(self.keys.schedule_faults)
+        return {text(name): fault for name, fault in found.items()}
 
     def in_force(self) -> dict[str, bytes]:
         """What publish() told, by name."""
         found = self._fields(self.keys.schedule_in_force)
         return {text(name): entry for name, entry in found.items()}
-
-    def master(self, prefix: str = "") -> str:
-        """Who holds the master's lock, or "" when nobody does."""
-        return text(self.client.mget([self.keys.scheduler_lock(prefix)])[0] or b"")
 
     def anchor(self, name: str, moment: int) -> int:
         """Where an entry begins to count: when it was last fired, else from now on this moment."""
@@ -162,7 +223,9 @@ class Schedules:
         return int(found) if found.isdigit() else moment
 
     def fire(self, firing: Firing) -> int:
-        """Enqueue for a moment: 1; 0 when that was done already; 2 when a like job was enough."""
+        """Enqueue for a moment: 1; 0 when that was done already; 2 when a like job was enough; 3
+        when it was fired as often as it may be.
+        """
         script = scripts.load(self.client, "fire")
         keys: Iterable[Any] = [
             self.keys.schedule_fired,
@@ -171,11 +234,12 @@ class Schedules:
             self.keys.queue(firing.queue),
             self.keys.unique(firing.digest),
             self.keys.schedule_ranges,
+            self.keys.schedule_runs,
         ]
         args: list[Any] = [firing.name, firing.moment, firing.limit, firing.when, firing.queue]
         args += [firing.payload]
         args += [firing.claim, firing.claim_ms, firing.before, firing.now, MAX_AHEAD]
-        args.append(int(firing.made_up))
+        args += [int(firing.made_up), firing.run, firing.times]
         return int(script(keys=keys, args=args))
 
 
@@ -194,3 +258,6 @@ class Firing(NamedTuple):
     digest: str = ""
     claim: str = ""
     claim_ms: int = 0
+    #: What counts how often it is fired, and how often it may be.
+    run: str = ""
+    times: int = 0

@@ -3,7 +3,8 @@
 Moments are whole epoch seconds, and always arguments: nothing here reads a clock.
 """
 
-from pyres.timing.cron import Cron
+from pyres.timing.cron import NEVER, Cron
 from pyres.timing.every import Every, duration
+from pyres.timing.limits import Bounded, Limits, digest
 
-__all__ = ["Cron", "Every", "duration"]
+__all__ = ["NEVER", "Bounded", "Cron", "Every", "Limits", "digest", "duration"]

@@ -279,7 +279,7 @@ def test_after_a_jump_of_the_server_the_next_moments_are_those_of_its_clock(
     schedule = tmp_path / "schedule.json"
     schedule.write_text(json.dumps(ENTRIES))
     scheduler = Scheduler(distant, schedule=str(schedule))
-    scheduler.agenda.load()
+    scheduler.static.load()
     scheduler._turn()
     before = distant.store.schedules.in_force()
 
@@ -414,7 +414,7 @@ def test_a_lock_that_cannot_end_in_time_is_given_another_end(
 def test_the_lock_of_another_master_is_left_as_it_is(resq, redis, seconds):
     redis.set(LOCK, "other:1", px=1000 * seconds)
 
-    lock = resq.store.schedules.lock("me:1", 3)
+    lock = resq.store.schedules.master_lock().acquire("me:1", 3)
 
     assert (lock.ours, lock.corrected) == (False, "")
     assert redis.pttl(LOCK) > 1000 * seconds - 1000

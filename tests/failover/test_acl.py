@@ -244,7 +244,7 @@ def test_schedulers_may_do_what_they_need_and_no_more(
 
     with server.monitor() as monitor, Daemons(tmp_path, url(server, "pyres-scheduler")) as daemons:
         _give_a_lock_an_end(server)
-        options = ["--dynamic", "--interval", "0.2"]
+        options = ["--dynamic", "--interval", "0.2", "--schedule", _schedule(tmp_path)]
         first = daemons("pyres_scheduler", *options)
         first.until_output("is the master now")
         second = daemons("pyres_scheduler", *options, "--front")
@@ -259,7 +259,7 @@ def test_schedulers_may_do_what_they_need_and_no_more(
         )
         resq.redis.zadd("resque:delayed_queue_schedule", {"1": 1})
         resq.set_schedule("later", {"every": "1h", "class": _name(NoteJob), "queue": "often"})
-        until(lambda: resq.size("notes") == 3)
+        until(lambda: resq.size("notes") == 3 and resq.size("static"))
         leave_one_delayed(resq)
         until(lambda: resq.redis.hexists("resque:pyres:schedule", "later"))
         resq.remove_schedule("later")
@@ -268,6 +268,12 @@ def test_schedulers_may_do_what_they_need_and_no_more(
 
         assert used(server, monitor) == rights("pyres-scheduler")
     no_right_was_missing(server)
+
+
+def _schedule(folder: Path) -> str:
+    path = folder / "schedule.json"
+    path.write_text('{"static": {"every": "1s", "class": "A", "queue": "static"}}')
+    return str(path)
 
 
 def leave_one_delayed(resq: ResQ) -> None:
@@ -286,7 +292,7 @@ def _give_a_lock_an_end(server: Server) -> None:
     key = "resque:resque:resque_scheduler_master_lock"
     own_client(server).set(key, "gone:1")
     resq = ResQ(url(server, "pyres-scheduler"))
-    assert resq.store.schedules.lock("here:1", 10).corrected
+    assert resq.store.schedules.master_lock().acquire("here:1", 10).corrected
     resq.close()
     own_client(server).delete(key)
 

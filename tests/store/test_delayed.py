@@ -401,13 +401,13 @@ def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
 
 
 def test_the_masters_lock_is_taken_renewed_and_released_by_value(resq, redis):
-    schedules = resq.store.schedules
+    lock = resq.store.schedules.master_lock()
 
-    assert schedules.lock("me:1", 10) == (True, "me:1", 10, "")
-    ours, holder, seconds, _corrected = schedules.lock("you:2", 10)
+    assert lock.acquire("me:1", 10) == (True, "me:1", 10, "")
+    ours, holder, seconds, _corrected = lock.acquire("you:2", 10)
     assert (ours, holder) == (False, "me:1")
     assert 0 < seconds <= 10
-    assert schedules.unlock("you:2") is False
-    assert schedules.unlock("me:1") is True
+    assert lock.release("you:2") is False
+    assert lock.release("me:1") is True
     redis.set("resque:resque:resque_scheduler_master_lock", "for:ever")
-    assert schedules.lock("me:1", 10) == (False, "for:ever", 10, "has no expiry")
+    assert lock.acquire("me:1", 10) == (False, "for:ever", 10, "has no expiry")

@@ -138,7 +138,15 @@ def test_an_empty_yaml_file_has_no_entries(tmp_path):
 
 @pytest.mark.parametrize(
     ("args", "expected"),
-    [(None, []), ([1, 2], [1, 2]), ({"k": "v"}, [{"k": "v"}]), ("one", ["one"]), ([], [])],
+    [
+        (None, []),
+        (False, []),
+        (True, [True]),
+        ([1, 2], [1, 2]),
+        ({"k": "v"}, [{"k": "v"}]),
+        ("one", ["one"]),
+        ([], []),
+    ],
 )
 def test_args_are_read_as_ruby_reads_them(args, expected):
     assert Entry.read("a", {"every": 5, "args": args}).args == expected

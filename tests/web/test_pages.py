@@ -649,10 +649,50 @@ def test_the_schedule_shows_what_the_master_has_from_code_file_and_redis(visitor
     assert rows["filed"]["next"] == since + 1 + 3600
     assert since < rows["stored"]["next"] <= since + 25 * 3600
     assert rows["gone"]["last"] == 1795435269
-    assert "in force no more" in text
-    assert "No scheduler is running" in text
+    assert "known no more" in text
+    assert "No scheduler is the master" in text
+    assert "No scheduler fires entries of code and files" in text
     visitor.press("/schedule/run", server="one", name="filed")
     assert resq.peek("low", 0, 9)[0]["args"] == [1]
+
+
+def test_the_schedule_shows_what_is_wrong_with_each_entry(visitor, resq, tmp_path):
+    path = tmp_path / "schedule.json"
+    path.write_text('{"bad": {"cron": "<b>"}, "lost": {"every": "1h", "class": "No.Such"}}')
+    plain = {"every": "1h", "class": "A::B", "queue": "low"}
+    for name, config in {
+        "garbled": 5,
+        "custom": {**plain, "custom_job_class": "X"},
+        "lost_too": {"every": "1h", "class": "A::B"},
+        "limited": {**plain, "every": ["1h", {"last_in": "2h", "times": 1}]},
+        "over": {**plain, "every": ["1h", {"last_at": "2020-01-01"}]},
+    }.items():
+        resq.redis.hset("resque:persistent_schedules", name, json.dumps(config))
+    agenda = Agenda(resq, str(path), dynamic=True)
+    agenda.load()
+    agenda.start(int(time.time()))
+    resq.store.schedules.master_lock().acquire("ruby:1", 100)
+    resq.store.schedules.static_lock().acquire("here:2", 100)
+
+    rows = {row["name"]: row for row in visitor.json("/api/schedule?server=one")["rows"]}
+    text = visitor.get("/schedule/")
+
+    assert {name: row["source"] for name, row in rows.items() if row["fault"]} == {
+        "bad": "file", "lost": "file", "garbled": "Redis", "custom": "Redis", "lost_too": "Redis",
+    }  # fmt: skip
+    assert [name for name, row in rows.items() if row["next"]] == ["limited"]
+    assert rows["limited"]["timing"] == "every 3600 s (last_in 2h, times 1)"
+    assert "The master scheduler is ruby:1." in text
+    assert "Entries of code and files are fired by here:2." in text
+    assert "custom_job_class &#x27;X&#x27;" in text or "custom_job_class &#39;X&#39;" in text
+    # Of those that cannot be followed none can be run.
+    assert text.count("Run now") == 2
+    resq.redis.hset("resque:persistent_schedules", "garbled", json.dumps(plain))
+    resq.store.schedules.publish_faults({}, ["garbled"])
+    resq.redis.hdel("resque:persistent_schedules", "custom")
+    rows = {row["name"]: row for row in visitor.json("/api/schedule?server=one")["rows"]}
+    assert "custom" not in rows
+    assert rows["garbled"]["fault"] == ""
 
 
 def test_a_schedule_entry_run_now_is_dropped_when_one_like_it_is_enough(visitor, resq):

@@ -55,7 +55,7 @@ def test_promoting_what_ruby_put_off_leaves_what_ruby_leaves(ruby_like, redis):
     # Far later than golden 12's clock; what counts is that the moment has passed.
     ruby_like._current_time = lambda: datetime.fromtimestamp(1795449821, UTC)
     scheduler.handle_delayed_items()
-    ruby_like.store.schedules.lock("localhost:10391", 180)
+    ruby_like.store.schedules.master_lock().acquire("localhost:10391", 180)
 
     assert_as_golden(redis, "12_promote_delayed")
 

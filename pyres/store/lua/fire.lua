@@ -6,6 +6,7 @@
 -- KEYS[4]   LIST    Keys.queue()
 -- KEYS[5]   STRING  Keys.unique() of the job; left alone without ARGV[7]
 -- KEYS[6]   HASH    Keys.schedule_ranges
+-- KEYS[7]   HASH    Keys.schedule_runs
 -- ARGV[1]   the entry's name
 -- ARGV[2]   the moment, epoch seconds
 -- ARGV[3]   the latest moment that may have been fired before, epoch seconds
@@ -18,7 +19,9 @@
 -- ARGV[10]  the time now, epoch seconds
 -- ARGV[11]  how far ahead of now a moment in KEYS[1] without a range is believed, seconds
 -- ARGV[12]  "1" for a moment that is made up later, else "0"
--- returns   1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough
+-- ARGV[13]  the digest that the entry's run in KEYS[7] has, or "" if nobody counts its moments
+-- ARGV[14]  how many moments its run has
+-- returns   1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough, 3 when its run is over
 -- The moments of a range were all fired, those between two ranges were not. What a clock that was ahead fired,
 -- which doubt_ranges has marked, fires again when its time comes, but is not made up.
 local moment, limit, before, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -37,9 +40,17 @@ for first, last, mark in string.gmatch(redis.call("HGET", KEYS[6], ARGV[1]) or "
 end
 -- Noted by a version without ranges.
 if fired and not known and fired > limit and fired <= now + tonumber(ARGV[11]) then return 0 end
+local run = ARGV[13]
+if run ~= "" then
+    local digest, begun, count = string.match(redis.call("HGET", KEYS[7], ARGV[1]) or "", "^(%x+) (%d+) (%d+)$")
+    if digest ~= run then begun, count = ARGV[10], 0 end
+    if tonumber(count) >= tonumber(ARGV[14]) then return 3 end
+    run = run .. " " .. begun .. " " .. string.format("%d", tonumber(count) + 1)
+end
 table.insert(ranges, from .. ".." .. ARGV[2])
 redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
 redis.call("HSET", KEYS[6], ARGV[1], table.concat(ranges, " ", math.max(1, #ranges - 7)))
+if run ~= "" then redis.call("HSET", KEYS[7], ARGV[1], run) end
 if ARGV[7] ~= "" and not redis.call("SET", KEYS[5], ARGV[7], "NX", "PX", ARGV[8]) then return 2 end
 redis.call("SADD", KEYS[3], ARGV[5])
 redis.call("RPUSH", KEYS[4], ARGV[6])

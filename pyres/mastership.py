@@ -1,0 +1,92 @@
+"""Holding one of the schedulers' locks: acquire it, renew it, or stand by."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from pyres.store import SERVER_ERRORS, SchedulerLock, described
+
+logger = logging.getLogger(__name__)
+
+
+class Mastership:
+    """Whether the scheduler `name` holds a lock. The log calls it `lock_name`, and `duty` is what
+    its holder does.
+
+    `interval` seconds lie between two looks at it, `timeout` is how long it outlives its holder.
+    """
+
+    def __init__(
+        self,
+        lock: SchedulerLock,
+        name: str,
+        *,
+        lock_name: str,
+        duty: str,
+        timeout: float,
+        interval: float,
+    ) -> None:
+        self._lock = lock
+        self._name = name
+        self._lock_name = lock_name
+        self.duty = duty
+        self._timeout = timeout
+        self._interval = interval
+        self.held = False
+        #: Of a lock that has just become ours: up to when (epoch seconds) its last holder did the
+        #: work. None when we have taken that over.
+        self.since: int | None = None
+        #: Who held the lock when it was looked at last, if another did.
+        self.holder = ""
+        #: When the other holder was last known to live, epoch seconds.
+        self._others_until: float | None = None
+        self._next_look = 0.0
+        self._corrected: set[str] = set()
+
+    def renew(self, now: float) -> float:
+        """Acquire the lock or renew it, if it is time to; the seconds until it is again."""
+        early = self._next_look - time.monotonic()
+        if early > 0 and not self.held:
+            return early
+        lock = self._lock.acquire(self._name, self._timeout)
+        if lock.ours:
+            return self._hold(now)
+        if lock.corrected:
+            self._log_correction(lock.holder, lock.corrected)
+        self._stand_by(lock.holder)
+        # What falls between the holder's last renewal and its end is ours, once we follow.
+        self._others_until = now - max(0.0, self._timeout - lock.seconds)
+        pause = min(self._interval, lock.seconds + 0.01)
+        self._next_look = time.monotonic() + pause
+        return pause
+
+    def _hold(self, now: float) -> float:
+        if not self.held:
+            logger.info("%s %s now", self._name, self.duty)
+            self.held, self.holder = True, ""
+            self.since = int(now - 1 if self._others_until is None else self._others_until)
+        return min(self._interval, self._timeout / 3)
+
+    def _stand_by(self, holder: str) -> None:
+        if self.held or self._others_until is None:
+            logger.info("%s stands by: %s %s", self._name, holder, self.duty)
+        self.held, self.since, self.holder = False, None, holder
+
+    def _log_correction(self, holder: str, fault: str) -> None:
+        if holder not in self._corrected:
+            self._corrected.add(holder)
+            logger.error("The %s of %s %s: it gets another expiry", self._lock_name, holder, fault)
+
+    def another_holds(self) -> bool:
+        """Whether somebody else has the lock; does not acquire it."""
+        self.holder = self._lock.holder()
+        return bool(self.holder)
+
+    def release(self) -> None:
+        """Let another acquire the lock at once; what is due from now on is not ours."""
+        self.held, self.since, self._others_until, self._next_look = False, None, None, 0.0
+        try:
+            self._lock.release(self._name)
+        except SERVER_ERRORS as error:
+            logger.warning("%s while releasing the lock, which ends by itself", described(error))

@@ -1,0 +1,126 @@
+"""Which schedule entries cannot be followed here, why, and where the others go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyres import json_parser, loading
+from pyres.exceptions import BadOptionError, BadScheduleError, UndecodableError
+from pyres.schedule import STORED, Entry
+from pyres.store import Schedules
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EntryFault:
+    """Why an entry is not followed; `source` is code, file or Redis."""
+
+    text: str
+    source: str
+
+    def encoded(self) -> bytes:
+        """As it is published."""
+        return json_parser.encode(dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, raw: bytes) -> EntryFault | None:
+        """What encoded() wrote; None for anything else."""
+        try:
+            found = cls(**json_parser.loads(raw))
+        except (TypeError, UndecodableError):
+            return None
+        return found if isinstance(found.text, str) and isinstance(found.source, str) else None
+
+
+class Faults:
+    """The faults of the entries that one scheduler is to follow, and what is published of them.
+
+    It replaces the published ones of entries in Redis if `stored`, of code and files if `static`.
+    """
+
+    def __init__(self, schedules: Schedules, *, stored: bool, static: bool) -> None:
+        self._schedules = schedules
+        self._stored = stored
+        self._static = static
+        self._faults: dict[str, EntryFault] = {}
+        #: What is published; None as long as nobody looked what others have left.
+        self._published: dict[str, EntryFault] | None = None
+
+    def begin(self, faults: Mapping[str, EntryFault]) -> None:
+        """Know just these, and replace whatever is published."""
+        self._faults = dict(faults)
+        self._published = None
+
+    def change(self, names: Iterable[str], faults: Mapping[str, EntryFault]) -> None:
+        """Know these, and no other ones of these names."""
+        for name in names:
+            self._faults.pop(name, None)
+        self._faults |= faults
+
+    def publish(self) -> None:
+        """Publish what has changed."""
+        if self._published is None:
+            self._published = self._left_by_others()
+        if self._faults == self._published:
+            return
+        changed = {
+            name: fault.encoded()
+            for name, fault in self._faults.items()
+            if self._published.get(name) != fault
+        }
+        gone = sorted(self._published.keys() - self._faults.keys())
+        self._schedules.publish_faults(changed, gone)
+        self._published = dict(self._faults)
+
+    def _left_by_others(self) -> dict[str, EntryFault]:
+        found = {name: EntryFault.read(raw) for name, raw in self._schedules.faults().items()}
+        return {
+            name: fault or EntryFault("", "")
+            for name, fault in found.items()
+            if fault is None or (self._stored if fault.source == STORED else self._static)
+        }
+
+
+class Destinations:
+    """Where the jobs of entries go; `queue_for` has the queues of classes unknown here."""
+
+    def __init__(self, queue_for: Mapping[str, str] | None = None) -> None:
+        self._queue_for = dict(queue_for or {})
+
+    def of(self, entry: Entry) -> tuple[Any, str]:
+        """The class, if it is known here, and the queue. BadScheduleError for an entry that cannot
+        be followed. The class is imported where it must say the queue.
+        """
+        entry.check_supported()
+        queue = entry.queue or self._queue_for.get(entry.klass)
+        return (loading.loaded(entry.klass), queue) if queue else self._ask(entry)
+
+    @staticmethod
+    def _ask(entry: Entry) -> tuple[Any, str]:
+        left_out = f"the schedule entry {entry.name!r} is left out"
+        remedy = f"--queue-for {entry.klass}=QUEUE says it"
+        try:
+            target = loading.safe_str_to_class(entry.klass)
+        except Exception as error:  # noqa: BLE001 - an import runs anybody's code
+            reason = f"its class cannot be asked: {type(error).__name__}: {error}"
+            raise BadScheduleError(
+                f"{left_out}: it names no queue, and {reason}; {remedy}"
+            ) from None
+        queue = getattr(target, "queue", None)
+        if not isinstance(queue, str) or not queue:
+            raise BadScheduleError(
+                f"{left_out}: neither it nor {entry.klass} names a queue; {remedy}"
+            )
+        return target, queue
+
+
+def queues_for(texts: Iterable[str]) -> dict[str, str]:
+    """The queues of classes, from texts like `Report=mail`. BadOptionError for another one."""
+    found = {}
+    for text in texts:
+        klass, _, queue = text.rpartition("=")
+        if not klass.strip() or not queue.strip():
+            raise BadOptionError(f"invalid --queue-for {text!r}: expected Class=queue")
+        found[klass.strip()] = queue.strip()
+    return found

@@ -1,0 +1,59 @@
+"""Which entries nobody fires while this scheduler is the master."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pyres import schedule, times
+from pyres.agenda import Agenda
+from pyres.exceptions import BadScheduleError
+
+#: Seconds for which an entry counts that another scheduler fired: a monthly one does.
+REMEMBERED = 32 * 86400
+
+
+class Gaps:
+    """The entries in Redis that this agenda cannot follow (none without `dynamic`), and those that
+    another scheduler has fired from its own code.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self._schedules = agenda.resq.store.schedules
+        self._stored: dict[str, bytes] | None = None
+        #: Of the entries in Redis those that cannot be followed here, with the reason.
+        self.unable: dict[str, str] = {}
+
+    def find(self, now: float, own: Collection[str]) -> dict[str, str]:
+        """Each such entry with the reason, where those of the names `own` fire anyway."""
+        stored = self._schedules.all()
+        if stored != self._stored:
+            # Asking a class may import it, so each state is looked at once.
+            self.unable = self._unfollowed(stored)
+            self._stored = stored
+        return self.unable | self._of_others(now, {*stored, *own})
+
+    def _unfollowed(self, stored: dict[str, bytes]) -> dict[str, str]:
+        found = schedule.from_redis(stored)
+        unable = dict(found.left_out)
+        for name, entry in found.entries.items():
+            if not entry.is_for(self._agenda.environment):
+                continue
+            if not self._agenda.dynamic:
+                unable[name] = f"the schedule entry {name!r} needs --dynamic"
+                continue
+            try:
+                self._agenda.destinations.of(entry)
+            except BadScheduleError as error:
+                unable[name] = str(error)
+        return unable
+
+    def _of_others(self, now: float, known: Collection[str]) -> dict[str, str]:
+        fired = self._schedules.fired()
+        return {
+            name: f"the schedule entry {name!r} is not known here: another scheduler enqueued it"
+            for name, when in self._schedules.last_enqueued_at().items()
+            if name not in known
+            and name not in fired
+            and (times.moment(when) or 0) > now - REMEMBERED
+        }

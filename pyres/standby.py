@@ -1,0 +1,137 @@
+"""Why a scheduler stands by, and which entries do not fire because of who is the master."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from pyres.agenda import Agenda
+from pyres.mastership import Mastership
+from pyres.schedule import STORED
+from pyres.schedule_faults import EntryFault
+from pyres.schedule_gaps import Gaps
+from pyres.store import Schedules
+
+logger = logging.getLogger(__name__)
+
+#: Whether a scheduler becomes the master: whenever the lock is free, while no entry stops by that,
+#: or never.
+ALWAYS, ABLE, NEVER = TAKE_LOCK = ("always", "able", "never")
+
+#: Seconds between two looks of one that is the master anyway.
+RARELY = 30.0
+
+#: Reasons that one line of the log has.
+SHOWN = 10
+
+
+class Candidate:
+    """Whether a scheduler may be the master, by `take_lock`; it says which entries would not fire.
+
+    Looks at them every `interval` seconds, or more rarely where that changes nothing.
+    """
+
+    def __init__(
+        self, take_lock: str, mastership: Mastership, gaps: Gaps, interval: float, late: float
+    ) -> None:
+        self._take_lock = take_lock
+        self._mastership = mastership
+        self._gaps = gaps
+        self._interval = interval
+        self._late = late
+        self._next_look = 0.0
+        self._found: dict[str, str] = {}
+        #: Since when nobody has held the lock (monotonic), or None.
+        self._vacant: float | None = None
+
+    def may_lead(self, now: float, static: Agenda, dynamic: Agenda) -> bool:
+        """Whether the lock may be ours."""
+        if self._take_lock == NEVER:
+            return False
+        if self._take_lock == ABLE or self._mastership.held:
+            self._look(now, static, dynamic)
+        return self._take_lock == ALWAYS or not self._found
+
+    @property
+    def state(self) -> str:
+        """What the process title says of one that may not be the master, or ""."""
+        if self._take_lock == NEVER:
+            return "Firing its own entries"
+        blocked = self._take_lock == ABLE and self._found
+        return f"Standing by for {len(self._found)} entries" if blocked else ""
+
+    def _look(self, now: float, static: Agenda, dynamic: Agenda) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        pause = self._interval if self._take_lock == ABLE else RARELY
+        self._next_look = time.monotonic() + pause
+        found = self._gaps.find(now, static.static_names)
+        if found != self._found:
+            self._log(found)
+            self._publish(dynamic)
+        self._found = found
+        if found and self._take_lock == ABLE:
+            self._watch_lock()
+
+    def _log(self, found: Mapping[str, str]) -> None:
+        reasons = _listed(list(found.values()))
+        if self._take_lock == ALWAYS and found:
+            logger.warning("Entries that do not fire with this master: %s", reasons)
+        elif found:
+            logger.error("Stands by, to stop no entry that cannot be followed here: %s", reasons)
+        else:
+            logger.info("All entries can be followed here now")
+
+    def _publish(self, dynamic: Agenda) -> None:
+        if self._mastership.held and dynamic.dynamic:
+            return  # it knows and publishes the faults of what it follows
+        unable = self._gaps.unable
+        dynamic.faults.begin({name: EntryFault(text, STORED) for name, text in unable.items()})
+        dynamic.faults.publish()
+
+    def _watch_lock(self) -> None:
+        """Log once when nobody has been the master for longer than a takeover takes."""
+        if self._mastership.another_holds():
+            self._vacant = None
+        elif self._vacant is None:
+            self._vacant = time.monotonic()
+        elif 0 <= self._vacant < time.monotonic() - self._late:
+            self._vacant = -1.0
+            logger.error("Nobody is the master: delayed jobs and entries in Redis wait for one")
+
+
+class Comparison:
+    """Says which entries from code and files another scheduler, which fires those, does not have.
+
+    Two looks in a row must find them, since one that has just started has not published its own.
+    """
+
+    def __init__(self, schedules: Schedules, interval: float) -> None:
+        self._schedules = schedules
+        self._interval = interval
+        self._next_look = 0.0
+        self._before: list[str] = []
+        self._logged: list[str] = []
+
+    def look(self, agenda: Agenda, holder: str) -> None:
+        """Compare the entries, if it is time to."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + self._interval
+        before, self._before = self._before, agenda.unknown_to(self._schedules.in_force())
+        if self._before == before and before != self._logged:
+            self._logged = before
+            if before:
+                logger.warning(
+                    "%d entries from code and files here are unknown to %s, or others there, and "
+                    "do not fire as here: %s",
+                    len(before),
+                    holder,
+                    _listed(before),
+                )
+
+
+def _listed(texts: list[str]) -> str:
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
