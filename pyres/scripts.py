@@ -672,9 +672,11 @@ def _run_web(options: argparse.Namespace) -> None:
 
 def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
     """Serve the page until a signal; what the log says is listened on can be connected to."""
+    serving = importlib.import_module(SERVING)
+    serving.log_no_queue_depth()
     try:
         server = waitress.create_server(
-            app, host=options.host, port=options.port, **importlib.import_module(SERVING).options()
+            app, host=options.host, port=options.port, **serving.options()
         )
     except OSError as error:
         raise BadOptionError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from resweb.app import FORM
@@ -14,6 +15,11 @@ RESERVED_DESCRIPTORS = 100
 
 #: Seconds after which a connection that sends nothing is closed, and how often that is looked at.
 IDLE_SECONDS, CLEANUP_SECONDS = 20, 5
+
+
+def log_no_queue_depth() -> None:
+    """Have waitress log no warning of each request that waits for a thread for a moment."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 def options() -> dict[str, Any]:

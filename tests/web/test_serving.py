@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import socket
 import subprocess
 from collections.abc import Iterator
 
 import pytest
+from waitress.task import ThreadedTaskDispatcher
 
+from resweb import serving
 from resweb.auth import hash_password
 from tests.servers import free_port, until
 from tests.web.test_command import COMMAND, ENVIRONMENT
@@ -63,6 +66,24 @@ def test_a_chunked_body_is_refused_where_it_is_too_large(port):
 
 def test_a_body_that_is_large_enough_gets_as_far_as_the_password(port):
     assert _status(port, b"Content-Length: 2000000", b"x" * 2_000_000) == 401
+
+
+@pytest.fixture
+def queue_logger() -> Iterator[logging.Logger]:
+    """What waitress logs of requests that wait; its level is as before afterwards."""
+    logger = logging.getLogger("waitress.queue")
+    level = logger.level
+    yield logger
+    logger.setLevel(level)
+
+
+def test_a_request_that_waits_for_a_thread_is_no_warning(queue_logger, caplog):
+    serving.log_no_queue_depth()
+
+    ThreadedTaskDispatcher().add_task(object())
+
+    assert caplog.text == ""
+    assert not queue_logger.isEnabledFor(logging.WARNING)
 
 
 def _status(port: int, head: bytes, body: bytes) -> int:
