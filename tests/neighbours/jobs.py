@@ -1,4 +1,4 @@
-"""The same jobs as in peer.mjs, in Python, under the names they have on the wire."""
+"""The jobs of neighbour.mjs and neighbour.rb, in Python, under their names on the wire."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pyres import job
 from tests.jobs import GATE, TestJob
 
 
-@job(queue="peer", name="echo")
+@job(queue="peer", name="Echo")
 class Echo(TestJob):
     """Leaves its arguments."""
 
@@ -17,12 +17,17 @@ class Echo(TestJob):
         cls.echo(*args)
 
 
-@job(queue="peer", name="fails_in_node")
+@job(queue="peer", name="FailsInNode")
 class FailsInNode(Echo):
     """Does what node cannot."""
 
 
-@job(queue="peer", name="fails_in_python")
+@job(queue="peer", name="FailsInRuby")
+class FailsInRuby(Echo):
+    """Does what Ruby cannot."""
+
+
+@job(queue="peer", name="FailsInPython")
 class FailsInPython(TestJob):
     """Leaves it to node."""
 
@@ -31,7 +36,7 @@ class FailsInPython(TestJob):
         raise ValueError(f"Python cannot ☃ {args}")
 
 
-@job(queue="peer", name="slow")
+@job(queue="peer", name="Slow")
 class Slow(TestJob):
     """Is under way until the test opens its gate."""
 

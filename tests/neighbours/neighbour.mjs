@@ -1,8 +1,8 @@
 // node-resque as a peer of the tests:
 //
-//   node peer.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
-//   node peer.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
-//   node peer.mjs PORT schedule           promote delayed jobs until SIGTERM
+//   node neighbour.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
+//   node neighbour.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
+//   node neighbour.mjs PORT schedule           promote delayed jobs until SIGTERM
 
 import Redis from "ioredis";
 import resque from "node-resque";
@@ -11,14 +11,14 @@ const [port, command, ...rest] = process.argv.slice(2);
 const connection = { pkg: "ioredis", host: "127.0.0.1", port: Number(port), database: 0 };
 
 const jobs = {
-  echo: { perform: async (...args) => echo(args) },
-  fails_in_node: {
+  Echo: { perform: async (...args) => echo(args) },
+  FailsInNode: {
     perform: async (...args) => {
       throw new Error(`node cannot ☃ ${JSON.stringify(args)}`);
     },
   },
-  fails_in_python: { perform: async (...args) => echo(args) },
-  slow: {
+  FailsInPython: { perform: async (...args) => echo(args) },
+  Slow: {
     perform: async (name) => {
       await redis.rpush("begun", process.pid);
       // A connection of its own: node-resque goes on to use the other one.
