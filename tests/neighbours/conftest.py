@@ -102,22 +102,27 @@ def _install(npm: str) -> None:
 
 
 @pytest.fixture
-def call(node: str, server: Server, redis: Any) -> Callable[..., Any]:
-    """Calls a method of node-resque's Queue."""
+def run_node(node: str, server: Server, redis: Any) -> Callable[..., str]:
+    """Runs a command of neighbour.mjs to its end; what it prints."""
 
-    def call(method: str, *args: Any) -> Any:
-        command = [node, str(HERE / "neighbour.mjs"), str(server.port), "call", method]
+    def run(*args: str) -> str:
         done = subprocess.run(
-            [*command, json.dumps(args)],
+            [node, str(HERE / "neighbour.mjs"), str(server.port), *args],
             capture_output=True,
             text=True,
             timeout=ANSWER,
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return done.stdout
 
-    return call
+    return run
+
+
+@pytest.fixture
+def call(run_node: Callable[..., str]) -> Callable[..., Any]:
+    """Calls a method of node-resque's Queue."""
+    return lambda method, *args: json.loads(run_node("call", method, json.dumps(args)))
 
 
 @pytest.fixture
@@ -153,7 +158,7 @@ def checkouts() -> None:
     """Skips where the checkouts of Ruby's Resque are not named; fails where they do not load."""
     missing = [name for name in CHECKOUTS if not os.environ.get(name)]
     if missing:
-        pytest.skip(f"no {' and no '.join(missing)}: set to checkouts of Ruby's Resque")
+        pytest.skip(f"{' and '.join(missing)} name no checkout of Ruby's Resque")
     done = subprocess.run(
         ruby_command(1, "load"), capture_output=True, text=True, env=ruby_environment(), check=False
     )

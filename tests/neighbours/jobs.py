@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 from pyres import job
+from tests.chaos.jobs import BEGUN, ENDED
 from tests.jobs import GATE, TestJob
 
 
@@ -46,3 +49,17 @@ class Slow(TestJob):
         while not cls.resq.redis.blpop([GATE.format(name)], timeout=1):
             pass
         cls.echo(name)
+
+
+@job(queue="all", name="Trace")
+class Trace(TestJob):
+    """Leaves a trace when it begins and when it ends, unless it is to fail."""
+
+    @classmethod
+    def perform(cls, number: int, seconds: float, doomed: bool) -> None:
+        trace = f"{number} {os.getpid()} {time.time_ns()} python"
+        cls.resq.redis.sadd(BEGUN, trace)
+        time.sleep(seconds)
+        if doomed:
+            raise ValueError(f"job {number} was to fail")
+        cls.resq.redis.sadd(ENDED, trace)

@@ -3,6 +3,7 @@
 //   node neighbour.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
 //   node neighbour.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
 //   node neighbour.mjs PORT schedule           promote delayed jobs until SIGTERM
+//   node neighbour.mjs PORT trace JSON         enqueue Traces: [[queue, seconds from now, args], ...]
 
 import Redis from "ioredis";
 import resque from "node-resque";
@@ -28,6 +29,16 @@ const jobs = {
       return echo([name]);
     },
   },
+  // Leaves a trace when it begins and when it ends, unless it is to fail.
+  Trace: {
+    perform: async (number, seconds, doomed) => {
+      const trace = `${number} ${process.pid} ${process.hrtime.bigint()} node`;
+      await redis.sadd("chaos:begun", trace);
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      if (doomed) throw new Error(`job ${number} was to fail`);
+      await redis.sadd("chaos:ended", trace);
+    },
+  },
 };
 
 let redis;
@@ -50,6 +61,17 @@ async function call(method, args) {
   await queue.end();
 }
 
+async function trace(text) {
+  const queue = new resque.Queue({ connection }, {});
+  queue.on("error", failed);
+  await queue.connect();
+  for (const [name, later, args] of JSON.parse(text)) {
+    if (later) await queue.enqueueIn(later * 1000, name, "Trace", args);
+    else await queue.enqueue(name, "Trace", args);
+  }
+  await queue.end();
+}
+
 async function untilTerm(daemon) {
   daemon.on("error", failed);
   await daemon.connect();
@@ -69,4 +91,4 @@ async function schedule() {
   await untilTerm(new resque.Scheduler({ connection, timeout: 100 }, jobs));
 }
 
-await { call, work, schedule }[command](...rest);
+await { call, trace, work, schedule }[command](...rest);

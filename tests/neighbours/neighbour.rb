@@ -77,11 +77,23 @@ class Trace
   @queue = :all
 
   def self.perform(number, seconds, doomed)
-    redis.rpush("trace:begun", "#{number} ruby #{Process.pid}")
+    mark = "#{number} #{Process.pid} #{Process.clock_gettime(Process::CLOCK_REALTIME, :nanosecond)} ruby"
+    redis.sadd?("chaos:begun", mark)
     sleep(seconds)
     raise ArgumentError, "job #{number} was to fail" if doomed
 
-    redis.rpush("trace:ended", "#{number} ruby #{Process.pid}")
+    redis.sadd?("chaos:ended", mark)
+  end
+end
+
+# Enqueues Traces: [[queue, seconds from now, args], ...]
+def trace(jobs)
+  jobs.each do |queue, later, args|
+    if later.zero?
+      Resque.enqueue_to(queue, Trace, *args)
+    else
+      Resque.enqueue_in_with_queue(queue, later, Trace, *args)
+    end
   end
 end
 
