@@ -22,6 +22,7 @@ WHOLE_FILES = (
     "tests/failover/test_tls.py",
     "tests/neighbours/test_node_resque.py",
     "tests/neighbours/test_ruby.py",
+    "tests/neighbours/test_ruby_page.py",
     "tests/web/test_browser.py",
     "tests/test_guard.py",
 )

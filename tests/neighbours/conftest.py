@@ -64,7 +64,8 @@ def ruby_command(port: int, *args: str) -> list[str]:
 
 def ruby_environment(**more: str) -> dict[str, str]:
     """UTC, so that times are told as in the golden files; `more` is what Resque is told by it."""
-    return {**os.environ, "TZ": "UTC", "LANG": "C.UTF-8", **more}
+    folders = os.pathsep.join(f"{os.environ.get(name, '')}/lib" for name in CHECKOUTS)
+    return {**os.environ, "TZ": "UTC", "LANG": "C.UTF-8", "RUBYLIB": folders, **more}
 
 
 def cannot_run(reason: str) -> None:
@@ -182,14 +183,16 @@ def ruby(_ruby: Ruby, redis: Any) -> Ruby:
 def start_ruby(
     checkouts: None, server: Server, redis: Any, tmp_path: Path
 ) -> Iterator[Callable[..., Daemon]]:
-    """Starts a worker or a scheduler of Ruby's; keywords are its environment."""
+    """Starts a worker or a scheduler of Ruby's, or a command; keywords are its environment."""
     started: list[Daemon] = []
 
-    def start(*args: str, **more: str) -> Daemon:
-        command = ruby_command(server.port, *args)
+    def start(
+        *args: str, command: list[str] | None = None, cwd: Path = HERE, **more: str
+    ) -> Daemon:
+        command = command or ruby_command(server.port, *args)
         output = tmp_path / f"ruby-{len(started)}.out"
         environment = ruby_environment(VVERBOSE="1", **more)
-        started.append(Daemon(command, env=environment, cwd=HERE, output=output))
+        started.append(Daemon(command, env=environment, cwd=cwd, output=output))
         return started[-1]
 
     yield start

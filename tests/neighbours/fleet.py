@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 
 from tests.chaos.jobs import BEGUN, ENDED
 from tests.chaos.ledger import CUT, Ledger
-from tests.servers import Daemon, processes, state_of, text, texts, until
+from tests.servers import Daemon, processes, state_of, texts, until
 
 #: Queues of the jobs. Each language has one of its own, which also keeps Ruby's workers from
 #: pruning those of node, as they would do with workers of the same queues.
@@ -207,12 +209,13 @@ KILLS: dict[str, tuple[str, str, int, Kill]] = {
 }
 
 
+def cron_at(moment: int) -> str:
+    """A cron expression that is due at this moment (epoch seconds), and not again for a year."""
+    at = datetime.fromtimestamp(moment, UTC)
+    return f"{at.second} {at.minute} {at.hour} {at.day} {at.month} * Etc/UTC"
+
+
 def fired(redis: Redis, queue: str) -> Counter[str]:
     """How often each job of a queue that nobody works on is there, by its only argument."""
-    return Counter(
-        text(raw).partition('"args":["')[2].partition('"')[0] for raw in _raws(redis, queue)
-    )
-
-
-def _raws(redis: Redis, queue: str) -> Iterable[bytes]:
-    return redis.lrange(f"resque:queue:{queue}", 0, -1)
+    raws: list[bytes] = redis.lrange(f"resque:queue:{queue}", 0, -1)
+    return Counter(json.loads(raw)["args"][0] for raw in raws)

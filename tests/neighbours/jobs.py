@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from pyres import job
@@ -49,6 +50,38 @@ class Slow(TestJob):
         while not cls.resq.redis.blpop([GATE.format(name)], timeout=1):
             pass
         cls.echo(name)
+
+
+@job(queue="peer", name="Exits")
+class Exits(TestJob):
+    """Leaves its process past everything."""
+
+    @staticmethod
+    def perform(code: int) -> None:
+        os._exit(code)
+
+
+@job(queue="peer", name="Hooked")
+class Hooked(TestJob):
+    """Leaves the name of each of its hooks, and fails if it is to."""
+
+    @classmethod
+    def before_perform_log(cls, *args: Any) -> None:
+        cls.echo("before_perform_log")
+
+    @classmethod
+    def around_perform_log(cls, *args: Any) -> Iterator[None]:
+        cls.echo("around_perform_log")
+        yield
+
+    @classmethod
+    def on_failure_log(cls, error: Exception, *args: Any) -> None:
+        cls.echo("on_failure_log")
+
+    @classmethod
+    def perform(cls, doomed: bool) -> None:
+        if doomed:
+            raise ValueError
 
 
 @job(queue="all", name="Trace")

@@ -1,17 +1,12 @@
 # frozen_string_literal: true
 
-# Resque and resque-scheduler as neighbours of the tests, out of the checkouts that RESQUE_RUBY and
-# RESQUE_SCHEDULER_RUBY name:
+# Resque and resque-scheduler as neighbours of the tests, out of checkouts that RUBYLIB names:
 #
 #   ruby neighbour.rb PORT work QUEUES            work on queues (a comma list) until TERM or QUIT
 #   ruby neighbour.rb PORT schedule [JSON]        promote and fire, entries in Redis and these
 #   ruby neighbour.rb PORT load                   load all, and end
 #   ruby neighbour.rb PORT evaluate               Ruby on each line of stdin, as a JSON string; its
 #                                                 value or error as JSON on a line of stdout
-
-%w[RESQUE_RUBY RESQUE_SCHEDULER_RUBY].each do |name|
-  $LOAD_PATH.unshift(File.join(ENV.fetch(name), "lib"))
-end
 
 require "json"
 require "redis"
@@ -71,6 +66,15 @@ class Slow
   end
 end
 
+# Leaves its process by exit!, past everything.
+class Exits
+  @queue = :peer
+
+  def self.perform(code)
+    exit!(code)
+  end
+end
+
 # Leaves a trace when it begins and when it ends, unless it is to fail.
 class Trace
   extend Told
@@ -123,6 +127,13 @@ def load_only
   require "rack"
   require "resque/server"
   require "resque/scheduler/server"
+end
+
+# A request to resque-web, with the tabs of resque-scheduler: [status, body].
+def web(method, path, params = {})
+  load_only
+  answer = Rack::MockRequest.new(Resque::Server.new).request(method, path, params: params)
+  [answer.status, answer.body]
 end
 
 COMMANDS = { "work" => :work, "schedule" => :schedule, "load" => :load_only, "evaluate" => :evaluate }.freeze

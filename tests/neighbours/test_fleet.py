@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from tests.neighbours.fleet import Fleet, fired
+from tests.neighbours.fleet import Fleet, cron_at, fired
+from tests.neighbours.statements import holds
 from tests.servers import until
 
 pytestmark = pytest.mark.peer
@@ -119,9 +120,7 @@ class Moments:
 
 
 def entry(name, moment):
-    at = datetime.fromtimestamp(moment, UTC)
-    cron = f"{at.second} {at.minute} {at.hour} {at.day} {at.month} * Etc/UTC"
-    return {"cron": cron, "class": "Note", "queue": "notes", "args": [name]}
+    return {"cron": cron_at(moment), "class": "Note", "queue": "notes", "args": [name]}
 
 
 def published_in_time(name, publish):
@@ -174,6 +173,7 @@ def until_fired(redis, *all_moments):
     assert {name: times for name, times in fired(redis, "notes").items() if times > 1} == {}
 
 
+@holds("What either side stored with `set_schedule`")
 def test_no_job_is_lost_between_three_languages_and_both_schedulers_whoever_is_killed(
     python_starters, node_starters, ruby_starters, python_client, node_client, ruby_client,
     ruby_scheduler, dynamic, last_worker, redis,
@@ -197,6 +197,10 @@ def test_no_job_is_lost_between_three_languages_and_both_schedulers_whoever_is_k
 
 
 @pytest.mark.xfail(reason="what is static in Python fires only while Python holds the lock")
+@holds(
+    "Python's recurring jobs from code and files fire",
+    "| a moment that a recurring job missed between two masters |",
+)
 def test_entries_that_only_one_language_knows_fire_once_a_moment_through_every_takeover(
     run_daemon, ruby_scheduler, redis, tmp_path
 ):

@@ -9,6 +9,7 @@ import pytest
 from pyres import ResQ, failure
 from tests.jobs import ECHOED
 from tests.neighbours.jobs import Echo, FailsInRuby
+from tests.neighbours.statements import holds
 from tests.servers import texts, until
 
 pytestmark = pytest.mark.peer
@@ -31,6 +32,7 @@ def echoed(redis, count=1):
     return [json.loads(line) for line in redis.lrange(ECHOED, 0, -1)]
 
 
+@holds("All JSON values arrive as they were sent")
 def test_ruby_and_python_write_the_same_bytes_for_each_value(ruby, resq, redis):
     plain = ResQ(resq.dsn, enqueue_timestamp=False)
     for value in VALUES:
@@ -46,6 +48,7 @@ def test_ruby_and_python_write_the_same_bytes_for_each_value(ruby, resq, redis):
     plain.close()
 
 
+@holds("All JSON values arrive as they were sent")
 def test_a_failure_of_ruby_has_each_value_as_python_sent_it(start_ruby, resq, redis):
     for value in VALUES:
         resq.enqueue(FailsInRuby, value)
@@ -58,6 +61,7 @@ def test_a_failure_of_ruby_has_each_value_as_python_sent_it(start_ruby, resq, re
     assert failure.retry_all(resq) == len(VALUES)
 
 
+@holds("All JSON values arrive as they were sent")
 def test_python_performs_what_ruby_enqueued(ruby, start_worker, redis):
     ruby(
         f"JSON.parse({json.dumps(json.dumps(VALUES))}).each {{ |v| Resque.enqueue(Echo, v) }}.size"
@@ -69,6 +73,7 @@ def test_python_performs_what_ruby_enqueued(ruby, start_worker, redis):
     assert not redis.exists("resque:failed")
 
 
+@holds("All JSON values arrive as they were sent")
 def test_ruby_performs_what_python_enqueued(start_ruby, resq, redis):
     resq.enqueue(Echo, *VALUES)
 
