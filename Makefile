@@ -11,7 +11,7 @@ SECONDS ?= 60
 # Else each process would rewrite the assertions of all test files anew.
 unexport PYTHONDONTWRITEBYTECODE
 # The parts of the suite that `make test` leaves out, in the order in which `make test-all` runs them.
-PARTS := test-kill-matrix test-neighbours test-cluster test-browser test-chaos test-long test-nose \
+PARTS := test-kill-matrix neighbours test-cluster test-browser test-chaos test-long test-nose \
 	test-frameworks timing
 
 # What makes a test belong to none of them.
@@ -36,7 +36,7 @@ test-all: $(VENV)/.dev ## run all there is: the test suite and each part that fo
 test-kill-matrix: $(VENV)/.dev ## kill processes at each step of a job
 	@$(PYTEST) $(PARALLEL) --part killmatrix $(ARGS)
 
-test-neighbours: $(VENV)/.dev ## work beside node-resque, which npm installs
+neighbours: $(VENV)/.dev ## work beside node-resque and (RESQUE_RUBY=... RESQUE_SCHEDULER_RUBY=...) Ruby
 	@$(PYTEST) $(PARALLEL) --part peer $(ARGS)
 
 test-cluster: $(VENV)/.dev ## run sentinels and clusters, and take servers away

@@ -357,7 +357,16 @@ class Job:
         """Run the class's on_failure hooks; the exception to record, which tells of a hook that
         raised.
         """
-        for hook in hooks(self._target, "on_failure") if self._target is not None else ():
+        if self._target is None:
+            return exception
+        _lend(self._target, self.resq)
+        try:
+            return self._after_failure_hooks(exception)
+        finally:
+            _take_back(self._target)
+
+    def _after_failure_hooks(self, exception: BaseException) -> BaseException:
+        for hook in hooks(self._target, "on_failure"):
             try:
                 self._call(hook, exception, *self._hook_args())
             except ENDING:

@@ -19,7 +19,7 @@ PARTS = ("timing", "browser", "peer", "killmatrix", "chaos", "cluster", "slow")
 TARGETS = {
     MAIN: "make test",
     "timing": "make timing",
-    "peer": "make test-neighbours",
+    "peer": "make neighbours",
     "killmatrix": "make test-kill-matrix",
     "slow": "make test-long",
     **{name: f"make test-{name}" for name in ("browser", "chaos", "cluster")},
@@ -84,6 +84,7 @@ REMEDIES = {
     "chromium": "apt-get install chromium",
     "openssl": "apt-get install openssl",
     "npm": "apt-get install nodejs npm",
+    "RESQUE_RUBY": "see CONTRIBUTING.md",
 }
 
 #: Where a process of pytest-xdist tells the first one what it left out.

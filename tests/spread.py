@@ -20,7 +20,9 @@ WHOLE_FILES = (
     "tests/failover/test_cluster.py",
     "tests/failover/test_sentinel.py",
     "tests/failover/test_tls.py",
-    "tests/peers/test_node_resque.py",
+    "tests/neighbours/test_node_resque.py",
+    "tests/neighbours/test_ruby.py",
+    "tests/neighbours/test_ruby_page.py",
     "tests/web/test_browser.py",
     "tests/test_guard.py",
 )

@@ -42,6 +42,7 @@ MAY_SLEEP = (
     "tests/daemons/later.py::perform",
     "tests/daemons/odd_jobs.py::",
     "tests/failover/jobs.py::perform",
+    "tests/neighbours/jobs.py::perform",
 )
 
 

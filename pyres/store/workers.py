@@ -64,8 +64,9 @@ class Workers:
 
     def unregister_into(self, pipe: Any, worker_id: str) -> None:
         """The commands of unregister, for a pipeline of the caller's; of a worker of node-resque
-        its ping goes too.
+        its ping and counters, which have its name without queues, go too.
         """
+        name = ":".join(worker_id.split(":", 2)[:2])
         pipe.srem(self.keys.workers, spelt(worker_id))
         pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(
@@ -73,7 +74,9 @@ class Workers:
             self.keys.started(worker_id),
             self.keys.stat(f"processed:{worker_id}"),
             self.keys.stat(f"failed:{worker_id}"),
-            self.keys.ping(":".join(worker_id.split(":", 2)[:2])),
+            self.keys.ping(name),
+            self.keys.stat(f"processed:{name}"),
+            self.keys.stat(f"failed:{name}"),
         )
         pipe.hdel(self.keys.heartbeats, spelt(worker_id))
         pipe.hdel(self.keys.process_starts, spelt(worker_id))

@@ -18,7 +18,9 @@ from pyres import schedule
 from tests.docs.blocks import PAGES, blocks, commands, steps
 from tests.servers import ROOT
 
-LANGUAGES = {"console", "dockerfile", "ini", "python", "redis", "sh", "text", "yaml"}
+LANGUAGES = {
+    *("console", "dockerfile", "ini", "python", "redis", "ruby", "sh", "text", "yaml"),
+}
 
 #: Servers that pages name where a reader has one of his own.
 SERVERS = re.compile(r"\b(localhost|db1|db2):6379(?!\d)")

@@ -458,6 +458,21 @@ def test_the_failure_hooks_of_a_class_get_the_error_and_the_arguments(resq):
     assert Base.seen == [("on_failure", ValueError, 7)]
 
 
+def test_a_failure_hook_has_the_resq_of_its_job_only_while_it_runs(resq):
+    class Hooked(RubysJob):
+        @classmethod
+        def on_failure_x(cls, *args: Any) -> None:
+            cls.seen.append(cls.resq)
+
+    job = made(resq, Hooked)
+    job._target = Hooked
+
+    job.failure_hooks(ValueError())
+
+    assert Base.seen == [resq]
+    assert not hasattr(Hooked, "resq")
+
+
 def test_a_failure_hook_that_raises_is_told_in_the_record(resq):
     job = made(resq, BadOnFailureJob, 7)
     job.load()

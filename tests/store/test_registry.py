@@ -14,7 +14,7 @@ from pyres import ResQ
 from pyres.exceptions import CrashError
 from pyres.registry import HEARTBEAT, PRUNE_AFTER, Registry, split_id
 from pyres.worker import Worker
-from tests.servers import until
+from tests.servers import texts, until
 
 ME = "here:1:mail"
 #: No process has such a pid.
@@ -194,15 +194,16 @@ def test_one_whose_pid_is_no_worker_is_gone_with_all_that_was_its(resq, redis):
     assert redis.keys() == [LOCK.encode()]
 
 
-def test_a_dead_worker_of_node_resque_leaves_no_ping(resq, redis):
+@pytest.mark.parametrize("key", ["worker:ping:{}", "stat:processed:{}", "stat:failed:{}"])
+def test_a_dead_worker_of_node_resque_leaves_nothing_under_its_short_name(resq, redis, key):
     enlist(redis, GONE)
     for name in ("here:4194304", "here:4194303", "there:4194304"):
-        redis.set(f"resque:worker:ping:{name}", '{"time":1,"name":"x","queues":"mail"}')
+        redis.set(f"resque:{key.format(name)}", "1")
 
     assert registry(resq).prune() == [GONE]
 
-    left = sorted(redis.keys("resque:worker:*"))
-    assert left == [b"resque:worker:ping:here:4194303", b"resque:worker:ping:there:4194304"]
+    left = sorted(texts(redis.keys(f"resque:{key.format('*')}")))
+    assert left == [f"resque:{key.format(name)}" for name in ("here:4194303", "there:4194304")]
 
 
 def test_other_hosts_are_left_alone_while_they_give_signs_of_life(resq, redis):

@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-AXE = Path(__file__).parent.parent / "peers/node_modules/axe-core/axe.min.js"
+AXE = Path(__file__).parent.parent / "neighbours/node_modules/axe-core/axe.min.js"
 SAMPLES = [
     {
         "at": n * 10,
@@ -266,7 +266,7 @@ def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(browser, site, filled, scheme):
     if not AXE.exists():
-        pytest.skip("no axe-core: npm install --prefix tests/peers")
+        pytest.skip("no axe-core: npm install --prefix tests/neighbours")
     # Given a path, playwright reads it in a thread that outlives the test.
     axe = AXE.read_text("utf-8")
     context = browser.new_context(base_url=site, color_scheme=scheme, bypass_csp=True)

@@ -1,8 +1,9 @@
 // node-resque as a peer of the tests:
 //
-//   node peer.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
-//   node peer.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
-//   node peer.mjs PORT schedule           promote delayed jobs until SIGTERM
+//   node neighbour.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
+//   node neighbour.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
+//   node neighbour.mjs PORT schedule           promote delayed jobs until SIGTERM
+//   node neighbour.mjs PORT trace JSON         enqueue Traces: [[queue, seconds from now, args], ...]
 
 import Redis from "ioredis";
 import resque from "node-resque";
@@ -11,14 +12,14 @@ const [port, command, ...rest] = process.argv.slice(2);
 const connection = { pkg: "ioredis", host: "127.0.0.1", port: Number(port), database: 0 };
 
 const jobs = {
-  echo: { perform: async (...args) => echo(args) },
-  fails_in_node: {
+  Echo: { perform: async (...args) => echo(args) },
+  FailsInNode: {
     perform: async (...args) => {
       throw new Error(`node cannot ☃ ${JSON.stringify(args)}`);
     },
   },
-  fails_in_python: { perform: async (...args) => echo(args) },
-  slow: {
+  FailsInPython: { perform: async (...args) => echo(args) },
+  Slow: {
     perform: async (name) => {
       await redis.rpush("begun", process.pid);
       // A connection of its own: node-resque goes on to use the other one.
@@ -26,6 +27,16 @@ const jobs = {
       await gate.blpop(`gate:${name}`, 20);
       gate.disconnect();
       return echo([name]);
+    },
+  },
+  // Leaves a trace when it begins and when it ends, unless it is to fail.
+  Trace: {
+    perform: async (number, seconds, doomed) => {
+      const trace = `${number} ${process.pid} ${process.hrtime.bigint()} node`;
+      await redis.sadd("chaos:begun", trace);
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      if (doomed) throw new Error(`job ${number} was to fail`);
+      await redis.sadd("chaos:ended", trace);
     },
   },
 };
@@ -50,6 +61,17 @@ async function call(method, args) {
   await queue.end();
 }
 
+async function trace(text) {
+  const queue = new resque.Queue({ connection }, {});
+  queue.on("error", failed);
+  await queue.connect();
+  for (const [name, later, args] of JSON.parse(text)) {
+    if (later) await queue.enqueueIn(later * 1000, name, "Trace", args);
+    else await queue.enqueue(name, "Trace", args);
+  }
+  await queue.end();
+}
+
 async function untilTerm(daemon) {
   daemon.on("error", failed);
   await daemon.connect();
@@ -69,4 +91,4 @@ async function schedule() {
   await untilTerm(new resque.Scheduler({ connection, timeout: 100 }, jobs));
 }
 
-await { call, work, schedule }[command](...rest);
+await { call, trace, work, schedule }[command](...rest);

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import shutil
 import signal
-import subprocess
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,77 +13,13 @@ from pyres import failure
 from pyres.registry import held_job
 from pyres.worker import Worker
 from tests.jobs import BEGUN, ECHOED, GATE
-from tests.peers.python_jobs import Echo, FailsInPython, Slow
-from tests.servers import Daemon, until
+from tests.neighbours.jobs import Echo, FailsInPython, Slow
+from tests.servers import until
 
 pytestmark = pytest.mark.peer
 
-HERE = Path(__file__).parent
-
 #: What both languages can hold, and neither may change on the way. JavaScript writes 1.0 as 1.
 ARGS = [1, -2.5, 1e-7, 1e21, 'é ☃ 😀 日本 "\\/</script>\u2028', None, True, [], {}, [{"a": [[{}]]}]]
-
-
-@pytest.fixture(scope="session")
-def node():
-    """The path of node, with node-resque installed; a skip where that cannot be had."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not (node and npm):
-        pytest.skip("no node and npm here")
-    if not (HERE / "node_modules" / "node-resque").is_dir():
-        install = [npm, "install", "--prefix", str(HERE), "--no-audit", "--no-fund"]
-        try:
-            done = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm install took longer than 120 s")
-        if done.returncode:
-            pytest.skip(f"npm install failed: {done.stderr.strip()[-200:]}")
-    return node
-
-
-@pytest.fixture
-def call(node, server):
-    """Calls a method of node-resque's Queue."""
-
-    def call(method, *args):
-        command = [node, str(HERE / "peer.mjs"), str(server.port), "call", method, json.dumps(args)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return call
-
-
-@pytest.fixture
-def start_node(node, server, tmp_path):
-    """Starts a worker or a scheduler of node-resque."""
-    started = []
-
-    def start(*args):
-        daemon = Daemon(
-            [node, str(HERE / "peer.mjs"), str(server.port), *args],
-            env=os.environ,
-            cwd=HERE,
-            output=tmp_path / f"node-{len(started)}.out",
-        )
-        started.append(daemon)
-        return daemon
-
-    yield start
-    for daemon in started:
-        daemon.close()
-
-
-@pytest.fixture
-def start_worker(run_daemon):
-    """Starts a pyres_worker with the jobs of this folder."""
-
-    def start(*options):
-        return run_daemon(
-            *("pyres_worker", "--queues", "peer", "--require", "tests.peers.python_jobs", *options)
-        )
-
-    return start
 
 
 def echoed(redis, count=1):
@@ -97,7 +29,7 @@ def echoed(redis, count=1):
 
 
 def test_python_performs_what_node_enqueued(call, start_worker, redis):
-    call("enqueue", "peer", "echo", ARGS)
+    call("enqueue", "peer", "Echo", ARGS)
 
     worker = start_worker("--burst")
 
@@ -117,7 +49,7 @@ def test_node_performs_what_python_enqueued(start_node, resq, redis):
 
 
 def test_python_lists_what_failed_in_node_and_retries_it(start_node, start_worker, resq, redis):
-    resq.push("peer", {"class": "fails_in_node", "args": ARGS, "kept": True})
+    resq.push("peer", {"class": "FailsInNode", "args": ARGS, "kept": True})
     peer = start_node("work", "peer")
     until(lambda: redis.llen("resque:failed") == 1, what="a failure")
     peer.send(signal.SIGTERM)
@@ -130,7 +62,7 @@ def test_python_lists_what_failed_in_node_and_retries_it(start_node, start_worke
     assert record["payload"]["args"] == ARGS
     assert isinstance(record["backtrace"], list)
     assert failure.retry(resq, record["queue"], record["redis_value"]) == 1
-    assert resq.peek("peer") == [{"class": "fails_in_node", "args": ARGS, "kept": True}]
+    assert resq.peek("peer") == [{"class": "FailsInNode", "args": ARGS, "kept": True}]
     assert start_worker("--burst").wait() == 0
     assert echoed(redis) == [ARGS]
 
@@ -139,7 +71,7 @@ def test_node_lists_what_failed_in_python_and_retries_it(
     call, start_node, start_worker, resq, redis
 ):
     args = ["é", [1, {"k": None}]]
-    resq.push("peer", {"class": "fails_in_python", "args": args})
+    resq.push("peer", {"class": "FailsInPython", "args": args})
     assert start_worker("--burst").wait() == 0
 
     (record,) = call("failed", 0, -1)
@@ -154,13 +86,13 @@ def test_node_lists_what_failed_in_python_and_retries_it(
 
 
 def test_python_sees_and_removes_what_node_put_off(call, resq, redis):
-    call("enqueueIn", 3_600_000, "peer", "echo", ["é", 1])
+    call("enqueueIn", 3_600_000, "peer", "Echo", ["é", 1])
 
     (due,) = resq.delayed_queue_peek(0, 10)
 
     hour = datetime.now().timestamp() + 3600
     assert hour - 60 < due < hour + 60
-    job = {"class": "echo", "queue": "peer", "args": ["é", 1]}
+    job = {"class": "Echo", "queue": "peer", "args": ["é", 1]}
     assert resq.delayed_timestamp_peek(due, 0, 10) == [job]
     assert resq.delayed_at(Echo, "é", 1) == [due]
     assert resq.remove_delayed(Echo, "é", 1) == 1
@@ -176,19 +108,19 @@ def test_node_sees_what_python_put_off(call, resq):
 
     assert call("timestamps") == [milliseconds]
     (job,) = call("delayedAt", milliseconds)["tasks"]
-    assert job == {"class": "echo", "args": ["é", 1], "queue": "peer"}
+    assert job == {"class": "Echo", "args": ["é", 1], "queue": "peer"}
 
 
 def test_pythons_scheduler_promotes_what_node_put_off(call, run_daemon, resq, redis):
-    call("enqueueAt", 1_000_000, "peer", "echo", ARGS)
+    call("enqueueAt", 1_000_000, "peer", "Echo", ARGS)
 
     run_daemon("pyres_scheduler")
 
     until(lambda: resq.size("peer") == 1, what="a job on its queue")
     (job,) = resq.peek("peer")
-    assert (job["class"], job["args"]) == ("echo", ARGS)
+    assert (job["class"], job["args"]) == ("Echo", ARGS)
     assert resq.delayed_queue_schedule_size() == 0
-    assert call("scheduledAt", "peer", "echo", ARGS) == []
+    assert call("scheduledAt", "peer", "Echo", ARGS) == []
 
 
 def test_nodes_scheduler_promotes_what_python_put_off(start_node, start_worker, resq, redis):
@@ -231,7 +163,7 @@ def test_node_lists_the_worker_of_python_and_its_job(call, start_worker, resq, r
     assert name.endswith(f":{daemon.pid}")
     assert queues == "peer"
     job = json.loads(call("workingOn", name, queues))
-    assert (job["queue"], job["payload"]["class"]) == ("peer", "slow")
+    assert (job["queue"], job["payload"]["class"]) == ("peer", "Slow")
     redis.rpush(GATE.format("python"), "go")
     assert echoed(redis) == [["python"]]
 
@@ -241,7 +173,7 @@ def test_a_worker_of_node_that_lives_is_not_taken_for_dead(start_node, start_wor
     (theirs,) = until(lambda: resq.workers(), what="a worker of node")
     redis.rpush(
         "resque:queue:nodes_own",
-        '{"class":"slow","queue":"nodes_own","args":["both"]}',
+        '{"class":"Slow","queue":"nodes_own","args":["both"]}',
     )
     assert redis.blpop([BEGUN], timeout=20)
 
@@ -280,7 +212,7 @@ def test_a_hand_is_read_whatever_the_order_of_its_fields(resq, order):
     fields = {
         "queue": "peer",
         "run_at": "Mon Nov 23 2026 21:04:04 GMT+0000",
-        "payload": {"class": "echo", "queue": "peer", "args": ["é"]},
+        "payload": {"class": "Echo", "queue": "peer", "args": ["é"]},
         "worker": "vm:1",
     }
     hand = json.dumps({name: fields[name] for name in order}, separators=(",", ":")).encode()
@@ -297,12 +229,13 @@ def test_the_keys_that_only_node_has_break_no_reader(start_node, call, resq, red
     until(lambda: redis.keys("resque:worker:ping:*"), what="a ping of node")
     resq.enqueue(FailsInPython, 1)
     assert echoed(redis) == [[1]]
+    until(lambda: redis.get("resque:stat:processed") == b"1", what="the job counted")
+    until(lambda: not resq.working(), what="an idle worker")
 
     keys = resq.keys()
 
     assert "resque_scheduler_leader_lock" in keys
     assert any(key.startswith("worker:ping:") for key in keys)
     assert resq.info()["workers"] == len(Worker.all(resq)) == 1
-    assert resq.working() == []
     assert failure.all(resq, 0, 10) == []
     assert call("stats")["processed"] == "1"

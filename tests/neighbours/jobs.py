@@ -1,0 +1,98 @@
+"""The jobs of neighbour.mjs and neighbour.rb, in Python, under their names on the wire."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pyres import job
+from tests.chaos.jobs import BEGUN, ENDED
+from tests.jobs import GATE, TestJob
+
+
+@job(queue="peer", name="Echo")
+class Echo(TestJob):
+    """Leaves its arguments."""
+
+    @classmethod
+    def perform(cls, *args: Any) -> None:
+        cls.echo(*args)
+
+
+@job(queue="peer", name="FailsInNode")
+class FailsInNode(Echo):
+    """Does what node cannot."""
+
+
+@job(queue="peer", name="FailsInRuby")
+class FailsInRuby(Echo):
+    """Does what Ruby cannot."""
+
+
+@job(queue="peer", name="FailsInPython")
+class FailsInPython(TestJob):
+    """Leaves it to node."""
+
+    @staticmethod
+    def perform(*args: Any) -> None:
+        raise ValueError(f"Python cannot ☃ {args}")
+
+
+@job(queue="peer", name="Slow")
+class Slow(TestJob):
+    """Is under way until the test opens its gate."""
+
+    @classmethod
+    def perform(cls, name: str) -> None:
+        cls.begin()
+        while not cls.resq.redis.blpop([GATE.format(name)], timeout=1):
+            pass
+        cls.echo(name)
+
+
+@job(queue="peer", name="Exits")
+class Exits(TestJob):
+    """Leaves its process past everything."""
+
+    @staticmethod
+    def perform(code: int) -> None:
+        os._exit(code)
+
+
+@job(queue="peer", name="Hooked")
+class Hooked(TestJob):
+    """Leaves the name of each of its hooks, and fails if it is to."""
+
+    @classmethod
+    def before_perform_log(cls, *args: Any) -> None:
+        cls.echo("before_perform_log")
+
+    @classmethod
+    def around_perform_log(cls, *args: Any) -> Iterator[None]:
+        cls.echo("around_perform_log")
+        yield
+
+    @classmethod
+    def on_failure_log(cls, error: Exception, *args: Any) -> None:
+        cls.echo("on_failure_log")
+
+    @classmethod
+    def perform(cls, doomed: bool) -> None:
+        if doomed:
+            raise ValueError
+
+
+@job(queue="all", name="Trace")
+class Trace(TestJob):
+    """Leaves a trace when it begins and when it ends, unless it is to fail."""
+
+    @classmethod
+    def perform(cls, number: int, seconds: float, doomed: bool) -> None:
+        trace = f"{number} {os.getpid()} {time.time_ns()} python"
+        cls.resq.redis.sadd(BEGUN, trace)
+        time.sleep(seconds)
+        if doomed:
+            raise ValueError(f"job {number} was to fail")
+        cls.resq.redis.sadd(ENDED, trace)

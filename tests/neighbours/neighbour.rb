@@ -1,0 +1,140 @@
+# frozen_string_literal: true
+
+# Resque and resque-scheduler as neighbours of the tests, out of checkouts that RUBYLIB names:
+#
+#   ruby neighbour.rb PORT work QUEUES            work on queues (a comma list) until TERM or QUIT
+#   ruby neighbour.rb PORT schedule [JSON]        promote and fire, entries in Redis and these
+#   ruby neighbour.rb PORT load                   load all, and end
+#   ruby neighbour.rb PORT evaluate               Ruby on each line of stdin, as a JSON string; its
+#                                                 value or error as JSON on a line of stdout
+
+require "json"
+require "redis"
+require "resque"
+require "resque-scheduler"
+
+PORT = Integer(ARGV.shift)
+Resque.redis = "127.0.0.1:#{PORT}"
+# A worker that starts keeps others from pruning for so many seconds.
+Resque.heartbeat_interval = 1
+
+# What the jobs here have in common.
+module Told
+  def redis
+    @redis ||= Redis.new(host: "127.0.0.1", port: PORT)
+  end
+
+  def echo(*args)
+    redis.rpush("echoed", JSON.generate(args))
+  end
+end
+
+# Leaves its arguments.
+class Echo
+  extend Told
+  @queue = :peer
+
+  def self.perform(*args)
+    echo(*args)
+  end
+end
+
+# Does what Ruby cannot.
+class FailsInRuby
+  extend Told
+  @queue = :peer
+
+  def self.perform(*args)
+    raise ArgumentError, "Ruby cannot ☃ #{args.to_json}"
+  end
+end
+
+# Leaves it to Ruby.
+class FailsInPython < Echo
+  @queue = :peer
+end
+
+# Is under way until the test opens its gate.
+class Slow
+  extend Told
+  @queue = :peer
+
+  def self.perform(name)
+    redis.rpush("begun", Process.pid)
+    redis.blpop("gate:#{name}", timeout: 60)
+    echo(name)
+  end
+end
+
+# Leaves its process by exit!, past everything.
+class Exits
+  @queue = :peer
+
+  def self.perform(code)
+    exit!(code)
+  end
+end
+
+# Leaves a trace when it begins and when it ends, unless it is to fail.
+class Trace
+  extend Told
+  @queue = :all
+
+  def self.perform(number, seconds, doomed)
+    mark = "#{number} #{Process.pid} #{Process.clock_gettime(Process::CLOCK_REALTIME, :nanosecond)} ruby"
+    redis.sadd?("chaos:begun", mark)
+    sleep(seconds)
+    raise ArgumentError, "job #{number} was to fail" if doomed
+
+    redis.sadd?("chaos:ended", mark)
+  end
+end
+
+# Enqueues Traces: [[queue, seconds from now, args], ...]
+def trace(jobs)
+  jobs.each do |queue, later, args|
+    if later.zero?
+      Resque.enqueue_to(queue, Trace, *args)
+    else
+      Resque.enqueue_in_with_queue(queue, later, Trace, *args)
+    end
+  end
+end
+
+def work(queues)
+  worker = Resque::Worker.new(*queues.split(","))
+  worker.work(0.05)
+end
+
+def schedule(entries = "{}")
+  Resque.schedule = JSON.parse(entries)
+  Resque::Scheduler.dynamic = true
+  Resque::Scheduler.run
+end
+
+def evaluate
+  $stdin.each_line do |line|
+    value = TOPLEVEL_BINDING.eval(JSON.parse(line))
+    $stdout.puts(JSON.generate("value" => value))
+  rescue Exception => e
+    $stdout.puts(JSON.generate("error" => "#{e.class}: #{e.message}"))
+  ensure
+    $stdout.flush
+  end
+end
+
+def load_only
+  require "rack"
+  require "resque/server"
+  require "resque/scheduler/server"
+end
+
+# A request to resque-web, with the tabs of resque-scheduler: [status, body].
+def web(method, path, params = {})
+  load_only
+  answer = Rack::MockRequest.new(Resque::Server.new).request(method, path, params: params)
+  [answer.status, answer.body]
+end
+
+COMMANDS = { "work" => :work, "schedule" => :schedule, "load" => :load_only, "evaluate" => :evaluate }.freeze
+send(COMMANDS.fetch(ARGV.shift), *ARGV)
