@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyres import hooks, job_names, json_parser, loading, payload, promotion, unique
+from pyres.attempts import Attempts
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
@@ -328,9 +329,13 @@ class ResQ:
         return removed
 
     def _forget_claims(self, payloads: Iterable[bytes]) -> None:
-        """What is taken out by hand may be enqueued again."""
-        found = {_digest_of(raw) for raw in payloads}
+        """What is taken out by hand may be enqueued again, and will not be tried again."""
+        raws = list(payloads)
+        found = {_digest_of(raw) for raw in raws}
         self.store.unique.forget(digest for digest in found if digest)
+        for raw in raws:
+            if b'"retry_attempt"' in raw:
+                Attempts(payload.show(raw), None).end(self.store, self.server_time())
 
     def remove_queue(self, queue: str) -> int:
         """Forget a queue and every job on it; how many those were."""

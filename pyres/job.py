@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from pyres import calling, decorators, failure, loading, payload, retrying, unique
+from pyres.attempts import Attempts
 from pyres.client import ResQ
 from pyres.exceptions import (
     ENDING,
@@ -28,7 +29,6 @@ from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
 from pyres.process.copies import end_copy
 from pyres.shortening import cut, shortened
-from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class Job:
 
     #: Whether fail() has recorded a failure of this job, or a worker is about to.
     failure_handled = False
+
+    _attempts: Attempts | None = None
 
     #: Whether this process has written what becomes of the job, or has tried to: not for success.
     outcome_written = False
@@ -205,8 +207,12 @@ class Job:
         except DontPerform:
             self.outcome = "skipped"
             logger.info("%s was not performed: a hook said so", self)
-            self._release(target, "done")
+            self._finish(target)
             return None
+        except SystemExit as left:
+            if left.code in (None, 0):
+                self._finish(target)
+            raise
         except ENDING:
             raise
         except BaseException as error:
@@ -220,8 +226,13 @@ class Job:
             logger.info("%s failed and will be tried again: %s", self, text)
             return None
         self._after(target, metadata)
-        self._release(target, "done")
+        self._finish(target)
         return value
+
+    def _finish(self, target: Any) -> None:
+        """Forget what stands in Redis about a job that has ended, and not failed."""
+        self._release(target, "done")
+        self._end_attempts(self.resq, target)
 
     def _release(self, target: Any, stage: str) -> None:
         """A job of which one is enough has come to "start" or "done": now another may be."""
@@ -290,9 +301,11 @@ class Job:
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
         failed.raw_payload = payload.own_bytes(self._payload, self.raw)
+        failed.retried = self.attempts.retried
         failed.save(resq or self.resq)
         self.failure_handled = True
         self._release_failed(resq or self.resq)
+        self._end_attempts(resq or self.resq, self._target)
         return failed
 
     def _release_failed(self, resq: ResQ) -> None:
@@ -335,12 +348,11 @@ class Job:
         now = self.patiently(self.resq.server_time)
         if now is None:
             return False
-        first = self._first_attempt(now)
+        if retrying.is_retried(payload_class) and self.attempts.may_be_retry(payload_class):
+            self.patiently(lambda: self.attempts.look(self.resq.store, now))
+        first = self.attempts.first(now)
         attempt = retrying.Attempt(
-            error or Exception(),
-            self._retried(),
-            first.timestamp() if isinstance(first, datetime) else now.timestamp(),
-            now.timestamp(),
+            error or Exception(), self.attempts.retried, first.timestamp(), now.timestamp()
         )
         wait = retrying.delay(payload_class, attempt)
         if wait is None:
@@ -350,24 +362,28 @@ class Job:
         item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
         written = self.patiently(
-            lambda: self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
+            lambda: self.settle(
+                lambda batch: self._put_off(batch, payload_class, item, wait, now, claim)
+            )
         )
         if written:
             self.outcome = "retried"
         return written is not None
 
-    def _first_attempt(self, now: datetime) -> Any:
-        """When the job was tried first, as its payload says; `now` where that cannot be right."""
-        first = self._payload.get("first_attempt")
-        # By a clock that was ahead the time for retries would not end.
-        if isinstance(first, datetime) and first.timestamp() > now.timestamp() + MAX_AHEAD:
-            first = None
-        return first or now.replace(microsecond=0)
+    @property
+    def attempts(self) -> Attempts:
+        """How often the job was tried before."""
+        if self._attempts is None:
+            self._attempts = Attempts(self._payload, self._worker)
+        return self._attempts
 
-    def _retried(self) -> int:
-        """How often it was tried again; what another program wrote there may be no number."""
-        count = self._payload.get("retry_attempt")
-        return count if isinstance(count, int) else 0
+    def _end_attempts(self, resq: ResQ, target: Any) -> None:
+        """Forget how often the job was tried: it is done, or has failed for good."""
+        if not self.attempts.may_be_retry(target):
+            return
+        now = self.patiently(resq.server_time)
+        if now is not None:
+            self.patiently(lambda: self.attempts.end(resq.store, now))
 
     def retry_crash(self, error: BaseException) -> bool:
         """retry() after the job's process ended early, where its class has `retry_dirty_exit`."""
@@ -381,6 +397,7 @@ class Job:
     def _put_off(
         self,
         batch: ResQ,
+        target: Any,
         item: dict[str, Any],
         wait: float,
         now: datetime,
@@ -391,8 +408,12 @@ class Job:
             batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
         if wait > 0:
             # In UTC: so many seconds, also when the clocks change in between.
-            batch.delayed_push(now.astimezone(UTC) + timedelta(seconds=wait), item)
+            due = now.astimezone(UTC) + timedelta(seconds=wait)
+            batch.delayed_push(due, item)
+            known = int(due.timestamp()), payload.encode(item), item["first_attempt"]
+            self.attempts.keep(batch.store, target, *known)
         else:
+            self._end_attempts(batch, target)
             batch.push(
                 self._queue, {field: value for field, value in item.items() if field != "queue"}
             )

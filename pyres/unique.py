@@ -6,12 +6,12 @@ claim is a key with a deadline, so that nothing that dies can block a job for ev
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pyres import job_settings, json_parser
+from pyres import job_settings
+from pyres.json_equality import digest
 
 
 class Claim(NamedTuple):
@@ -42,9 +42,3 @@ def stage_of(target: Any, name: str) -> str:
     stage = getattr(target, "unique_until", None) or ""
     job_settings.check("unique_until", stage, name)
     return str(stage)
-
-
-def digest(name: str, args: Sequence[Any]) -> str:
-    """Which job it is: the same for the same class and arguments, in every process."""
-    encoded = json_parser.encode([name, list(args)])
-    return hashlib.sha1(encoded, usedforsecurity=False).hexdigest()

@@ -47,7 +47,9 @@ FLOORS = {
         "scaling",
         "clock_jumps",
     ],
+    "comparison": ["json_equality"],
     "words": [
+        "attempts",
         "logs",
         "payload",
         "promotion",

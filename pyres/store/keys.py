@@ -93,10 +93,13 @@ class Keys:
         """LIST of payloads due at an epoch second. S"""
         return f"{self.prefix}{self.delayed_name(timestamp)}"
 
-    @staticmethod
-    def delayed_name(timestamp: int) -> str:
+    #: What delayed_name() puts before an epoch second.
+    delayed_name_prefix = "delayed:"
+
+    @classmethod
+    def delayed_name(cls, timestamp: int) -> str:
         """The member of `timestamps()` for an epoch second; without the namespace. S"""
-        return f"delayed:{timestamp}"
+        return f"{cls.delayed_name_prefix}{timestamp}"
 
     def timestamps(self, payload: bytes) -> bytes:
         """SET of delayed_name()s under which exactly this payload waits. S"""
@@ -122,6 +125,12 @@ class Keys:
     def unique(self, digest: str) -> str:
         """STRING with a deadline: one job of this class and these arguments is enough. P"""
         return f"{self.prefix}pyres:unique:{digest}"
+
+    def attempts(self, digest: str) -> str:
+        """HASH with a deadline: how often the jobs of this class and these arguments that are to be
+        tried again were tried. P
+        """
+        return f"{self.prefix}pyres:attempts:{digest}"
 
     def watchers(self, pattern: str) -> Key:
         """ZSET worker or khan id -> epoch second: who watches the queues of this name or

@@ -554,6 +554,34 @@ CASES = [
         0,
         {"c": b"x"},
     ),
+    Case(
+        "attempts",
+        {"c": {b"a": (b"2 100 7 ", P), b"b": b"1 90 7 ", b"a:by": b"other"}, TIMES: {b"delayed:7"}},
+        ["c"],
+        ["hold", "me", 50, "", "", "timestamps:", "delayed:", "delayed:"],
+        [b"b", b"1", b"90"],
+        {
+            "c": {b"a": (b"2 100 7 ", P), b"b": b"1 90 7 ", b"a:by": b"other", b"b:by": b"me"},
+            TIMES: {b"delayed:7"},
+        },
+    ),
+    Case(
+        "attempts",
+        {"c": {b"a": (b"2 100 7 ", P)}, at(7): [P], TIMES: {b"delayed:7"}},
+        ["c"],
+        ["end", "me", 50, "", "", "timestamps:", "delayed:", "delayed:"],
+        None,
+        {"c": {b"a": (b"2 100 7 ", P)}, at(7): [P], TIMES: {b"delayed:7"}},
+    ),
+    Case(
+        "attempts",
+        {"c": {b"a": (b"2 100 7 ", P), b"a:by": b"me", b"b": b"3 100 7 "}},
+        ["c"],
+        ["end", "me", 50, "", "", "timestamps:", "delayed:", "delayed:"],
+        [b"a", b"2", b"100"],
+        {"c": {b"b": b"3 100 7 "}},
+    ),
+    Case("keep_attempt", {}, ["c"], ["t", "1 2 3 ", 60], 1, {"c": {b"t": b"1 2 3 "}}),
     Case("release_unique", {"c": b"done:10.5"}, ["c"], ["done", "10.5"], 1, {}),
     Case("release_unique", {"c": b"done:11"}, ["c"], ["done", "10.5"], 0, {"c": b"done:11"}),
     Case("release_unique", {"c": b"start:1"}, ["c"], ["done", ""], 0, {"c": b"start:1"}),
@@ -629,6 +657,8 @@ def filled(value: Any, payload: bytes) -> Any:
         return b"".join(filled(part, payload) for part in value)
     if isinstance(value, list):
         return [filled(part, payload) for part in value]
+    if isinstance(value, dict):
+        return {key: filled(part, payload) for key, part in value.items()}
     return value
 
 
@@ -694,6 +724,8 @@ GO_ON = {
     "push_failure",
     "check_keys",
     "take_back",
+    "attempts",
+    "keep_attempt",
     "record_popped",
     "register",
     "register_khan",
@@ -712,6 +744,8 @@ HASHES = {
     ("note_heartbeat", 0),
     ("register", 3),
     ("take_back", 0),
+    ("attempts", 0),
+    ("keep_attempt", 0),
 }
 
 
