@@ -73,10 +73,12 @@ class Attempts:
         elif self._earlier:
             store.attempts.drop(digest, self._earlier.token)
 
-    def keep(self, store: Store, target: Any, due: int, payload: bytes, first: datetime) -> None:
+    def keep(
+        self, store: Store, target: Any, payload: bytes, due: int | None, first: datetime
+    ) -> None:
         """Keep that the job was tried once more, and that this payload waits for its next try."""
         digest = self._digest()
-        if digest is None:
+        if digest is None or due is None:
             return
         if self._earlier:
             store.attempts.drop(digest, self._earlier.token)

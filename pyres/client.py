@@ -228,7 +228,8 @@ class ResQ:
         now = self.server_time().timestamp()
         claim = unique.claim(target, name, args, now)
         assert claim is not None
-        if not self.store.unique.push(*claim, queue, self._payload(name, args, now)):
+        job = unique.job(queue, self._payload(name, args, now))
+        if not self.store.unique.push(*claim, job, now):
             _tell_dropped(name, args)
             return False
         self._watched_queues.add(queue)
@@ -284,9 +285,13 @@ class ResQ:
 
     def _pop(self, queues: list[str], timeout: float) -> tuple[str, bytes] | None:
         deadline = time.monotonic() + timeout
+        self.store.unique.note_pops()
         found = self.store.queues.pop(queues)
         while found is None and queues and (left := deadline - time.monotonic()) > 0:
+            self.store.unique.note_pops()
             found = self.store.queues.pop_blocking(queues, min(left, LONGEST_POP))
+        if found and (digest := _digest_of(found[1])):
+            self.store.unique.leave(digest)
         return found
 
     def reserve(self, queues: str | Sequence[str]) -> Job | None:
@@ -501,7 +506,8 @@ class ResQ:
         made = min(now, int(due))
         claim = unique.claim(target, item["class"], item["args"], made, due - now)
         assert claim is not None
-        if self.store.unique.put_off(*claim, int(due), payload.encode(item)):
+        job = unique.job(item["queue"], payload.encode(item), int(due))
+        if self.store.unique.put_off(*claim, job, now):
             return True
         _tell_dropped(item["class"], item["args"])
         return False
@@ -680,7 +686,7 @@ class ResQ:
         if claim is None:
             self._push_all(_checked(queue), [encoded])
             return True
-        return self.store.unique.push(*claim, _checked(queue), encoded)
+        return self.store.unique.push(*claim, unique.job(_checked(queue), encoded), now)
 
     def remove_schedule(self, name: str) -> None:
         """Remove an entry from the dynamic schedule."""

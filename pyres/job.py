@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pyres import calling, decorators, failure, loading, payload, retrying, unique
 from pyres.attempts import Attempts
@@ -238,7 +238,9 @@ class Job:
         """A job of which one is enough has come to "start" or "done": now another may be."""
         if getattr(target, "unique_for", None) is None:
             return
-        if unique.stage_of(target, self.name) == stage:
+        until = unique.stage_of(target, self.name)
+        # A lock that ends by time alone must not be ended for its job's being nowhere any more.
+        if until == stage or (not until and stage == "start"):
             digest = unique.digest(self.name, self.args)
             self.patiently(lambda: self.resq.store.unique.release(digest, stage, self._enqueued()))
 
@@ -357,18 +359,23 @@ class Job:
         wait = retrying.delay(payload_class, attempt)
         if wait is None:
             return False
-        item = {**self._payload, "args": list(args), "queue": self._queue}
-        item = payload.build(self.name, item["args"], queue=self._queue) | item
-        item |= {"first_attempt": first, "retry_attempt": attempt.retried + 1}
+        item = self._retried_payload(args, first, attempt.retried + 1, waits=wait > 0)
+        # In UTC: so many seconds, also when the clocks change in between.
+        due = int((now.astimezone(UTC) + timedelta(seconds=wait)).timestamp()) if wait > 0 else None
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
-        written = self.patiently(
-            lambda: self.settle(
-                lambda batch: self._put_off(batch, payload_class, item, wait, now, claim)
-            )
-        )
+        again = _Again(payload_class, item, due, first, claim)
+        written = self.patiently(lambda: self.settle(lambda batch: self._put_off(batch, again)))
         if written:
             self.outcome = "retried"
         return written is not None
+
+    def _retried_payload(self, args: Sequence[Any], first: Any, number: int, waits: bool) -> bytes:
+        """The payload to try again; with its queue while it waits."""
+        others = {name: value for name, value in self._payload.items() if name != "queue"}
+        more = {"queue": self._queue} if waits else {}
+        item = payload.build(self.name, args, **more) | others
+        item |= {"args": list(args), "first_attempt": first, "retry_attempt": number}
+        return payload.encode(item)
 
     @property
     def attempts(self) -> Attempts:
@@ -394,29 +401,18 @@ class Job:
         wants = getattr(target, "retry_dirty_exit", False)
         return bool(wants) and self.retry(target, self.args, error)
 
-    def _put_off(
-        self,
-        batch: ResQ,
-        target: Any,
-        item: dict[str, Any],
-        wait: float,
-        now: datetime,
-        claim: unique.Claim | None,
-    ) -> None:
+    def _put_off(self, batch: ResQ, again: _Again) -> None:
         # Without unique_until it is the time alone that counts, and a retry does not add to it.
-        if claim and not claim.text.startswith(":"):
-            batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
-        if wait > 0:
-            # In UTC: so many seconds, also when the clocks change in between.
-            due = now.astimezone(UTC) + timedelta(seconds=wait)
-            batch.delayed_push(due, item)
-            known = int(due.timestamp()), payload.encode(item), item["first_attempt"]
-            self.attempts.keep(batch.store, target, *known)
+        if again.claim and not again.claim.text.startswith(":"):
+            prolong = again.claim.text.startswith("done")
+            locked = unique.job(self._queue, again.payload, again.due)
+            batch.store.unique.keep(*again.claim, locked, prolong)
+        if again.due is None:
+            self._end_attempts(batch, again.target)
+            batch.store.queues.push(self._queue, [again.payload])
         else:
-            self._end_attempts(batch, target)
-            batch.push(
-                self._queue, {field: value for field, value in item.items() if field != "queue"}
-            )
+            self.attempts.keep(batch.store, *again[:4])
+            batch.store.delayed.put_off(again.due, again.payload)
 
     def settle(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.
@@ -445,6 +441,18 @@ class Job:
             return False
         batch.store.workers.drop_hand(worker_id)
         return True
+
+
+class _Again(NamedTuple):
+    """Another attempt of a job: its class and payload, when it is due (None: now), when the job was
+    tried first, and its unique lock.
+    """
+
+    target: Any
+    payload: bytes
+    due: int | None
+    first: datetime
+    claim: unique.Claim | None
 
 
 def _told(error: BaseException) -> str:

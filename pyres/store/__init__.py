@@ -41,7 +41,7 @@ from pyres.store.schedules import LOCK_TIMEOUT, MAX_AHEAD, Firing, Lock, Range, 
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
-from pyres.store.unique import Unique
+from pyres.store.unique import Unique, UniqueJob
 from pyres.store.views import Views
 from pyres.store.watch import Watch
 from pyres.store.watchers import Watchers
@@ -77,6 +77,7 @@ __all__ = [
     "Store",
     "Taken",
     "Taker",
+    "UniqueJob",
     "Wanted",
     "Watch",
     "WatchError",

@@ -53,6 +53,11 @@ class Keys:
         #: SET of khan ids. P
         self.khans = f"{prefix}khans"
 
+        #: HASH with a TTL: queue -> the queue to which its jobs were moved last. P
+        self.moves = f"{prefix}pyres:moves"
+        #: STRING with a TTL: somebody pops jobs, each of which stands in no key for a moment. P
+        self.pops = f"{prefix}pyres:pops"
+
     def queue(self, queue: str) -> Key:
         """LIST of payloads, oldest first. R"""
         return spelt(f"{self.prefix}queue:{queue}")
@@ -125,6 +130,10 @@ class Keys:
     def unique(self, digest: str) -> str:
         """STRING with a deadline: one job of this class and these arguments is enough. P"""
         return f"{self.prefix}pyres:unique:{digest}"
+
+    def unique_job(self, digest: str) -> str:
+        """HASH with the deadline of unique(): the job that has the lock, and where it was put. P"""
+        return f"{self.prefix}pyres:unique_job:{digest}"
 
     def attempts(self, digest: str) -> str:
         """HASH with a deadline: how often the jobs of this class and these arguments that are to be

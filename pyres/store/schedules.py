@@ -171,11 +171,13 @@ class Schedules:
             self.keys.queue(firing.queue),
             self.keys.unique(firing.digest),
             self.keys.schedule_ranges,
+            self.keys.unique_job(firing.digest),
         ]
         args: list[Any] = [firing.name, firing.moment, firing.limit, firing.when, firing.queue]
         args += [firing.payload]
         args += [firing.claim, firing.claim_ms, firing.before, firing.now, MAX_AHEAD]
         args.append(int(firing.made_up))
+        args += firing.locked
         return int(script(keys=keys, args=args))
 
 
@@ -194,3 +196,4 @@ class Firing(NamedTuple):
     digest: str = ""
     claim: str = ""
     claim_ms: int = 0
+    locked: Sequence[Any] = ()

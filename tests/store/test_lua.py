@@ -48,6 +48,16 @@ FROM = [7, "timestamps:", at(7), "RPUSH"]
 #: Stands in a case for the SHA-1 of the payload.
 SHA = object()
 
+#: The job of a unique lock.
+UNIQUE = {
+    b"lock": b"done:1",
+    b"queue": b"q",
+    b"payload": P,
+    b"class": b"1 2",
+    b"args": b"1 3",
+    b"due": b"",
+}
+
 CASES = [
     Case(
         "push",
@@ -531,28 +541,73 @@ CASES = [
     ),
     Case(
         "push_unique",
-        {},
-        ["claim", "queues", "q"],
-        [b"mine\xff", 99_999, "q", P],
+        {"j": {b"old": b"1"}},
+        ["claim", "j", "queues", "q"],
+        [b"mine\xff", 99_999, "q", P, "queue", "q"],
         1,
-        {"claim": b"mine\xff", "queues": {b"q"}, "q": [P]},
+        {
+            "claim": b"mine\xff",
+            "queues": {b"q"},
+            "q": [P],
+            "j": {b"lock": b"mine\xff", b"queue": b"q"},
+        },
     ),
-    Case("push_unique", {"c": b"x"}, ["c", "qs", "q"], ["mine", 99_999, "q", P], 0, {"c": b"x"}),
+    Case(
+        "push_unique", {"c": b"x"}, ["c", "j", "qs", "q"], ["mine", 99_999, "q", P], 0, {"c": b"x"}
+    ),
     Case(
         "put_off_unique",
         {},
-        ["claim", at(7), TIMES, "zset"],
-        ["mine", 99_999, 7, at(7), P],
+        ["claim", "j", at(7), TIMES, "zset"],
+        ["mine", 99_999, 7, at(7), P, "queue", "q"],
         1,
-        {"claim": b"mine", at(7): [P], TIMES: {b"delayed:7"}, "zset": {b"7": 7.0}},
+        {
+            "claim": b"mine",
+            at(7): [P],
+            TIMES: {b"delayed:7"},
+            "zset": {b"7": 7.0},
+            "j": {b"lock": b"mine", b"queue": b"q"},
+        },
     ),
     Case(
         "put_off_unique",
         {"c": b"x"},
-        ["c", at(7), "t", "z"],
+        ["c", "j", at(7), "t", "z"],
         ["m", 99_999, 7, at(7), P],
         0,
         {"c": b"x"},
+    ),
+    Case(
+        "check_unique",
+        {"c": b"done:1", "j": UNIQUE},
+        ["c", "j", "workers", "pops", "moves"],
+        [50, 10, "queue:", "worker:", "timestamps:", ""],
+        1,
+        {},
+    ),
+    Case(
+        "check_unique",
+        {"c": b"done:1", "j": UNIQUE, "queue:q": [b"x", P]},
+        ["c", "j", "workers", "pops", "moves"],
+        [50, 10, "queue:", "worker:", "timestamps:", ""],
+        0,
+        {"c": b"done:1", "j": UNIQUE | {b"checked": b"50"}, "queue:q": [b"x", P]},
+    ),
+    Case(
+        "keep_unique",
+        {"c": b"done:1", "j": {b"old": b"1"}},
+        ["c", "j"],
+        ["done:2", 99_999, "1", "queue", "q"],
+        1,
+        {"c": b"done:1", "j": {b"lock": b"done:1", b"queue": b"q"}},
+    ),
+    Case(
+        "keep_unique",
+        {"c": b"start:3", "j": {b"old": b"1"}},
+        ["c", "j"],
+        ["start:2", 99_999, "0", "queue", "q"],
+        1,
+        {"c": b"start:3", "j": {b"old": b"1"}},
     ),
     Case(
         "attempts",
@@ -582,10 +637,11 @@ CASES = [
         {"c": {b"b": b"3 100 7 "}},
     ),
     Case("keep_attempt", {}, ["c"], ["t", "1 2 3 ", 60], 1, {"c": {b"t": b"1 2 3 "}}),
-    Case("release_unique", {"c": b"done:10.5"}, ["c"], ["done", "10.5"], 1, {}),
-    Case("release_unique", {"c": b"done:11"}, ["c"], ["done", "10.5"], 0, {"c": b"done:11"}),
-    Case("release_unique", {"c": b"start:1"}, ["c"], ["done", ""], 0, {"c": b"start:1"}),
-    Case("release_unique", {"c": b"done:\xff"}, ["c"], ["done", ""], 1, {}),
+    Case("release_unique", {"c": b"done:10.5", "j": P}, ["c", "j"], ["done", "10.5"], 1, {}),
+    Case("release_unique", {"c": b"done:11"}, ["c", "j"], ["done", "10.5"], 0, {"c": b"done:11"}),
+    Case("release_unique", {"c": b"start:1"}, ["c", "j"], ["done", ""], 0, {"c": b"start:1"}),
+    Case("release_unique", {"c": b":1", "j": P}, ["c", "j"], ["start", "2"], 0, {"c": b":1"}),
+    Case("release_unique", {"c": b"done:\xff"}, ["c", "j"], ["done", ""], 1, {}),
     Case(
         "register",
         {"w": {b"other"}, "since": b"before", "marks": {b"other": b"1"}},
@@ -734,11 +790,18 @@ GO_ON = {
     "remove_elements",
     "drop_delayed",
     "remove_list",
+    "push_unique",
+    "put_off_unique",
+    "check_unique",
+    "keep_unique",
+    "release_unique",
 }
 
 #: The keys that are hashes.
 HASHES = {
-    *(("fire", place) for place in (0, 1, 5)),
+    *(("fire", place) for place in (0, 1, 5, 6)),
+    ("check_unique", 4),
+    *((f"{name}_unique", 1) for name in ("push", "put_off", "check", "keep", "release")),
     ("doubt_ranges", 0),
     ("heartbeat", 0),
     ("note_heartbeat", 0),
@@ -774,8 +837,8 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
             return  # it removes a record, or what is asked for
         # These two add one; the in-flight record that stood there was overwritten by this test.
         added = [case.script in ("push_failure", "put_back")]
-        if case.script == "record_popped":
-            added = [0, 1]  # as it finds its worker there or not
+        if case.script == "record_popped" or case.script.endswith("_unique"):
+            added = [0, 1]  # as it finds its worker there or not, and a lock or none
         assert payloads(everything(redis)) - payloads(before) in added
 
 
@@ -795,11 +858,13 @@ def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
     [
         ("prune_lock", ["lock"], ["me", 60, ""], "lock"),
         ("scheduler_lock", ["lock"], ["me", 60_000, 90_000], "lock"),
-        ("push_unique", ["claim", "queues", "q"], ["mine", 60_000, "q", "job"], "claim"),
-        ("put_off_unique", ["claim", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "j"], "claim"),
+        ("push_unique", ["c", "j", "qs", "q"], ["mine", 60_000, "q", "job"], "c"),
+        ("push_unique", ["c", "j", "qs", "q"], ["mine", 60_000, "q", "job"], "j"),
+        ("put_off_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "j"),
+        ("put_off_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "c"),
         (
             "fire",
-            ["f", "l", "qs", "q", "c", "r"],
+            ["f", "l", "qs", "q", "c", "r", "j"],
             ["e", 10, 5, "then", "q", "j", "mine", 60_000, 9, 10, 60, "0"],
             "c",
         ),

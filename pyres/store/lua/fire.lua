@@ -6,6 +6,7 @@
 -- KEYS[4]   LIST    Keys.queue()
 -- KEYS[5]   STRING  Keys.unique() of the job; left alone without ARGV[7]
 -- KEYS[6]   HASH    Keys.schedule_ranges
+-- KEYS[7]   (HASH)  Keys.unique_job() of the job, as check_unique has it
 -- ARGV[1]   the entry's name
 -- ARGV[2]   the moment, epoch seconds
 -- ARGV[3]   the latest moment that may have been fired before, epoch seconds
@@ -18,6 +19,7 @@
 -- ARGV[10]  the time now, epoch seconds
 -- ARGV[11]  how far ahead of now a moment in KEYS[1] without a range is believed, seconds
 -- ARGV[12]  "1" for a moment that is made up later, else "0"
+-- ARGV[13..]  the fields of KEYS[7] but for `lock`, each followed by its value
 -- returns   1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough
 -- The moments of a range were all fired, those between two ranges were not. What a clock that was ahead fired,
 -- which doubt_ranges has marked, fires again when its time comes, but is not made up.
@@ -41,6 +43,11 @@ table.insert(ranges, from .. ".." .. ARGV[2])
 redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
 redis.call("HSET", KEYS[6], ARGV[1], table.concat(ranges, " ", math.max(1, #ranges - 7)))
 if ARGV[7] ~= "" and not redis.call("SET", KEYS[5], ARGV[7], "NX", "PX", ARGV[8]) then return 2 end
+if ARGV[7] ~= "" then
+    redis.call("DEL", KEYS[7])
+    redis.call("HSET", KEYS[7], "lock", ARGV[7], unpack(ARGV, 13))
+    redis.call("PEXPIRE", KEYS[7], ARGV[8])
+end
 redis.call("SADD", KEYS[3], ARGV[5])
 redis.call("RPUSH", KEYS[4], ARGV[6])
 redis.call("HSET", KEYS[2], ARGV[1], ARGV[4])
