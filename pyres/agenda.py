@@ -392,23 +392,28 @@ class Agenda:
 
     def _fire(self, slot: Slot, moment: int, now: float) -> bool:
         entry = slot.entry
-        claim = unique.claim(slot.target, entry.klass, entry.args, now) or unique.Claim("", "", 0)
+        claim = unique.claim(slot.target, entry.klass, entry.args, now)
+        job = unique.job(slot.queue, self.resq._payload(entry.klass, entry.args, now))
         firing = Firing(
             entry.name,
             moment,
             moment - slot.timing.step,
             datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
-            slot.queue,
-            self.resq._payload(entry.klass, entry.args, now),
+            job.queue,
+            job.payload,
             slot.before,
             int(now),
             moment == slot.made_up,
-            *claim,
+            *(claim or unique.Claim("", "", 0)),
             run=digest(entry.timing, entry.limits) if entry.limits.times is not None else "",
             times=entry.limits.times or 0,
+            locked=job.fields() if claim else (),
         )
         try:
             outcome = self.resq.store.schedules.fire(firing)
+            if claim and outcome == DROPPED and self.resq.store.unique.push(*claim, job, now):
+                # Others had removed the job that was locked.
+                outcome = FIRED
         except ConnectionLost:
             raise
         except ResponseError as error:

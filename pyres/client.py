@@ -21,6 +21,7 @@ from pyres import (
     promotion,
     unique,
 )
+from pyres.attempts import Attempts
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
@@ -268,7 +269,8 @@ class ResQ:
         now = self.server_time().timestamp()
         claim = unique.claim(target, name, args, now)
         assert claim is not None
-        if not self.store.unique.push(*claim, queue, self._payload(name, args, now)):
+        job = unique.job(queue, self._payload(name, args, now))
+        if not self.store.unique.push(*claim, job, now):
             _tell_dropped(name, args)
             return False
         self._watched_queues.add(queue)
@@ -324,9 +326,13 @@ class ResQ:
 
     def _pop(self, queues: list[str], timeout: float) -> tuple[str, bytes] | None:
         deadline = time.monotonic() + timeout
+        self.store.unique.note_pops()
         found = self.store.queues.pop(queues)
         while found is None and queues and (left := deadline - time.monotonic()) > 0:
+            self.store.unique.note_pops()
             found = self.store.queues.pop_blocking(queues, min(left, LONGEST_POP))
+        if found and (digest := _digest_of(found[1])):
+            self.store.unique.leave(digest)
         return found
 
     def reserve(self, queues: str | Sequence[str]) -> Job | None:
@@ -369,9 +375,13 @@ class ResQ:
         return removed
 
     def _forget_claims(self, payloads: Iterable[bytes]) -> None:
-        """What is taken out by hand may be enqueued again."""
-        found = {_digest_of(raw) for raw in payloads}
+        """What is taken out by hand may be enqueued again, and will not be tried again."""
+        raws = list(payloads)
+        found = {_digest_of(raw) for raw in raws}
         self.store.unique.forget(digest for digest in found if digest)
+        for raw in raws:
+            if b'"retry_attempt"' in raw:
+                Attempts(payload.show(raw), None).end(self.store, self.server_time())
 
     def remove_queue(self, queue: str) -> int:
         """Forget a queue and every job on it; how many those were."""
@@ -537,7 +547,8 @@ class ResQ:
         made = min(now, int(due))
         claim = unique.claim(target, item["class"], item["args"], made, due - now)
         assert claim is not None
-        if self.store.unique.put_off(*claim, int(due), payload.encode(item)):
+        job = unique.job(item["queue"], payload.encode(item), int(due))
+        if self.store.unique.put_off(*claim, job, now):
             return True
         _tell_dropped(item["class"], item["args"])
         return False
@@ -719,7 +730,7 @@ class ResQ:
         if claim is None:
             self._push_all(_checked(queue), [encoded])
             return True
-        return self.store.unique.push(*claim, _checked(queue), encoded)
+        return self.store.unique.push(*claim, unique.job(_checked(queue), encoded), now)
 
     def remove_schedule(self, name: str) -> None:
         """Remove an entry from the dynamic schedule."""

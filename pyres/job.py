@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType, ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pyres import active_job, calling, decorators, failure, loading, payload, retrying, unique
+from pyres.attempts import Attempts
 from pyres.client import ResQ
 from pyres.exceptions import (
     ENDING,
@@ -29,7 +30,6 @@ from pyres.hooks import hookless, hooks
 from pyres.overrides import overridden, own_methods
 from pyres.process.copies import end_copy
 from pyres.shortening import cut, shortened
-from pyres.store import MAX_AHEAD
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ class Job:
 
     #: Whether fail() has recorded a failure of this job, or a worker is about to.
     failure_handled = False
+
+    _attempts: Attempts | None = None
 
     #: Whether this process has written what becomes of the job, or has tried to: not for success.
     outcome_written = False
@@ -247,8 +249,12 @@ class Job:
         except DontPerform:
             self.outcome = "skipped"
             logger.info("%s was not performed: a hook said so", self)
-            self._release(target, "done")
+            self._finish(target)
             return None
+        except SystemExit as left:
+            if left.code in (None, 0):
+                self._finish(target)
+            raise
         except ENDING:
             raise
         except BaseException as error:
@@ -262,14 +268,21 @@ class Job:
             logger.info("%s failed and will be tried again: %s", self, text)
             return None
         self._after(target, metadata)
-        self._release(target, "done")
+        self._finish(target)
         return value
+
+    def _finish(self, target: Any) -> None:
+        """Forget what stands in Redis about a job that has ended, and not failed."""
+        self._release(target, "done")
+        self._end_attempts(self.resq, target)
 
     def _release(self, target: Any, stage: str) -> None:
         """A job of which one is enough has come to "start" or "done": now another may be."""
         if getattr(target, "unique_for", None) is None:
             return
-        if unique.stage_of(target, self.name) == stage:
+        until = unique.stage_of(target, self.name)
+        # A lock that ends by time alone must not be ended for its job's being nowhere any more.
+        if until == stage or (not until and stage == "start"):
             digest = unique.digest(self.name, self.args)
             self.patiently(lambda: self.resq.store.unique.release(digest, stage, self._enqueued()))
 
@@ -334,9 +347,11 @@ class Job:
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
         failed.raw_payload = payload.own_bytes(self._payload, self.raw)
+        failed.retried = self.attempts.retried
         failed.save(resq or self.resq)
         self.failure_handled = True
         self._release_failed(resq or self.resq)
+        self._end_attempts(resq or self.resq, self._target)
         return failed
 
     def _release_failed(self, resq: ResQ) -> None:
@@ -394,21 +409,21 @@ class Job:
         now = self.patiently(self.resq.server_time)
         if now is None:
             return False
-        first = self._first_attempt(now)
+        if retrying.is_retried(payload_class) and self.attempts.may_be_retry(payload_class):
+            self.patiently(lambda: self.attempts.look(self.resq.store, now))
+        first = self.attempts.first(now)
         attempt = retrying.Attempt(
-            error or Exception(),
-            self._retried(),
-            first.timestamp() if isinstance(first, datetime) else now.timestamp(),
-            now.timestamp(),
+            error or Exception(), self.attempts.retried, first.timestamp(), now.timestamp()
         )
         wait = retrying.delay(payload_class, attempt)
         if wait is None:
             return False
         item = self._retried_payload(args, first, attempt.retried + 1, waits=wait > 0)
+        # In UTC: so many seconds, also when the clocks change in between.
+        due = int((now.astimezone(UTC) + timedelta(seconds=wait)).timestamp()) if wait > 0 else None
         claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
-        written = self.patiently(
-            lambda: self.settle(lambda batch: self._put_off(batch, item, wait, now, claim))
-        )
+        again = _Again(payload_class, item, due, first, claim)
+        written = self.patiently(lambda: self.settle(lambda batch: self._put_off(batch, again)))
         if written:
             self.outcome = "retried"
         return written is not None
@@ -423,18 +438,20 @@ class Job:
         others |= {"args": kept, "first_attempt": first, "retry_attempt": number}
         return payload.encode_like(fields | others, self.raw)
 
-    def _first_attempt(self, now: datetime) -> Any:
-        """When the job was tried first, as its payload says; `now` where that cannot be right."""
-        first = self._payload.get("first_attempt")
-        # By a clock that was ahead the time for retries would not end.
-        if isinstance(first, datetime) and first.timestamp() > now.timestamp() + MAX_AHEAD:
-            first = None
-        return first or now.replace(microsecond=0)
+    @property
+    def attempts(self) -> Attempts:
+        """How often the job was tried before."""
+        if self._attempts is None:
+            self._attempts = Attempts(self._payload, self._worker)
+        return self._attempts
 
-    def _retried(self) -> int:
-        """How often it was tried again; what another program wrote there may be no number."""
-        count = self._payload.get("retry_attempt")
-        return count if isinstance(count, int) else 0
+    def _end_attempts(self, resq: ResQ, target: Any) -> None:
+        """Forget how often the job was tried: it is done, or has failed for good."""
+        if not self.attempts.may_be_retry(target):
+            return
+        now = self.patiently(resq.server_time)
+        if now is not None:
+            self.patiently(lambda: self.attempts.end(resq.store, now))
 
     def retry_crash(self, error: BaseException) -> bool:
         """retry() after the job's process ended early, where its class has `retry_dirty_exit`."""
@@ -445,23 +462,18 @@ class Job:
         wants = getattr(target, "retry_dirty_exit", False)
         return bool(wants) and self.retry(target, self.args, error)
 
-    def _put_off(
-        self,
-        batch: ResQ,
-        item: bytes,
-        wait: float,
-        now: datetime,
-        claim: unique.Claim | None,
-    ) -> None:
+    def _put_off(self, batch: ResQ, again: _Again) -> None:
         # Without unique_until it is the time alone that counts, and a retry does not add to it.
-        if claim and not claim.text.startswith(":"):
-            batch.store.unique.keep(*claim, prolong=claim.text.startswith("done"))
-        if wait > 0:
-            # In UTC: so many seconds, also when the clocks change in between.
-            due = now.astimezone(UTC) + timedelta(seconds=wait)
-            batch.store.delayed.put_off(int(due.timestamp()), item)
+        if again.claim and not again.claim.text.startswith(":"):
+            prolong = again.claim.text.startswith("done")
+            locked = unique.job(self._queue, again.payload, again.due)
+            batch.store.unique.keep(*again.claim, locked, prolong)
+        if again.due is None:
+            self._end_attempts(batch, again.target)
+            batch.store.queues.push(self._queue, [again.payload])
         else:
-            batch.store.queues.push(self._queue, [item])
+            self.attempts.keep(batch.store, *again[:4])
+            batch.store.delayed.put_off(again.due, again.payload)
 
     def settle(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.
@@ -490,6 +502,18 @@ class Job:
             return False
         batch.store.workers.drop_hand(worker_id)
         return True
+
+
+class _Again(NamedTuple):
+    """Another attempt of a job: its class and payload, when it is due (None: now), when the job was
+    tried first, and its unique lock.
+    """
+
+    target: Any
+    payload: bytes
+    due: int | None
+    first: datetime
+    claim: unique.Claim | None
 
 
 def _told(error: BaseException) -> str:

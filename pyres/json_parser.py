@@ -12,6 +12,7 @@ import datetime
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import simplejson
@@ -130,11 +131,20 @@ def _with_infinities(value: Any) -> Any:
 
 def loads(string: str | bytes) -> Any:
     """The value in some JSON, dates restored. Raises UndecodableError."""
+    return _read(string, _restored)
+
+
+def plain(string: str | bytes) -> Any:
+    """The value in some JSON, dates as the texts that stand there. Raises UndecodableError."""
+    return _read(string, None)
+
+
+def _read(string: str | bytes, restore: Callable[[Any], Any] | None) -> Any:
     try:
         text = string.decode() if isinstance(string, bytes | bytearray) else string
         values = _decoded(text)
-        if '"@D:' in text:
-            values = _restored(values)
+        if restore and '"@D:' in text:
+            values = restore(values)
     except (ValueError, RecursionError, TypeError) as error:
         reason = "too deeply nested" if isinstance(error, RecursionError) else error
         raise UndecodableError(f"{string[:80]!r} is not JSON: {reason}") from None

@@ -450,6 +450,7 @@ class Performer:
         if not self.taker.queues:
             self.signals.sleep(min(timeout, FIRST_IDLE))
             return None
+        self.resq.store.unique.note_pops()
         self.taker.start_pop(timeout)
         # A server that does not answer in time is gone: the read that follows finds that out.
         end = time.monotonic() + timeout + 1

@@ -47,6 +47,20 @@ def delay(target: Any, attempt: Attempt) -> float | None:
     return None
 
 
+def is_retried(target: Any) -> bool:
+    """Whether failed jobs of this class are tried again at all."""
+    names = ("retry_every", *RESQUE_RETRY)
+    return any(getattr(target, name, None) is not None for name in names)
+
+
+def longest_delay(target: Any) -> float:
+    """The most seconds that a job of this class waits for another attempt."""
+    names = ("retry_every", "retry_delay")
+    delays = [float(getattr(target, name, None) or 0) for name in names]
+    strategy = map(float, getattr(target, "backoff_strategy", None) or ())
+    return max(*delays, *strategy) + float(getattr(target, "retry_jitter", None) or 0)
+
+
 def _every(target: Any, every: float, attempt: Attempt) -> float | None:
     timeout = getattr(target, "retry_timeout", None)
     limit = getattr(target, "retry_limit", None)

@@ -6,12 +6,18 @@ claim is a key with a deadline, so that nothing that dies can block a job for ev
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pyres import job_settings, json_parser
+from pyres import job_settings
+from pyres.json_equality import digest
+from pyres.members import members
+from pyres.store import UniqueJob
+
+#: What others may write otherwise: floats, large numbers, keys that JavaScript sorts, escapes.
+_RESPELT = re.compile(r'\d[.eE]|\d{16}|"\d+":|\\u')
 
 
 class Claim(NamedTuple):
@@ -44,7 +50,19 @@ def stage_of(target: Any, name: str) -> str:
     return str(stage)
 
 
-def digest(name: str, args: Sequence[Any]) -> str:
-    """Which job it is: the same for the same class and arguments, in every process."""
-    encoded = json_parser.encode([name, list(args)])
-    return hashlib.sha1(encoded, usedforsecurity=False).hexdigest()
+def job(queue: str, raw: bytes, due: int | None = None) -> UniqueJob:
+    """What a lock keeps of its payload, to see later whether it is still there."""
+    text = raw.decode("utf-8", "surrogateescape")
+    spans = {member.key: (member.start, member.end) for member in members(text)}
+    first, last = spans["args"]
+    respelt = _RESPELT.search(text, first, last) is not None
+    return UniqueJob(
+        queue, raw, _span(text, *spans["class"]), _span(text, first, last), due, respelt
+    )
+
+
+def _span(text: str, start: int, end: int) -> str:
+    """The indexes from 1 of the first and last byte of a part of a text."""
+    sizes = (len(text[:at].encode("utf-8", "surrogateescape")) for at in (start, end))
+    first, last = sizes
+    return f"{first + 1} {last}"

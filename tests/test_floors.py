@@ -49,7 +49,9 @@ FLOORS = {
         "scaling",
         "clock_jumps",
     ],
+    "comparison": ["json_equality"],
     "words": [
+        "attempts",
         "logs",
         "payload",
         "in_flight",

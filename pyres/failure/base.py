@@ -37,10 +37,12 @@ class BaseBackend:
     `exp` is the exception; a traceback or a text stands for the exception that is being handled.
     `payload` is the job's dict; `worker` anything whose str() is a worker's id. `exception` is the
     exception; as in pyres 1.5 `_exception` is its class and `_traceback` its formatted text.
-    `raw_payload` are the bytes of the payload on its queue, where they are JSON.
+    `raw_payload` are the bytes of the payload on its queue, where they are JSON, and `retried` is
+    how often the job was tried again.
     """
 
     raw_payload: bytes | None = None
+    retried = 0
 
     def __init__(
         self,
@@ -99,11 +101,19 @@ class BaseBackend:
             "failed_at": failed_at.astimezone().strftime("%Y/%m/%d %H:%M:%S %Z"),
             "payload": payloads.recordable(self._payload, None),
             "exception": exception_name(self.exception),
-            "error": cut(exception_text(self.exception), MAX_ERROR_BYTES) + _tried(self._payload),
+            "error": cut(exception_text(self.exception), MAX_ERROR_BYTES) + self._tried(),
             "backtrace": _cut_lines(self._backtrace()),
             "worker": "" if self._worker is None else readable(str(self._worker)),
             "queue": readable(self._queue),
         }
+
+    def _tried(self) -> str:
+        """How often the job was performed, where that was more than once; Resque's record has no
+        field for it.
+        """
+        own = self._payload.get("retry_attempt") if isinstance(self._payload, dict) else None
+        retried = max(self.retried, own if isinstance(own, int) else 0)
+        return f" (tried {retried + 1} times)" if retried > 0 else ""
 
     def save(self, resq: ResQ | None = None) -> None:
         """Keep this failure; whatever a subclass makes of that."""
@@ -157,14 +167,6 @@ def _exception_of(given: BaseException | TracebackType | str) -> BaseException:
 def readable(name: str) -> str:
     """A name as JSON and mail can hold it: a queue's may be bytes that are no UTF-8."""
     return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _tried(payload: Any) -> str:
-    """How often the job was performed, where that was more than once; Resque's record has no field
-    for it.
-    """
-    retried = payload.get("retry_attempt") if isinstance(payload, dict) else None
-    return f" (tried {retried + 1} times)" if isinstance(retried, int) and retried > 0 else ""
 
 
 def exception_name(error: BaseException) -> str:

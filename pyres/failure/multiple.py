@@ -46,7 +46,7 @@ class MultipleBackend(BaseBackend):
     def _made(self, backend: type[BaseBackend]) -> BaseBackend:
         """This failure as one of the backends has it."""
         made = backend(self.exception, self._queue, self._payload, self._worker)
-        made.raw_payload = self.raw_payload
+        made.raw_payload, made.retried = self.raw_payload, self.retried
         return made
 
     @classmethod

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError, WatchError
 
 from pyres.store import transaction
+from pyres.store.attempts import Attempts, Earlier
 from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.connections import Sentinels
 from pyres.store.delayed import Delayed, Move, Moved
@@ -48,13 +49,14 @@ from pyres.store.schedules import (
 from pyres.store.stats import Stats
 from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
-from pyres.store.unique import Unique
+from pyres.store.unique import Unique, UniqueJob
 from pyres.store.views import Views
 from pyres.store.watch import Watch
 from pyres.store.watchers import Watchers
 from pyres.store.workers import Workers
 
 __all__ = [
+    "Earlier",
     "LOCK_TIMEOUT",
     "MAX_AHEAD",
     "PAGE",
@@ -85,6 +87,7 @@ __all__ = [
     "Store",
     "Taken",
     "Taker",
+    "UniqueJob",
     "Wanted",
     "Watch",
     "WatchError",
@@ -116,6 +119,7 @@ class Store:
         self.delayed = Delayed(client, self.keys)
         self.schedules = Schedules(client, self.keys)
         self.unique = Unique(client, self.keys)
+        self.attempts = Attempts(client, self.keys)
         self.workers = Workers(client, self.keys, self.clock)
         self.failed = Failed(client, self.keys)
         self.key_types = KeyTypes(client, self.keys)

@@ -60,6 +60,11 @@ class Keys:
         #: SET of khan ids. P
         self.khans = f"{prefix}khans"
 
+        #: HASH with a TTL: queue -> the queue to which its jobs were moved last. P
+        self.moves = f"{prefix}pyres:moves"
+        #: STRING with a TTL: somebody pops jobs, each of which stands in no key for a moment. P
+        self.pops = f"{prefix}pyres:pops"
+
     def queue(self, queue: str) -> Key:
         """LIST of payloads, oldest first. R"""
         return spelt(f"{self.prefix}queue:{queue}")
@@ -100,10 +105,13 @@ class Keys:
         """LIST of payloads due at an epoch second. S"""
         return f"{self.prefix}{self.delayed_name(timestamp)}"
 
-    @staticmethod
-    def delayed_name(timestamp: int) -> str:
+    #: What delayed_name() puts before an epoch second.
+    delayed_name_prefix = "delayed:"
+
+    @classmethod
+    def delayed_name(cls, timestamp: int) -> str:
         """The member of `timestamps()` for an epoch second; without the namespace. S"""
-        return f"delayed:{timestamp}"
+        return f"{cls.delayed_name_prefix}{timestamp}"
 
     def timestamps(self, payload: bytes) -> bytes:
         """SET of delayed_name()s under which exactly this payload waits. S"""
@@ -134,6 +142,16 @@ class Keys:
     def unique(self, digest: str) -> str:
         """STRING with a deadline: one job of this class and these arguments is enough. P"""
         return f"{self.prefix}pyres:unique:{digest}"
+
+    def unique_job(self, digest: str) -> str:
+        """HASH with the deadline of unique(): the job that has the lock, and where it was put. P"""
+        return f"{self.prefix}pyres:unique_job:{digest}"
+
+    def attempts(self, digest: str) -> str:
+        """HASH with a deadline: how often the jobs of this class and these arguments that are to be
+        tried again were tried. P
+        """
+        return f"{self.prefix}pyres:attempts:{digest}"
 
     def watchers(self, pattern: str) -> Key:
         """ZSET worker or khan id -> epoch second: who watches the queues of this name or

@@ -11,6 +11,9 @@ from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
 
+#: Milliseconds for which it is known that jobs were moved to another queue: a week.
+MOVES_KNOWN = 7 * 86_400_000
+
 
 class Queues:
     """The lists of waiting jobs and the set that names them."""
@@ -131,6 +134,8 @@ class Queues:
         script = scripts.load(self.client, "move")
         keys = [self.keys.queue(source), self.keys.queue(target), self.keys.queues]
         moved, waiting = 0, self.size(source)
+        if waiting:
+            self._note_move(source, target)
         while moved < waiting:
             args = [spelt(target), min(PAGE, waiting - moved), PAGE_BYTES]
             count = int(script(keys=keys, args=args))
@@ -138,6 +143,11 @@ class Queues:
                 break
             moved += count
         return moved
+
+    def _note_move(self, source: str, target: str) -> None:
+        """Say where jobs that have a unique lock are to be looked for."""
+        self.client.hset(self.keys.moves, spelt(source), spelt(target))
+        self.client.pexpire(self.keys.moves, MOVES_KNOWN)
 
     def remove(self, queue: str) -> int:
         """Forget a queue and all that waits in it; how much that was."""

@@ -235,11 +235,12 @@ class Schedules:
             self.keys.unique(firing.digest),
             self.keys.schedule_ranges,
             self.keys.schedule_runs,
+            self.keys.unique_job(firing.digest),
         ]
         args: list[Any] = [firing.name, firing.moment, firing.limit, firing.when, firing.queue]
         args += [firing.payload]
         args += [firing.claim, firing.claim_ms, firing.before, firing.now, MAX_AHEAD]
-        args += [int(firing.made_up), firing.run, firing.times]
+        args += [int(firing.made_up), firing.run, firing.times, *firing.locked]
         return int(script(keys=keys, args=args))
 
 
@@ -261,3 +262,5 @@ class Firing(NamedTuple):
     #: What counts how often it is fired, and how often it may be.
     run: str = ""
     times: int = 0
+    #: The fields of the lock's job.
+    locked: Sequence[Any] = ()

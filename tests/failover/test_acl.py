@@ -108,12 +108,25 @@ def test_an_application_may_do_what_it_needs_and_no_more(server: Server) -> None
         for claim in own_client(server).scan_iter("resque:pyres:unique:*"):
             own_client(server).persist(claim)
         resq.enqueue(UniqueNoteJob, "", 1)
+        lose_a_unique_job(own_client(server))
+        resq.enqueue_in(5, UniqueNoteJob, "", 2)
         with resq.pipeline(atomic=True) as batch:
             batch.enqueue(NoteJob, "", 3)
             batch.enqueue(UniqueNoteJob, "", 3)
 
         assert used(server, monitor) == rights("pyres-app")
     resq.close()
+
+
+def lose_a_unique_job(client: Any) -> None:
+    """Remove what waits, and have a worker that does something else; each lock may be checked."""
+    for pattern in ("resque:delayed*", "resque:timestamps:*"):
+        for key in client.scan_iter(pattern):
+            client.delete(key)
+    client.sadd("resque:workers", "elsewhere:1:x")
+    client.set("resque:worker:elsewhere:1:x", json.dumps({"payload": {"args": ["x" * 50]}}))
+    for job in client.scan_iter("resque:pyres:unique_job:*"):
+        client.hdel(job, "checked")
 
 
 def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
@@ -244,13 +257,13 @@ def test_schedulers_may_do_what_they_need_and_no_more(
 
     with server.monitor() as monitor, Daemons(tmp_path, url(server, "pyres-scheduler")) as daemons:
         _give_a_lock_an_end(server)
-        options = ["--dynamic", "--interval", "0.2", "--schedule", _schedule(tmp_path)]
+        options = ["--dynamic", "--interval", "0.2", *_entries_and_jobs(tmp_path)]
         first = daemons("pyres_scheduler", *options)
         first.until_output("is the master now")
         second = daemons("pyres_scheduler", *options, "--front")
         second.until_output("stands by")
         until(lambda: resq.size("notes") == 2 and resq.size("often") and resq.size("once"))
-        until(lambda: resq.redis.llen("resque:failed") == 1)
+        let_a_unique_job_fire_again(server, resq)
         end(first)
         second.until_output("is the master now")
         # Not by a script: what that calls would count as the schedulers'.
@@ -270,10 +283,22 @@ def test_schedulers_may_do_what_they_need_and_no_more(
     no_right_was_missing(server)
 
 
-def _schedule(folder: Path) -> str:
+def _entries_and_jobs(folder: Path) -> list[str]:
     path = folder / "schedule.json"
     path.write_text('{"static": {"every": "1s", "class": "A", "queue": "static"}}')
-    return str(path)
+    return ["--schedule", str(path), "--require", "tests.failover.jobs"]
+
+
+def let_a_unique_job_fire_again(server: Server, resq: ResQ) -> None:
+    """Its queue is removed, which its next moment finds."""
+    until(lambda: resq.redis.llen("resque:failed") == 1)
+    resq.redis.delete("resque:queue:once")
+
+    def fired() -> bool:
+        lose_a_unique_job(own_client(server))
+        return resq.size("once") == 1
+
+    until(fired)
 
 
 def leave_one_delayed(resq: ResQ) -> None:
@@ -339,6 +364,7 @@ def fill(resq: ResQ) -> None:
     """Something of everything."""
     resq.redis.set("resque:stat:processed", 1)
     resq.set_schedule("often", {"every": "1h", "class": "M", "queue": "mail"})
+    resq.set_schedule("once", {"every": "1h", "class": _name(UniqueNoteJob), "queue": "mail"})
     for number in range(3):
         resq.push("mail", {"class": "M", "args": [number]})
     due = [{"class": "M", "args": [number], "queue": "mail"} for number in range(3)]
@@ -381,7 +407,8 @@ def press_everything(visitor: Visitor, resq: ResQ) -> None:
     delayed = visitor.rows("/api/delayed/4102444800", "raw")
     for at, button in enumerate(("now", "cancel", "now")):
         visitor.press(f"/delayed/{button}", timestamp="4102444800", job=delayed[at])
-    visitor.press("/schedule/run", name="often")
+    for name in ("often", "once", "once"):
+        visitor.press("/schedule/run", name=name)
     visitor.press("/workers/pause")
     visitor.press("/workers/resume")
     visitor.press("/khans/command", khan="h:1:2", command="ADD")

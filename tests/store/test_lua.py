@@ -48,6 +48,16 @@ FROM = [7, "timestamps:", at(7), "RPUSH"]
 #: Stands in a case for the SHA-1 of the payload.
 SHA = object()
 
+#: The job of a unique lock.
+UNIQUE = {
+    b"lock": b"done:1",
+    b"queue": b"q",
+    b"payload": P,
+    b"class": b"1 2",
+    b"args": b"1 3",
+    b"due": b"",
+}
+
 CASES = [
     Case(
         "push",
@@ -482,7 +492,7 @@ CASES = [
     Case(
         "fire",
         {"runs": {b"e": b"abc 3 1"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "abc", 2],
         1,
         {
@@ -497,7 +507,7 @@ CASES = [
     Case(
         "fire",
         {"runs": {b"e": b"abc 3 2"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "abc", 2],
         3,
         {"runs": {b"e": b"abc 3 2"}},
@@ -505,7 +515,7 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"5"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0", "", 0],
         1,
         {
@@ -519,7 +529,7 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"6"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0", "", 0],
         0,
         {"fired": {b"e": b"6"}},
@@ -527,7 +537,7 @@ CASES = [
     Case(
         "fire",
         {"claim": b"taken"},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 5, b"then", "q", P, "mine", 999_999, 9, 10, 60, "0", "", 0],
         2,
         {"fired": {b"e": b"10"}, "ranges": {b"e": b"10..10"}, "claim": b"taken"},
@@ -535,7 +545,7 @@ CASES = [
     Case(
         "fire",
         {"ranges": {b"e": b"1..4 8..20?"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "1", "", 0],
         0,
         {"ranges": {b"e": b"1..4 8..20?"}},
@@ -543,7 +553,7 @@ CASES = [
     Case(
         "fire",
         {"ranges": {b"e": b"1..4 8..20?"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "", 0],
         1,
         {
@@ -564,33 +574,107 @@ CASES = [
     ),
     Case(
         "push_unique",
-        {},
-        ["claim", "queues", "q"],
-        [b"mine\xff", 99_999, "q", P],
+        {"j": {b"old": b"1"}},
+        ["claim", "j", "queues", "q"],
+        [b"mine\xff", 99_999, "q", P, "queue", "q"],
         1,
-        {"claim": b"mine\xff", "queues": {b"q"}, "q": [P]},
+        {
+            "claim": b"mine\xff",
+            "queues": {b"q"},
+            "q": [P],
+            "j": {b"lock": b"mine\xff", b"queue": b"q"},
+        },
     ),
-    Case("push_unique", {"c": b"x"}, ["c", "qs", "q"], ["mine", 99_999, "q", P], 0, {"c": b"x"}),
+    Case(
+        "push_unique", {"c": b"x"}, ["c", "j", "qs", "q"], ["mine", 99_999, "q", P], 0, {"c": b"x"}
+    ),
     Case(
         "put_off_unique",
         {},
-        ["claim", at(7), TIMES, "zset"],
-        ["mine", 99_999, 7, at(7), P],
+        ["claim", "j", at(7), TIMES, "zset"],
+        ["mine", 99_999, 7, at(7), P, "queue", "q"],
         1,
-        {"claim": b"mine", at(7): [P], TIMES: {b"delayed:7"}, "zset": {b"7": 7.0}},
+        {
+            "claim": b"mine",
+            at(7): [P],
+            TIMES: {b"delayed:7"},
+            "zset": {b"7": 7.0},
+            "j": {b"lock": b"mine", b"queue": b"q"},
+        },
     ),
     Case(
         "put_off_unique",
         {"c": b"x"},
-        ["c", at(7), "t", "z"],
+        ["c", "j", at(7), "t", "z"],
         ["m", 99_999, 7, at(7), P],
         0,
         {"c": b"x"},
     ),
-    Case("release_unique", {"c": b"done:10.5"}, ["c"], ["done", "10.5"], 1, {}),
-    Case("release_unique", {"c": b"done:11"}, ["c"], ["done", "10.5"], 0, {"c": b"done:11"}),
-    Case("release_unique", {"c": b"start:1"}, ["c"], ["done", ""], 0, {"c": b"start:1"}),
-    Case("release_unique", {"c": b"done:\xff"}, ["c"], ["done", ""], 1, {}),
+    Case(
+        "check_unique",
+        {"c": b"done:1", "j": UNIQUE},
+        ["c", "j", "workers", "pops", "moves"],
+        [50, 10, "queue:", "worker:", "timestamps:", ""],
+        1,
+        {},
+    ),
+    Case(
+        "check_unique",
+        {"c": b"done:1", "j": UNIQUE, "queue:q": [b"x", P]},
+        ["c", "j", "workers", "pops", "moves"],
+        [50, 10, "queue:", "worker:", "timestamps:", ""],
+        0,
+        {"c": b"done:1", "j": UNIQUE | {b"checked": b"50"}, "queue:q": [b"x", P]},
+    ),
+    Case(
+        "keep_unique",
+        {"c": b"done:1", "j": {b"old": b"1"}},
+        ["c", "j"],
+        ["done:2", 99_999, "1", "queue", "q"],
+        1,
+        {"c": b"done:1", "j": {b"lock": b"done:1", b"queue": b"q"}},
+    ),
+    Case(
+        "keep_unique",
+        {"c": b"start:3", "j": {b"old": b"1"}},
+        ["c", "j"],
+        ["start:2", 99_999, "0", "queue", "q"],
+        1,
+        {"c": b"start:3", "j": {b"old": b"1"}},
+    ),
+    Case(
+        "attempts",
+        {"c": {b"a": (b"2 100 7 ", P), b"b": b"1 90 7 ", b"a:by": b"other"}, TIMES: {b"delayed:7"}},
+        ["c"],
+        ["hold", "me", 50, "", "", "timestamps:", "delayed:", "delayed:"],
+        [b"b", b"1", b"90"],
+        {
+            "c": {b"a": (b"2 100 7 ", P), b"b": b"1 90 7 ", b"a:by": b"other", b"b:by": b"me"},
+            TIMES: {b"delayed:7"},
+        },
+    ),
+    Case(
+        "attempts",
+        {"c": {b"a": (b"2 100 7 ", P)}, at(7): [P], TIMES: {b"delayed:7"}},
+        ["c"],
+        ["end", "me", 50, "", "", "timestamps:", "delayed:", "delayed:"],
+        None,
+        {"c": {b"a": (b"2 100 7 ", P)}, at(7): [P], TIMES: {b"delayed:7"}},
+    ),
+    Case(
+        "attempts",
+        {"c": {b"a": (b"2 100 7 ", P), b"a:by": b"me", b"b": b"3 100 7 "}},
+        ["c"],
+        ["end", "me", 50, "", "", "timestamps:", "delayed:", "delayed:"],
+        [b"a", b"2", b"100"],
+        {"c": {b"b": b"3 100 7 "}},
+    ),
+    Case("keep_attempt", {}, ["c"], ["t", "1 2 3 ", 60], 1, {"c": {b"t": b"1 2 3 "}}),
+    Case("release_unique", {"c": b"done:10.5", "j": P}, ["c", "j"], ["done", "10.5"], 1, {}),
+    Case("release_unique", {"c": b"done:11"}, ["c", "j"], ["done", "10.5"], 0, {"c": b"done:11"}),
+    Case("release_unique", {"c": b"start:1"}, ["c", "j"], ["done", ""], 0, {"c": b"start:1"}),
+    Case("release_unique", {"c": b":1", "j": P}, ["c", "j"], ["start", "2"], 0, {"c": b":1"}),
+    Case("release_unique", {"c": b"done:\xff"}, ["c", "j"], ["done", ""], 1, {}),
     Case(
         "register",
         {"w": {b"other"}, "since": b"before", "marks": {b"other": b"1"}},
@@ -676,6 +760,8 @@ def filled(value: Any, payload: bytes) -> Any:
         return b"".join(filled(part, payload) for part in value)
     if isinstance(value, list):
         return [filled(part, payload) for part in value]
+    if isinstance(value, dict):
+        return {key: filled(part, payload) for key, part in value.items()}
     return value
 
 
@@ -742,6 +828,8 @@ GO_ON = {
     "push_failure",
     "check_keys",
     "take_back",
+    "attempts",
+    "keep_attempt",
     "record_popped",
     "register",
     "register_khan",
@@ -750,11 +838,18 @@ GO_ON = {
     "remove_elements",
     "drop_delayed",
     "remove_list",
+    "push_unique",
+    "put_off_unique",
+    "check_unique",
+    "keep_unique",
+    "release_unique",
 }
 
 #: The keys that are hashes.
 HASHES = {
-    *(("fire", place) for place in (0, 1, 5, 6)),
+    *(("fire", place) for place in (0, 1, 5, 6, 7)),
+    ("check_unique", 4),
+    *((f"{name}_unique", 1) for name in ("push", "put_off", "check", "keep", "release")),
     ("doubt_ranges", 0),
     ("heartbeat", 0),
     ("register_khan", 1),
@@ -762,6 +857,8 @@ HASHES = {
     ("note_heartbeat", 0),
     ("register", 3),
     ("take_back", 0),
+    ("attempts", 0),
+    ("keep_attempt", 0),
 }
 
 
@@ -790,8 +887,8 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
             return  # it removes a record, or what is asked for
         # These two add one; the in-flight record that stood there was overwritten by this test.
         added = [case.script in ("push_failure", "put_back")]
-        if case.script == "record_popped":
-            added = [0, 1]  # as it finds its worker there or not
+        if case.script == "record_popped" or case.script.endswith("_unique"):
+            added = [0, 1]  # as it finds its worker there or not, and a lock or none
         assert payloads(everything(redis)) - payloads(before) in added
 
 
@@ -811,11 +908,13 @@ def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
     [
         ("prune_lock", ["lock"], ["me", 60, ""], "lock"),
         ("scheduler_lock", ["lock"], ["me", 60_000, 90_000], "lock"),
-        ("push_unique", ["claim", "queues", "q"], ["mine", 60_000, "q", "job"], "claim"),
-        ("put_off_unique", ["claim", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "j"], "claim"),
+        ("push_unique", ["c", "j", "qs", "q"], ["mine", 60_000, "q", "job"], "c"),
+        ("push_unique", ["c", "j", "qs", "q"], ["mine", 60_000, "q", "job"], "j"),
+        ("put_off_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "j"),
+        ("put_off_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "c"),
         (
             "fire",
-            ["f", "l", "qs", "q", "c", "r", "runs"],
+            ["f", "l", "qs", "q", "c", "r", "runs", "j"],
             ["e", 10, 5, "then", "q", "j", "mine", 60_000, 9, 10, 60, "0", "", 0],
             "c",
         ),

@@ -7,6 +7,7 @@
 -- KEYS[5]   STRING  Keys.unique() of the job; left alone without ARGV[7]
 -- KEYS[6]   HASH    Keys.schedule_ranges
 -- KEYS[7]   HASH    Keys.schedule_runs
+-- KEYS[8]   (HASH)  Keys.unique_job() of the job, as check_unique has it
 -- ARGV[1]   the entry's name
 -- ARGV[2]   the moment, epoch seconds
 -- ARGV[3]   the latest moment that may have been fired before, epoch seconds
@@ -21,6 +22,7 @@
 -- ARGV[12]  "1" for a moment that is made up later, else "0"
 -- ARGV[13]  the digest that the entry's run in KEYS[7] has, or "" if nobody counts its moments
 -- ARGV[14]  how many moments its run has
+-- ARGV[15..]  the fields of KEYS[8] but for `lock`, each followed by its value
 -- returns   1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough, 3 when its run is over
 -- The moments of a range were all fired, those between two ranges were not. What a clock that was ahead fired,
 -- which doubt_ranges has marked, fires again when its time comes, but is not made up.
@@ -52,6 +54,11 @@ redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
 redis.call("HSET", KEYS[6], ARGV[1], table.concat(ranges, " ", math.max(1, #ranges - 7)))
 if run ~= "" then redis.call("HSET", KEYS[7], ARGV[1], run) end
 if ARGV[7] ~= "" and not redis.call("SET", KEYS[5], ARGV[7], "NX", "PX", ARGV[8]) then return 2 end
+if ARGV[7] ~= "" then
+    redis.call("DEL", KEYS[8])
+    redis.call("HSET", KEYS[8], "lock", ARGV[7], unpack(ARGV, 15))
+    redis.call("PEXPIRE", KEYS[8], ARGV[8])
+end
 redis.call("SADD", KEYS[3], ARGV[5])
 redis.call("RPUSH", KEYS[4], ARGV[6])
 redis.call("HSET", KEYS[2], ARGV[1], ARGV[4])

@@ -1,12 +1,14 @@
 -- push_unique: appends a payload to a queue, unless a job like it was enqueued and its claim still stands.
 --
 -- KEYS[1]  STRING  Keys.unique()
--- KEYS[2]  SET     Keys.queues
--- KEYS[3]  LIST    Keys.queue()
+-- KEYS[2]  (HASH)  Keys.unique_job(), as check_unique has it
+-- KEYS[3]  SET     Keys.queues
+-- KEYS[4]  LIST    Keys.queue()
 -- ARGV[1]  the claim
 -- ARGV[2]  the claim's time to live, milliseconds
 -- ARGV[3]  the queue's name
 -- ARGV[4]  the payload
+-- ARGV[5..]  the fields of KEYS[2] but for `lock`, each followed by its value
 -- returns  1 when it was appended, 0 when it was dropped
 if not redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2]) then
     -- A claim without an end, or of a clock that was ahead, counts as one that was made now.
@@ -19,6 +21,9 @@ if not redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2]) then
     end
     return 0
 end
-redis.call("SADD", KEYS[2], ARGV[3])
-redis.call("RPUSH", KEYS[3], ARGV[4])
+redis.call("DEL", KEYS[2])
+redis.call("HSET", KEYS[2], "lock", ARGV[1], unpack(ARGV, 5))
+redis.call("PEXPIRE", KEYS[2], ARGV[2])
+redis.call("SADD", KEYS[3], ARGV[3])
+redis.call("RPUSH", KEYS[4], ARGV[4])
 return 1

@@ -1,14 +1,16 @@
 -- put_off_unique: lays a payload by, unless a job like it was enqueued and its claim still stands.
 --
 -- KEYS[1]  STRING  Keys.unique()
--- KEYS[2]  LIST    Keys.delayed()
--- KEYS[3]  SET     Keys.timestamps() of the payload
--- KEYS[4]  ZSET    Keys.delayed_schedule
+-- KEYS[2]  (HASH)  Keys.unique_job(), as check_unique has it
+-- KEYS[3]  LIST    Keys.delayed()
+-- KEYS[4]  SET     Keys.timestamps() of the payload
+-- KEYS[5]  ZSET    Keys.delayed_schedule
 -- ARGV[1]  the claim
 -- ARGV[2]  the claim's time to live, milliseconds
 -- ARGV[3]  the timestamp, epoch seconds
 -- ARGV[4]  Keys.delayed_name()
 -- ARGV[5]  the payload
+-- ARGV[6..]  the fields of KEYS[2] but for `lock`, each followed by its value
 -- returns  1 when it was laid by, 0 when it was dropped
 if not redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2]) then
     -- A claim without an end, or of a clock that was ahead, counts as one that was made now.
@@ -21,7 +23,10 @@ if not redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2]) then
     end
     return 0
 end
-redis.call("RPUSH", KEYS[2], ARGV[5])
-redis.call("SADD", KEYS[3], ARGV[4])
-redis.call("ZADD", KEYS[4], ARGV[3], ARGV[3])
+redis.call("DEL", KEYS[2])
+redis.call("HSET", KEYS[2], "lock", ARGV[1], unpack(ARGV, 6))
+redis.call("PEXPIRE", KEYS[2], ARGV[2])
+redis.call("RPUSH", KEYS[3], ARGV[5])
+redis.call("SADD", KEYS[4], ARGV[4])
+redis.call("ZADD", KEYS[5], ARGV[3], ARGV[3])
 return 1

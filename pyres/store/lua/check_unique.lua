@@ -1,0 +1,113 @@
+-- check_unique: ends a unique lock whose job is nowhere any more, as after somebody removed its queue.
+--
+-- KEYS[1]  (STRING)  Keys.unique()
+-- KEYS[2]  (HASH)    Keys.unique_job(): `lock`, the text of KEYS[1]; `queue`; `payload`; `class`, `args`, the indexes from
+--                    1 of the first and last byte of these members of it; `due`, until when it waits, or "";
+--                    `respelt`, "1" when another program may write the arguments otherwise; here are added `checked`,
+--                    when this was done, and `missed`, since when the job is nowhere
+-- KEYS[3]  (SET)     Keys.workers
+-- KEYS[4]  (STRING)  Keys.pops: somebody pops jobs, which for a moment stand in no key
+-- KEYS[5]  (HASH)    Keys.moves: queue -> the queue to which its jobs were moved
+-- ARGV[1]  the time now, epoch seconds
+-- ARGV[2]  seconds between two checks of one lock
+-- ARGV[3]  Keys.queue() without the queue
+-- ARGV[4]  Keys.worker() without the id
+-- ARGV[5]  Keys.timestamps_prefix: one SET a payload, named by the payload itself
+-- ARGV[6]  Keys.delayed() of the names in that set, without the name
+-- returns  1 when the lock was ended, else 0: it was checked just now, the job is there, or not all could be searched
+-- Schedulers write what they promote anew, so a job that was delayed is known by class and arguments.
+local SEARCHED, MAX_BYTES, ON_ITS_WAY = 10000, 2 ^ 20, 10
+local fields, job = redis.pcall("HGETALL", KEYS[2]), {}
+if fields.err then return 0 end
+for at = 1, #fields, 2 do job[fields[at]] = fields[at + 1] end
+local now, pause = tonumber(ARGV[1]), tonumber(ARGV[2])
+local since = now - (tonumber(job.checked) or 0)
+if not job.lock or redis.pcall("GET", KEYS[1]) ~= job.lock or (since >= 0 and since < pause) then return 0 end
+local function part(span)
+    local first, last = string.match(span, "^(%d+) (%d+)$")
+    return string.sub(job.payload, tonumber(first), tonumber(last))
+end
+local class, args = part(job.class), part(job.args)
+local function is_job(text)
+    return string.find(text, args, 1, true) and string.find(text, class, 1, true)
+end
+local found, complete, bytes = false, true, 0
+
+-- Whether the payload stands in a list; a server before Redis 6.0.6 cannot say.
+local function is_in(list)
+    local place = redis.pcall("LPOS", list, job.payload, "MAXLEN", SEARCHED)
+    if type(place) == "number" then return true end
+    if place or redis.call("LLEN", list) > SEARCHED then complete = false end
+    return false
+end
+local function was_promoted_to(list)
+    local first, page = 0, {}
+    repeat
+        page = redis.pcall("LRANGE", list, first, first + 19)
+        if page.err or first >= SEARCHED or bytes > MAX_BYTES then
+            complete = false
+            return false
+        end
+        for _, text in ipairs(page) do
+            if is_job(text) then return true end
+            bytes = bytes + #text
+        end
+        first = first + #page
+    until #page == 0
+    return false
+end
+local function is_in_flight()
+    local workers = redis.pcall("SMEMBERS", KEYS[3])
+    if workers.err or #workers > SEARCHED then
+        complete = false
+        return false
+    end
+    for _, id in ipairs(workers) do
+        local size = redis.pcall("STRLEN", ARGV[4] .. id)
+        bytes = bytes + (type(size) == "number" and size or MAX_BYTES + 1)
+        if bytes > MAX_BYTES then
+            complete = false
+            return false
+        end
+        if size > #args then
+            local record = redis.pcall("GET", ARGV[4] .. id)
+            if type(record) ~= "string" then complete = false elseif is_job(record) then return true end
+        end
+    end
+    return false
+end
+
+-- Whether it is on its queue, or on one to which the jobs of that were moved.
+local function is_queued()
+    local queue = job.queue
+    for _ = 1, 5 do
+        local list = ARGV[3] .. queue
+        if is_in(list) or (job.due ~= "" and was_promoted_to(list)) then return true end
+        queue = redis.pcall("HGET", KEYS[5], queue)
+        if type(queue) ~= "string" then
+            complete = complete and not queue
+            return false
+        end
+    end
+    complete = false
+    return false
+end
+
+local waits = redis.pcall("SMEMBERS", ARGV[5] .. job.payload)
+if waits.err then return 0 end
+for _, name in ipairs(waits) do found = found or is_in(ARGV[6] .. name) end
+found = found or is_queued() or is_in_flight()
+if job.due ~= "" and job.respelt == "1" then complete = false end
+redis.pcall("HSET", KEYS[2], "checked", ARGV[1])
+if found or not complete then
+    redis.pcall("HDEL", KEYS[2], "missed")
+    return 0
+end
+-- It may be on its way for some seconds: then it is there when this is done again.
+local on_its_way = redis.pcall("EXISTS", KEYS[4]) ~= 0 or (job.due ~= "" and tonumber(job.due) < now + ON_ITS_WAY)
+if on_its_way and not (job.missed and now - tonumber(job.missed) >= ON_ITS_WAY) then
+    if not job.missed then redis.pcall("HSET", KEYS[2], "missed", ARGV[1]) end
+    return 0
+end
+redis.call("DEL", KEYS[1], KEYS[2])
+return 1
