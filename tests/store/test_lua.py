@@ -492,7 +492,7 @@ CASES = [
     Case(
         "fire",
         {"runs": {b"e": b"abc 3 1"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "abc", 2],
         1,
         {
@@ -507,7 +507,7 @@ CASES = [
     Case(
         "fire",
         {"runs": {b"e": b"abc 3 2"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "abc", 2],
         3,
         {"runs": {b"e": b"abc 3 2"}},
@@ -515,7 +515,7 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"5"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0", "", 0],
         1,
         {
@@ -529,7 +529,7 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"6"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0", "", 0],
         0,
         {"fired": {b"e": b"6"}},
@@ -537,7 +537,7 @@ CASES = [
     Case(
         "fire",
         {"claim": b"taken"},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 5, b"then", "q", P, "mine", 999_999, 9, 10, 60, "0", "", 0],
         2,
         {"fired": {b"e": b"10"}, "ranges": {b"e": b"10..10"}, "claim": b"taken"},
@@ -545,7 +545,7 @@ CASES = [
     Case(
         "fire",
         {"ranges": {b"e": b"1..4 8..20?"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "1", "", 0],
         0,
         {"ranges": {b"e": b"1..4 8..20?"}},
@@ -553,7 +553,7 @@ CASES = [
     Case(
         "fire",
         {"ranges": {b"e": b"1..4 8..20?"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs", "job"],
+        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "", 0],
         1,
         {

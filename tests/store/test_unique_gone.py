@@ -108,7 +108,7 @@ def test_a_retry_keeps_its_lock_until_others_remove_it(resq, redis, clock):
 
 def test_a_recurring_job_whose_queue_others_removed_is_enqueued(resq, redis, clock):
     resq.set_schedule("often", {"every": "11s", "class": f"{__name__}.UntilDone", "queue": "once"})
-    agenda = Scheduler(resq, dynamic=True).agenda
+    agenda = Scheduler(resq, dynamic=True).dynamic
     agenda.load()
     agenda.start(clock["now"])
     for _ in range(3):
