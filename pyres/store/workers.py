@@ -153,11 +153,13 @@ class Workers:
         log_wrong_types(wrong)
         return [text(worker_id) for worker_id in missing]
 
-    def note_heartbeat(self) -> None:
-        """Note that somebody gave a heartbeat: one that is due, not that of a start."""
+    def note_heartbeat(self, gap: float = GAP) -> None:
+        """Note that somebody gave a heartbeat: one that is due, not that of a start. After `gap`
+        seconds without any the server, or everybody, was away.
+        """
         now = int(self.now().timestamp())
         script = scripts.load(self.client, "note_heartbeat")
-        or_nothing(lambda: script(keys=[self.keys.beats], args=[now, GAP]), None)
+        or_nothing(lambda: script(keys=[self.keys.beats], args=[now, gap]), None)
 
     def noted(self) -> tuple[float, float]:
         """When anybody last gave a heartbeat, and since when without a gap; 0 for never."""
