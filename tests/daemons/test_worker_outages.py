@@ -36,7 +36,7 @@ IMPATIENT = (
     "from pyres.store import dsn\n"
     "dsn.READ_TIMEOUT = dsn.CONNECT_TIMEOUT = {reply}\n"
     "liveness.Pace.heartbeat = {beat}\n"
-    "liveness.Pace.longest_pause = 0.5\n"
+    "liveness.Pace.longest_pause, liveness.Pace.quiet = 0.5, 120\n"
     "raise SystemExit(scripts.pyres_worker())\n"
 )
 
