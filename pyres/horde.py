@@ -610,12 +610,12 @@ class Khan:
     def _fit_pool_now(self) -> None:
         store, active = self._connection.store, list(self._workers)
         ids = [worker_id for pid in active for worker_id in self._workers[pid].ids]
-        hands = store.workers.hands(ids)
+        working = store.workers.have_jobs(ids)
         known = self._connection.queues() if self._queue_list.dynamic else ()
         waiting = sum(store.queues.sizes(self._queue_list.among(known)).values())
         greenlets = self._minion_options.get("greenlets", 1)
         # A minion is idle when all of its hands are.
-        busy = [any(hands[n : n + greenlets]) for n in range(0, len(hands), greenlets)]
+        busy = [any(working[n : n + greenlets]) for n in range(0, len(working), greenlets)]
         look = Look(waiting, self._finished(), busy.count(False))
         now = time.monotonic()
         wanted = self.scale.size(self.pool_size, look, now)

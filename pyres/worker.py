@@ -755,8 +755,8 @@ class Worker(Performer):
         """Those that hold a job now."""
         resq = as_resq(host)
         ids = resq.workers()
-        hands = resq.store.workers.hands(ids)
-        busy = [worker_id for worker_id, hand in zip(ids, hands, strict=True) if hand is not None]
+        working = resq.store.workers.have_jobs(ids)
+        busy = [worker_id for worker_id, works in zip(ids, working, strict=True) if works]
         return [worker for worker in (cls._found(worker_id, resq) for worker_id in busy) if worker]
 
     @classmethod
