@@ -513,7 +513,7 @@ class ResQ:
             "processed": processed,
             "queues": len(sizes),
             "workers": len(workers),
-            "working": sum(hand is not None for hand in self.store.workers.hands(workers)),
+            "working": sum(self.store.workers.have_jobs(workers)),
             "failed": failed,
             "servers": [self._dsn.address],
         }

@@ -28,7 +28,6 @@ from pyres.job import Job
 from pyres.minion import Minion
 from pyres.performer import (
     ALARM_MARGIN,
-    LONGEST_PAUSE,
     SWEEP_EVERY,
     UNDERTAKER_TIMEOUT,
     WAYS_TO_WAIT,
@@ -41,8 +40,8 @@ from pyres.process.native import is_patched, require_fork
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
-from pyres.reconnecting import PrimaryLook, ServerState
-from pyres.registry import HEARTBEAT, Registry, held_job, split_id
+from pyres.reconnecting import LONGEST_PAUSE, PrimaryLook, ServerState
+from pyres.registry import Pace, Registry, held_job, split_id
 from pyres.retirement import Retirement
 from pyres.scaling import Look, Scale
 from pyres.store import SERVER_ERRORS, is_lasting
@@ -64,7 +63,7 @@ class Khan:
     when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
     or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
     `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`,
-    `run_at_exit_hooks`.
+    `run_at_exit_hooks`, `heartbeat_interval`, `prune_interval`.
     ValueError for a pool size that is no number, NoQueueError without queues, BadOptionError for
     greenlets without gevent's sockets.
     """
@@ -118,6 +117,9 @@ class Khan:
             "reinit_gevent": reinit_gevent,
             **minion_options,
         }
+        self._pace = Pace(
+            minion_options.get("heartbeat_interval"), minion_options.get("prune_interval")
+        )
         self.monkey_patch = monkey_patch
         if minion_options.get("greenlets", 1) > 1 and not is_patched():
             raise BadOptionError("greenlets want gevent's sockets: gevent.monkey.patch_all() first")
@@ -608,12 +610,12 @@ class Khan:
     def _fit_pool_now(self) -> None:
         store, active = self._connection.store, list(self._workers)
         ids = [worker_id for pid in active for worker_id in self._workers[pid].ids]
-        hands = store.workers.hands(ids)
+        working = store.workers.have_jobs(ids)
         known = self._connection.queues() if self._queue_list.dynamic else ()
         waiting = sum(store.queues.sizes(self._queue_list.among(known)).values())
         greenlets = self._minion_options.get("greenlets", 1)
         # A minion is idle when all of its hands are.
-        busy = [any(hands[n : n + greenlets]) for n in range(0, len(hands), greenlets)]
+        busy = [any(working[n : n + greenlets]) for n in range(0, len(working), greenlets)]
         look = Look(waiting, self._finished(), busy.count(False))
         now = time.monotonic()
         wanted = self.scale.size(self.pool_size, look, now)
@@ -813,7 +815,7 @@ class Khan:
         for pid in {pid for pid, end in ends if now >= end}:
             self.children.kill(signal.SIGKILL, pid)
         if now >= self._next_beat:
-            self._next_beat = now + (HEARTBEAT if self._reach(self._beat) else 1)
+            self._next_beat = now + (self._pace.heartbeat if self._reach(self._beat) else 1)
 
     def _beat(self) -> None:
         """One sign of life for all minions, also in the middle of a job of an hour."""
@@ -822,14 +824,14 @@ class Khan:
             self._announce_khan()
             return
         missing = self._connection.store.workers.beat(ids)
-        self._connection.store.workers.note_heartbeat()
+        self._connection.store.workers.note_heartbeat(self._pace.quiet)
         # The job of a minion of ours that died is for its class first, which may want a retry.
         if not (self._unasked or self._undertakers):
             self._prune(ids[0])
         self._announce_again(missing)
 
     def _prune(self, worker_id: str) -> None:
-        registry = Registry(self._connection, worker_id, minion=True)
+        registry = Registry(self._connection, worker_id, minion=True, pace=self._pace)
         registry.prune(sweep=time.monotonic() >= self._next_sweep)
         if registry.swept:
             self._next_sweep = time.monotonic() + SWEEP_EVERY

@@ -517,7 +517,7 @@ class Inspector:
         sizes = self._store.queues.sizes()
         ids = self._store.workers.ids()
         summary = self._store.views.summary()
-        busy = sum(hand is not None for hand in self._store.workers.hands(ids))
+        busy = sum(self._store.workers.have_jobs(ids))
         return Stats(
             sum(sizes.values()),
             summary.processed,

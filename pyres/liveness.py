@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from pyres import json_parser
-from pyres.exceptions import UndecodableError
+from pyres.exceptions import BadOptionError, UndecodableError
 from pyres.process import identity, title
 from pyres.process.children import alive as is_process
+from pyres.reconnecting import LONGEST_PAUSE
 from pyres.store import Workers
 from pyres.times import certain_moment
 
@@ -21,6 +23,50 @@ HEARTBEAT = 60
 
 #: Seconds without a heartbeat after which a worker of any host is dead (Resque.prune_interval).
 PRUNE_AFTER = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How often a worker gives a heartbeat, and after how many seconds without one it is dead; None
+    stands for HEARTBEAT and PRUNE_AFTER. All workers of a server want the same.
+    """
+
+    heartbeat_interval: float | None = None
+    prune_interval: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_interval is not None and self.heartbeat_interval < 1:
+            raise BadOptionError(
+                f"invalid heartbeat_interval {self.heartbeat_interval!r}: expected 1 second or more"
+            )
+        if self.prune_after < 3 * self.heartbeat:
+            raise BadOptionError(
+                f"invalid prune_interval {self.prune_after!r}: expected three times the heartbeat "
+                f"interval of {self.heartbeat:g} s or more"
+            )
+
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two heartbeats."""
+        return HEARTBEAT if self.heartbeat_interval is None else self.heartbeat_interval
+
+    @property
+    def prune_after(self) -> float:
+        """Seconds without a heartbeat after which a worker of any host is dead."""
+        return PRUNE_AFTER if self.prune_interval is None else self.prune_interval
+
+    @property
+    def quiet(self) -> float:
+        """Seconds without a heartbeat of anybody that say that the server, or everybody, was away;
+        and those that all then get.
+        """
+        return 2 * self.heartbeat
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two tries to reach a server, at most: within one heartbeat."""
+        return min(LONGEST_PAUSE, self.heartbeat / 4)
+
 
 #: Hosts that were said to share a name with this one.
 _said: set[str] = set()
@@ -63,11 +109,13 @@ class Liveness:
         workers: Workers,
         shows_worker: Callable[[int], bool] = title.is_worker,
         known: Known | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.own_id = own_id
         self.host, self.pid, _ = split_id(own_id)
         self.shows_worker = shows_worker
         self._workers = workers
+        self._pace = pace or Pace()
         self.known = known or Known.of(workers)
         self._marked = {":".join(each.split(":", 2)[:2]) for each in self.known.marks}
 
@@ -75,7 +123,7 @@ class Liveness:
         """The same of managers: by their ids, their own heartbeats and what they show in `ps`."""
         ids, heartbeats, marks = self._workers.khan_snapshot()
         known = self.known._replace(ids=ids, beats=heartbeats, marks=marks)
-        return Liveness(self.own_id, self._workers, title.is_manager, known)
+        return Liveness(self.own_id, self._workers, title.is_manager, known, self._pace)
 
     def is_gone(self, worker_id: str) -> bool:
         """Whether it is of this host and certainly dead, whatever its heartbeat says."""
@@ -113,7 +161,7 @@ class Liveness:
     def _ended_with_its_place(self, worker_id: str) -> bool:
         """Of one with our host's name in another boot or container: whether that boot is over."""
         age = self._age(worker_id)
-        if age is None or age <= 2 * HEARTBEAT:
+        if age is None or age <= self._pace.quiet:
             self._say(worker_id)
             return False
         return age > identity.uptime() > 0
@@ -123,10 +171,10 @@ class Liveness:
             _said.add(self.host)
             logger.warning(
                 "%s is of another machine or container with the name %s of this one: give each a "
-                "host name of its own, for a dead worker is found only after %d s now",
+                "host name of its own, for a dead worker is found only after %g s now",
                 worker_id,
                 self.host,
-                PRUNE_AFTER,
+                self._pace.prune_after,
             )
 
     def is_silent(self, worker_id: str) -> bool:
@@ -139,13 +187,13 @@ class Liveness:
     def _is_old(self, worker_id: str) -> bool:
         age = self._age(worker_id)
         return age is not None and (
-            age > PRUNE_AFTER or (age < -PRUNE_AFTER and self.known.since > 0)
+            age > self._pace.prune_after or (age < -self._pace.prune_after and self.known.since > 0)
         )
 
     def _after_outage(self) -> bool:
         if not self.known.last:
             return False
-        now, quiet = self.known.now.timestamp(), 2 * HEARTBEAT
+        now, quiet = self.known.now.timestamp(), self._pace.quiet
         return now - self.known.last > quiet or now - self.known.since < quiet
 
     def _age(self, worker_id: str) -> float | None:
@@ -155,7 +203,7 @@ class Liveness:
     def is_old(self, written: object) -> bool:
         """Whether a time that was written is longer ago than a worker may be silent."""
         age = self._since(written)
-        return age is not None and age > PRUNE_AFTER
+        return age is not None and age > self._pace.prune_after
 
     def _since(self, written: object) -> float | None:
         then = certain_moment(written)
@@ -168,5 +216,5 @@ class Liveness:
         except UndecodableError:
             return False
         at = pinged.get("time") if isinstance(pinged, dict) else None
-        oldest = self.known.now.timestamp() - PRUNE_AFTER
+        oldest = self.known.now.timestamp() - self._pace.prune_after
         return isinstance(at, int | float) and at > oldest

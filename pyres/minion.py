@@ -34,7 +34,6 @@ from pyres.process.green import GreenSignals, green_alarm, run_together
 from pyres.process.job_effects import LIMITS_EVERY, ProcessState, reseed_numpy
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals
-from pyres.registry import HEARTBEAT
 from pyres.waking import Lookout
 
 logger = logging.getLogger(__name__)
@@ -109,6 +108,8 @@ class Minion(Performer):
         json_logs: bool = False,
         log_arguments: bool = False,
         run_at_exit_hooks: bool = False,
+        heartbeat_interval: float | None = None,
+        prune_interval: float | None = None,
     ) -> None:
         super().__init__(
             queues,
@@ -121,6 +122,8 @@ class Minion(Performer):
             allow=allow,
             log_arguments=log_arguments,
             run_at_exit_hooks=run_at_exit_hooks,
+            heartbeat_interval=heartbeat_interval,
+            prune_interval=prune_interval,
         )
         self.server = server
         self.log_level = log_level
@@ -319,7 +322,7 @@ class Minion(Performer):
 
     def _begin(self) -> None:
         self._patiently(self._announce)
-        self._next_beat = time.monotonic() + HEARTBEAT
+        self._next_beat = time.monotonic() + self.pace.heartbeat
 
     def _announce(self) -> None:
         self._prune_at_start(self.prune_dead_workers)

@@ -25,12 +25,11 @@ from pyres.process.signals import Signals
 from pyres.queue_list import QueueList
 from pyres.reconnecting import (
     FIRST_PAUSE,
-    LONGEST_PAUSE,
     PRIMARY_INTERVAL,
     PrimaryLook,
     ServerState,
 )
-from pyres.registry import HEARTBEAT, Registry, save_failure
+from pyres.registry import Pace, Registry, save_failure
 from pyres.stat import Stat
 from pyres.store import (
     SERVER_ERRORS,
@@ -146,6 +145,8 @@ class Performer:
         allow: Sequence[str] = (),
         log_arguments: bool = False,
         run_at_exit_hooks: bool = False,
+        heartbeat_interval: float | None = None,
+        prune_interval: float | None = None,
     ) -> None:
         self.queues = list([queues] if isinstance(queues, str) else queues)
         self.validate_queues()
@@ -160,6 +161,7 @@ class Performer:
         self.log_arguments = log_arguments
         #: Whether a job's process runs the atexit hooks from before the fork at its end, too.
         self.run_at_exit_hooks = run_at_exit_hooks
+        self.pace = Pace(heartbeat_interval, prune_interval)
         self.hostname = platform.node()
         self.pid: int | str = os.getpid()
         self.child: int | None = None
@@ -246,7 +248,7 @@ class Performer:
 
     @property
     def registry(self) -> Registry:
-        return Registry(self.resq, str(self), self.minion)
+        return Registry(self.resq, str(self), self.minion, pace=self.pace)
 
     # Taking
 
@@ -722,7 +724,7 @@ class Performer:
                     return None
                 self._server_state.failed(error)
                 self.signals.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, self.pace.longest_pause)
                 self._next_beat = min(self._next_beat, 1.0)
             else:
                 self._server_state.succeeded()
@@ -765,13 +767,14 @@ class Performer:
             self._note_beat()
 
     def _note_beat(self) -> None:
-        self._next_beat, self._beat_pause = time.monotonic() + HEARTBEAT, FIRST_BEAT_PAUSE
+        self._next_beat = time.monotonic() + self.pace.heartbeat
+        self._beat_pause = FIRST_BEAT_PAUSE
         self._beat_state.succeeded()
 
     def _note_failed_beat(self, error: Exception) -> None:
         self._beat_state.failed(error)
         self._next_beat = time.monotonic() + self._beat_pause
-        self._beat_pause = min(self._beat_pause * 2, LONGEST_PAUSE)
+        self._beat_pause = min(self._beat_pause * 2, self.pace.longest_pause)
 
     def _prune_at_start(self, prune: Callable[[], None]) -> None:
         """prune_dead_workers(), unless the server refuses that now: a full one can be emptied."""

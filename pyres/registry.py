@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,13 +17,13 @@ from pyres.exceptions import (
 from pyres.failure import declared_dead
 from pyres.failure.redis import RedisBackend
 from pyres.job import Job
-from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, split_id
+from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, Pace, split_id
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_worker
 from pyres.store import ConnectionLost, ResponseError, open_hand, text
 
-__all__ = ["HEARTBEAT", "PRUNE_AFTER", "Registry", "held_job", "save_failure", "split_id"]
+__all__ = ["HEARTBEAT", "PRUNE_AFTER", "Pace", "Registry", "held_job", "save_failure", "split_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class Registry:
         worker_id: str,
         minion: bool = False,
         alive: Callable[[int], bool] = is_worker,
+        pace: Pace | None = None,
     ) -> None:
         self.resq = resq
         self.worker_id = worker_id
         self.minion = minion
         self.alive = alive
+        self.pace = pace or Pace()
         self.workers = resq.store.workers
         #: Whether the last prune() also looked for records of nobody.
         self.swept = False
@@ -103,7 +106,7 @@ class Registry:
         missing = bool(self.workers.beat([self.worker_id]))
         if missing:
             self.renew()
-        self.workers.note_heartbeat()
+        self.workers.note_heartbeat(self.pace.quiet)
         return missing
 
     def take_back(self, job: Job) -> None:
@@ -144,7 +147,7 @@ class Registry:
         host need no lock among workers of pyres, who do it in one step. Dead khans are
         unregistered too, by the same rule.
         """
-        sight = Liveness(self.worker_id, self.workers, self.alive)
+        sight = Liveness(self.worker_id, self.workers, self.alive, pace=self.pace)
         self._prune_khans(sight.of_khans())
         holder = self._lock(sight)
         if holder and holder not in sight.known.marks:
@@ -177,7 +180,7 @@ class Registry:
         """Take the prune lock; who has it, or "" when it is ours now."""
         holder = self.workers.prune_lock_holder()
         gone = holder if holder and sight.is_gone(holder) else ""
-        if self.workers.prune_lock(self.worker_id, HEARTBEAT, gone):
+        if self.workers.prune_lock(self.worker_id, math.ceil(self.pace.heartbeat), gone):
             return ""
         return holder or self.workers.prune_lock_holder()
 

@@ -267,6 +267,16 @@ def _add_jobs(parser: _Parser) -> None:
         help="seconds a job gets to finish after TERM or INT (default: 10)",
     )
     group.add_argument(
+        "--heartbeat-interval",
+        type=_positive_seconds,
+        help="seconds between two heartbeats (default: 60); the same for all workers of a server",
+    )
+    group.add_argument(
+        "--prune-interval",
+        type=_positive_seconds,
+        help="seconds without a heartbeat after which a worker is dead (default: 300)",
+    )
+    group.add_argument(
         "--log-arguments",
         action="store_true",
         help="log all of a job's arguments, not 200 characters of them",
@@ -335,6 +345,8 @@ def _run_worker(options: argparse.Namespace) -> None:
         allow=options.allow,
         log_arguments=options.log_arguments,
         run_at_exit_hooks=_run_at_exit_hooks(options),
+        heartbeat_interval=options.heartbeat_interval,
+        prune_interval=options.prune_interval,
     )
     worker.work(0 if options.burst else options.interval)
 
@@ -579,6 +591,8 @@ def _run_manager(options: argparse.Namespace) -> None:
         json_logs=options.json_logs,
         log_arguments=options.log_arguments,
         run_at_exit_hooks=_run_at_exit_hooks(options),
+        heartbeat_interval=options.heartbeat_interval,
+        prune_interval=options.prune_interval,
     )
 
 

@@ -23,7 +23,6 @@ from pyres.performer import (
     ALARM_MARGIN,
     FIRST_BEAT_PAUSE,
     FIRST_IDLE,
-    LONGEST_PAUSE,
     SLOW_STEPS,
     UNDERTAKER_TIMEOUT,
     Performer,
@@ -36,7 +35,8 @@ from pyres.process.job_effects import reseed_numpy
 from pyres.process.native import require_fork
 from pyres.process.reports import DONE, LEFT, WRITTEN, Reports
 from pyres.process.spare import Spare
-from pyres.registry import HEARTBEAT, held_job, split_id
+from pyres.reconnecting import LONGEST_PAUSE
+from pyres.registry import held_job, split_id
 from pyres.store import open_hand
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ class Worker(Performer):
     cut off; False, by pauses of 1 to 8 seconds. `reinit_gevent` makes gevent's hub anew in each
     child; `allow` are the dotted prefixes that payloads may name; `log_arguments` logs all of a
     job's arguments, not 200 characters; `run_at_exit_hooks` runs the atexit hooks from before the
-    fork, too, at the end of a job's process.
+    fork, too, at the end of a job's process. `heartbeat_interval` (60 s) and `prune_interval` (300
+    s) want to be the same for all workers of a server.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class Worker(Performer):
         allow: Sequence[str] = (),
         log_arguments: bool = False,
         run_at_exit_hooks: bool = False,
+        heartbeat_interval: float | None = None,
+        prune_interval: float | None = None,
     ) -> None:
         super().__init__(
             queues,
@@ -102,6 +105,8 @@ class Worker(Performer):
             allow=allow,
             log_arguments=log_arguments,
             run_at_exit_hooks=run_at_exit_hooks,
+            heartbeat_interval=heartbeat_interval,
+            prune_interval=prune_interval,
         )
         self.grace = grace
         self.children = Children(self.signals)
@@ -202,7 +207,7 @@ class Worker(Performer):
         self._announced = True
         self.taker.connect()
         self.resq.store.rest()
-        self._next_beat = time.monotonic() + HEARTBEAT
+        self._next_beat = time.monotonic() + self.pace.heartbeat
 
     def register_worker(self) -> None:
         """Announce this worker in Redis."""
@@ -751,8 +756,8 @@ class Worker(Performer):
         """Those that hold a job now."""
         resq = as_resq(host)
         ids = resq.workers()
-        hands = resq.store.workers.hands(ids)
-        busy = [worker_id for worker_id, hand in zip(ids, hands, strict=True) if hand is not None]
+        working = resq.store.workers.have_jobs(ids)
+        busy = [worker_id for worker_id, works in zip(ids, working, strict=True) if works]
         return [worker for worker in (cls._found(worker_id, resq) for worker_id in busy) if worker]
 
     @classmethod

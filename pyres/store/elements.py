@@ -56,6 +56,23 @@ def read_lists(
     return int(finished), elements
 
 
+def read_strings(client: Any, keys: Sequence[Key]) -> list[bytes | None]:
+    """The values of strings, in as many steps as it takes; None for a key of another type."""
+    return _read_many(client, "GET", keys)
+
+
+def read_heads(client: Any, keys: Sequence[Key]) -> list[bytes | None]:
+    """The first element of each of these lists, likewise."""
+    return _read_many(client, "LINDEX", keys)
+
+
+def _read_many(client: Any, word: str, keys: Sequence[Key]) -> list[bytes | None]:
+    script, found = scripts.load(client, "read_many"), list[bytes | None]()
+    while some := keys[len(found) : len(found) + PAGE]:
+        found += script(keys=list(some), args=[word, PAGE_BYTES])
+    return found
+
+
 def page(client: Any, key: Key, start: int, count: int) -> list[bytes]:
     """`count` elements of a list from an index on, or as many of them as one step reads; a negative
     count asks for the rest. Nothing of a key of another type.

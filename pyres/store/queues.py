@@ -84,12 +84,8 @@ class Queues:
         return dict(zip(names, lengths(pipe.execute(raise_on_error=False)), strict=True))
 
     def heads(self, names: Sequence[str]) -> dict[str, bytes | None]:
-        """The oldest payload of each queue, in one round trip."""
-        pipe = self.client.pipeline(transaction=False)
-        for name in names:
-            pipe.lindex(self.keys.queue(name), 0)
-        found = pipe.execute(raise_on_error=False)
-        heads = [head if isinstance(head, bytes) else None for head in found]
+        """The oldest payload of each queue, in steps that are bounded by bytes."""
+        heads = elements.read_heads(self.client, [self.keys.queue(name) for name in names])
         return dict(zip(names, heads, strict=True))
 
     def peek(self, queue: str, start: int, count: int) -> list[bytes]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from pyres.store import elements
 from pyres.store.keys import Key, Keys
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
@@ -52,17 +53,18 @@ class Views:
 
     def standings(self, worker_ids: Sequence[str]) -> list[Standing]:
         """Hand, start and counters of many workers."""
+        keys = [self.keys.worker(worker_id) for worker_id in worker_ids]
+        records = elements.read_strings(self.client, keys)
         pipe = self.client.pipeline(transaction=False)
         for worker_id in worker_ids:
-            pipe.get(self.keys.worker(worker_id))
             pipe.get(self.keys.started(worker_id))
             pipe.get(self.keys.stat(f"processed:{worker_id}"))
             pipe.get(self.keys.stat(f"failed:{worker_id}"))
         found = pipe.execute(raise_on_error=False)
-        found = [value if isinstance(value, bytes) else None for value in found]
+        texts = [text(value) if isinstance(value, bytes) else "" for value in found]
         return [
-            Standing(found[at], *(text(value or b"") for value in found[at + 1 : at + 4]))
-            for at in range(0, len(found), 4)
+            Standing(record, *texts[3 * number : 3 * number + 3])
+            for number, record in enumerate(records)
         ]
 
     def summary(self) -> Summary:
@@ -117,7 +119,8 @@ class Views:
         if kind == "string":
             return start + SHOWN, [self.client.getrange(key, start, start + SHOWN - 1)]
         if kind == "list":
-            return start + count, list(self.client.lrange(key, start, start + count - 1))
+            found = elements.page(self.client, key, start, count)
+            return start + len(found), found
         if kind == "zset":
             scored = self.client.zrange(key, start, start + count - 1, withscores=True)
             return start + count, [b"%b = %.17g" % pair for pair in scored]

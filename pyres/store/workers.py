@@ -8,7 +8,7 @@ from typing import Any
 
 from pyres.store import scripts
 from pyres.store.clock import Clock
-from pyres.store.elements import PAGE
+from pyres.store.elements import PAGE, read_strings
 from pyres.store.errors import (
     log_wrong_types,
     logged_once,
@@ -111,10 +111,15 @@ class Workers:
         )
 
     def hands(self, worker_ids: Sequence[str]) -> list[bytes | None]:
-        """The same for many, in one round trip."""
-        if not worker_ids:
-            return []
-        return list(self.client.mget([self.keys.worker(worker_id) for worker_id in worker_ids]))
+        """The same for many, in steps that are bounded by bytes."""
+        return read_strings(self.client, [self.keys.worker(worker_id) for worker_id in worker_ids])
+
+    def have_jobs(self, worker_ids: Sequence[str]) -> list[bool]:
+        """Which of these workers have a job in flight, in one round trip."""
+        pipe = self.client.pipeline(transaction=False)
+        for worker_id in worker_ids:
+            pipe.type(self.keys.worker(worker_id))
+        return [kind == b"string" for kind in pipe.execute()]
 
     def set_hand(self, worker_id: str, hand: bytes) -> None:
         self.client.set(self.keys.worker(worker_id), hand)
@@ -156,11 +161,13 @@ class Workers:
         log_wrong_types(wrong)
         return [text(worker_id) for worker_id in missing]
 
-    def note_heartbeat(self) -> None:
-        """Note that somebody gave a heartbeat: one that is due, not that of a start."""
+    def note_heartbeat(self, gap: float = GAP) -> None:
+        """Note that somebody gave a heartbeat: one that is due, not that of a start. After `gap`
+        seconds without any the server, or everybody, was away.
+        """
         now = int(self.now().timestamp())
         script = scripts.load(self.client, "note_heartbeat")
-        or_nothing(lambda: script(keys=[self.keys.beats], args=[now, GAP]), None)
+        or_nothing(lambda: script(keys=[self.keys.beats], args=[now, gap]), None)
 
     def noted(self) -> tuple[float, float]:
         """When anybody last gave a heartbeat, and since when without a gap; 0 for never."""
@@ -202,7 +209,7 @@ class Workers:
         prefix, cursor = f"{self.keys.prefix}worker:", -1
         while cursor:
             cursor, names = self.client.scan(max(cursor, 0), match=f"{prefix}*", count=PAGE)
-            values = self.client.mget(names) if names else []
+            values = read_strings(self.client, names)
             for name, value in zip(names, values, strict=True):
                 if value is not None:
                     yield text(name).removeprefix(prefix), value

@@ -20,8 +20,8 @@ from tests.servers import Daemons, Server, until
 
 #: A daemon that waits for less, so that a test need not: seconds after a cut, and between looks.
 IMPATIENT = (
-    "from pyres import performer, scripts\n"
-    "performer.FIRST_PAUSE = performer.LONGEST_PAUSE = 0.001\n"
+    "from pyres import liveness, performer, scripts\n"
+    "performer.FIRST_PAUSE = liveness.Pace.longest_pause = 0.001\n"
     "performer.FIRST_IDLE = performer.LONGEST_IDLE = 0.01\n"
     "raise SystemExit(scripts.{script}())\n"
 )

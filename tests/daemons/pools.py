@@ -14,7 +14,7 @@ from tests.servers import Daemon, Daemons, until
 #: A manager with less patience than a minute, so that a test need not wait for a sign of life.
 QUICK_BEATS = (
     "from pyres import horde, scripts\n"
-    "horde.HEARTBEAT = 0.2\n"
+    "horde.Pace = type('QuickPace', (horde.Pace,), {'heartbeat': 0.2})\n"
     "raise SystemExit(scripts.pyres_manager())\n"
 )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from pyres import ResQ
+from pyres import ResQ, failure
 from pyres.worker import Worker
 from tests.daemons.later import FailLater, SleepLonger
 from tests.daemons.odd_jobs import FileGateJob, LineJob
@@ -31,11 +32,11 @@ from tests.servers import Daemon, Daemons, Server, alive, free_port, until
 #: A worker with shorter patience, so that a test need not have the daemon's own: seconds for a
 #: reply, and between two signs of life.
 IMPATIENT = (
-    "from pyres import performer, scripts, worker\n"
+    "from pyres import liveness, scripts\n"
     "from pyres.store import dsn\n"
     "dsn.READ_TIMEOUT = dsn.CONNECT_TIMEOUT = {reply}\n"
-    "performer.HEARTBEAT = worker.HEARTBEAT = {beat}\n"
-    "performer.LONGEST_PAUSE = 0.5\n"
+    "liveness.Pace.heartbeat = {beat}\n"
+    "liveness.Pace.longest_pause, liveness.Pace.quiet = 0.5, 120\n"
     "raise SystemExit(scripts.pyres_worker())\n"
 )
 
@@ -332,3 +333,37 @@ def test_an_editor_and_a_reused_pid_are_no_workers(
     )
     assert record["worker"] == dead.decode()
     assert alive(editor.pid)
+
+
+@pytest.mark.slow
+def test_jobs_that_end_well_are_no_failures_after_an_outage_longer_than_the_prune_interval(
+    run_daemon: Daemons, lasting: Server, tmp_path: Path
+) -> None:
+    """The usual 60 and 300 s, and an outage of 305 s, divided by 30."""
+    gate, redis = tmp_path / "gate", lasting.client()
+    resq = ResQ(lasting.url)
+    options = ("--heartbeat-interval", "2", "--prune-interval", "10", "--queues", "basic")
+    daemons = [
+        run_daemon(*command, *options, "--dsn", lasting.url)
+        for command in (["pyres_worker"], ["pyres_worker"], ["pyres_manager", "--pool", "2"])
+    ]
+    resq.enqueue_many([(FileGateJob, str(gate))] * 4)
+    until(lambda: redis.llen(BEGUN) == 4, what="four jobs to begin")
+
+    lasting.kill()
+    back = time.monotonic() + 305 / 30
+    until(lambda: time.monotonic() > back, what="the outage to end")
+    lasting.restart()
+    redis = lasting.client()
+    # All have had the time to prune: each heartbeat looks for who is dead.
+    seconds = int(redis.time()[0]) + 10
+    until(lambda: int(redis.hget("resque:pyres:beats", "last") or 0) > seconds)
+    gate.touch()
+
+    until_counted(redis, 4, 0)
+    assert failure.count(resq) == 0
+    assert redis.scard("resque:workers") == 4
+    for daemon in daemons:
+        daemon.send(signal.SIGTERM)
+        assert daemon.wait() == 0, daemon.output()
+    resq.close()

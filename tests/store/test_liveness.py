@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ, liveness
-from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness
+from pyres.exceptions import BadOptionError
+from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, Pace
 from pyres.process import identity, title
 from pyres.registry import Registry
 
@@ -271,3 +272,17 @@ def test_no_khan_is_pruned_for_the_absence_of_its_server(resq):
     Registry(resq, HERE).prune()
 
     assert resq.store.workers.khan_ids() == [alive]
+
+
+@pytest.mark.parametrize("options", [(0.5, None), (0, None), (60, 120), (200, None)])
+def test_intervals_that_would_prune_the_living_are_refused(options):
+    with pytest.raises(BadOptionError, match=r"^invalid (heartbeat|prune)_interval .*: expected "):
+        Pace(*options)
+
+
+def test_a_worker_is_dead_after_its_own_prune_interval(resq):
+    enlist(resq, "there:1:mail", ago=13)
+    enlist(resq, "there:2:mail", ago=5)
+    sight = Liveness(HERE, resq.store.workers, pace=Pace(2, 10))
+
+    assert [each for each in sorted(sight.known.ids) if sight.is_silent(each)] == ["there:1:mail"]

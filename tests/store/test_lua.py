@@ -182,6 +182,22 @@ CASES = [
         {"beats": {b"last": b"230", b"since": b"230"}},
     ),
     Case(
+        "read_many",
+        {"a": b"12345", "b": b"6", "l": [b"7"], "c": b"x"},
+        ["a", "b", "none", "l", "c"],
+        ["GET", 7],
+        [b"12345", b"6", None, None, b"x"],
+        {"a": b"12345", "b": b"6", "l": [b"7"], "c": b"x"},
+    ),
+    Case(
+        "read_many",
+        {"l": [b"12345", b"0"], "m": [b"6"]},
+        ["l", "m"],
+        ["LINDEX", 5],
+        [b"12345"],
+        {"l": [b"12345", b"0"], "m": [b"6"]},
+    ),
+    Case(
         "apply",
         {"k": b"1", "l": [b"a"]},
         ["k"],
@@ -822,6 +838,7 @@ EACH_KEY = [
 #: What looks at the types of its keys itself.
 GO_ON = {
     "apply",
+    "read_many",
     "take",
     "put_back",
     "promote",

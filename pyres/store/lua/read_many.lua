@@ -1,0 +1,16 @@
+-- read_many: reads strings, or the first elements of lists, as many as the bounds allow, but at least one.
+--
+-- KEYS[1..n]  (STRING)  the strings or lists; a key of another type counts as missing
+-- ARGV[1]     "GET" or "LINDEX"
+-- ARGV[2]     how many bytes of them; one that is larger comes alone
+-- returns     the values of KEYS[1], KEYS[2] and so on; of a key without one nil
+local values, bytes = {}, tonumber(ARGV[2])
+for i, key in ipairs(KEYS) do
+    local words = ARGV[1] == "GET" and {"GET", key} or {"LINDEX", key, 0}
+    local value = redis.pcall(unpack(words))
+    if type(value) == "table" and not string.find(value.err, "WRONGTYPE", 1, true) then return value end
+    local size = type(value) == "string" and #value or 0
+    if i > 1 and size > bytes then return values end
+    values[i], bytes = size > 0 and value or false, bytes - size
+end
+return values
