@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pyres import hooks, job_names, json_parser, loading, payload, promotion, unique
+from pyres import hooks, job_names, json_parser, loading, payload, promotion, schedule, unique
 from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
@@ -633,12 +633,13 @@ class ResQ:
     def set_schedule(self, name: str, config: dict[str, Any]) -> None:
         """Write an entry of the dynamic schedule, which schedulers with --dynamic take up.
 
-        `config` is resque-scheduler's: cron or every, class, queue, args, description, timezone.
-        Raises BadScheduleError for what no scheduler could follow.
+        `config` is resque-scheduler's: cron or every, class, queue, args, description; and
+        timezone. Raises BadScheduleError for what no scheduler could follow. It is written so that
+        Ruby can follow it, too: with class and queue, and the zone behind the cron expression.
         """
         kept = {str(key): value for key, value in config.items() if key != "persist"}
         Entry.read(name, kept)
-        self.store.schedules.put(name, json_parser.encode(kept))
+        self.store.schedules.put(name, json_parser.encode(schedule.for_ruby(name, kept)))
 
     def get_schedule(self, name: str) -> dict[str, Any] | None:
         """An entry of the dynamic schedule, or None."""
