@@ -201,6 +201,8 @@ class Scheduler:
                 self.resq.dsn,
                 self.interval,
             )
+            if self._candidate.never_leads and not self.static.has_static:
+                logger.warning("%s has nothing to do: no entries, and never the master", self)
             pause = FIRST_PAUSE
             while not self._shutdown:
                 pause = self._turn_or_wait(pause)

@@ -52,16 +52,21 @@ class Candidate:
 
     def may_lead(self, now: float, static: Agenda, dynamic: Agenda) -> bool:
         """Whether the lock may be ours."""
-        if self._take_lock == NEVER:
+        if self.never_leads:
             return False
         if self._take_lock == ABLE or self._mastership.held:
             self._look(now, static, dynamic)
         return self._take_lock == ALWAYS or not self._found
 
     @property
+    def never_leads(self) -> bool:
+        """Whether the lock is for others only."""
+        return self._take_lock == NEVER
+
+    @property
     def state(self) -> str:
         """What the process title says of one that may not be the master, or ""."""
-        if self._take_lock == NEVER:
+        if self.never_leads:
             return "Firing its own entries"
         blocked = self._take_lock == ABLE and self._found
         return f"Standing by for {len(self._found)} entries" if blocked else ""
