@@ -305,6 +305,7 @@ class Agenda:
 
     def publish_again(self) -> None:
         """Publish what is in force, where somebody has removed it: an entry fires rarely."""
+        self.faults.publish_again()
         lost = self._slots.keys() - self.resq.store.schedules.in_force().keys()
         if lost:
             self._publish(sorted(lost))

@@ -19,6 +19,7 @@ from pyres import (
     loading,
     payload,
     promotion,
+    schedule,
     unique,
 )
 from pyres.attempts import Attempts
@@ -685,12 +686,13 @@ class ResQ:
     def set_schedule(self, name: str, config: dict[str, Any]) -> None:
         """Write an entry of the dynamic schedule, which schedulers with --dynamic take up.
 
-        `config` is resque-scheduler's: cron or every, class, queue, args, description, timezone.
-        Raises BadScheduleError for what no scheduler could follow.
+        `config` is resque-scheduler's: cron or every, class, queue, args, description; and
+        timezone. Raises BadScheduleError for what no scheduler could follow. It is written so that
+        Ruby can follow it, too: with class and queue, and the zone behind the cron expression.
         """
         kept = {str(key): value for key, value in config.items() if key != "persist"}
         Entry.read(name, kept)
-        self.store.schedules.put(name, json_parser.encode(kept))
+        self.store.schedules.put(name, json_parser.encode(schedule.for_ruby(name, kept)))
 
     def get_schedule(self, name: str) -> dict[str, Any] | None:
         """An entry of the dynamic schedule, or None."""

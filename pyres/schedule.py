@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyres import json_parser, nesting
+from pyres import json_parser, loading, nesting
 from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, UndecodableError
 from pyres.members import members
 from pyres.timing import Cron, Every, Limits
@@ -166,6 +166,24 @@ def from_file(path: str | Path) -> Schedule:
         raise BadOptionError(f"the schedule {path} cannot be read: {reason}") from None
     read = _from_json if str(path).lower().endswith(".json") else _from_yaml
     return _schedule((name, config, f"{path}:{line}: ") for name, config, line in read(text, path))
+
+
+def for_ruby(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry that resque-scheduler can follow as well: it knows no `timezone`, does not take the
+    entry's name for its class, and can ask no class of Python for its queue.
+    """
+    entry = Entry.read(name, config)
+    written = {key: value for key, value in config.items() if key != "timezone"}
+    queue = getattr(loading.loaded(entry.klass), "queue", None)
+    if isinstance(entry.timing, Cron) and config.get("timezone"):
+        cron = entry.timing.with_zone(config["timezone"])
+        written["cron"] = [cron, *config["cron"][1:]] if isinstance(config["cron"], list) else cron
+    if written.get("class") is None and not entry.custom_job_class:
+        written["class"] = entry.klass
+    # A dotted name is no class of Ruby, which would know the queue.
+    if entry.queue is None and isinstance(queue, str) and "." in entry.klass:
+        written["queue"] = queue
+    return written
 
 
 def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:

@@ -73,6 +73,13 @@ class Faults:
         self._schedules.publish_faults(changed, gone)
         self._published = dict(self._faults)
 
+    def publish_again(self) -> None:
+        """Publish those that somebody has removed."""
+        missing = self._faults.keys() - self._schedules.faults().keys()
+        if missing:
+            faults = {name: self._faults[name].encoded() for name in sorted(missing)}
+            self._schedules.publish_faults(faults)
+
     def _left_by_others(self) -> dict[str, EntryFault]:
         found = {name: EntryFault.read(raw) for name, raw in self._schedules.faults().items()}
         return {

@@ -24,7 +24,7 @@ from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
 from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryLook, ServerState
 from pyres.schedule_gaps import Gaps
-from pyres.standby import ALWAYS, TAKE_LOCK, Candidate, Comparison
+from pyres.standby import ALWAYS, TAKE_LOCK, Candidate, Comparison, Overdue
 from pyres.store import (
     LOCK_TIMEOUT,
     SERVER_ERRORS,
@@ -139,6 +139,7 @@ class Scheduler:
             take_lock, self._mastership, Gaps(self.dynamic), self.interval, self.lock_timeout
         )
         self._comparison = Comparison(schedules, self.interval)
+        self._overdue = Overdue(self.dynamic)
 
     @property
     def master(self) -> bool:
@@ -200,6 +201,8 @@ class Scheduler:
                 self.resq.dsn,
                 self.interval,
             )
+            if self._candidate.never_leads and not self.static.has_static:
+                logger.warning("%s has nothing to do: no entries, and never the master", self)
             pause = FIRST_PAUSE
             while not self._shutdown:
                 pause = self._turn_or_wait(pause)
@@ -248,6 +251,8 @@ class Scheduler:
                 self._mastership.release()
             return self.interval
         pause = self._follow(self._mastership, self.dynamic, jumped)
+        if self._mastership.holder and self.dynamic.dynamic:
+            self._overdue.look(self._now(), self._mastership.holder)
         return pause if not self.master or self._move_due() else 0
 
     def _fire_static(self, jumped: bool) -> float:

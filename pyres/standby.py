@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Mapping
 
+from pyres import schedule, times
 from pyres.agenda import Agenda
 from pyres.mastership import Mastership
 from pyres.schedule import STORED
 from pyres.schedule_faults import EntryFault
 from pyres.schedule_gaps import Gaps
 from pyres.store import Schedules
+from pyres.timing import Cron, Every, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,9 @@ ALWAYS, ABLE, NEVER = TAKE_LOCK = ("always", "able", "never")
 
 #: Seconds between two looks of one that is the master anyway.
 RARELY = 30.0
+
+#: Seconds after its time in which the master must have fired an entry.
+GRACE = 60
 
 #: Reasons that one line of the log has.
 SHOWN = 10
@@ -47,16 +52,21 @@ class Candidate:
 
     def may_lead(self, now: float, static: Agenda, dynamic: Agenda) -> bool:
         """Whether the lock may be ours."""
-        if self._take_lock == NEVER:
+        if self.never_leads:
             return False
         if self._take_lock == ABLE or self._mastership.held:
             self._look(now, static, dynamic)
         return self._take_lock == ALWAYS or not self._found
 
     @property
+    def never_leads(self) -> bool:
+        """Whether the lock is for others only."""
+        return self._take_lock == NEVER
+
+    @property
     def state(self) -> str:
         """What the process title says of one that may not be the master, or ""."""
-        if self._take_lock == NEVER:
+        if self.never_leads:
             return "Firing its own entries"
         blocked = self._take_lock == ABLE and self._found
         return f"Standing by for {len(self._found)} entries" if blocked else ""
@@ -130,6 +140,55 @@ class Comparison:
                     holder,
                     _listed(before),
                 )
+
+
+class Overdue:
+    """Says which entries in Redis the master does not fire though they are due, as a Ruby one does
+    that is not dynamic. It counts from when an entry was seen here first.
+    """
+
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
+        self._schedules = agenda.resq.store.schedules
+        self._next_look = 0.0
+        self._seen: dict[str, tuple[bytes, int]] = {}
+        self._logged: list[str] = []
+
+    def look(self, now: float, master: str) -> None:
+        """Look at what was fired, if it is time to."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + RARELY
+        overdue = self._find(int(now))
+        if overdue and overdue != self._logged:
+            logger.warning(
+                "Entries in Redis that the master %s does not fire: %s", master, _listed(overdue)
+            )
+        self._logged = overdue
+
+    def _find(self, now: int) -> list[str]:
+        stored = self._schedules.all()
+        self._seen = {
+            name: self._seen[name] if self._seen.get(name, (b"", 0))[0] == raw else (raw, now)
+            for name, raw in stored.items()
+        }
+        noted, fired = self._schedules.last_enqueued_at(), self._schedules.fired()
+        return sorted(
+            name
+            for name, entry in schedule.from_redis(stored).entries.items()
+            if entry.is_for(self._agenda.environment)
+            and entry.limits == Limits()
+            and max(times.moment(noted.get(name)) or 0, fired.get(name, 0))
+            < _last_due(entry.timing, self._seen[name][1], now - GRACE)
+        )
+
+
+def _last_due(timing: Cron | Every, seen: int, now: int) -> int:
+    """The second since which the entry must have fired, or 0 if it need not have."""
+    if isinstance(timing, Cron):
+        return timing.latest(seen, now) or 0
+    # Another scheduler may count from another moment.
+    return now - timing.step if now - timing.step > seen + timing.step else 0
 
 
 def _listed(texts: list[str]) -> str:

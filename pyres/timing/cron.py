@@ -38,6 +38,10 @@ class Cron:
     def __str__(self) -> str:
         return f"cron {self.text}"
 
+    def with_zone(self, name: str) -> str:
+        """The expression with this zone behind it, unless it has one."""
+        return self.text if self._expression.zone else f"{self.text} {name}"
+
     def anchored(self, fired: int) -> Cron:
         """The same: a cron does not depend on when it began."""
         return self

@@ -36,6 +36,7 @@ class Clocked:
                 self.scheduler,
                 self.scheduler._candidate,
                 self.scheduler._comparison,
+                self.scheduler._overdue,
                 self.scheduler._mastership,
                 self.scheduler._static_mastership,
             ):
@@ -386,6 +387,35 @@ def test_a_standby_says_which_of_its_entries_the_other_does_not_have(
     said = [r.getMessage() for r in caplog.records if "unknown to other:1" in r.getMessage()]
     assert [line.rpartition(": ")[2] for line in said] == ["; ".join(unknown)] * bool(unknown)
     assert fired(redis).keys() <= {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("timing", "fired_at", "overdue"),
+    [
+        ({"cron": "* * * * *"}, [], True),
+        ({"cron": "* * * * *"}, [NOW + 60, NOW + 120, NOW + 180], False),
+        ({"cron": "* * * * *"}, [NOW + 60], True),
+        ({"cron": "0 0 1 1 *"}, [], False),
+        ({"every": "10s"}, [], True),
+        ({"every": "10s"}, [NOW + 58, NOW + 118, NOW + 178], False),
+        ({"every": "10h"}, [], False),
+    ],
+)
+def test_a_standby_says_which_entries_in_redis_the_master_does_not_fire(
+    clocked, redis, caplog, timing, fired_at, overdue
+):
+    redis.set(LOCK, "ruby:1", ex=350)
+    set_by_ruby(redis, "a", {**timing, "class": "A", "queue": "q"})
+    scheduler = clocked(dynamic=True)
+
+    for second in (NOW, NOW + 65, NOW + 125, NOW + 185):
+        for moment in (moment for moment in fired_at if moment < second):
+            when = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S +0000")
+            redis.hset("resque:delayed:last_enqueued_at", "a", when)
+        scheduler.seconds(second, 1)
+
+    assert caplog.text.count("the master ruby:1 does not fire: a") == overdue
+    assert redis.llen("resque:queue:q") == 0
 
 
 @pytest.mark.parametrize("text", ["Report", "=mail", "Report=", "=", "Report= "])

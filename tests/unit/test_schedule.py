@@ -12,6 +12,7 @@ from pyres.exceptions import BadOptionError, BadScheduleError
 from pyres.members import members
 from pyres.promotion import promoted
 from pyres.schedule import Entry, from_file
+from tests.jobs import NoopJob
 
 YAML = """\
 nightly:
@@ -177,6 +178,40 @@ def test_cron_wins_over_every_and_environments_are_a_list():
     assert not entry.is_for("development")
     assert not entry.is_for(None)
     assert Entry.read("a", {"every": 5}).is_for(None)
+
+
+@pytest.mark.parametrize(
+    ("config", "written"),
+    [
+        ({"cron": "0 3 * * *", "timezone": "Asia/Tokyo"}, {"cron": "0 3 * * * Asia/Tokyo"}),
+        ({"cron": "0 3 * * * UTC", "timezone": "Asia/Tokyo"}, {"cron": "0 3 * * * UTC"}),
+        ({"cron": ["* * * * *", {"times": 1}], "timezone": "+02:00"},
+         {"cron": ["* * * * * +02:00", {"times": 1}]}),
+        ({"cron": "@noon", "timezone": None}, {"cron": "@noon"}),
+        ({"every": "1h", "timezone": "Asia/Tokyo"}, {"every": "1h"}),
+    ],
+)  # fmt: skip
+def test_an_entry_is_written_with_its_zone_where_ruby_reads_it(config, written):
+    rest = {"class": "A", "queue": "q"}
+
+    found = schedule.for_ruby("a", {**config, **rest})
+
+    assert found == {**written, **rest}
+    assert Entry.read("a", found).timing.next_after(0) == Entry.read(
+        "a", {**config, **rest}
+    ).timing.next_after(0)
+
+
+def test_an_entry_is_written_with_the_class_and_queue_that_python_knows():
+    every = {"every": "1h"}
+
+    assert schedule.for_ruby("tests.jobs.NoopJob", every) == {
+        "every": "1h", "class": "tests.jobs.NoopJob", "queue": NoopJob.queue,
+    }  # fmt: skip
+    assert schedule.for_ruby("Ruby", every) == {"every": "1h", "class": "Ruby"}
+    assert schedule.for_ruby("a", {**every, "custom_job_class": "X"}) == {
+        **every, "custom_job_class": "X",
+    }  # fmt: skip
 
 
 def often():
