@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -92,11 +93,15 @@ class Attempts:
         return self._worker, now.timestamp(), self.own_number, first
 
     def _digest(self) -> str | None:
-        """Which jobs are equal for whoever wrote them; None for what cannot be compared."""
         name, args = self._payload.get("class"), self._payload.get("args")
         if not isinstance(name, str) or not isinstance(args or [], list):
             return None
-        try:
-            return json_equality.digest(name, args or [], javascript=True)
-        except (UnencodableError, RecursionError):
-            return None
+        return digest(name, args or [])
+
+
+def digest(name: str, args: Sequence[Any]) -> str | None:
+    """Which jobs are equal for whoever wrote them; None for what cannot be compared."""
+    try:
+        return json_equality.digest(name, args, javascript=True)
+    except (UnencodableError, RecursionError):
+        return None

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyres import (
     active_job,
+    attempts,
     hooks,
     job_names,
+    json_equality,
     json_parser,
     loading,
     payload,
@@ -22,8 +24,13 @@ from pyres import (
     schedule,
     unique,
 )
-from pyres.attempts import Attempts
-from pyres.exceptions import BadScheduleError, BadServerError, NoQueueError, UndecodableError
+from pyres.exceptions import (
+    BadScheduleError,
+    BadServerError,
+    NoQueueError,
+    UndecodableError,
+    UnencodableError,
+)
 from pyres.schedule import Entry, InForce
 from pyres.stat import Stat
 from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Store, peek, text
@@ -327,10 +334,8 @@ class ResQ:
 
     def _pop(self, queues: list[str], timeout: float) -> tuple[str, bytes] | None:
         deadline = time.monotonic() + timeout
-        self.store.unique.note_pops()
         found = self.store.queues.pop(queues)
         while found is None and queues and (left := deadline - time.monotonic()) > 0:
-            self.store.unique.note_pops()
             found = self.store.queues.pop_blocking(queues, min(left, LONGEST_POP))
         if found and (digest := _digest_of(found[1])):
             self.store.unique.leave(digest)
@@ -366,11 +371,9 @@ class ResQ:
     def dequeue_from(self, queue: str, klass: Any, *args: Any) -> int:
         """dequeue() from a queue given by name, without hooks."""
         _target_, name = _named(klass)
-        wanted = json_parser.loads(json_parser.dumps(list(args)))
+        chosen = json_equality.job_filter(name, args or None)
         removed = 0
-        for count, raws in self.store.queues.delete_each(
-            queue, lambda raw: _is_job(payload.show(raw), name, wanted if args else None)
-        ):
+        for count, raws in self.store.queues.delete_each(queue, chosen):
             removed += count
             self._forget_claims(raws)
         return removed
@@ -382,7 +385,7 @@ class ResQ:
         self.store.unique.forget(digest for digest in found if digest)
         for raw in raws:
             if b'"retry_attempt"' in raw:
-                Attempts(payload.show(raw), None).end(self.store, self.server_time())
+                attempts.Attempts(payload.show(raw), None).end(self.store, self.server_time())
 
     def remove_queue(self, queue: str) -> int:
         """Forget a queue and every job on it; how many those were."""
@@ -617,16 +620,39 @@ class ResQ:
         return self._remove_delayed(_named(klass)[1], _checked(queue), args)
 
     def _remove_delayed(self, name: str, queue: str | None, args: Sequence[Any]) -> int:
-        chosen, removed = _delayed_choice(name, queue, args), 0
-        for timestamp in self._delayed(chosen):
-            for count, raws in self.store.delayed.cancel_each(timestamp, chosen):
-                removed += count
-                self._forget_claims(raws)
+        wanted = _Wanted(name, queue, args)
+        return self._each_delayed(wanted, self.cancel_delayed, self._cancel_each)
+
+    def _cancel_each(self, timestamp: int, chosen: Callable[[bytes], bool]) -> int:
+        removed = 0
+        for count, raws in self.store.delayed.cancel_each(timestamp, chosen):
+            removed += count
+            self._forget_claims(raws)
         return removed
+
+    def _each_delayed(
+        self,
+        wanted: _Wanted,
+        act: Callable[[int, bytes], int],
+        act_on_chosen: Callable[[int, Callable[[bytes], bool]], int],
+    ) -> int:
+        """Do something to the delayed jobs that are meant; to how many that was.
+
+        Found first by the sets that name their timestamps. All delayed jobs are walked over where
+        these are few, or it has found none: some writers keep no such sets.
+        """
+        number = sum(act(*one) for one in self.store.delayed.named(wanted.spellings()))
+        if tried := attempts.digest(wanted.name, wanted.args):
+            due = self.store.attempts.due(tried)
+            number += sum(act_on_chosen(timestamp, wanted.chosen) for timestamp in due)
+        if not number or self.store.delayed.are_few():
+            due = self._delayed(wanted.chosen)
+            number += sum(act_on_chosen(timestamp, wanted.chosen) for timestamp in due)
+        return number
 
     def delayed_at(self, klass: Any, *args: Any) -> list[int]:
         """The timestamps (epoch seconds, sorted) at which remove_delayed() would find jobs."""
-        return self._delayed(_delayed_choice(*_whose(klass), args))
+        return self._delayed(_Wanted(*_whose(klass), args).chosen)
 
     def delay_or_enqueue_in(self, delay: float | timedelta, klass: Any, *args: Any) -> int:
         """Put off what waits for this class and these arguments anew, or put off one; how many.
@@ -639,8 +665,10 @@ class ResQ:
 
     def enqueue_delayed_now(self, klass: Any, *args: Any) -> int:
         """Move the delayed jobs that remove_delayed() would find to their queues now; how many."""
-        chosen = _delayed_choice(*_whose(klass), args)
-        return sum(self._promote(timestamp, chosen) for timestamp in self._delayed(chosen))
+        wanted = _Wanted(*_whose(klass), args)
+        return self._each_delayed(
+            wanted, lambda timestamp, raw: self._promote(timestamp, wanted.chosen), self._promote
+        )
 
     def promote_delayed(self, timestamp: int) -> int:
         """Move all that waits at a timestamp to its queues, due or not; how many.
@@ -866,23 +894,25 @@ def _attempt(call: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-def _is_job(item: dict[str, Any], name: str, args: list[Any] | None) -> bool:
-    return item.get("class") == name and (args is None or item.get("args") == args)
+class _Wanted:
+    """The delayed jobs that a call means: of a class, with these arguments, and for a queue, if it
+    is known.
+    """
 
+    def __init__(self, name: str, queue: str | None, args: Sequence[Any]) -> None:
+        self.name, self.queue, self.args = name, queue, args
+        self.chosen = json_equality.job_filter(name, args, queue)
 
-def _delayed_choice(name: str, queue: str | None, args: Sequence[Any]) -> Callable[[bytes], bool]:
-    """Whether a payload is such a job. Its values count, not its bytes: a retry has more fields."""
-    wanted = json_parser.loads(json_parser.dumps(list(args)))
-    # What cannot hold the name is not read; a name that JSON may escape is looked for in all.
-    part = name.encode() if name.isascii() and "/" not in name else b""
-
-    def chosen(raw: bytes) -> bool:
-        if part not in raw:
-            return False
-        item = payload.show(raw)
-        return _is_job(item, name, wanted) and queue in (None, item.get("queue"))
-
-    return chosen
+    def spellings(self) -> list[bytes]:
+        """Such a job as Ruby and enqueue_at() write it, and as node-resque does."""
+        if self.queue is None:
+            return []
+        item = payload.build(self.name, self.args, queue=self.queue)
+        in_other_order = {field: item[field] for field in json_equality.JAVASCRIPT_MEMBERS}
+        try:
+            return [json_parser.encode(item), json_parser.encode(in_other_order)]
+        except UnencodableError:  # half a surrogate pair, which others write in many ways
+            return []
 
 
 def _digest_of(raw: bytes) -> str | None:

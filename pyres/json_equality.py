@@ -1,8 +1,9 @@
 """What is equal in JSON: the one comparison of jobs by their values.
 
 `true` is not 1. The order of an object's keys does not matter, nor how a text is escaped. 1 and 1.0
-are different, as for Ruby, but for payloads that JavaScript wrote: it has one kind of number and
-writes 1.0 as 1. A date is the text that stands for it.
+are different, as for Ruby, but in a payload that JavaScript may have written, which does not begin
+with class and args as pyres' and Ruby's do: it has one kind of number, and writes 1.0 as 1. A date
+is the text that stands for it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pyres.exceptions import UndecodableError, UnencodableError
 
 #: The members of a payload that node-resque wrote, or promoted, in its order.
 JAVASCRIPT_MEMBERS = ["class", "queue", "args"]
+
+#: With these a payload begins that pyres or Ruby wrote.
+FIRST_MEMBERS = ["class", "args"]
 
 _written = simplejson.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, sort_keys=True, allow_nan=True
@@ -115,10 +119,10 @@ class _Arguments:
 
     def are_those_of(self, item: dict[str, Any]) -> bool:
         """Whether a payload has equal ones."""
-        given = item.get("args")
+        args = item.get("args")
+        by_javascript = list(item)[:2] != FIRST_MEMBERS
+        wanted = self._javascript if by_javascript else self._exact
         try:
-            args = canonical([] if given is None else given)
+            return canonical([] if args is None else args, by_javascript) == wanted
         except RecursionError:
             return False
-        by_javascript = list(item) == JAVASCRIPT_MEMBERS
-        return args == self._exact or (by_javascript and args == self._javascript)

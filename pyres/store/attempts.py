@@ -8,6 +8,7 @@ import secrets
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
+from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
 
@@ -62,6 +63,14 @@ class Attempts:
         prefixes = [self.keys.timestamps_prefix, self.keys.prefix + name, name]
         args = [what, spelt(worker), int(now), *known, *prefixes]
         return scripts.load(self.client, "attempts")(keys=[self.keys.attempts(digest)], args=args)
+
+    def due(self, digest: str) -> list[int]:
+        """The timestamps, sorted, at which attempts that are known wait or have waited."""
+        found: dict[bytes, bytes] = or_nothing(
+            lambda: self.client.hgetall(self.keys.attempts(digest)), {}
+        )
+        known = (value.split(b" ", 3) for token, value in found.items() if b":" not in token)
+        return sorted({int(fields[2]) for fields in known if len(fields) == 4})
 
     def drop(self, digest: str, token: str) -> None:
         """Forget an attempt."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyres.store import elements, scripts
@@ -14,6 +15,9 @@ from pyres.store.text import spelt
 
 #: Timestamps that are read in one round trip.
 TIMESTAMPS = 100
+
+#: Payloads that are few.
+FEW = 2000
 
 #: Targets of what leaves a timestamp besides the queues, as promote.lua numbers them.
 _NOWHERE, _FAILURES = -1, 0
@@ -189,6 +193,23 @@ class Delayed:
         return elements.until_all_went(
             lambda: int(self._promote(timestamp, between, "RPUSH", [None], going)[0]), len(going)
         )
+
+    def named(self, payloads: Sequence[bytes]) -> list[tuple[int, bytes]]:
+        """Each timestamp at which one of these payloads waits, as its set says, and the payload."""
+        found = []
+        for payload in payloads:
+            key = self.keys.timestamps(payload)
+            names: Iterable[bytes] = or_nothing(functools.partial(self.client.smembers, key), ())
+            prefix = self.keys.delayed_name_prefix.encode()
+            times = _numbers([name.removeprefix(prefix) for name in names])
+            found += [(timestamp, payload) for timestamp in sorted(times)]
+        return found
+
+    def are_few(self) -> bool:
+        """Whether so few payloads wait that a walk over all takes no time."""
+        if self.timestamp_count() > TIMESTAMPS:
+            return False
+        return sum(self.sizes(self.timestamps(0, TIMESTAMPS))) <= FEW
 
     def drop(self, timestamp: int) -> Iterator[list[bytes]]:
         """Remove all that waits at a timestamp, a page in one step, each as it is asked for."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from pyres.store import scripts
+from pyres.store.errors import CannotWriteNow
 from pyres.store.keys import Keys
 from pyres.store.text import spelt
 
@@ -87,7 +89,9 @@ class Unique:
     def note_pops(self) -> None:
         """Say that this process pops jobs, which for a moment stand in no key."""
         if time.monotonic() >= self._next_note:
-            self.client.set(self.keys.pops, "1", ex=POPS_KNOWN)
+            # A full server takes neither this nor a duplicate, but is emptied by pops.
+            with contextlib.suppress(CannotWriteNow):
+                self.client.set(self.keys.pops, "1", ex=POPS_KNOWN)
             self._next_note = time.monotonic() + POPS_EVERY
 
     def leave(self, digest: str) -> None:

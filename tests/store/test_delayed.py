@@ -12,7 +12,7 @@ import pytest
 from pyres import ResQ, job
 from pyres.exceptions import BadScheduleError
 from pyres.scheduler import Scheduler
-from pyres.store import Firing, Move
+from pyres.store import Firing, Move, UniqueJob
 from tests.jobs import EchoJob, NoopJob
 from tests.servers import keyspace
 
@@ -383,11 +383,12 @@ def test_a_removed_class_without_arguments_is_not_one_with_any(resq):
 
 def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
     unique, schedules = resq.store.unique, resq.store.schedules
+    now, later = (UniqueJob("q", BYTES, "2 12", "14 24", due) for due in (None, NOW))
 
-    assert unique.push("one", "done:5.0", 9000, "q", BYTES) is True
-    assert unique.push("one", "done:6.0", 9000, "q", BYTES) is False
-    assert unique.put_off("two", ":5.0", 9000, NOW, BYTES) is True
-    assert unique.put_off("two", ":6.0", 9000, NOW, BYTES) is False
+    assert unique.push("one", "done:5.0", 9000, now, NOW) is True
+    assert unique.push("one", "done:6.0", 9000, now, NOW) is False
+    assert unique.put_off("two", ":5.0", 9000, later, NOW) is True
+    assert unique.put_off("two", ":6.0", 9000, later, NOW) is False
     firing = Firing("\u00e9", NOW, NOW - 1, "now", "q", BYTES, NOW - 1, NOW, False)
     assert [schedules.fire(firing), schedules.fire(firing)] == [1, 0]
 
