@@ -152,6 +152,12 @@ class Fleet:
         daemon.send(signal.SIGCONT)
         return False
 
+    def send(self, signum: int) -> None:
+        """Send all of them a signal, as soon as each has set up what it does then."""
+        for daemon in self._standing.values():
+            daemon.until_title(": Waiting")
+            daemon.send(signum)
+
     # The end
 
     def dismiss(self, start: str) -> None:

@@ -123,10 +123,10 @@ def entry(name, moment):
     return {"cron": cron_at(moment), "class": "Note", "queue": "notes", "args": [name]}
 
 
-def published_in_time(name, publish):
+def published_in_time(name, publish, number=10):
     """Moments that `publish` has published before the first of them is due, however slow it is."""
     for ahead in (4, 8, 16, 32, 64):
-        moments = Moments(f"{name}-{ahead}", time.time() + ahead, 10)
+        moments = Moments(f"{name}-{ahead}", time.time() + ahead, number)
         publish(moments)
         if not moments.due(time.time() + 1):
             return moments
@@ -205,15 +205,23 @@ def test_entries_that_only_one_language_knows_fire_once_a_moment_through_every_t
     run_daemon, ruby_scheduler, redis, tmp_path
 ):
     of_ruby = published_in_time("ruby", ruby_scheduler)
-    of_python = Moments("python", time.time() + 4, 40)
     file = tmp_path / "schedule.json"
-    file.write_text(json.dumps(of_python.entries()))
+    file.write_text("{}")
     options = (*SCHEDULER, "--schedule", file)
     names = [f"python scheduler {n}" for n in (1, 2)]
     fleet = Fleet(redis, {name: lambda: run_daemon(*options) for name in names}, seed=3)
 
+    def reload(moments):
+        file.write_text(json.dumps(moments.entries()))
+        fleet.send(signal.SIGUSR2)
+        first = min(moments.at)
+        until(lambda: redis.hexists("resque:pyres:schedule", first), what="the file read")
+
+    of_python = published_in_time("python", reload, number=40)
+
     for number in range(3):
-        until(lambda number=number: f"python-{number * 10}" in fired(redis, "notes"))
+        name = sorted(of_python.at, key=of_python.at.get)[number * 10]
+        until(lambda name=name: name in fired(redis, "notes"), what=name)
         fleet.kill_one("python scheduler is killed")
     until_fired(redis, of_ruby)
     (former,) = ruby_scheduler.started
