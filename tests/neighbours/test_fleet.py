@@ -196,7 +196,6 @@ def test_no_job_is_lost_between_three_languages_and_both_schedulers_whoever_is_k
     until_fired(redis, of_ruby, under_ruby, under_python)
 
 
-@pytest.mark.xfail(reason="what is static in Python fires only while Python holds the lock")
 @holds(
     "Python's recurring jobs from code and files fire",
     "| a moment that a recurring job missed between two masters |",
