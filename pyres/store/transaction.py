@@ -5,7 +5,7 @@ server refuses each MULTI, so there it is done as a script.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError, WatchError
@@ -24,6 +24,12 @@ _TYPES = {
 
 #: What does nothing to a key of another type, and a counter, which never costs a job: left out.
 _LEFT_OUT = frozenset(("SREM", "ZREM", "HDEL", "LREM", "INCRBY", "DECRBY", "INCR", "DECR"))
+
+#: What a pipeline makes of the replies of these; a script has them as lists.
+_AS_READ: dict[str, Callable[[list[Any]], Any]] = {
+    "HGETALL": lambda reply: dict(zip(reply[::2], reply[1::2], strict=True)),
+    "SMEMBERS": set,
+}
 
 #: Commands that need no memory, and free some.
 _FREEING = frozenset(("DEL", "SREM", "ZREM", "HDEL", "LREM"))
@@ -105,9 +111,12 @@ def _apply(
         pipe.reset()
     if replies is None:
         raise WatchError("a watched key has changed")
-    return [
-        reply for _, reply in sorted(zip(order, replies, strict=True), key=lambda pair: pair[0])
-    ]
+    found = dict(zip(order, replies, strict=True))
+    return [_as_read(command[0], found[at]) for at, command in enumerate(commands)]
+
+
+def _as_read(name: str, reply: Any) -> Any:
+    return _AS_READ[name](reply) if name in _AS_READ and isinstance(reply, list) else reply
 
 
 def _with_functions(sources: Sequence[str]) -> str:

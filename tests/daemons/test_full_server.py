@@ -130,6 +130,7 @@ def test_heartbeats_and_the_prune_lock_are_written_on_a_full_server(
     assert workers.khan_ids() == ["host:1:2"]
     assert workers.noted()[0] > 0
     assert workers.marks() == {"host:1:a": "boot 7"}
+    assert workers.snapshot() == ({"host:1:a"}, workers.heartbeats(), workers.marks())
 
 
 def test_a_job_is_put_back_on_a_full_server(own_server: Server, resq: ResQ) -> None:
