@@ -59,6 +59,11 @@ class At(NamedTuple):
     place: str = ""
 
 
+#: The scripts of which a process is stopped. The server has to know them: else the first request
+#: for one is refused, and not carried out.
+SCRIPTS: set[str] = set()
+
+
 def before(request: bytes | str) -> At:
     return At(_bytes(request))
 
@@ -72,13 +77,16 @@ def place(name: str) -> At:
 
 
 def _bytes(request: bytes | str) -> bytes:
-    return request if isinstance(request, bytes) else scripts.sha(request).encode()
+    if isinstance(request, bytes):
+        return request
+    SCRIPTS.add(request)
+    return scripts.sha(request).encode()
 
 
-#: What requests hold.
-JOINS = b"SADD\r\n$14\r\nresque:workers\r\n"
+#: What requests hold, or a script.
+JOINS = "register"
 LEAVES = b"SREM\r\n$14\r\nresque:workers\r\n"
-KHAN_JOINS = b"SADD\r\n$12\r\nresque:khans\r\n"
+KHAN_JOINS = "register_khan"
 KHAN_LEAVES = b"SREM\r\n$12\r\nresque:khans\r\n"
 #: `take` with the word that the job before is finished, in front of the time, which has 20 bytes.
 COUNTS = b"$1\r\n1\r\n$20\r\n"

@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
+from pyres.store import scripts
 from tests.daemons import kill_matrix
 from tests.daemons.kill_jobs import Gate
 from tests.daemons.kill_matrix import FIRED, KILLED, Cell
@@ -55,6 +56,8 @@ def of(process: str) -> pytest.MarkDecorator:
 def stage(
     cell: Cell, server: Server, run_daemon: Daemons, resq: ResQ, tmp_path: Path
 ) -> Iterator[Stage]:
+    for name in kill_matrix.SCRIPTS:
+        resq.redis.script_load(scripts.source(name))
     with Proxy(server.port) as proxy:
         yield Stage(cell, proxy, run_daemon, resq, tmp_path)
 
