@@ -140,7 +140,7 @@ class Khan:
     #: Leaves a primary that sentinels have replaced.
     _primary: PrimaryLook | None = None
 
-    #: Whether the server has refused the start, and whether this khan is registered.
+    #: Whether the server has refused the start, and whether this manager was registered.
     _is_refused = _is_announced = False
 
     def _begin(self) -> None:
@@ -354,8 +354,8 @@ class Khan:
             self._watching(self._lookout.connect)
 
     def _forget_namesake(self) -> None:
-        """Of a dead manager that had our very id, as in a container: what it was told is not meant
-        for us.
+        """Unregister a dead manager that had the same id, as in a container: the commands that wait
+        for it are not meant for this one.
         """
         workers = self._connection.store.workers
         if str(self) in workers.khan_ids():
@@ -694,8 +694,8 @@ class Khan:
         is_done = exit.clean and not minion.ended and minion.ends_itself
         if exit.clean and not (minion.ended or is_done):
             exit = EarlyExit(exit.pid, exit.code)
-            # One that was told to end needs no reason; if it had a job, that tells of it.
-            shown = shown if self._was_told(exit.pid) else exit
+            # One that was asked to end needs no reason; if it had a job, the failure has it.
+            shown = shown if self._was_asked_to_end(exit.pid) else exit
         minion.exit = exit
         minion.close()
         if self._waker:
@@ -709,8 +709,8 @@ class Khan:
         if not any(undertaken):
             self._note_pace(minion, shown)
 
-    def _was_told(self, pid: int) -> bool:
-        """Whether a minion was told to end."""
+    def _was_asked_to_end(self, pid: int) -> bool:
+        """Whether this manager has asked a minion to end."""
         return pid in self._retirements or self._shutdown
 
     def _note_hand(self, minion: Minion, number: int, exit: Exit) -> bool:

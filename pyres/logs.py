@@ -21,7 +21,7 @@ from pyres.shortening import cut
 LINE = "%(asctime)s %(process)5d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
 
-#: An attribute of records that tell of a job's end: what a JSON line says of it.
+#: An attribute of the log record of a job's end: what a JSON line says of it.
 JOB = "job"
 
 #: Where syslog listens on Linux, and on macOS.

@@ -144,8 +144,8 @@ class Registry:
         `sweep`: also of in-flight records whose worker is not registered.
 
         Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
-        host need no lock among workers of pyres, who do it in one step. Dead khans are
-        unregistered too, by the same rule.
+        host need no lock among workers of pyres, who do it in one step. Dead
+        managers are unregistered too, by the same rule.
         """
         sight = Liveness(self.worker_id, self.workers, self.alive, pace=self.pace)
         self._prune_khans(sight.of_khans())

@@ -44,7 +44,7 @@ from pyres.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: What is told in one line at the start: a mistake of the user's, or a server that is not the one.
+#: What is one line on stderr at the start: a mistake of the user's, or the wrong server.
 USER_ERRORS: tuple[type[Exception], ...] = (PyresError, *SERVER_ERRORS)
 
 EXIT_OK = 0

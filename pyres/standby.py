@@ -12,7 +12,7 @@ from pyres.mastership import Mastership
 from pyres.schedule import STORED
 from pyres.schedule_faults import EntryFault
 from pyres.schedule_gaps import Gaps
-from pyres.store import Schedules
+from pyres.store import SERVER_ERRORS, Schedules
 from pyres.timing import Cron, Every, Limits
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class Candidate:
         self._late = late
         self._next_look = 0.0
         self._found: dict[str, str] = {}
+        #: Whether those are published, and the last error of that.
+        self._is_published, self._refused = True, ""
         #: Since when nobody has held the lock (monotonic), or None.
         self._vacant: float | None = None
 
@@ -77,10 +79,12 @@ class Candidate:
         pause = self._interval if self._take_lock == ABLE else RARELY
         self._next_look = time.monotonic() + pause
         found = self._gaps.find(now, static.static_names)
-        if found != self._found:
+        before, self._found = self._found, found
+        if found != before:
             self._log(found)
+            self._is_published = False
+        if not self._is_published:
             self._publish(dynamic)
-        self._found = found
         if found and self._take_lock == ABLE:
             self._watch_lock()
 
@@ -95,10 +99,19 @@ class Candidate:
 
     def _publish(self, dynamic: Agenda) -> None:
         if self._mastership.held and dynamic.dynamic:
+            self._is_published = True
             return  # it knows and publishes the faults of what it follows
         unable = self._gaps.unable
         dynamic.faults.begin({name: EntryFault(text, STORED) for name, text in unable.items()})
-        dynamic.faults.publish()
+        try:
+            dynamic.faults.publish()
+        except SERVER_ERRORS as error:
+            # It is for those who look, and changes nothing here.
+            if str(error) != self._refused:
+                logger.warning("The faults of entries cannot be published now: %s", error)
+            self._refused = str(error)
+        else:
+            self._is_published, self._refused = True, ""
 
     def _watch_lock(self) -> None:
         """Log once when nobody has been the master for longer than a takeover takes."""

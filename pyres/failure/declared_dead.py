@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyres import payload
 from pyres.failure.records import record_of
+from pyres.store.failed import NEWEST
 from pyres.times import moment
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ PRUNERS = {
     "DirtyExitError": (True, True),
     "PruneDeadWorkerDirtyExitError": (True, True),
 }
-
-#: How many of a list's newest records are looked at.
-NEWEST = 1000
 
 #: Seconds by which the clock of the writer's host may be behind.
 CLOCK_DIFFERENCE = 300

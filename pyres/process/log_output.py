@@ -116,8 +116,8 @@ class FileOutput(logging.handlers.WatchedFileHandler):
 
     def _write_to_stderr(self, text: str, error: OSError) -> None:
         if not self._lines_elsewhere:
-            told = "The log file %s cannot be written (%s): its lines go to stderr until it can"
-            text = notice(self, told, self.baseFilename, error.strerror or error) + text
+            message = "The log file %s cannot be written (%s): its lines go to stderr until it can"
+            text = notice(self, message, self.baseFilename, error.strerror or error) + text
         self._lines_elsewhere += 1
         self._stderr.write(text)
 

@@ -51,7 +51,7 @@ from pyres.store.errors import (
 #: Nodes of a Redis Cluster that are asked before giving up for now: each may take its time.
 ASKED = 3
 
-#: Seconds in which all sentinels hear of a failover: they tell each other every two.
+#: Seconds in which all sentinels hear of a failover: they notify each other every two.
 HEARD_BY_ALL = 5.0
 
 #: Seconds for which a sentinel that did not answer is not asked who is the primary now.

@@ -16,8 +16,8 @@ from pyres.store.text import spelt
 #: Timestamps that are read in one round trip.
 TIMESTAMPS = 100
 
-#: Payloads that are few.
-FEW = 2000
+#: Delayed payloads up to which a walk over all of them takes no time.
+WALKED_PAYLOADS = 2000
 
 #: Targets of what leaves a timestamp besides the queues, as promote.lua numbers them.
 _NOWHERE, _FAILURES = -1, 0
@@ -209,7 +209,7 @@ class Delayed:
         """Whether so few payloads wait that a walk over all takes no time."""
         if self.timestamp_count() > TIMESTAMPS:
             return False
-        return sum(self.sizes(self.timestamps(0, TIMESTAMPS))) <= FEW
+        return sum(self.sizes(self.timestamps(0, TIMESTAMPS))) <= WALKED_PAYLOADS
 
     def drop(self, timestamp: int) -> Iterator[list[bytes]]:
         """Remove all that waits at a timestamp, a page in one step, each as it is asked for."""

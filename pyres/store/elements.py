@@ -19,7 +19,7 @@ from pyres.store.text import spelt, text
 PAGE, PAGE_BYTES = 1000, 2**20
 
 #: Values that a user who may run no script reads in one round trip.
-FEW = 20
+VALUES_AT_ONCE = 20
 
 #: Bytes of elements that the server compares in one step.
 COMPARED_BYTES = 2**19
@@ -75,7 +75,7 @@ def _read_many(client: Any, words: tuple[Any, ...], keys: Sequence[Key]) -> list
         try:
             found += script(keys=list(some), args=[words[0], PAGE_BYTES])
         except NoPermissionError:
-            found += _read_without_script(client, words, some[:FEW])
+            found += _read_without_script(client, words, some[:VALUES_AT_ONCE])
     return found
 
 

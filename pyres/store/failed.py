@@ -102,7 +102,7 @@ class Failed:
             self.note_declared_dead(worker_id, hand, *self.pushed)
 
     def note_declared_dead(self, worker_id: str, hand: bytes, name: str, record: bytes) -> None:
-        """Note which record of a list tells of the job of this in-flight record."""
+        """Note which failure record of a list is that of the job of this in-flight record."""
         key = self.keys.declared_dead(worker_id)
         self.client.hset(key, mapping={"hand": hand, "list": spelt(name), "record": record})
         self.client.pexpire(key, DAY)

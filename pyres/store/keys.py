@@ -49,13 +49,13 @@ class Keys:
         self.schedule_in_force = f"{prefix}pyres:schedule"
         #: HASH of entry name to JSON: why the entry is not followed. P
         self.schedule_faults = f"{prefix}pyres:schedule_faults"
-        #: HASH worker or khan id -> which process it is: place and start. P
+        #: HASH worker or manager id -> which process it is: place and start. P
         self.process_starts = f"{prefix}pyres:process_starts"
         #: HASH `last`: when anybody last gave a heartbeat; `since`: since when without a gap. P
         self.beats = f"{prefix}pyres:beats"
         #: SET of minion ids. P
         self.minions = f"{prefix}minions"
-        #: HASH khan id -> ISO 8601 time of the last heartbeat. P
+        #: HASH manager id -> ISO 8601 time of the last heartbeat. P
         self.khan_heartbeats = f"{prefix}pyres:khan_heartbeats"
         #: SET of khan ids. P
         self.khans = f"{prefix}khans"

@@ -10,6 +10,7 @@ from pyres.store.elements import PAGE, PAGE_BYTES, Going
 from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
+from pyres.store.transaction import execute_tolerantly
 
 #: Milliseconds for which it is known that jobs were moved to another queue: a week.
 MOVES_KNOWN = 7 * 86_400_000
@@ -142,8 +143,11 @@ class Queues:
 
     def _note_move(self, source: str, target: str) -> None:
         """Say where jobs that have a unique lock are to be looked for."""
-        self.client.hset(self.keys.moves, spelt(source), spelt(target))
-        self.client.pexpire(self.keys.moves, MOVES_KNOWN)
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hset(self.keys.moves, spelt(source), spelt(target))
+        pipe.pexpire(self.keys.moves, MOVES_KNOWN)
+        # Under a key of another type no such lock is ended, so the jobs can be moved all the same.
+        execute_tolerantly(pipe)
 
     def remove(self, queue: str) -> int:
         """Forget a queue and all that waits in it; how much that was."""

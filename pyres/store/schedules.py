@@ -193,7 +193,7 @@ class Schedules:
         self._change(self.keys.schedule_in_force, entries, gone)
 
     def publish_faults(self, faults: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
-        """Tell readers why entries are not followed: these changed, and those are no faults now."""
+        """Publish why entries are not followed: these changed, and those are no faults now."""
         self._change(self.keys.schedule_faults, faults, gone)
 
     def _change(self, key: str, fields: Mapping[str, bytes], gone: Sequence[str]) -> None:
@@ -205,7 +205,7 @@ class Schedules:
         pipe.execute()
 
     def faults(self) -> dict[str, bytes]:
-        """What publish_faults() told, by name."""
+        """What publish_faults() published, by name."""
         found = self._fields(self.keys.schedule_faults)
         return {text(name): fault for name, fault in found.items()}
 

@@ -99,9 +99,14 @@ class Taker(Line):
         self.changed = False
         #: Whether the job that the next call finishes ended well: only such a one is known again.
         self.ended_well = False
+        #: The in-flight record of the last job, if that ended well and was counted.
         self._last_record: bytes | None = None
+        #: A job that ended well here, and that the server has forgotten to have given.
         self._undone: Taken | None = None
-        self._again = self._record_is_lost = False
+        #: Whether that job was fetched again, and is to be counted with the next call.
+        self._again = False
+        #: Whether a new connection has found no in-flight record of the running job.
+        self._record_is_lost = False
         self._client_id = 0
         self._reply: Any = False
         self._known: bytes | None = None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pyres.store import scripts
 from pyres.store.errors import CannotWriteNow
-from pyres.store.keys import Keys
+from pyres.store.keys import Key, Keys
 from pyres.store.text import spelt
 
 #: Seconds between two checks of whether a lock's job is still there.
@@ -55,8 +55,8 @@ class Unique:
         A lock whose job was removed by others ends, where that is certain; `now` are epoch seconds.
         """
         script = scripts.load(self.client, "push_unique")
-        keys = [self.keys.unique(digest), self.keys.unique_job(digest), self.keys.queues]
-        keys.append(str(self.keys.queue(job.queue)))
+        keys: list[Key] = [self.keys.unique(digest), self.keys.unique_job(digest)]
+        keys += [self.keys.queues, self.keys.queue(job.queue)]
         args = [lock, ms, spelt(job.queue), job.payload, *job.fields()]
         return self._locked(digest, now, lambda: script(keys=keys, args=args))
 

@@ -191,7 +191,7 @@ class Workers:
         return self._snapshot(self.keys.workers, self.keys.heartbeats)
 
     def khan_snapshot(self) -> tuple[frozenset[str], dict[str, str], dict[str, str]]:
-        """snapshot() of the khans."""
+        """snapshot() of the managers."""
         return self._snapshot(self.keys.khans, self.keys.khan_heartbeats)
 
     def _snapshot(
@@ -247,8 +247,8 @@ class Workers:
         self.client.delete(self.keys.pause)
 
     def register_khan(self, khan_id: str, former: str = "", mark: str = "") -> None:
-        """Announce a khan, which process it is and that it is alive, in the same step forgetting
-        the name it had before.
+        """Announce a manager, which process it is and that it is alive, and in the same step
+        forget the id it had before.
         """
         script = scripts.load(self.client, "register_khan")
         now = datetime.fromtimestamp(int(self.clock.read().now), UTC).isoformat(timespec="seconds")

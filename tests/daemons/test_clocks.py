@@ -244,15 +244,18 @@ def test_the_servers_clock_is_asked_for_once_for_many_delays(resq, server):
 def test_a_server_that_refuses_time_leaves_this_hosts_clock(resq, server, redis, caplog):
     redis.execute_command("ACL", "SETUSER", "timeless", "on", "nopass", "~*", "+@all", "-time")
     user = ResQ(f"redis://timeless:x@127.0.0.1:{server.port}/0")
+    redis.execute_command("CONFIG", "RESETSTAT")
     try:
         user.enqueue_in(5, Quick, 1)
         user.enqueue_in(5, Quick, 2)
+        user.enqueue(Quick, 3)
         waiting = user.delayed_queue_schedule_size()
     finally:
         user.close()
         redis.execute_command("ACL", "DELUSER", "timeless")
 
     assert waiting == 2
+    assert redis.info("commandstats")["cmdstat_time"]["rejected_calls"] == 1
     assert caplog.text.count("This host's clock is used") == 1
 
 

@@ -315,6 +315,20 @@ def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_sto
     assert fired(redis) == {"own": 9, "ruby": 3}
 
 
+def test_faults_that_cannot_be_published_make_nobody_the_master(clocked, redis, caplog):
+    redis.set("resque:pyres:schedule_faults", "of another type")
+    set_by_ruby(redis, "ruby", QUEUELESS)
+    scheduler = clocked({"own": EACH_SECOND}, dynamic=True, take_lock="able")
+    scheduler.seconds(NOW, 3)
+    assert not redis.exists(LOCK)
+    assert fired(redis) == {"own": 3}
+    assert caplog.text.count("cannot be published now") == 1
+
+    redis.delete("resque:pyres:schedule_faults")
+    scheduler.seconds(NOW + 3, 1)
+    assert faults(redis).keys() == {"ruby"}
+
+
 @pytest.mark.parametrize(
     ("days", "options", "may"),
     [

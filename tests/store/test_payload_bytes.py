@@ -205,3 +205,33 @@ def test_a_record_that_is_written_with_blanks_gives_its_payload_without_them(
     failure.retry_all(resq)
 
     assert redis.lrange("resque:queue:basic", 0, -1) == [b'{"class":"A","args":[]}']
+
+
+class HidesPasswords(failure.RedisBackend):
+    """Changes the payload where it is, as backends of applications do."""
+
+    def save(self, resq: ResQ | None = None) -> None:
+        self._payload["args"][0] = "***"
+        super().save(resq)
+
+
+class HidesPasswordsInRecords(failure.RedisBackend):
+    def record(self, *args, **more):
+        record = super().record(*args, **more)
+        record["payload"]["args"][0] = "***"
+        return record
+
+
+@pytest.mark.parametrize("backend", [HidesPasswords, HidesPasswordsInRecords])
+@pytest.mark.parametrize("several", [False, True])
+def test_what_a_backend_hides_in_the_payload_is_not_recorded(
+    worker, redis, monkeypatch, backend, several
+):
+    class Several(MultipleBackend):
+        classes = [backend]
+
+    monkeypatch.setattr(failure, "backend", Several if several else backend)
+
+    record = fail(b'{"class":"%b","args":["secret"]}' % NAME, worker, redis)
+
+    assert json.loads(record)["payload"]["args"] == ["***"]

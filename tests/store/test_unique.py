@@ -184,6 +184,15 @@ def test_a_pipeline_drops_the_second_one(resq, redis):
     assert redis.llen("resque:queue:once") == 1
 
 
+@pytest.mark.parametrize("queue", ["café", "очередь", "caf\udce9"])
+def test_a_unique_job_goes_to_a_queue_of_any_name(resq, redis, queue):
+    assert resq.enqueue_to(queue, Once, 1) is True
+    assert resq.enqueue_to(queue, Once, 1) is False
+
+    assert resq.queues() == [queue] and resq.size(queue) == 1
+    assert Job.reserve(queue, resq, timeout=0).args == [1]
+
+
 def test_what_is_taken_out_by_hand_may_be_enqueued_again(resq, redis):
     resq.enqueue(Once, 1)
     resq.enqueue_in(10, Once, 2)

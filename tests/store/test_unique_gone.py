@@ -191,6 +191,14 @@ def test_a_job_that_was_moved_to_another_queue_keeps_its_lock(resq, redis, clock
     assert resq.enqueue(UntilDone, 1) is True
 
 
+def test_jobs_can_be_moved_where_that_cannot_be_noted(resq, redis, clock):
+    redis.set("resque:pyres:moves", "of another type")
+    resq.enqueue(UntilDone, 1)
+
+    assert resq.move_queue("once", "second") == 1
+    assert resq.enqueue(UntilDone, 1) is False
+
+
 def test_a_due_job_that_is_nowhere_is_looked_for_twice(resq, redis, clock):
     resq.enqueue_in(5, UntilDone, 1)
     clock["now"] += 6
