@@ -96,3 +96,27 @@ class Trace(TestJob):
         if doomed:
             raise ValueError(f"job {number} was to fail")
         cls.resq.redis.sadd(ENDED, trace)
+
+
+class _Failing(TestJob):
+    """Fails each time it is performed."""
+
+    @classmethod
+    def perform(cls, *args: Any) -> None:
+        cls.begin()
+        raise ValueError("not yet")
+
+
+@job(queue="peer", name="Limited", retry_limit=2, retry_delay=1)
+class Limited(_Failing):
+    """Is performed three times."""
+
+
+@job(queue="peer", name="BackedOff", backoff_strategy=(1, 1))
+class BackedOff(_Failing):
+    """Is performed three times."""
+
+
+@job(queue="peer", name="Once", unique_for=3600, unique_until="done")
+class Once(Echo):
+    """Is refused while one like it waits or runs."""

@@ -66,6 +66,11 @@ class Slow
   end
 end
 
+# Unique in Python.
+class Once < Echo
+  @queue = :peer
+end
+
 # Leaves its process by exit!, past everything.
 class Exits
   @queue = :peer
