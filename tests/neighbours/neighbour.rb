@@ -71,6 +71,11 @@ class Once < Echo
   @queue = :peer
 end
 
+# What recurs, and only Ruby knows its queue.
+class Report
+  @queue = :reports
+end
+
 # Leaves its process by exit!, past everything.
 class Exits
   @queue = :peer
