@@ -16,8 +16,16 @@ from pyres.json_equality import digest
 from pyres.members import members
 from pyres.store import UniqueJob
 
-#: What others may write otherwise: floats, large numbers, keys that JavaScript sorts, escapes.
-_RESPELT = re.compile(r'\d[.eE]|\d{16}|"\d+":|\\u')
+#: JSON that all write alike. Not so: blanks, exponents, floats without a fraction, numbers of
+#: 16 digits, keys that JavaScript sorts, escapes, and what Rails escapes.
+_SPELT_ALIKE = re.compile(
+    r"""(?: [^"\d\s]
+          | (?! "\d+": ) " (?: [^"\\<>&\u2028\u2029] | \\ [^u/] )*+ "
+          | \d{1,15}+ (?! [\d.eE] )
+          | \d++ \. (?! 0\b ) \d++ (?! [eE] )
+        )*+""",
+    re.VERBOSE | re.ASCII,
+)
 
 
 class Claim(NamedTuple):
@@ -53,12 +61,18 @@ def stage_of(target: Any, name: str) -> str:
 def job(queue: str, raw: bytes, due: int | None = None) -> UniqueJob:
     """What a lock keeps of its payload, to see later whether it is still there."""
     text = raw.decode("utf-8", "surrogateescape")
-    spans = {member.key: (member.start, member.end) for member in members(text)}
-    first, last = spans["args"]
-    respelt = _RESPELT.search(text, first, last) is not None
-    return UniqueJob(
-        queue, raw, _span(text, *spans["class"]), _span(text, first, last), due, respelt
-    )
+    spans = {member.key: member for member in members(text)}
+    name, args = spans["class"], spans["args"]
+    respelt = _SPELT_ALIKE.fullmatch(text, args.start, args.end) is None
+    name_span = _trimmed(text, name.value_start, name.value_end)
+    places = (_span(text, *name_span), _span(text, args.start, args.end))
+    return UniqueJob(queue, raw, *places, due, respelt)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without the blanks at both ends."""
+    part = text[start:end]
+    return end - len(part.lstrip()), start + len(part.rstrip())
 
 
 def _span(text: str, start: int, end: int) -> str:

@@ -21,8 +21,8 @@ POPS_KNOWN, POPS_EVERY = 15, 5
 
 class UniqueJob(NamedTuple):
     """A payload that has a lock, and where it is. `name` and `args` are the indexes from 1 of the
-    first and last byte of these members in it, with a blank between; `due` is when it leaves the
-    delayed jobs; `respelt` whether another program may write its arguments otherwise.
+    first and last byte of its class and of the member args, with a blank between; `due` is when it
+    leaves the delayed jobs; `respelt` whether another program may write its arguments otherwise.
     """
 
     queue: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 from pyres import job
 from tests.chaos.jobs import BEGUN, ENDED
-from tests.jobs import GATE, TestJob
+from tests.jobs import ECHOED, GATE, TestJob
 
 
 @job(queue="peer", name="Echo")
@@ -96,3 +97,34 @@ class Trace(TestJob):
         if doomed:
             raise ValueError(f"job {number} was to fail")
         cls.resq.redis.sadd(ENDED, trace)
+
+
+class _Failing(TestJob):
+    """Fails each time it is performed."""
+
+    @classmethod
+    def perform(cls, *args: Any) -> None:
+        cls.begin()
+        raise ValueError("not yet")
+
+
+@job(queue="peer", name="Limited", retry_limit=2, retry_delay=1)
+class Limited(_Failing):
+    """Is performed three times."""
+
+
+@job(queue="peer", name="BackedOff", backoff_strategy=(1, 1))
+class BackedOff(_Failing):
+    """Is performed three times."""
+
+
+@job(queue="peer", name="Once", unique_for=3600, unique_until="done")
+class Once(Echo):
+    """Is refused while one like it waits or runs."""
+
+
+@job(queue="peer", name="MailJob", active_job=True)
+def mail(*args: Any, **keywords: Any) -> None:
+    """Leaves its arguments, datetimes and the like as text."""
+    line = json.dumps([args, keywords], default=str, ensure_ascii=False)
+    mail.resq.redis.rpush(ECHOED, line)

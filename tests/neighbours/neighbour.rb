@@ -66,6 +66,16 @@ class Slow
   end
 end
 
+# Unique in Python.
+class Once < Echo
+  @queue = :peer
+end
+
+# What recurs, and only Ruby knows its queue.
+class Report
+  @queue = :reports
+end
+
 # Leaves its process by exit!, past everything.
 class Exits
   @queue = :peer
@@ -113,6 +123,8 @@ def schedule(entries = "{}")
 end
 
 def evaluate
+  # Which else goes to stdout.
+  Resque::Scheduler.logger = Logger.new($stderr)
   $stdin.each_line do |line|
     value = TOPLEVEL_BINDING.eval(JSON.parse(line))
     $stdout.puts(JSON.generate("value" => value))
@@ -127,6 +139,22 @@ def load_only
   require "rack"
   require "resque/server"
   require "resque/scheduler/server"
+end
+
+# ActiveJob with Resque's adapter, and a job and a record; "" or why that cannot be had.
+def load_rails
+  require "active_support/all"
+  require "active_job"
+  require "globalid"
+  # Resque 3 has the adapter itself, below a class that Rails has since 7.2.
+  ActiveJob::QueueAdapters.const_set(:AbstractAdapter, Class.new) if ActiveJob.version < Gem::Version.new("7.2")
+  ActiveJob::Base.queue_adapter = :resque
+  ActiveJob::Base.logger = Logger.new(IO::NULL)
+  GlobalID.app = "shop"
+  require_relative "rails_jobs"
+  ""
+rescue LoadError => e
+  e.message
 end
 
 # A request to resque-web, with the tabs of resque-scheduler: [status, body].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import signal
@@ -9,8 +10,10 @@ import signal
 import pytest
 
 from pyres import failure
+from pyres.exceptions import UnencodableError
 from pyres.worker import Worker
 from tests.jobs import BEGUN, ECHOED, GATE
+from tests.neighbours.conftest import RubyError
 from tests.neighbours.fleet import cron_at
 from tests.neighbours.jobs import Echo, Exits, Slow
 from tests.neighbours.statements import holds
@@ -170,6 +173,37 @@ def test_a_malformed_payload_ends_a_worker_of_ruby_and_is_a_failure_in_python(
 
     assert redis.lrange(ECHOED, 0, -1) == [b"[1]"]
     assert failure.count(resq) == 1
+
+
+@holds("| nested arguments |")
+def test_arguments_of_99_levels_end_a_worker_of_ruby_and_are_performed_in_python(
+    start_worker, start_ruby, ruby, resq, redis
+):
+    """A job's list of arguments is the first level."""
+    ruby("""def deep(levels) = levels.zero? ? [] : [deep(levels - 1)]
+        [:peer, :other].each { |queue| Resque.enqueue_to(queue, Echo, deep(97)) }; nil""")
+    with pytest.raises(RubyError, match="nesting of 100 is too deep"):
+        ruby("Resque.enqueue(Echo, deep(98))")
+    assert start_ruby("work", "peer").wait() == 0
+    assert (redis.llen("resque:queue:peer"), failure.count(resq)) == (0, 0)
+
+    assert start_worker("--queues", "other", "--burst").wait() == 0
+
+    assert redis.lrange(ECHOED, 0, -1) == [b"[" * 99 + b"]" * 99]
+
+
+@holds("| nested arguments |")
+def test_96_levels_of_python_fail_in_ruby_and_97_are_refused(start_ruby, resq):
+    args = functools.reduce(lambda inner, _level: [inner], range(96), 1)
+    with pytest.raises(UnencodableError, match=r"args\[0\].* nested deeper than 96 levels"):
+        resq.enqueue_to("peer", "FailsInRuby", args)
+    resq.enqueue_to("peer", "FailsInRuby", *args)
+
+    start_ruby("work", "peer")
+
+    (record,) = until_failed(resq)
+    assert record["payload"]["args"] == args
+    assert failure.retry(resq, "peer", record["redis_value"]) == 1
 
 
 @holds("| name of a class |", "A worker fails a job of a class that it does not have")

@@ -253,13 +253,48 @@ def test_a_search_that_is_not_complete_ends_no_lock(resq, redis, clock):
     redis.rpush("resque:queue:once", *range(10_001))
     assert resq.enqueue(UntilDone, 1) is False
 
-    redis.delete("resque:queue:once")
-    clock["now"] += 11
-    resq.enqueue_in(500, UntilDone, 2.0)
+
+#: What another program may write otherwise: node, Ruby, or Rails.
+RESPELT = [
+    (2.0, b"2"), (1e21, b"1000000000000000000000"), (2**53 + 1, b"9007199254740992"),
+    ({"b": 1, "2": 1}, b'{"2":1,"b":1}'), ("<b>", b'"\\u003cb\\u003e"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "written"), RESPELT)
+@pytest.mark.parametrize("later", [None, 500])
+def test_a_job_that_others_write_otherwise_keeps_its_lock_while_one_of_its_class_is_there(
+    resq, redis, clock, value, written, later
+):
+    def enqueue():
+        clock["now"] += 11
+        return resq.enqueue_in(500, UntilDone, value) if later else resq.enqueue(UntilDone, value)
+
+    other = b'{"class":"%b.UntilDone","args":[%b]}' % (__name__.encode(), written)
+    assert enqueue() is True
+    (reset_delayed if later else remove_queue)(redis)
+    redis.sadd("resque:workers", "ruby:1:once")
+    redis.set("resque:worker:ruby:1:once", b'{"queue":"once","payload":%b}' % other)
+    assert enqueue() is False
+    redis.delete("resque:worker:ruby:1:once")
+    if later:
+        redis.rpush("resque:queue:once", other)
+        assert enqueue() is False
+        redis.delete("resque:queue:once")
+
+    assert enqueue() is True
+
+
+@pytest.mark.parametrize(
+    "value",
+    [-2.5, 0.1, "5e7f30a0-97e1-4b3c-8f5e-2d1ab94b0a11", "4111111111111111", "v1.0", 'a\n"é/'],
+)
+def test_a_job_that_all_write_alike_is_not_taken_for_another_of_its_class(resq, redis, value):
+    resq.enqueue_in(500, UntilDone, value)
     reset_delayed(redis)
-    for _ in range(3):
-        clock["now"] += 11  # another program may have written 2 for it
-        assert resq.enqueue_in(500, UntilDone, 2.0) is False
+    resq.enqueue(UntilDone, "other")
+
+    assert resq.enqueue_in(500, UntilDone, value) is True
 
 
 def test_a_lock_without_its_job_is_one_of_an_older_version_and_stands(resq, redis, clock):

@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  (STRING)  Keys.unique()
 -- KEYS[2]  (HASH)    Keys.unique_job(): `lock`, the text of KEYS[1]; `queue`; `payload`; `class`, `args`, the indexes from
---                    1 of the first and last byte of these members of it; `due`, until when it waits, or "";
---                    `respelt`, "1" when another program may write the arguments otherwise; here are added `checked`,
+--                    1 of the first and last byte of the class and of the member args; `due`, until when it waits, or
+--                    ""; `respelt`, "1" when another program may write args otherwise; here are added `checked`,
 --                    when this was done, and `missed`, since when the job is nowhere
 -- KEYS[3]  (SET)     Keys.workers
 -- KEYS[4]  (STRING)  Keys.pops: somebody pops jobs, which for a moment stand in no key
@@ -28,10 +28,16 @@ local function part(span)
     return string.sub(job.payload, tonumber(first), tonumber(last))
 end
 local class, args = part(job.class), part(job.args)
-local function is_job(text)
-    return string.find(text, args, 1, true) and string.find(text, class, 1, true)
-end
 local found, complete, bytes = false, true, 0
+local least = job.respelt == "1" and #class or #args
+
+-- Whether a text has the job. One of its class may be it where others may write the arguments otherwise.
+local function is_job(text)
+    if not string.find(text, class, 1, true) then return false end
+    if string.find(text, args, 1, true) then return true end
+    complete = complete and job.respelt ~= "1"
+    return false
+end
 
 -- Whether the payload stands in a list; a server before Redis 6.0.6 cannot say.
 local function is_in(list)
@@ -69,7 +75,7 @@ local function is_in_flight()
             complete = false
             return false
         end
-        if size > #args then
+        if size > least then
             local record = redis.pcall("GET", ARGV[4] .. id)
             if type(record) ~= "string" then complete = false elseif is_job(record) then return true end
         end
@@ -97,7 +103,6 @@ local waits = redis.pcall("SMEMBERS", ARGV[5] .. job.payload)
 if waits.err then return 0 end
 for _, name in ipairs(waits) do found = found or is_in(ARGV[6] .. name) end
 found = found or is_queued() or is_in_flight()
-if job.due ~= "" and job.respelt == "1" then complete = false end
 redis.pcall("HSET", KEYS[2], "checked", ARGV[1])
 if found or not complete then
     redis.pcall("HDEL", KEYS[2], "missed")
