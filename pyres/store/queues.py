@@ -143,7 +143,7 @@ class Queues:
 
     def _note_move(self, source: str, target: str) -> None:
         """Say where jobs that have a unique lock are to be looked for."""
-        pipe = self.client.pipeline(transaction=True)
+        pipe = self.client.pipeline(transaction=False)
         pipe.hset(self.keys.moves, spelt(source), spelt(target))
         pipe.pexpire(self.keys.moves, MOVES_KNOWN)
         # Under a key of another type no such lock is ended, so the jobs can be moved all the same.

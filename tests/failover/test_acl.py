@@ -446,7 +446,8 @@ def test_a_user_without_a_right_is_told_so_in_one_line(
         assert daemon.wait() == 2, daemon.output()
         (said,) = (line for line in daemon.output().splitlines() if " INFO " not in line)
     assert said.startswith(f"{words[0]}: error: the Redis server refuses us: ")
-    assert missing.partition("|")[0] in said
+    # Redis 7.0 does not name a command that a script may not run.
+    assert missing.partition("|")[0] in said or "can't run this command" in said
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
