@@ -383,9 +383,12 @@ class ResQ:
         raws = list(payloads)
         found = {_digest_of(raw) for raw in raws}
         self.store.unique.forget(digest for digest in found if digest)
-        for raw in raws:
-            if b'"retry_attempt"' in raw:
-                attempts.Attempts(payload.show(raw), None).end(self.store, self.server_time())
+        retried = [raw for raw in raws if b'"retry_attempt"' in raw]
+        if retried:
+            batch, now = self.store.batch(), self.server_time()
+            for raw in retried:
+                attempts.Attempts(payload.show(raw), None).end(batch, now)
+            batch.send()
 
     def remove_queue(self, queue: str) -> int:
         """Forget a queue and every job on it; how many those were."""
