@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from pyres import ResQ
 from pyres.job import Job
 from pyres.registry import Registry
 from pyres.scheduler import Scheduler
 from pyres.worker import Worker
 from tests.servers import keyspace
 
-NOW = 1_800_000_000
+pytestmark = pytest.mark.usefixtures("clock")
 DAY = 86_400
 
 
@@ -54,19 +52,6 @@ KINDS = [(Limited, 3), (BackedOff, 3), (Every, 4)]
 def counted():
     Failing.attempts = []
     Failing.succeeds = 0
-
-
-@pytest.fixture
-def clock():
-    return {"now": NOW}
-
-
-@pytest.fixture
-def resq(dsn, clock):
-    resq = ResQ(dsn)
-    resq._current_time = lambda: datetime.fromtimestamp(clock["now"])
-    yield resq
-    resq.close()
 
 
 def by_pyres(resq):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -38,15 +37,6 @@ PAYLOADS = {
 @pytest.fixture(autouse=True)
 def own_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failure, "backend", failure.RedisBackend)
-
-
-@pytest.fixture
-def worker(resq: ResQ) -> Iterator[Worker]:
-    worker = Worker(["basic"], resq)
-    yield worker
-    worker._keep_nothing_open()
-    if worker._taker is not None:
-        worker._taker.close()
 
 
 def fail(raw: bytes, worker: Worker, redis: Redis) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -83,15 +82,6 @@ class RetriedLater(Retried):
 def own_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failure, "backend", failure.RedisBackend)
     monkeypatch.setattr(Null, "performed", [])
-
-
-@pytest.fixture
-def worker(resq: ResQ) -> Iterator[Worker]:
-    worker = Worker(["basic"], resq)
-    yield worker
-    worker._keep_nothing_open()
-    if worker._taker is not None:
-        worker._taker.close()
 
 
 def perform(raw: bytes, worker: Worker, redis: Redis) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from pyres import ResQ
 from pyres.exceptions import BadOptionError
 from pyres.job import Job
 from pyres.scheduler import Scheduler
 from pyres.worker import Worker
 from tests.servers import keyspace
 
-NOW = 1_800_000_000
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 class Once:
@@ -46,19 +45,6 @@ class Retried(Once):
     unique_until = "done"
     retry_limit = 1
     retry_delay = 30
-
-
-@pytest.fixture
-def clock():
-    return {"now": NOW}
-
-
-@pytest.fixture
-def resq(dsn, clock):
-    resq = ResQ(dsn)
-    resq._current_time = lambda: datetime.fromtimestamp(clock["now"])
-    yield resq
-    resq.close()
 
 
 def claims(redis):
@@ -203,11 +189,11 @@ def test_what_is_taken_out_by_hand_may_be_enqueued_again(resq, redis):
     assert claims(redis) == []
 
 
-def test_a_unique_job_can_be_put_off_again(resq, redis):
+def test_a_unique_job_can_be_put_off_again(resq, clock):
     assert resq.delay_or_enqueue_in(10, Once, 1) == 1
     assert resq.delay_or_enqueue_in(20, Once, 1) == 1
 
-    assert resq.delayed_at(Once, 1) == [NOW + 20]
+    assert resq.delayed_at(Once, 1) == [clock["now"] + 20]
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
 import pytest
 
-from pyres import ResQ
 from pyres.job import Job
 from pyres.scheduler import Scheduler
 from pyres.worker import Worker
 from tests.servers import keyspace
 
-NOW = 1_800_000_000
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 class Once:
@@ -37,19 +35,6 @@ class Retried(UntilDone):
     @staticmethod
     def perform(*args):
         raise ValueError("not yet")
-
-
-@pytest.fixture
-def clock():
-    return {"now": NOW}
-
-
-@pytest.fixture
-def resq(dsn, clock):
-    resq = ResQ(dsn)
-    resq._current_time = lambda: datetime.fromtimestamp(clock["now"])
-    yield resq
-    resq.close()
 
 
 def remove_queue(redis):

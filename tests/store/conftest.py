@@ -1,0 +1,32 @@
+"""What several tests of the store use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from pyres import ResQ
+from pyres.worker import Worker
+
+#: When the clock starts, epoch seconds.
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def clock(resq: ResQ) -> dict[str, float]:
+    """`now`: the time that `resq` goes by, for the test to change."""
+    times: dict[str, float] = {"now": NOW}
+    resq._current_time = lambda: datetime.fromtimestamp(times["now"])  # type: ignore[method-assign]
+    return times
+
+
+@pytest.fixture
+def worker(resq: ResQ) -> Iterator[Worker]:
+    """A worker of the queue `basic` that is not registered, for its process()."""
+    worker = Worker(["basic"], resq)
+    yield worker
+    worker._keep_nothing_open()
+    if worker._taker is not None:
+        worker._taker.close()
