@@ -25,6 +25,10 @@ HEARTBEAT = 60
 PRUNE_AFTER = 300
 
 
+#: Seconds that show as a gap for certain: heartbeats are noted in whole seconds.
+SHORTEST_QUIET = 3.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Pace:
     """How often a worker gives a heartbeat, and after how many seconds without one it is dead; None
@@ -60,7 +64,7 @@ class Pace:
         """Seconds without a heartbeat of anybody that say that the server, or everybody, was away;
         and those that all then get.
         """
-        return 2 * self.heartbeat
+        return max(2 * self.heartbeat, SHORTEST_QUIET)
 
     @property
     def longest_pause(self) -> float:

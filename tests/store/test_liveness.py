@@ -286,3 +286,13 @@ def test_a_worker_is_dead_after_its_own_prune_interval(resq):
     sight = Liveness(HERE, resq.store.workers, pace=Pace(2, 10))
 
     assert [each for each in sorted(sight.known.ids) if sight.is_silent(each)] == ["there:1:mail"]
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_heartbeats_that_come_each_second_show_no_gap(resq: ResQ, seconds: int) -> None:
+    workers, now = resq.store.workers, int(resq.store.workers.now().timestamp())
+    resq.redis.hset("resque:pyres:beats", mapping={"last": now - seconds, "since": 5})
+
+    workers.note_heartbeat(Pace(heartbeat_interval=1).quiet)
+
+    assert workers.noted()[1] == 5
