@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,18 @@ def test_a_lua_script_uses_no_key_or_argument_that_its_contract_does_not_name(sc
 
     for used in set(re.findall(r"(KEYS|ARGV)\[(\d+)\]", body)):
         assert is_named(*used, head), f"{script.name} uses {used[0]}[{used[1]}]"
+
+
+def test_a_part_of_lua_is_used_by_more_than_one_script():
+    used = Counter(
+        part
+        for script in LUA
+        for parts in re.findall(r"^-- uses +(.+)$", script.read_text("utf-8"), re.MULTILINE)
+        for part in parts.split(", ")
+    )
+
+    assert set(used) == {part.stem for part in (ROOT / "pyres/store/lua_parts").glob("*.lua")}
+    assert min(used.values()) > 1
 
 
 def is_named(kind: str, number: str, head: str) -> bool:

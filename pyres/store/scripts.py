@@ -1,5 +1,6 @@
 """Lua scripts by name. The head of each is its contract, and the types of its keys are checked as
-it says before the script's first line: what can fail does so before anything is written.
+it says before the script's first line: what can fail does so before anything is written. What
+several scripts do is a part of its own, in `lua_parts`; a head names those that its script uses.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Any
 #: A key, or a range of them, in the head of a script. A type in parentheses is one that the script
 #: looks at itself.
 _KEYS = re.compile(r"^-- KEYS\[(\d+)(\.\.n?)?\]\s+(STRING|LIST|SET|ZSET|HASH)\b", re.MULTILINE)
+
+#: The parts that a script uses, as its head names them.
+_USES = re.compile(r"^-- uses +(.+)$", re.MULTILINE)
 
 _CHECK = """\
 for _, range in ipairs({%s}) do
@@ -29,13 +33,19 @@ end
 
 @functools.cache
 def source(name: str) -> str:
-    """The text of `lua/<name>.lua`, with the check of its keys in front."""
-    text = files("pyres.store").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """The text of `lua/<name>.lua`, with the check of its keys and the parts it uses in front."""
+    text = _text("lua", name)
     ranges = [
         f'{{{first}, {"#KEYS" if more else first}, "{kind.lower()}"}}'
         for first, more, kind in _KEYS.findall(text)
     ]
-    return f"{_CHECK % ', '.join(ranges)}{text}" if ranges else text
+    check = _CHECK % ", ".join(ranges) if ranges else ""
+    used = [part for found in _USES.findall(text) for part in found.split(", ")]
+    return "".join([check, *(_text("lua_parts", part) for part in used), text])
+
+
+def _text(folder: str, name: str) -> str:
+    return files("pyres.store").joinpath(folder, f"{name}.lua").read_text("utf-8")
 
 
 def types(source: str, count: int) -> list[tuple[int, str]]:

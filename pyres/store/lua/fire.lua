@@ -26,6 +26,7 @@
 -- returns   1 when it was enqueued, 0 when it had been fired, 2 when a job like it was enough, 3 when its run is over
 -- The moments of a range were all fired, those between two ranges were not. What a clock that was ahead fired,
 -- which doubt_ranges has marked, fires again when its time comes, but is not made up.
+-- uses      unique_job
 local moment, limit, before, now = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local fired = tonumber(redis.call("HGET", KEYS[1], ARGV[1]))
 local ranges, from, known = {}, ARGV[2], false
@@ -54,11 +55,7 @@ redis.call("HSET", KEYS[1], ARGV[1], ARGV[2])
 redis.call("HSET", KEYS[6], ARGV[1], table.concat(ranges, " ", math.max(1, #ranges - 7)))
 if run ~= "" then redis.call("HSET", KEYS[7], ARGV[1], run) end
 if ARGV[7] ~= "" and not redis.call("SET", KEYS[5], ARGV[7], "NX", "PX", ARGV[8]) then return 2 end
-if ARGV[7] ~= "" then
-    redis.call("DEL", KEYS[8])
-    redis.call("HSET", KEYS[8], "lock", ARGV[7], unpack(ARGV, 15))
-    redis.call("PEXPIRE", KEYS[8], ARGV[8])
-end
+if ARGV[7] ~= "" then write_job(KEYS[8], ARGV[7], ARGV[8], 15) end
 redis.call("SADD", KEYS[3], ARGV[5])
 redis.call("RPUSH", KEYS[4], ARGV[6])
 redis.call("HSET", KEYS[2], ARGV[1], ARGV[4])

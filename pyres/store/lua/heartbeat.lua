@@ -7,13 +7,8 @@
 -- returns   {those of them that are not registered, those of the keys that are of another type}: such a key is left as
 --           it is, and where it is KEYS[2] nobody can register
 -- The first write frees memory: a script that has begun to write may go on where the server is full.
-local missing, wrong = {}, {}
-local function usable(at, kind)
-    local found = redis.call("TYPE", KEYS[at]).ok
-    if found == "none" or found == kind then return true end
-    wrong[#wrong + 1] = KEYS[at]
-    return false
-end
+-- uses      usable
+local missing = {}
 local beats, workers = usable(1, "hash"), usable(2, "set")
 for at = 2, #ARGV do
     if beats then

@@ -7,6 +7,7 @@
 -- ARGV[3]  "1" to give a lock that stands this time to live too
 -- ARGV[4..]  the fields of KEYS[2] but for `lock`, each followed by its value
 -- returns  1
+-- uses     unique_job
 local lock = redis.call("GET", KEYS[1])
 if not lock then
     redis.call("SET", KEYS[1], ARGV[1], "PX", ARGV[2])
@@ -18,7 +19,5 @@ else
     local made, own = string.match(lock, ":(.*)$"), string.match(ARGV[1], ":(.*)$")
     if (tonumber(made) or 0) > (tonumber(own) or 0) and own ~= "0.0" then return 1 end
 end
-redis.call("DEL", KEYS[2])
-redis.call("HSET", KEYS[2], "lock", lock, unpack(ARGV, 4))
-redis.call("PEXPIRE", KEYS[2], ARGV[2])
+write_job(KEYS[2], lock, ARGV[2], 4)
 return 1

@@ -17,22 +17,9 @@
 --             index of its target from KEYS[5] = 0 (the failures; -1: it is only removed), the bytes to push there
 -- returns     {how many went; then of each target that is no list two: its index, what it is}; the timestamp goes
 --             with its last payload, and a payload that is no longer on the page stays
+-- uses        page_elements
 local first, queues = tonumber(ARGV[5]), #KEYS - 5
-local reply, usable, wanted = {0}, {[-1] = true}, {}
-for target = 0, queues do
-    local kind = redis.call("TYPE", KEYS[5 + target]).ok
-    usable[target] = kind == "none" or kind == "list"
-    if not usable[target] then
-        table.insert(reply, target)
-        table.insert(reply, kind)
-    end
-end
-for at = 8 + queues, #ARGV, 3 do
-    if usable[tonumber(ARGV[at + 1])] then
-        wanted[ARGV[at]] = wanted[ARGV[at]] or {}
-        table.insert(wanted[ARGV[at]], at)
-    end
-end
+local reply, wanted = wanted_elements(5, 0, queues, 8 + queues)
 local gone, pushes = {}, {}
 for place, payload in ipairs(redis.call("LRANGE", KEYS[1], first, ARGV[6])) do
     local same = wanted[redis.sha1hex(payload)]

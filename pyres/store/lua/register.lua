@@ -10,13 +10,7 @@
 -- ARGV[4]  which process it is, or ""
 -- returns  those of the keys that are of another type, and are left as they are
 -- The first write frees memory: a script that has begun to write may go on where the server is full.
-local wrong = {}
-local function usable(at, kind)
-    local found = redis.call("TYPE", KEYS[at]).ok
-    if found == "none" or found == kind then return true end
-    wrong[#wrong + 1] = KEYS[at]
-    return false
-end
+-- uses     usable
 local workers = usable(1, "set")
 local minions = ARGV[3] == "1" and usable(2, "set")
 local marks = ARGV[4] ~= "" and usable(4, "hash")

@@ -9,13 +9,7 @@
 -- ARGV[4]  the server's time as Resque shows it
 -- returns  those of the keys that are of another type, and are left as they are
 -- The first write frees memory: a script that has begun to write may go on where the server is full.
-local wrong = {}
-local function usable(at, kind)
-    local found = redis.call("TYPE", KEYS[at]).ok
-    if found == "none" or found == kind then return true end
-    wrong[#wrong + 1] = KEYS[at]
-    return false
-end
+-- uses     usable
 if usable(1, "set") then
     redis.call("SREM", KEYS[1], ARGV[1], ARGV[2])
     redis.call("SADD", KEYS[1], ARGV[1])

@@ -10,22 +10,10 @@
 --             deleted), the payload
 -- returns     {how many were removed; then of each queue that is no list two: its number, what it is}; an element
 --             that is no longer on the page stays
+-- uses        page_elements
 local first, queues = tonumber(ARGV[1]), #KEYS - 2
-local reply, usable, wanted, announced = {0}, {[0] = true}, {}, {}
-for number = 1, queues do
-    local kind = redis.call("TYPE", KEYS[2 + number]).ok
-    usable[number] = kind == "none" or kind == "list"
-    if not usable[number] then
-        table.insert(reply, number)
-        table.insert(reply, kind)
-    end
-end
-for at = 4 + queues, #ARGV, 3 do
-    if usable[tonumber(ARGV[at + 1])] then
-        wanted[ARGV[at]] = wanted[ARGV[at]] or {}
-        table.insert(wanted[ARGV[at]], at)
-    end
-end
+local reply, wanted = wanted_elements(2, 1, queues, 4 + queues)
+local announced = {}
 local marked = 0
 for place, element in ipairs(redis.call("LRANGE", KEYS[1], first, ARGV[2])) do
     local same = wanted[redis.sha1hex(element)]
