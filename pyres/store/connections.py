@@ -38,13 +38,12 @@ from pyres.store.errors import (
     Address,
     CannotWriteNow,
     ConnectionLost,
-    Denied,
     Moved,
     NotRedis,
     NotTrusted,
     RefusedError,
     WrongServer,
-    lacking_right,
+    denial,
     refusal,
 )
 
@@ -101,10 +100,9 @@ def _cannot_serve(error: ResponseError) -> Exception | None:
     if _says(error, "EXEC without MULTI"):
         # Of a transaction redis-py reads what EXEC says, not what MULTI said.
         return NoPermissionError("this user has no permissions to run the 'multi' command")
-    if _says(error, "DENIED"):
-        return Denied(str(error).partition(". ")[0])
-    if (words := lacking_right(str(error))) and not isinstance(error, NoPermissionError):
-        return NoPermissionError(words)
+    denied = denial(str(error))
+    if denied and not isinstance(error, NoPermissionError):
+        return denied
     words = refusal(str(error))
     return None if words is None else CannotWriteNow(words)
 

@@ -145,6 +145,14 @@ def lacking_right(text: str) -> str | None:
     return words.removeprefix("NOPERM ") if words.startswith(LACKS_RIGHT) else None
 
 
+def denial(text: str) -> Exception | None:
+    """The error of a reply by which the server refuses this user or its host, else None."""
+    if text.removeprefix("ERR ").startswith("DENIED"):
+        return Denied(text.partition(". ")[0])
+    words = lacking_right(text)
+    return None if words is None else redis_exceptions.NoPermissionError(words)
+
+
 def own_error(error: BaseException) -> int | None:
     """The errno of what this process lacks, when that is why it did not reach the server."""
     # Not __context__: a job's own error may be being handled while the server is asked.

@@ -11,14 +11,13 @@ import hiredis
 from redis import exceptions as redis_exceptions
 from redis.exceptions import (
     AuthenticationError,
-    NoPermissionError,
     NoScriptError,
     RedisError,
     ResponseError,
 )
 
 from pyres.store.connections import not_redis
-from pyres.store.errors import CannotWriteNow, ConnectionLost, Denied, lacking_right, refusal
+from pyres.store.errors import CannotWriteNow, ConnectionLost, denial, refusal
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -43,13 +42,9 @@ def reply_error(text: str) -> Exception:
     """An error reply of the server as redis-py's exception for it."""
     if text.startswith(("NOAUTH", "WRONGPASS")):
         return AuthenticationError(text.partition(" ")[2])
-    if text.startswith("DENIED"):
-        return Denied(text.partition(". ")[0])
     if text.startswith("NOSCRIPT"):
         return NoScriptError(text)
-    if words := lacking_right(text):
-        return NoPermissionError(words)
-    return ResponseError(text)
+    return denial(text) or ResponseError(text)
 
 
 class Line:
