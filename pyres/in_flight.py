@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pyres import json_parser
-from pyres.members import values
+from pyres.members import have_blanks, values
 
 
 class InFlight(NamedTuple):
@@ -23,8 +23,7 @@ def read(record: bytes) -> InFlight | None:
     except ValueError:
         return _around_no_json(record)
     payload = fields.get("payload")
-    # Some programs put a blank before each value: then those around the payload are not its own.
-    if payload is not None and next(iter(fields.values()))[:1].isspace():
+    if payload is not None and have_blanks(fields):
         payload = payload.strip()
     return _in_flight(fields, payload)
 

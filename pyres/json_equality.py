@@ -63,6 +63,14 @@ def canonical(value: Any, javascript: bool = False) -> bytes:
         return joined.encode("utf-8", "surrogatepass")
 
 
+def are_equal(first: bytes, second: bytes) -> bool:
+    """Whether two payloads are equal; those that are no JSON, whether they are the same bytes."""
+    try:
+        return canonical(json_parser.plain(first)) == canonical(json_parser.plain(second))
+    except (UndecodableError, RecursionError):
+        return first == second
+
+
 def digest(name: str, args: Sequence[Any], javascript: bool = False) -> str:
     """A text that is the same for equal classes and arguments. UnencodableError for arguments that
     no payload can have.

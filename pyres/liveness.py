@@ -13,7 +13,7 @@ from pyres.exceptions import BadOptionError, UndecodableError
 from pyres.process import identity, title
 from pyres.process.children import alive as is_process
 from pyres.reconnecting import LONGEST_PAUSE
-from pyres.store import Workers
+from pyres.store import Workers, without_queues
 from pyres.times import certain_moment
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Liveness:
         self._workers = workers
         self._pace = pace or Pace()
         self.known = known or Known.of(workers)
-        self._marked = {":".join(each.split(":", 2)[:2]) for each in self.known.marks}
+        self._marked = set(map(without_queues, self.known.marks))
 
     def of_khans(self) -> Liveness:
         """The same of managers: by their ids, their own heartbeats and what they show in `ps`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import simplejson
@@ -61,6 +61,13 @@ def values(raw: bytes) -> dict[str, bytes]:
         member.key: text[member.value_start : member.value_end].encode("utf-8", "surrogateescape")
         for member in _members(text, _passed)
     }
+
+
+def have_blanks(values: Mapping[str, bytes]) -> bool:
+    """Whether a program wrote these values of an object that puts a blank before each: then the
+    blanks around one are not its own.
+    """
+    return next(iter(values.values()))[:1].isspace()
 
 
 def _passed(text: str, at: int) -> tuple[None, int]:

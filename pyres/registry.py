@@ -21,7 +21,7 @@ from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, Pace, split_id
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_worker
-from pyres.store import ConnectionLost, ResponseError, open_hand, text
+from pyres.store import ConnectionLost, ResponseError, text
 
 __all__ = ["HEARTBEAT", "PRUNE_AFTER", "Pace", "Registry", "held_job", "save_failure", "split_id"]
 
@@ -129,10 +129,8 @@ class Registry:
 
     def _take_back_of_others(self, record: bytes) -> bool | None:
         """take_back() of a failure that was written by who leaves no note: Ruby, node-resque."""
-        fetched = open_hand(record)
-        run_at = payload.show(record).get("run_at")
-        running = declared_dead.Running(self.worker_id, *fetched[:2], run_at)
-        found = declared_dead.find(self.resq, running)
+        running = in_flight.read(record)
+        found = declared_dead.find(self.resq, self.worker_id, running) if running else None
         if found is None or found.retried:
             return None if found is None else False
         failed = self.resq.store.failed
@@ -144,8 +142,8 @@ class Registry:
         `sweep`: also of in-flight records whose worker is not registered.
 
         Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
-        host need no lock among workers of pyres, who do it in one step. Dead
-        managers are unregistered too, by the same rule.
+        host need no lock among workers of pyres, who do it in one step. Dead managers are
+        unregistered too, by the same rule.
         """
         sight = Liveness(self.worker_id, self.workers, self.alive, pace=self.pace)
         self._prune_khans(sight.of_khans())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyres import payload
-from pyres.failure.records import record_of
+from pyres import json_equality, payload
+from pyres.exceptions import UndecodableError, UnencodableError
+from pyres.failure.records import payload_bytes, record_of
+from pyres.in_flight import InFlight
+from pyres.store import without_queues
 from pyres.store.failed import NEWEST
 from pyres.times import moment
 
@@ -29,15 +31,6 @@ PRUNERS = {
 CLOCK_DIFFERENCE = 300
 
 
-class Running(NamedTuple):
-    """The job: the id of its worker, its queue, the bytes of its payload and its run_at."""
-
-    worker_id: str
-    queue: str
-    payload: bytes
-    run_at: object
-
-
 class Declared(NamedTuple):
     """A record that was found: the name of its list, its bytes, what its writer has counted, and
     whether it was retried since.
@@ -50,11 +43,12 @@ class Declared(NamedTuple):
     retried: bool
 
 
-def find(resq: ResQ, running: Running) -> Declared | None:
-    """The newest record by which somebody else declared this job dead, or None."""
+def find(resq: ResQ, worker_id: str, running: InFlight) -> Declared | None:
+    """The newest record by which somebody else declared this job of a worker dead, or None."""
+    names = (worker_id, without_queues(worker_id))  # as node-resque names it
     for name, raw in _newest(resq, running.queue):
         record = record_of(raw)
-        if _is_of(record, running):
+        if record["worker"] in names and _is_of(record, running) and _has_payload(raw, running):
             failed, processed = PRUNERS[record["exception"]]
             return Declared(name, raw, failed, processed, bool(record.get("retried_at")))
     return None
@@ -68,18 +62,16 @@ def _newest(resq: ResQ, queue: str) -> Iterator[tuple[str, bytes]]:
         yield from ((name, raw) for raw in itertools.islice(records, NEWEST))
 
 
-def _is_of(record: dict[str, Any], running: Running) -> bool:
-    # node-resque leaves the queues out.
-    names = (running.worker_id, ":".join(running.worker_id.split(":", 2)[:2]))
-    if str(record["exception"]) not in PRUNERS or record["worker"] not in names:
+def _is_of(record: dict[str, Any], running: InFlight) -> bool:
+    if str(record["exception"]) not in PRUNERS or record["queue"] != running.queue:
         return False
     written, began = moment(record["failed_at"]), moment(running.run_at)
-    if written is not None and began is not None and written < began - CLOCK_DIFFERENCE:
-        return False  # of an earlier run of an equal job
-    queue, wanted = record["queue"], payload.show(running.payload)
-    return bool(queue == running.queue) and _text(record["payload"]) == _text(wanted)
+    # Else it is of an earlier run of an equal job.
+    return written is None or began is None or written >= began - CLOCK_DIFFERENCE
 
 
-def _text(value: Any) -> str:
-    """The same text for what is equal in JSON."""
-    return json.dumps(value, sort_keys=True, default=str)
+def _has_payload(raw: bytes, running: InFlight) -> bool:
+    try:
+        return json_equality.are_equal(payload_bytes(raw), payload.original(running.payload))
+    except (UndecodableError, UnencodableError):
+        return False

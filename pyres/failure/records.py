@@ -9,6 +9,7 @@ from typing import Any
 
 from pyres import json_parser, loading, payload
 from pyres.exceptions import BadOptionError, UndecodableError
+from pyres.members import have_blanks
 
 
 def shown(raw: bytes) -> dict[str, Any]:
@@ -110,9 +111,7 @@ def payload_bytes(raw: bytes) -> bytes:
     inner = payload.bytes_in(encoded)
     if inner is not None:
         return payload.original(inner)
-    # Some programs put a blank before each value: then those in the payload are not its own.
-    has_blanks = next(iter(fields.values()))[:1].isspace()
-    return payload.encode(payload.show(encoded)) if has_blanks else encoded
+    return payload.encode(payload.show(encoded)) if have_blanks(fields) else encoded
 
 
 def with_field(raw: bytes, name: str, value: Any) -> bytes:

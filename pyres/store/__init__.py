@@ -53,7 +53,7 @@ from pyres.store.unique import Unique, UniqueJob
 from pyres.store.views import Views
 from pyres.store.watch import Watch
 from pyres.store.watchers import Watchers
-from pyres.store.workers import Workers
+from pyres.store.workers import Workers, without_queues
 
 __all__ = [
     "Earlier",
@@ -104,6 +104,7 @@ __all__ = [
     "peek",
     "refusal",
     "text",
+    "without_queues",
     "described",
 ]
 

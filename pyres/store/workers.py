@@ -19,9 +19,6 @@ from pyres.store.stats import integer
 from pyres.store.text import spelt, text
 from pyres.store.transaction import execute_tolerantly
 
-#: Seconds without a heartbeat of anybody that say that the server, or everybody, was away.
-GAP = 120
-
 
 class Workers:
     """The registry that Resque keeps of its workers; minions are workers that are also in
@@ -66,7 +63,7 @@ class Workers:
         """The commands of unregister, for a pipeline of the caller's; of a worker of node-resque
         its ping and counters, which have its name without queues, go too.
         """
-        name = ":".join(worker_id.split(":", 2)[:2])
+        name = without_queues(worker_id)
         pipe.srem(self.keys.workers, spelt(worker_id))
         pipe.srem(self.keys.minions, spelt(worker_id))
         pipe.delete(
@@ -161,7 +158,7 @@ class Workers:
         log_wrong_types(wrong)
         return [text(worker_id) for worker_id in missing]
 
-    def note_heartbeat(self, gap: float = GAP) -> None:
+    def note_heartbeat(self, gap: float) -> None:
         """Note that somebody gave a heartbeat: one that is due, not that of a start. After `gap`
         seconds without any the server, or everybody, was away.
         """
@@ -283,6 +280,11 @@ class Workers:
             if word is not None:
                 return text(word)
         return None
+
+
+def without_queues(worker_id: str) -> str:
+    """Host and pid of a worker's id, which is what node-resque names a worker by."""
+    return ":".join(worker_id.split(":", 2)[:2])
 
 
 def _texts(found: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ, failure
-from pyres.registry import Registry
+from pyres.registry import Pace, Registry
 from pyres.store import CannotWriteNow
 from tests.daemons.odd_jobs import AgainJob, LineJob
 from tests.daemons.watching import lines, until_counted
@@ -122,7 +122,7 @@ def test_heartbeats_and_the_prune_lock_are_written_on_a_full_server(
     workers.register("host:1:a", "1763900000", minion=True, mark="boot 7")
     workers.register_khan("host:1:2", "host:1:1")
     assert workers.beat(["host:1:a", "host:2:a"]) == ["host:2:a"]
-    workers.note_heartbeat()
+    workers.note_heartbeat(Pace().quiet)
     assert workers.prune_lock("host:1:a", 60)
     assert workers.prune_lock("host:1:a", 60)
 

@@ -193,7 +193,7 @@ def test_a_heartbeat_of_a_clock_that_was_ahead_says_nothing_for_ever(resq):
 def test_a_clock_that_jumps_is_a_gap(resq, jump):
     note(resq, last=5 + jump, since=5000 + jump)
 
-    resq.store.workers.note_heartbeat()
+    resq.store.workers.note_heartbeat(Pace().quiet)
 
     assert not is_silent(resq, enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10))
 
@@ -265,7 +265,7 @@ def test_a_khan_that_lives_or_may_live_is_not_pruned(resq, stranger):
 
 
 def test_no_khan_is_pruned_for_the_absence_of_its_server(resq):
-    resq.store.workers.note_heartbeat()
+    resq.store.workers.note_heartbeat(Pace().quiet)
     resq.redis.hset("resque:pyres:beats", "last", int(resq.redis.time()[0]) - PRUNE_AFTER)
     alive = khan(resq, "there:1:3", "boot 7", ago=PRUNE_AFTER + 10)
 
