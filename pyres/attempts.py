@@ -20,7 +20,7 @@ class Attempts:
 
     def __init__(self, payload: Any, worker: Any) -> None:
         self._payload: dict[str, Any] = payload if isinstance(payload, dict) else {}
-        self._worker = "" if worker is None else str(worker)
+        self._worker = worker
         self._earlier: Earlier | None = None
         self._was_looked_for = False
 
@@ -90,7 +90,8 @@ class Attempts:
     def _known(self, now: datetime) -> tuple[str, float, int | None, int | None]:
         own = self._payload.get("first_attempt")
         first = int(own.timestamp()) if isinstance(own, datetime) else None
-        return self._worker, now.timestamp(), self.own_number, first
+        worker = "" if self._worker is None else str(self._worker)
+        return worker, now.timestamp(), self.own_number, first
 
     def _digest(self) -> str | None:
         name, args = self._payload.get("class"), self._payload.get("args")

@@ -755,7 +755,8 @@ class Khan:
 
     def _undertake(self, worker_id: str, hand: bytes, error: BaseException) -> int:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
-        options = {name: self._minion_options.get(name, ()) for name in ("allow", "log_arguments")}
+        shared = self._minion_options.keys() & {"allow", "log_arguments"}
+        options = {name: self._minion_options[name] for name in shared}
         undertaker = _Undertaker(self.queues, self._connection, worker_id, **options)
         undertaker._renew_gevent()
         job = undertaker.job_in(hand)

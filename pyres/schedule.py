@@ -174,14 +174,14 @@ def for_ruby(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     entry = Entry.read(name, config)
     written = {key: value for key, value in config.items() if key != "timezone"}
-    queue = getattr(loading.loaded(entry.klass), "queue", None)
+    queue = loading.queue_of(entry.klass)
     if isinstance(entry.timing, Cron) and config.get("timezone"):
         cron = entry.timing.with_zone(config["timezone"])
         written["cron"] = [cron, *config["cron"][1:]] if isinstance(config["cron"], list) else cron
     if written.get("class") is None and not entry.custom_job_class:
         written["class"] = entry.klass
     # A dotted name is no class of Ruby, which would know the queue.
-    if entry.queue is None and isinstance(queue, str) and "." in entry.klass:
+    if entry.queue is None and queue and "." in entry.klass:
         written["queue"] = queue
     return written
 

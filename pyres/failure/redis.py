@@ -165,11 +165,8 @@ class RedisBackend(BaseBackend):
         The record must still be the one at `index`; False, and nothing done, when another is.
         """
         raw = raw_record(record)
-        stamp = (
-            datetime.fromtimestamp(resq.estimated_time())
-            .astimezone()
-            .strftime(cls._retried_at_format())
-        )
+        now = datetime.fromtimestamp(resq.estimated_time()).astimezone()
+        stamp = now.strftime(cls._retried_at_format())
         marked, queue = with_field(raw, "retried_at", stamp), record_of(raw)["queue"]
         return resq.store.failed.requeue(index, raw, marked, queue, payload_bytes(raw), name)
 

@@ -45,12 +45,10 @@ class Clock:
 
     def now(self) -> float:
         """Epoch seconds by the server's clock, or by this host's where TIME is not allowed."""
-        last, at = self._last, elapsed()
-        if last is None and self._refused:
-            return time.time()
-        if last is None or at - last.after > MAX_AGE:
+        last = self._last
+        if last is not None and elapsed() - last.after > MAX_AGE:
             return self.read().now
-        return last.now + at - last.after
+        return self.estimate()
 
     def estimate(self) -> float:
         """now() by the last reply, however old it is: the server is asked only where there is none.

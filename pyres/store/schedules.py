@@ -106,15 +106,16 @@ class Schedules:
         """Write an entry, and say that it changed."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hset(self.keys.persistent_schedules, name, config)
-        pipe.hdel(self.keys.schedule_runs, name)
-        pipe.hdel(self.keys.schedule_faults, name)
-        pipe.sadd(self.keys.schedules_changed, name)
-        pipe.execute()
+        self._announce(pipe, name)
 
     def remove(self, name: str) -> None:
         """Remove an entry, and say that it changed."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hdel(self.keys.persistent_schedules, name)
+        self._announce(pipe, name)
+
+    def _announce(self, pipe: Any, name: str) -> None:
+        """Send a change of an entry: nothing is known of its run and faults any more."""
         pipe.hdel(self.keys.schedule_runs, name)
         pipe.hdel(self.keys.schedule_faults, name)
         pipe.sadd(self.keys.schedules_changed, name)
