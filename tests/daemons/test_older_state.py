@@ -66,6 +66,16 @@ def started(daemons: Daemons, redis: Redis, resq: ResQ, command: tuple[str, ...]
     return daemon
 
 
+def do_a_job_and_forget_its_end(redis: Redis, resq: ResQ, gate: Path) -> None:
+    """The server goes back to when the job was running."""
+    resq.enqueue(FileGateJob, str(gate))
+    until(lambda: redis.llen(BEGUN) == 2)
+    past = Past(redis)
+    gate.touch()
+    until_counted(redis, 2, 0)
+    past.go_back()
+
+
 def end(daemon: Daemon, redis: Redis, begun: int, processed: int) -> None:
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0, daemon.output()
@@ -80,14 +90,9 @@ def test_a_job_whose_end_was_forgotten_is_neither_done_again_nor_a_failure(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:
-        daemon, gate = started(daemons, redis, resq, command), tmp_path / "gate"
-        resq.enqueue(FileGateJob, str(gate))
-        until(lambda: redis.llen(BEGUN) == 2)
-        past = Past(redis)
-        gate.touch()
-        until_counted(redis, 2, 0)
+        daemon = started(daemons, redis, resq, command)
 
-        past.go_back()
+        do_a_job_and_forget_its_end(redis, resq, tmp_path / "gate")
 
         until_counted(redis, 2, 0)
         end(daemon, redis, begun=2, processed=2)
@@ -116,13 +121,8 @@ def test_a_daemon_that_stops_makes_no_failure_of_a_job_whose_end_was_forgotten(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:
-        daemon, gate = started(daemons, redis, resq, command), tmp_path / "gate"
-        resq.enqueue(FileGateJob, str(gate))
-        until(lambda: redis.llen(BEGUN) == 2)
-        past = Past(redis)
-        gate.touch()
-        until_counted(redis, 2, 0)
+        daemon = started(daemons, redis, resq, command)
 
-        past.go_back()
+        do_a_job_and_forget_its_end(redis, resq, tmp_path / "gate")
 
         end(daemon, redis, begun=2, processed=2)

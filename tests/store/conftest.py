@@ -6,12 +6,31 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
+from redis import Redis
 
 from pyres import ResQ
+from pyres.store import Store
 from pyres.worker import Worker
+from tests.proxy import Proxy
+from tests.servers import Server
 
 #: When the clock starts, epoch seconds.
 NOW = 1_800_000_000
+
+
+@pytest.fixture
+def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
+    """Stands before the server, and loses or holds what the test says."""
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: Proxy) -> Iterator[Store]:
+    """A store whose every request goes through the proxy."""
+    resq = ResQ(proxy.dsn)
+    yield resq.store
+    resq.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from redis import Redis
 
@@ -11,23 +9,8 @@ from pyres import ResQ
 from pyres.performer import Performer
 from pyres.store import ConnectionLost, Store
 from tests.proxy import Proxy
-from tests.servers import Server
 
 HAND = b'{"queue":"mail","run_at":"2026-11-23T16:01:09Z","payload":{"class":"Mail","args":[1]}}'
-
-
-@pytest.fixture
-def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
-    with Proxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def store(proxy: Proxy) -> Iterator[Store]:
-    """A store whose every word goes through the proxy."""
-    resq = ResQ(proxy.dsn)
-    yield resq.store
-    resq.close()
 
 
 @pytest.mark.parametrize("lost", [b"WATCH", b"GET", b"EXEC"])

@@ -18,15 +18,8 @@ from pyres.store import scripts
 from pyres.worker import Worker
 from tests.jobs import FailJob, NoopJob
 from tests.proxy import Proxy
-from tests.servers import Server
 
 pytestmark = pytest.mark.usefixtures("own_title")
-
-
-@pytest.fixture
-def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
-    with Proxy(server.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from pyres import ResQ
 from pyres.store import ConnectionLost, Store, Taken, Taker, scripts
 from tests.proxy import Proxy
-from tests.servers import Server, until
+from tests.servers import until
 
 ME = "here:1:mail"
 HAND = f"resque:worker:{ME}"
@@ -19,19 +18,6 @@ OWN = f"resque:stat:processed:{ME}"
 QUEUE = "resque:queue:mail"
 NOW, LATER = "2026-11-23T16:01:09Z", "2026-11-23T16:01:10Z"
 FIRST, SECOND = b'{"class":"A","args":[]}', b'{"class":"B","args":[]}'
-
-
-@pytest.fixture
-def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
-    with Proxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def store(proxy: Proxy) -> Iterator[Store]:
-    resq = ResQ(proxy.dsn)
-    yield resq.store
-    resq.close()
 
 
 @pytest.fixture

@@ -35,21 +35,6 @@ POISON = b'\xff\x00"},not JSON\r\n'
 REPLY = b"*3\r\n:0\r\n:1\r\n$28\r\n" + FIRST + b"\r\n"
 
 
-@pytest.fixture
-def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
-    with Proxy(server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def store(proxy: Proxy) -> Iterator[Store]:
-    from pyres import ResQ
-
-    resq = ResQ(proxy.dsn)
-    yield resq.store
-    resq.close()
-
-
 def registered(redis: Redis, store: Store) -> Taker:
     """A taker whose worker is registered."""
     redis.sadd("resque:workers", ME)
