@@ -79,7 +79,7 @@ class Agenda:
         self._static: dict[str, Entry] = {}
         self._filed: frozenset[str] = frozenset()
         self._dynamic: dict[str, Entry] = {}
-        #: The entries in Redis, as they stand there, to which ours of the same names yield.
+        #: The entries in Redis, as JSON, to which ours of the same names yield.
         self._overriding: dict[str, bytes] = {}
         self._slots: dict[str, Slot] = {}
         self._looked = 0
@@ -145,7 +145,7 @@ class Agenda:
         return {name: entry for name, entry in entries.items() if name not in self._overriding}
 
     def _stored(self) -> dict[str, bytes]:
-        """What stands in Redis under the names of ours, and can be followed."""
+        """The entries in Redis that have the names of ours, and can be followed."""
         found = self.resq.store.schedules.some(list(self._static))
         entries = schedule.from_redis(found).entries
         return {name: found[name] for name in entries if entries[name].is_for(self.environment)}
@@ -322,7 +322,7 @@ class Agenda:
 
     def _publish(self, names: Iterable[str], gone: Iterable[str] = ()) -> None:
         """Tell readers, who can neither see the code nor the file, what is in force."""
-        told = {
+        entries = {
             name: self._in_force(self._slots[name]).encoded()
             for name in names
             if name in self._slots
@@ -330,8 +330,8 @@ class Agenda:
         lost = sorted(gone)
         try:
             self.faults.publish()
-            if told or lost:
-                self.resq.store.schedules.publish(told, lost)
+            if entries or lost:
+                self.resq.store.schedules.publish(entries, lost)
         except ConnectionLost:
             raise
         except ResponseError as error:
