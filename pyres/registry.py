@@ -67,12 +67,12 @@ class Registry:
         """
         if self.workers.hand(self.worker_id) is not None:
             self.bury(self.worker_id)
-        self._announce(self._started())
-        self.workers.beat([self.worker_id])
+        self._announce(self._started(), self.workers.now_text())
 
-    def _announce(self, started: str) -> None:
+    def _announce(self, started: str, heartbeat: str = "") -> None:
         pid = split_id(self.worker_id)[1]
-        self.workers.register(self.worker_id, started, self.minion, identity.mark(pid))
+        mark = identity.mark(pid)
+        self.workers.register(self.worker_id, started, self.minion, mark, heartbeat)
 
     def register_for_job(self) -> None:
         """Announce this worker until its job is recorded; without a heartbeat, for nobody would
@@ -88,8 +88,7 @@ class Registry:
     def renew(self) -> None:
         """Register again, when somebody else has unregistered this worker."""
         logger.warning("%s was unregistered by somebody else; registering again", self.worker_id)
-        self._announce(self._started())
-        self.workers.beat([self.worker_id])
+        self._announce(self._started(), self.workers.now_text())
 
     def _started(self) -> str:
         return str(int(self.resq.estimated_time()))

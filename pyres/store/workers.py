@@ -30,18 +30,26 @@ class Workers:
         self.keys = keys
         self.clock = clock
 
-    def register(self, worker_id: str, started: str, minion: bool = False, mark: str = "") -> None:
-        """Announce a worker with the text of its `started`, and which process it is; together, so
-        that none is half known.
+    def register(
+        self,
+        worker_id: str,
+        started: str,
+        minion: bool = False,
+        mark: str = "",
+        heartbeat: str = "",
+    ) -> None:
+        """Announce a worker with the text of its `started`, which process it is, and its first
+        heartbeat as now_text() gives it, if any; together, so that none is half known.
         """
         keys = [
             self.keys.workers,
             self.keys.minions,
             self.keys.started(worker_id),
             self.keys.process_starts,
+            self.keys.heartbeats,
         ]
         script = scripts.load(self.client, "register")
-        args = [spelt(worker_id), started, "1" if minion else "0", mark]
+        args = [spelt(worker_id), started, "1" if minion else "0", mark, heartbeat]
         log_wrong_types(script(keys=keys, args=args))
 
     def unregister_keeping_counts(self, worker_id: str) -> None:
@@ -146,12 +154,13 @@ class Workers:
         """The server's clock, as an aware UTC time of whole seconds."""
         return datetime.fromtimestamp(int(self.clock.ask().now), UTC)
 
-    def beat(self, worker_ids: Sequence[str]) -> list[str]:
-        """Note for each worker that it is alive now; those among them that are not registered.
+    def now_text(self) -> str:
+        """The server's time in the local zone, as Resque writes heartbeats."""
+        return self.now().astimezone().isoformat(timespec="seconds")
 
-        The time is the server's, shown in the local zone as Resque shows it.
-        """
-        now = self.now().astimezone().isoformat(timespec="seconds")
+    def beat(self, worker_ids: Sequence[str]) -> list[str]:
+        """Note for each worker that it is alive now; those among them that are not registered."""
+        now = self.now_text()
         script = scripts.load(self.client, "heartbeat")
         ids = [spelt(worker_id) for worker_id in worker_ids]
         missing, wrong = script(keys=[self.keys.heartbeats, self.keys.workers], args=[now, *ids])

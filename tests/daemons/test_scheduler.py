@@ -141,8 +141,7 @@ def test_poison_stops_no_scheduler(start, resq, redis):
 
     scheduler = start()
 
-    until(lambda: redis.llen("resque:failed") == 2)
-    assert redis.llen("resque:queue:q") == 1
+    until(lambda: (redis.llen("resque:failed"), redis.llen("resque:queue:q")) == (2, 1))
     assert scheduler.returncode is None
 
 

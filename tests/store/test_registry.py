@@ -77,6 +77,17 @@ def test_registering_writes_what_resque_reads(resq, redis, monkeypatch, minion):
     assert before <= beat.timestamp() <= redis.time()[0]
 
 
+@pytest.mark.parametrize("step", ["register", "renew"])
+def test_no_worker_is_ever_registered_without_its_heartbeat(resq, redis, monkeypatch, step):
+    """One whose host vanished in between would never be silent, and so never be pruned."""
+    monkeypatch.setattr(type(resq.store.workers), "beat", None)
+
+    getattr(registry(resq), step)()
+
+    assert ids(redis) == {ME}
+    assert redis.hexists("resque:workers:heartbeat", ME)
+
+
 def test_unregistering_leaves_nothing(resq, redis):
     enlist(redis, ME)
     redis.sadd("resque:minions", ME)
