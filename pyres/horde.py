@@ -826,16 +826,22 @@ class Khan:
             return
         missing = self._connection.store.workers.beat(ids)
         self._connection.store.workers.note_heartbeat(self._pace.quiet)
-        # The job of a minion of ours that died is for its class first, which may want a retry.
-        if not (self._unasked or self._undertakers):
-            self._prune(ids[0])
+        self._prune(ids)
         self._announce_again(missing)
 
-    def _prune(self, worker_id: str) -> None:
-        registry = Registry(self._connection, worker_id, minion=True, pace=self._pace)
-        registry.prune(sweep=time.monotonic() >= self._next_sweep)
+    def _prune(self, ids: Sequence[str]) -> None:
+        registry = Registry(self._connection, ids[0], minion=True, pace=self._pace)
+        # Of its own minions that have died the manager knows more: how, and that the class of the
+        # job may have hooks, or want a retry.
+        own = {*ids, *self._done, *(worker_id for worker_id, _ in self._ended())}
+        registry.prune(sweep=time.monotonic() >= self._next_sweep, except_for=own)
         if registry.swept:
             self._next_sweep = time.monotonic() + SWEEP_EVERY
+
+    def _ended(self) -> list[tuple[str, BaseException]]:
+        """The ids of minions that have died, and whose job has no outcome yet."""
+        undertaken = [(worker_id, error) for worker_id, error, _ in self._undertakers.values()]
+        return [*self._unasked, *self._dead, *undertaken]
 
     def _announce_again(self, missing: Sequence[str]) -> None:
         """Register what somebody else, or a server that came back empty, has forgotten."""

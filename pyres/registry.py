@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from pyres import in_flight, payload
@@ -136,9 +136,10 @@ class Registry:
         failed.note_declared_dead(self.worker_id, record, found.name, found.raw)
         return failed.take_back(self.worker_id, record, found.failed, found.processed)
 
-    def prune(self, sweep: bool = False) -> list[str]:
+    def prune(self, sweep: bool = False, except_for: Collection[str] = ()) -> list[str]:
         """Unregister workers that are dead, and record the jobs they held as failures; their ids.
-        `sweep`: also of in-flight records whose worker is not registered.
+        `sweep`: also of in-flight records whose worker is not registered. `except_for`: the ids of
+        workers that the caller itself waits for.
 
         Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
         host need no lock among workers of pyres, who do it in one step. Dead managers are
@@ -149,12 +150,18 @@ class Registry:
         holder = self._lock(sight)
         if holder and holder not in sight.known.marks:
             return []  # Ruby's, which writes a failure in several steps
-        pruned = [worker_id for worker_id in self._gone_from_here(sight) if self.bury(worker_id)]
+        dead = [(worker_id, False) for worker_id in self._gone_from_here(sight)]
         if not holder:
-            silent = [each for each in sight.known.beats if sight.is_silent(each)]
-            pruned += [worker_id for worker_id in silent if self.bury(worker_id, silent=True)]
+            dead += [(each, True) for each in sight.known.beats if sight.is_silent(each)]
+        pruned = [
+            worker_id
+            for worker_id, silent in dead
+            if worker_id not in except_for and self.bury(worker_id, silent=silent)
+        ]
+        if not holder:
             if sweep:
-                pruned += self._sweep(sight)
+                left = [each for each in self._sweep(sight) if each not in except_for]
+                pruned += [worker_id for worker_id in left if self.bury(worker_id)]
                 self._forget_minions(sight)
             self.swept = sweep
         return pruned
@@ -200,7 +207,7 @@ class Registry:
 
     def _sweep(self, sight: Liveness) -> list[str]:
         """Find in-flight records whose worker somebody has unregistered, and that is dead."""
-        found = [
+        return [
             worker_id
             for worker_id, record in self.workers.records()
             # The second for those that registered since the first was read.
@@ -208,7 +215,6 @@ class Registry:
             and self._is_left_behind(worker_id, record, sight)
             and not self.workers.exists(worker_id)
         ]
-        return [worker_id for worker_id in found if self.bury(worker_id)]
 
     def _is_left_behind(self, worker_id: str, record: bytes, sight: Liveness) -> bool:
         found = in_flight.read(record)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import OrderedDict
 
 import pytest
 from redis import Redis
 
 from pyres import ResQ
+from pyres.exceptions import CrashError
 from pyres.horde import Khan, Minion
 from pyres.process.children import Exit
 from pyres.process.reports import BUSY, DONE, IDLE, WHOLE
@@ -105,6 +107,37 @@ def test_a_minion_that_reported_its_end_as_it_left_has_ended_cleanly(
     assert (words in caplog.text) == told
     assert ("before the job ended" in caplog.text) != told
     khan._reports.close()
+
+
+@pytest.mark.parametrize("state", ["not reaped", "reaped", "its outcome is being recorded"])
+def test_a_manager_that_prunes_leaves_its_own_dead_minions_to_itself(
+    state: str, resq: ResQ, redis: Redis
+) -> None:
+    """Else their jobs fail as those of strangers: no retry, no hooks, not how the minion ended."""
+    khan = khan_with_a_minion(resq)
+    pid = khan.children.fork(lambda: 3)
+    minion = Minion(["basic"], resq)
+    minion.pid = pid
+    minion.children = khan.children
+    redis.sadd("resque:workers", str(minion))
+    record = b'{"queue":"basic","run_at":"x","payload":{"class":"tests.jobs.NoopJob","args":[]}}'
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    if state == "not reaped":
+        khan._workers[pid] = minion
+    else:
+        khan.children.reap()
+    if state == "reaped":
+        khan._dead.append((str(minion), CrashError("status 3")))
+    if state == "its outcome is being recorded":
+        khan._undertakers[0] = (str(minion), CrashError("status 3"), time.monotonic() + 60)
+    redis.set(f"resque:worker:{minion}", record)
+
+    khan._beat()
+
+    assert redis.get(f"resque:worker:{minion}") == record
+    assert redis.llen("resque:failed") == 0
+    khan._undertakers.clear()
+    khan.children.reap()
 
 
 def test_what_a_dead_khan_of_the_same_id_was_told_is_not_done(resq: ResQ, redis: Redis) -> None:
