@@ -191,8 +191,8 @@ def test_a_scheduler_takes_over_a_stale_pidfile_where_files_cannot_be_locked(
 
     daemon = run_daemon("pyres_scheduler", "-p", str(pidfile), env=like("windows"))
 
-    until(lambda: pidfile.read_text() == f"{daemon.pid}\n")
     daemon.until_output("is the master now")
+    assert pidfile.read_text() == f"{daemon.pid}\n"
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
     assert not pidfile.exists()
