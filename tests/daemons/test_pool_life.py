@@ -51,7 +51,7 @@ def test_two_hundred_minions_later_the_pool_has_its_size_and_khan_has_leaked_not
     before = open_files(daemon.pid)
 
     resq.enqueue_many([(LineJob, str(done), number) for number in range(20, 220)])
-    until(lambda: counted(redis)[0] == 220, timeout=100)
+    until(lambda: counted(redis)[0] == 220, timeout=300)
 
     until(lambda: whole(redis, 4) and len(daemon.children()) == 4)
     assert sorted(lines(done)) == list(range(220))

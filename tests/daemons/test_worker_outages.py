@@ -63,7 +63,7 @@ def test_a_server_that_stands_still_costs_nothing(
     redis, resq = own_server.client(), ResQ(own_server.url)
     options = ("--nonblocking-pop", "--interval", "0.2")
     workers = {
-        queue: impatient(run_daemon, "--queues", queue, *options, reply=0.5, env=own_server.url)
+        queue: impatient(run_daemon, "--queues", queue, *options, reply=1, env=own_server.url)
         for queue in ("idle", "busy", "failing")
     }
     for worker in workers.values():
