@@ -65,7 +65,6 @@ def test_appendonly_data_survive_a_kill():
 
 def test_a_paused_server_answers_when_it_is_resumed(own_server):
     redis = own_server.client(socket_timeout=0.05, retry=None)
-    redis.ping()
 
     own_server.pause()
 
@@ -131,16 +130,19 @@ def test_the_monitor_shows_what_clients_send_and_what_scripts_call(server, redis
 
 def test_a_keyspace_has_the_shape_of_the_golden_files(redis):
     redis.set("resque:s", b"\xff")
-    redis.set("resque:t", "x", ex=60)
+    redis.set("resque:t", "x", ex=600)
     redis.rpush("resque:l", "b", "a")
     redis.sadd("resque:set", "b", "a")
     redis.hset("resque:h", "f", "é")
     redis.zadd("resque:z", {"m": 4102444800, "n": 0.5})
     redis.set("other", 1)
 
-    assert keyspace(redis) == {
+    found = keyspace(redis)
+
+    assert 0 < found["resque:t"].pop("ttl") <= 600
+    assert found == {
         "resque:s": {"type": "string", "value": "\udcff"},
-        "resque:t": {"type": "string", "value": "x", "ttl": 60},
+        "resque:t": {"type": "string", "value": "x"},
         "resque:l": {"type": "list", "values": ["b", "a"]},
         "resque:set": {"type": "set", "values": ["a", "b"]},
         "resque:h": {"type": "hash", "fields": {"f": "é"}},

@@ -13,14 +13,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+from unittest import mock
 
-from pyres import Stat, horde
+from pyres import Stat, horde, performer
 from pyres.exceptions import NoQueueError
 from pyres.horde import Khan, Minion
 from pyres.job import Job
 from tests.compat.base import PyResTests
 from tests.compat.jobs import Basic, Failing, Lasting
-from tests.servers import ROOT, alive, until
+from tests.servers import PATIENCE, ROOT, alive, until
 
 #: The methods that a life is made of, in the order in which they are called.
 KHAN_STEPS = [
@@ -394,7 +395,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
 
     def stop(self):
         self.program.send_signal(signal.SIGTERM)
-        self.assertEqual(self.program.wait(20), 0)
+        self.assertEqual(self.program.wait(PATIENCE), 0)
         self.assertEqual(self.khans(), set())
         self.assertEqual(self.redis.scard("resque:minions"), 0)
         self.assertEqual(self.resq.workers(), [])
@@ -466,7 +467,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
         program.send_signal(signal.SIGUSR1)
         self.until_registered(1)
         self.redis.rpush(f"{here}:1", "SHUTDOWN")
-        self.assertEqual(program.wait(20), 0)
+        self.assertEqual(program.wait(PATIENCE), 0)
 
         self.assertEqual(
             self.noted(),
@@ -754,6 +755,8 @@ class MinionOverrideTests(PyResTests):
                 if self.calls > 2:
                     self.schedule_shutdown(signal.SIGTERM, None)
 
+        # Also where a busy machine makes the call take long.
+        self.enterContext(mock.patch.object(performer, "RESERVE_PAUSE", 600.0))
         slept = []
         minion = Mine(["basic"], self.resq, None)
         minion.register_signal_handlers = lambda: None

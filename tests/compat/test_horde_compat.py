@@ -12,7 +12,7 @@ from pyres.exceptions import NoQueueError
 from pyres.horde import Khan, Minion
 from tests.compat.base import PyResTests
 from tests.compat.jobs import Failing, Lasting
-from tests.servers import ROOT, until
+from tests.servers import PATIENCE, ROOT, until
 
 
 class MinionTests(PyResTests):
@@ -53,7 +53,7 @@ class MinionTests(PyResTests):
         until(lambda: self.redis.llen("lasting"), what="a job done")
         self.assertEqual(int(self.redis.lindex("lasting", 0)), minion.pid)
         minion.terminate()
-        minion.join(20)
+        minion.join(PATIENCE)
 
         self.assertFalse(minion.is_alive())
         self.assertFalse(self.redis.exists("resque:minions"))

@@ -38,6 +38,14 @@ _THREADED = (
 )
 
 
+#: A worker that leaves it to a job's process to end in time, however late that may be.
+_PATIENT = (
+    "from pyres import scripts, worker\n"
+    "worker.ALARM_MARGIN = 600.0\n"
+    "raise SystemExit(scripts.pyres_worker())\n"
+)
+
+
 def ended(redis: Redis) -> list[str]:
     """What has come to its end after its job."""
     return sorted(texts(redis.lrange("ended", 0, -1)))
@@ -47,7 +55,7 @@ def ended(redis: Redis) -> list[str]:
 def test_the_outcome_is_recorded_while_a_thread_of_the_job_goes_on(
     kind: type, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    daemon = start(run_daemon, redis)
+    daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "600")
     resq.enqueue(kind, "late")
 
     until_counted(redis, 1, 0)
@@ -92,7 +100,9 @@ def test_what_takes_longer_than_the_grace_is_ended_and_the_job_stays_done(
     resq.enqueue(kind)
     resq.enqueue(EchoJob, "next")
 
-    daemon = burst(run_daemon, "--grace", "0.2")
+    options = ("--queues", "basic", "--burst", "--grace", "0.2")
+    daemon = run_daemon("-c", _PATIENT, *options)
+    assert daemon.wait() == 0, daemon.output()
 
     assert echoed(redis) == [["next"]]
     assert counted(redis) == (2, 0)

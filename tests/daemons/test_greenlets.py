@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from redis import Redis
@@ -23,14 +23,24 @@ from tests.servers import Daemon, Daemons, until
 
 Start = Callable[..., Daemon]
 
+#: A manager that leaves it to its minions to end a job in time, however late that may be.
+PATIENT = (
+    "-c",
+    "from gevent import monkey\n"
+    "monkey.patch_all()\n"
+    "from pyres import horde, scripts\n"
+    "horde.ALARM_MARGIN = 600.0\n"
+    "raise SystemExit(scripts.pyres_manager())\n",
+)
+
 
 @pytest.fixture
 def start(run_daemon: Daemons, redis: Redis) -> Start:
     """Starts one minion with so many greenlets, and waits until all its hands are registered."""
 
-    def run(count: int, *options: str) -> Daemon:
+    def run(count: int, *options: str, command: Sequence[str] = ("pyres_manager",)) -> Daemon:
         given = ["--greenlets", str(count), "--queues", "green,basic", *options]
-        daemon = run_daemon("pyres_manager", *given)
+        daemon = run_daemon(*command, *given)
         until(lambda: redis.scard("resque:minions") == count, what="the hands to register")
         return daemon
 
@@ -172,7 +182,7 @@ def test_all_jobs_of_a_minion_that_dies_are_failures(
 def test_a_late_job_is_ended_and_those_beside_it_go_on(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
-    daemon = start(2)
+    daemon = start(2, command=PATIENT)
     resq.enqueue(GateJob, "g")
     until(lambda: redis.llen(BEGUN) == 1)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 from redis import Redis
 
-from tests.daemons.odd_jobs import FileGateJob
+from tests.daemons.odd_jobs import FileGateJob, open_file_gate
 from tests.daemons.watching import begun
 from tests.servers import Daemons, Server, alive, until
 
@@ -29,8 +28,7 @@ def test_a_jobs_process_ends_when_its_worker_and_the_server_are_gone(
 
         daemon.send(signal.SIGKILL)
         daemon.wait()
-        (tmp_path / "written").write_text("fails")
-        os.rename(tmp_path / "written", gate)
+        open_file_gate(gate, "fails")
 
         until(lambda: not alive(child))
     resq.close()

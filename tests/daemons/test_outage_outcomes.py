@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyres import ResQ
+from tests.daemons.odd_jobs import open_file_gate
 from tests.daemons.outage_jobs import Dies, Retried, RetriedOnce, UniqueUntilDone
 from tests.daemons.watching import counted, records
 from tests.jobs import BEGUN
@@ -42,10 +43,7 @@ def test_a_server_that_is_away_when_a_job_ends_changes_nothing(
         until(lambda: redis.llen(BEGUN) == 1)
 
         server.kill()
-        # In one step: a job that finds an empty file ends well.
-        written = tmp_path / "written"
-        written.write_text(said)
-        written.rename(gate)
+        open_file_gate(gate, said)
         daemon.until_output("Redis is gone")
         server.restart()
 

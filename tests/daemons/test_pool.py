@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -93,16 +92,20 @@ def test_a_job_that_ends_its_minion_is_one_failure(
 def test_a_job_gets_its_grace_and_a_stubborn_one_is_killed_and_recorded(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
-    daemon = start(2, "--grace", "1")
+    daemon = start(2, "--grace", "600")
     resq.enqueue(GateJob, "g")
-    resq.enqueue(StubbornJob, 60)
+    resq.enqueue(StubbornJob, 600)
     until(lambda: redis.llen(BEGUN) == 2)
 
     daemon.send(signal.SIGTERM)
+    daemon.until_title("stopping")
     redis.rpush(GATE.format("g"), 1)
+    until(lambda: redis.lrange(ECHOED, 0, -1) == [b'["g"]'])
+    until(lambda: len(minions(redis)) == 1, what="the end of the one whose job is done")
+    # The grace ends now.
+    daemon.send(signal.SIGTERM)
 
     assert daemon.wait() == 0
-    assert [json.loads(args) for args in redis.lrange(ECHOED, 0, -1)] == [["g"]]
     (record,) = failure.all(resq, 0, 9)
     assert record["payload"]["class"] == "tests.jobs.StubbornJob"
     assert nothing_is_left(redis)

@@ -165,7 +165,7 @@ def test_a_job_pushed_in_the_moment_of_the_signal_is_not_lost(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     """OLD-FAULTS B39: twelve minions in BLPOP, and as many jobs as come while they stop."""
-    daemon = start_pool(run_daemon, redis, 12, "--blocking-pop")
+    daemon = start_pool(run_daemon, redis, 12, "--blocking-pop", "--grace", "600")
     until(lambda: sum(c["cmd"] == "blpop" for c in redis.client_list()) == 12)
     jobs, done = 60, tmp_path / "lines"
 

@@ -107,9 +107,9 @@ def test_a_retry_survives_its_promotion_by_a_scheduler(run_daemon, resq, redis):
 
     for attempt in (1, 2):
         Worker("retrying", resq).process(Job.reserve("retrying", resq, timeout=0))
-        (item,) = waiting(resq)
-        assert item["retry_attempt"] == attempt
         until(lambda: redis.llen("resque:queue:retrying"))
+        (item,) = resq.peek("retrying", 0, 2)
+        assert item["retry_attempt"] == attempt
     Worker("retrying", resq).process(Job.reserve("retrying", resq, timeout=0))
 
     (record,) = (json.loads(raw) for raw in redis.lrange("resque:failed", 0, -1))

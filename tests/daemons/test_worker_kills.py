@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
-from tests.daemons.odd_jobs import FileGateJob, LineJob
+from tests.daemons.odd_jobs import FileGateJob, LineJob, open_file_gate
 from tests.daemons.watching import (
     begun,
     burst,
@@ -85,7 +85,7 @@ def test_a_job_that_fails_after_its_worker_was_killed_is_one_failure(
     job = begun(redis)
 
     kill_worker(daemon)
-    (tmp_path / "gate").write_text("after all")
+    open_file_gate(tmp_path / "gate", "after all")
     until(lambda: not living([job]), what="the end of the job")
     burst(run_daemon)
 

@@ -14,7 +14,7 @@ from redis import Redis
 from pyres import ResQ, failure
 from pyres.worker import Worker
 from tests.daemons.later import FailLater, SleepLonger
-from tests.daemons.odd_jobs import FileGateJob, LineJob
+from tests.daemons.odd_jobs import FileGateJob, LineJob, open_file_gate
 from tests.daemons.watching import (
     begun,
     burst,
@@ -63,7 +63,7 @@ def test_a_server_that_stands_still_costs_nothing(
     redis, resq = own_server.client(), ResQ(own_server.url)
     options = ("--nonblocking-pop", "--interval", "0.2")
     workers = {
-        queue: impatient(run_daemon, "--queues", queue, *options, reply=0.5, env=own_server.url)
+        queue: impatient(run_daemon, "--queues", queue, *options, reply=1, env=own_server.url)
         for queue in ("idle", "busy", "failing")
     }
     for worker in workers.values():
@@ -77,8 +77,8 @@ def test_a_server_that_stands_still_costs_nothing(
     until(lambda: lines(tmp_path / "lines") == [0])
 
     own_server.pause()
-    busy.write_text("")
-    failing.write_text("at a bad time")
+    open_file_gate(busy)
+    open_file_gate(failing, "at a bad time")
     workers["idle"].send(signal.SIGCONT)
     for worker in workers.values():
         worker.until_output("Redis is gone")

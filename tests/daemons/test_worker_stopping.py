@@ -329,7 +329,7 @@ def test_an_idle_worker_waits_again_and_again_on_one_connection(
         options = ["--queues", "basic", "--interval", "0.3", "--blocking-pop"]
         daemon = start(run_daemon, redis, *options)
 
-        commands = monitor.until(lambda seen: [c.name for c in seen].count("BLPOP") == 3)
+        commands = monitor.until(lambda seen: [c.name for c in seen].count("BLPOP") >= 3)
 
     waits = [command for command in commands if command.name == "BLPOP"]
     assert len({wait.client for wait in waits}) == 1

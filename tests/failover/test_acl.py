@@ -31,7 +31,7 @@ from tests.failover.jobs import (
     note,
     noted,
 )
-from tests.servers import ROOT, Daemon, Daemons, Monitor, Server, until
+from tests.servers import ROOT, Daemon, Daemons, Monitor, Server, state_of, until
 
 LISTED = {
     found[1]: found[0]
@@ -231,9 +231,17 @@ def lay_one_back(server: Server, resq: ResQ, worker: Daemon, notes: str) -> None
         server.pause()
         connection.send_command("RPUSH", "resque:queue:notes", '{"class":"Unbegun","args":[]}')
         worker.send(signal.SIGTERM)
+        # It has asked not to be blocked any more, and waits for the reply.
+        until(lambda: not has_pending_signals(worker.pid) and state_of(worker.pid) == "S")
         server.resume()
         connection.read_response()
         pushing.connection_pool.release(connection)
+
+
+def has_pending_signals(pid: int) -> bool:
+    """Whether a signal was sent to a process that this has not begun to handle."""
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return any(int(mask, 16) for mask in re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.M))
 
 
 def end(*daemons: Daemon) -> None:

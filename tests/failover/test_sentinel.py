@@ -12,7 +12,7 @@ import pytest
 
 from pyres import ResQ
 from pyres.store import ConnectionLost
-from tests.failover.jobs import NoteJob, SlowNoteJob, noted
+from tests.failover.jobs import GatedNoteJob, NoteJob, SlowNoteJob, note, noted
 from tests.servers import Daemon, Daemons, Server, Watched, until
 
 
@@ -263,18 +263,19 @@ def test_a_primary_without_the_replicas_it_must_have_is_waited_for(
         workers += [daemons("pyres_manager", "--pool", "1", "--queues", "b")]
         until(lambda: redis.scard("resque:workers") == 2)
         for queue in "ab":
-            resq.enqueue_to(queue, SlowNoteJob, str(notes), "word", 1)
+            resq.enqueue_to(queue, GatedNoteJob, str(notes), "word", "go on")
         until(lambda: len(noted(notes)) == 2)
 
         redis.config_set("min-replicas-to-write", 1)
         with pytest.raises(ConnectionLost):
             resq.enqueue(NoteJob, str(notes), "refused")
+        note(str(notes), "go on")
         for worker in workers:
             worker.until_output("NOREPLICAS")
         redis.config_set("min-replicas-to-write", 0)
 
         until(lambda: redis.get("resque:stat:processed") == b"2")
-        assert noted(notes) == ["begun-word"] * 2 + ["word"] * 2
+        assert noted(notes) == ["word", "word", "go on"]
         end(workers)
 
 

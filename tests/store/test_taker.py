@@ -573,7 +573,7 @@ def popped(taker: Taker) -> Taken | None:
 
 def test_a_pop_puts_what_comes_into_the_hand(taker, redis):
     taker.take(False, NOW)
-    taker.start_pop(5)
+    taker.start_pop(60)
     fill(redis, POISON, queue="slow")
 
     taken = popped(taker)
@@ -583,7 +583,7 @@ def test_a_pop_puts_what_comes_into_the_hand(taker, redis):
 
 
 def test_a_pop_that_is_unblocked_gives_nothing_and_leaves_the_connection_in_order(taker, redis):
-    taker.start_pop(5)
+    taker.start_pop(60)
     until(lambda: redis.info("clients")["blocked_clients"] == 1)
 
     taker.unblock()

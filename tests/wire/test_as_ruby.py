@@ -29,7 +29,7 @@ def moment(timestamp):
 
 def begun(redis):
     """Wait until one more job is under way."""
-    assert redis.blpop([BEGUN], timeout=20)
+    assert redis.blpop([BEGUN], timeout=80)
 
 
 # 01: jobs on queues
@@ -364,7 +364,7 @@ def test_the_schedule_of_ruby_is_followed_as_by_resque_scheduler(start_scheduler
 
     scheduler = start_scheduler(dynamic=True)
 
-    assert redis.blmove("resque:queue:cron", "resque:queue:cron", timeout=20)
+    assert redis.blmove("resque:queue:cron", "resque:queue:cron", timeout=80)
     until(lambda: redis.hlen("resque:delayed:last_enqueued_at"), what="a note that it fired")
     assert_as_golden(redis, "13b_scheduler_running")
 
@@ -440,7 +440,7 @@ def test_a_worker_that_is_buried_in_the_middle_of_a_job_leaves_what_ruby_leaves(
 
     assert_as_golden(redis, "17_remove_worker_mid_job", [at(worker)])
     redis.rpush(SLOW, "go")
-    assert redis.blpop([ECHOED], timeout=20)
+    assert redis.blpop([ECHOED], timeout=80)
     worker.until_title(": Waiting")
     # Ruby leaves the failure of a job that then ended well.
     assert redis.llen("resque:failed") == 0
