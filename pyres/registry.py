@@ -156,6 +156,7 @@ class Registry:
             if sweep:
                 pruned += self._sweep(sight)
                 self._forget_minions(sight)
+                self._forget_counters(sight)
             self.swept = sweep
         return pruned
 
@@ -172,6 +173,17 @@ class Registry:
         for worker_id in unknown:
             if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
                 self.workers.unregister_keeping_counts(worker_id)
+
+    def _forget_counters(self, sight: Liveness) -> None:
+        """Remove what dead workers of this host have counted that somebody else had unregistered
+        before they ended: nobody would look for it.
+        """
+        known = sight.known.ids.union(sight.known.beats)
+        for worker_id in self.workers.counted():
+            if worker_id in known or not self._has_no_process(worker_id):
+                continue
+            if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
+                self.workers.drop_counters(worker_id)
 
     def _lock(self, sight: Liveness) -> str:
         """Take the prune lock; who has it, or "" when it is ours now."""
