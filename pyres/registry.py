@@ -288,7 +288,7 @@ class Registry:
             error = PruneDeadWorkerDirtyExitError(
                 f"Worker {worker_id} did not gracefully exit while processing {job.shown_name}"
             )
-        save_failure(job, error or DirtyExitError(), Pipeline(self.resq, batch))
+        save_failure(job, DirtyExitError() if error is None else error, Pipeline(self.resq, batch))
         # Resque forgets to count these; here a job is counted once, however it ends.
         batch.stats.incr("processed")
 
