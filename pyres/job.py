@@ -412,8 +412,9 @@ class Job:
         if retrying.is_retried(payload_class) and self.attempts.may_be_retry(payload_class):
             self.patiently(lambda: self.attempts.look(self.resq.store, now))
         first = self.attempts.first(now)
+        reason = Exception() if error is None else error
         attempt = retrying.Attempt(
-            error or Exception(), self.attempts.retried, first.timestamp(), now.timestamp()
+            reason, self.attempts.retried, first.timestamp(), now.timestamp()
         )
         wait = retrying.delay(payload_class, attempt)
         if wait is None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pyres import job_settings, loading, payload, starting
 from pyres.client import LONGEST_POP, ResQ, as_resq, now_text
 from pyres.exceptions import ENDING, CannotWatchError, CrashError, JobError, TimeoutError
+from pyres.failure.base import exception_text
 from pyres.job import Job
 from pyres.logs import JOB
 from pyres.overrides import overridden, own_methods
@@ -575,8 +576,10 @@ class Performer:
     def _record_exception(self, job: Job) -> None:
         job.failure_handled = True
         job.outcome = "failed"
-        error = sys.exc_info()[1] or JobError(f"{job.shown_name} failed for an unknown reason")
-        logger.error("%s failed", job, exc_info=error)
+        error = sys.exc_info()[1]
+        if error is None:
+            error = JobError(f"{job.shown_name} failed for an unknown reason")
+        _log_failed(job, error)
         if self.record_failure(job, error):
             self._count_failure()
 
@@ -820,3 +823,12 @@ def without_exit(step: Callable[[Job], T], job: Job) -> T:
         raise CrashError(f"{step.__name__} left with status {left.code}").with_traceback(
             left.__traceback__
         ) from None
+
+
+def _log_failed(job: Job, error: BaseException) -> None:
+    """Log the exception of a job, with its traceback where Python can print that."""
+    try:
+        # No exception alone: logging leaves out one that is false, as an empty container is.
+        logger.error("%s failed", job, exc_info=(type(error), error, error.__traceback__))
+    except Exception:  # noqa: BLE001 - printing it runs the job author's code, which may do anything
+        logger.error("%s failed: %s: %s", job, type(error).__name__, exception_text(error))  # noqa: TRY400

@@ -163,6 +163,7 @@ class Registry:
                 left = [each for each in self._sweep(sight) if each not in except_for]
                 pruned += [worker_id for worker_id in left if self.bury(worker_id)]
                 self._forget_minions(sight)
+                self._forget_counters(sight)
             self.swept = sweep
         return pruned
 
@@ -179,6 +180,17 @@ class Registry:
         for worker_id in unknown:
             if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
                 self.workers.unregister_keeping_counts(worker_id)
+
+    def _forget_counters(self, sight: Liveness) -> None:
+        """Remove what dead workers of this host have counted that somebody else had unregistered
+        before they ended: nobody would look for it.
+        """
+        known = sight.known.ids.union(sight.known.beats)
+        for worker_id in self.workers.counted():
+            if worker_id in known or not self._has_no_process(worker_id):
+                continue
+            if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
+                self.workers.drop_counters(worker_id)
 
     def _lock(self, sight: Liveness) -> str:
         """Take the prune lock; who has it, or "" when it is ours now."""
@@ -282,7 +294,7 @@ class Registry:
             error = PruneDeadWorkerDirtyExitError(
                 f"Worker {worker_id} did not gracefully exit while processing {job.shown_name}"
             )
-        save_failure(job, error or DirtyExitError(), Pipeline(self.resq, batch))
+        save_failure(job, DirtyExitError() if error is None else error, Pipeline(self.resq, batch))
         # Resque forgets to count these; here a job is counted once, however it ends.
         batch.stats.incr("processed")
 

@@ -107,7 +107,7 @@ def shown(found: FailureRow, server: Server) -> dict[str, Any]:
     list_path = path(list_handle)
     return row(
         found,
-        server.name,
+        server,
         list_handle=list_handle,
         list_path=list_path,
         path=f"{list_path}/{found.digest}",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
+
+from resweb.servers import Server
 
 TIMES = (
     "enqueued",
@@ -21,15 +22,15 @@ TIMES = (
 )
 
 
-def when(moment: float | None) -> dict[str, str] | None:
-    """A time for <time>: exact in UTC, and how long ago; the browser makes it local."""
+def when(moment: float | None, now: float) -> dict[str, str] | None:
+    """A time for <time>: exact in UTC, and how long before `now`; the browser makes it local."""
     if moment is None:
         return None
     try:
         exact = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):
         return None
-    return {"iso": exact, "ago": ago(time.time() - moment)}
+    return {"iso": exact, "ago": ago(now - moment)}
 
 
 def ago(seconds: float) -> str:
@@ -42,15 +43,15 @@ def ago(seconds: float) -> str:
     return f"{left} s {words}"
 
 
-def row(value: Any, server: str, **more: Any) -> dict[str, Any]:
+def row(value: Any, server: Server, **more: Any) -> dict[str, Any]:
     """A row as a template and JSON take it, with the server it is from."""
-    shown = dataclasses.asdict(value)
+    shown, now = dataclasses.asdict(value), server.now()
     for field in TIMES:
         if field in shown:
-            shown[f"{field}_shown"] = when(shown[field])
+            shown[f"{field}_shown"] = when(shown[field], now)
     if "handle" in shown:
         shown["path"] = path(shown["handle"])
-    return {**shown, "server": server, "server_url": path(server), **more}
+    return {**shown, "server": server.name, "server_url": path(server.name), **more}
 
 
 def path(text: str) -> str:

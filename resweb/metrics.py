@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,15 +48,15 @@ class _Collector:
             up.add_metric([answer.server.name], 0 if answer.is_down else 1)
         yield up
         yield _unreadable(answers)
-        found = [(answer.server.name, *answer.value) for answer in answers if not answer.error]
+        found = [(answer.server, *answer.value) for answer in answers if not answer.error]
         yield from _totals(found)
         yield from _queues(found)
         oldest = GaugeMetricFamily(
             "resque_heartbeat_age_seconds", "Age of the oldest heartbeat", labels=["server"]
         )
-        for name, _, _, beats, _ in found:
+        for server, _, _, beats, _ in found:
             if beats:
-                oldest.add_metric([name], time.time() - min(beats))
+                oldest.add_metric([server.name], server.now() - min(beats))
         yield oldest
 
 
@@ -77,8 +76,8 @@ def _totals(found: list[Any]) -> Iterator[Any]:
     for kinds, family in ((TOTALS, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
         for field, told in kinds.items():
             metric = family(f"resque_{field}", told, labels=["server"])
-            for name, stats, *_ in found:
-                metric.add_metric([name], getattr(stats, field))
+            for server, stats, *_ in found:
+                metric.add_metric([server.name], getattr(stats, field))
             yield metric
 
 
@@ -88,10 +87,11 @@ def _queues(found: list[Any]) -> Iterator[Any]:
     oldest = GaugeMetricFamily(
         "resque_queue_oldest_age_seconds", "Age of the job at the queue's head", labels=labels
     )
-    for name, _, queues, *_ in found:
+    for server, _, queues, *_ in found:
+        name, now = server.name, server.now()
         for queue, size, enqueued in queues:
             depth.add_metric([name, queue], size)
             if enqueued:
-                oldest.add_metric([name, queue], time.time() - enqueued)
+                oldest.add_metric([name, queue], now - enqueued)
     yield depth
     yield oldest

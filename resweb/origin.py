@@ -61,11 +61,13 @@ def _without_default_port(host: str) -> str:
 def _name(host: str) -> str:
     """A Host without its port, in lower case; an IPv6 address without its brackets."""
     host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
     name, colon, port = host.rpartition(":")
-    is_port = colon and ":" not in name and (port.isdigit() or not port)
-    return (name if is_port else host).removesuffix(".")
+    is_bracketed = name.startswith("[") and name.endswith("]")
+    if colon and (is_bracketed or ":" not in name) and (port.isdigit() or not port):
+        host = name
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1]
+    return host.removesuffix(".")
 
 
 def _is_address(name: str) -> bool:

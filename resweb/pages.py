@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from resweb import failures
 from resweb.actions import Tasks
 from resweb.filters import path, row, when
 from resweb.sampler import Sampler
-from resweb.servers import Answer, Servers
+from resweb.servers import Answer, Server, Servers
 
 #: Where a server has no more: past every end.
 PAST = 2**70
@@ -81,13 +82,13 @@ class Pages:
             return inspector.queues(), inspector.failure_count(), inspector.working()
 
         answers, data = self._ask(query, question, _worker_keys)
-        data |= _queues([(a.server.name, a.value[0], a.value[1]) for a in answers])
-        busy = [_worker(w, a.server.name) for a in answers for w in a.value[2]]
+        data |= _queues([(a.server, a.value[0], a.value[1]) for a in answers])
+        busy = [_worker(w, a.server) for a in answers for w in a.value[2]]
         return data | _working(busy, ROWS) | {"tasks": self.tasks.running()}
 
     def queues(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: (i.queues(oldest=True), i.failure_count()))
-        return data | _queues([(a.server.name, *a.value) for a in answers])
+        return data | _queues([(a.server, *a.value) for a in answers])
 
     def queue(self, query: Query, name: str) -> Data:
         starts, known = _Starts(query, self._where), name_of(name)
@@ -99,21 +100,21 @@ class Pages:
 
     def working(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: (i.working(), i.worker_count()), _worker_keys)
-        busy = [_worker(w, a.server.name) for a in answers for w in a.value[0]]
+        busy = [_worker(w, a.server) for a in answers for w in a.value[0]]
         return data | _working(busy, WORKERS) | {"workers": sum(a.value[1] for a in answers)}
 
     def workers(self, query: Query, host: str = "") -> Data:
         start = _number(query.get("start", "0"))
         answers, data = self._ask(query, lambda i: (i.workers(), i.khans()), _worker_keys)
-        found = [(a.server.name, worker) for a in answers for worker in a.value[0]]
+        found = [(a.server, worker) for a in answers for worker in a.value[0]]
         hosts = Counter(worker.host for _, worker in found)
         rows = [one for one in found if host in ("", one[1].host)]
         if host and not rows and _is_whole(data):
             raise NotFound(f"no worker of a host {host[:200]!r} is registered")
-        khans = [row(khan, a.server.name) for a in answers for khan in a.value[1]]
+        khans = [row(khan, a.server) for a in answers for khan in a.value[1]]
         khans = [khan for khan in khans if host in ("", khan["host"])]
         return data | {
-            "rows": [_worker(worker, name) for name, worker in rows[start : start + WORKERS]],
+            "rows": [_worker(worker, server) for server, worker in rows[start : start + WORKERS]],
             "total": len(rows),
             "host": host,
             "hosts": [
@@ -138,7 +139,7 @@ class Pages:
         answers, data = self._ask(
             query, lambda i: i.worker(known), lambda *_: {"worker_ids": [known]}
         )
-        rows = [_worker(a.value, a.server.name) for a in answers if a.value]
+        rows = [_worker(a.value, a.server) for a in answers if a.value]
         if not rows and _is_whole(data):
             raise NotFound(f"no worker {plain(known)[:200]!r} is registered; it may have ended")
         return data | {"rows": rows, "name": plain(known)}
@@ -239,11 +240,12 @@ class Pages:
             lambda i: i.delayed_jobs(timestamp, starts.of(i), ROWS),
             lambda *_: {"timestamps": [timestamp]},
         )
-        return data | starts.merge(answers) | {"timestamp": timestamp, "due": when(timestamp)}
+        due = when(timestamp, answers[0].server.now() if answers else time.time())
+        return data | starts.merge(answers) | {"timestamp": timestamp, "due": due}
 
     def schedule(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: (i.schedule(), i.master(), i.static_master()))
-        rows = [row(entry, a.server.name) for a in answers for entry in a.value[0]]
+        rows = [row(entry, a.server) for a in answers for entry in a.value[0]]
         masters = [
             {
                 "server": a.server.name,
@@ -257,7 +259,7 @@ class Pages:
 
     def stats(self, query: Query) -> Data:
         answers, data = self._ask(query, lambda i: (i.stats(), i.queues()))
-        rows = [row(a.value[0], a.server.name, where=a.server.where) for a in answers]
+        rows = [row(a.value[0], a.server, where=a.server.where) for a in answers]
         fields = ("pending", "processed", "failed", "failures", "workers", "working")
         total = {name: sum(found[name] for found in rows) for name in fields}
         sizes: Counter[str] = Counter()
@@ -282,7 +284,7 @@ class Pages:
         cursor = _number(query.get("start", "0"), 20)
         answers, data = self._ask({"server": name}, lambda i: i.keys_page(cursor, 100), None)
         after, found = answers[0].value if answers else (0, [])
-        rows = [row(key, name) for key in found]
+        rows = [row(key, answers[0].server) for key in found]
         return data | {"rows": rows} | _following(after or None)
 
     def key(self, query: Query, name: str) -> Data:
@@ -295,7 +297,7 @@ class Pages:
         # Here the types of keys are shown, and that of a key that is looked for alone.
         answers, data = self._ask(query, question, None)
         found = [a for a in answers if a.value and a.value[0].kind != "none"]
-        rows = [row(a.value[0], a.server.name, elements=a.value[1].rows) for a in found]
+        rows = [row(a.value[0], a.server, elements=a.value[1].rows) for a in found]
         follow = starts.following({a.server.position: a.value[1].following for a in found})
         return data | {"rows": rows, "name": plain(known), "handle": name} | follow
 
@@ -328,12 +330,12 @@ class _Starts:
 
     def merge(self, answers: list[Answer]) -> Data:
         """The rows of all pages, their totals, and where the next page starts."""
-        pages: list[tuple[str, Page]] = [(a.server.name, a.value) for a in answers]
-        rows = [row(found, name) for name, page in pages for found in page.rows]
+        pages: list[Page] = [a.value for a in answers]
+        rows = [row(found, a.server) for a in answers for found in a.value.rows]
         ends = {a.server.position: a.value.following for a in answers}
         return {
             "rows": rows,
-            "total": sum(page.total for _, page in pages),
+            "total": sum(page.total for page in pages),
             **self.following(ends),
             **self._spanned(pages),
         }
@@ -346,13 +348,13 @@ class _Starts:
             return _following(None)
         return _following(each[-1] if self._alone else ",".join(each))
 
-    def _spanned(self, pages: list[tuple[str, Page]]) -> Data:
+    def _spanned(self, pages: list[Page]) -> Data:
         """Where in the list this is, and the page before; of one server only: of several nobody
         knows how far each had come.
         """
         if len(pages) != 1:
             return {}
-        ((_, page),) = pages
+        (page,) = pages
         return _span(page.start, len(page.rows), page.total)
 
 
@@ -396,7 +398,7 @@ def _span(start: int, count: int, total: int, step: int = ROWS) -> Data:
     }
 
 
-def _worker(worker: WorkerRow, server: str) -> Data:
+def _worker(worker: WorkerRow, server: Server) -> Data:
     return row(worker, server, queue_path=path(worker.queue_handle))
 
 
@@ -406,8 +408,8 @@ def _number(text: str, digits: int = 12) -> int:
     raise BadRequest(f"{text[:50]!r} is no number from 0")
 
 
-def _queues(found: list[tuple[str, list[Any], int]]) -> Data:
-    rows = [row(queue, name) for name, queues, _ in found for queue in queues]
+def _queues(found: list[tuple[Server, list[Any], int]]) -> Data:
+    rows = [row(queue, server) for server, queues, _ in found for queue in queues]
     rows.sort(key=lambda one: (one["name"], one["server"]))
     return {
         "queues": rows,

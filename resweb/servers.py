@@ -50,6 +50,8 @@ class Server:
         if begun < self._quiet_until:
             return Answer(self, error=self._last_error, is_down=True)
         try:
+            # So that now() knows its clock, which may differ from this host's.
+            self.resq.store.clock.now()
             return Answer(self, question(self.inspector))
         except NO_ANSWER as error:
             if not is_down(error):
@@ -59,6 +61,10 @@ class Server:
             if ended - begun > TIMEOUT / 2:
                 self._quiet_until = ended + QUIET
             return Answer(self, error=self._last_error, is_down=True)
+
+    def now(self) -> float:
+        """The time by its clock, as it was when it answered last; it is not asked."""
+        return self.resq.store.clock.estimate()
 
     @property
     def where(self) -> str:

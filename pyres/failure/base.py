@@ -139,7 +139,9 @@ def _tells_more(error: BaseException) -> bool:
     """Whether Python prints more of it than its frames: a cause, a context, members, notes."""
     context = None if error.__suppress_context__ else error.__context__
     notes = getattr(error, "__notes__", None)
-    return isinstance(error, BaseExceptionGroup) or any((error.__cause__, context, notes))
+    # An exception may be a container as well, and then be false.
+    more = (each is not None for each in (error.__cause__, context, notes))
+    return isinstance(error, BaseExceptionGroup) or any(more)
 
 
 def _readable_lines(text: str) -> list[str]:
@@ -178,6 +180,6 @@ def exception_text(error: BaseException) -> str:
     """str(error), or a sentence where that itself fails; always something that JSON can hold."""
     try:
         text = str(error)
-    except Exception as second:  # noqa: BLE001 - __str__ is the job author's code and may do anything
+    except BaseException as second:  # noqa: BLE001 - __str__ is the job author's code and may do anything
         text = f"<{type(error).__name__}, whose str() raised {type(second).__name__}>"
     return text.encode("utf-8", "replace").decode()

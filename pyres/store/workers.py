@@ -220,6 +220,24 @@ class Workers:
                 if value is not None:
                     yield text(name).removeprefix(prefix), value
 
+    def counted(self) -> Iterator[str]:
+        """The ids of workers that have counters of their own, one for each counter; found by SCAN,
+        a step at a time.
+        """
+        prefix, cursor = f"{self.keys.prefix}stat:", -1
+        while cursor:
+            pattern = f"{prefix}*:*:*:*"
+            cursor, names = self.client.scan(max(cursor, 0), match=pattern, count=PAGE)
+            for name in names:
+                counter, _, worker_id = text(name).removeprefix(prefix).partition(":")
+                if counter in ("processed", "failed"):
+                    yield worker_id
+
+    def drop_counters(self, worker_id: str) -> None:
+        """Remove what a worker has counted."""
+        counters = ("processed", "failed")
+        self.client.delete(*[self.keys.stat(f"{name}:{worker_id}") for name in counters])
+
     def heartbeats(self) -> dict[str, str]:
         """Each worker's last sign of life, as it was written."""
         beats: dict[bytes, bytes] = or_nothing(

@@ -45,6 +45,34 @@ class Every(Failing):
     retry_timeout = 4
 
 
+class EmptyError(ValueError):
+    """A container too, and therefore false."""
+
+    def __len__(self):
+        return 0
+
+
+class UndecidedError(ValueError):
+    def __bool__(self):
+        raise TypeError("neither true nor false")
+
+
+class MuteError(ValueError):
+    def __str__(self):
+        raise SystemExit
+
+
+class Picky(Failing):
+    retry_exceptions = ValueError
+    retry_limit = 1
+    error = ValueError
+
+    @classmethod
+    def perform(cls, *args):
+        cls.attempts.append(list(args))
+        raise cls.error("no")
+
+
 KINDS = [(Limited, 3), (BackedOff, 3), (Every, 4)]
 
 
@@ -137,6 +165,19 @@ def test_retries_end_whoever_promotes_them(resq, redis, clock, promote, kind, at
     (record,) = map(json.loads, redis.lrange("resque:failed", 0, -1))
     assert record["error"] == f"not yet (tried {attempts} times)"
     assert known(redis) == []
+
+
+@pytest.mark.parametrize("kind", [EmptyError, UndecidedError, MuteError])
+def test_no_exception_costs_a_job_its_retry_or_its_record(resq, redis, clock, monkeypatch, kind):
+    monkeypatch.setattr(Picky, "error", kind)
+    resq.enqueue(Picky, 1)
+
+    assert run_out(resq, clock, by_pyres, rounds=3) == 2
+
+    (record,) = map(json.loads, redis.lrange("resque:failed", 0, -1))
+    assert record["exception"] == kind.__name__
+    assert redis.get("resque:stat:failed") == b"1"
+    assert not redis.keys("resque:worker:*")
 
 
 @pytest.mark.parametrize("promote", [by_ruby, by_node])

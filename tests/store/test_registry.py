@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -288,6 +289,26 @@ def test_minions_that_ruby_has_pruned_are_forgotten(resq, redis):
 
     assert redis.smembers("resque:minions") == {running.encode(), ME.encode()}
     assert records(redis) == []
+
+
+def test_the_counters_of_a_dead_worker_that_somebody_unregistered_are_removed(resq, redis):
+    alive = f"here:{os.getpid()}:mail"
+    of_nobody = [GONE, "here:4194305:a:b,~c", f"here:{10**30}:mail"]
+    of_others = [alive, "there:2:mail", "no id", "here:x:mail"]
+    for worker_id in (*of_nobody, *of_others):
+        redis.set(f"resque:stat:processed:{worker_id}", "x" if worker_id == GONE else 2)
+        redis.set(f"resque:stat:failed:{worker_id}", 1)
+    redis.set(f"resque:stat:other:{GONE}", 1)
+    redis.set("resque:stat:processed", 7)
+    before = set(redis.scan_iter("resque:stat:*"))
+
+    assert registry(resq).prune() == []
+    assert set(redis.scan_iter("resque:stat:*")) == before
+    assert registry(resq).prune(sweep=True) == []
+
+    removed = before - set(redis.scan_iter("resque:stat:*"))
+    counters = ("processed", "failed")
+    assert removed == {f"resque:stat:{c}:{w}".encode() for c in counters for w in of_nobody}
 
 
 @pytest.mark.parametrize("payload", [b"\xff\x00", b"not json", b"[1]", b"null", b""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,15 @@ def test_the_backtrace_tells_what_python_prints(make: Any, words: tuple[str, ...
 
 def test_the_backtrace_of_a_plain_exception_has_its_frames_only() -> None:
     assert record(ValueError("plain"))["backtrace"][0].startswith("  File ")
+
+
+@pytest.mark.parametrize("kind", [ValueError, RecursionError, CancelledError, SystemExit])
+def test_a_text_that_cannot_be_had_costs_no_record(kind: type[BaseException]) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise kind("no text")
+
+    assert record(MuteError())["error"] == f"<MuteError, whose str() raised {kind.__name__}>"
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "\N{SNOWMAN}" * 20_000, "begin" + "y" * 10**6])

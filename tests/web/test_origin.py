@@ -14,7 +14,16 @@ OWN_NAMES = [socket.gethostname(), socket.getfqdn()]
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8080", "localhost.evil", "1.2.3", ""]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "localhost.evil",
+        "1.2.3",
+        "[::1].evil",
+        "[::1]evil:80",
+        "",
+    ],
 )
 def test_an_unknown_host_is_refused_and_named_in_the_log(serve, resq, caplog, host):
     site = serve(create_app([resq.dsn], sample=False))

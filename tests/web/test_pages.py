@@ -7,7 +7,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -625,6 +625,26 @@ def test_a_failure_is_as_old_as_the_zone_says_in_which_it_was_written(visitor, r
 
     assert [row["error"] for row in found] == ["09:01:11 -03", "17:31:09 IST", "13:01:10 CET"]
     assert sorted(row["failed_at"] for row in found) == [1795435269, 1795435270, 1795435271]
+
+
+@pytest.mark.parametrize("ahead", [-7200, 600])
+def test_ages_go_by_the_servers_clock_and_not_by_that_of_the_pages_host(
+    visitor, resq, monkeypatch, ahead
+):
+    now = resq.redis.time()[0]
+    resq.store.workers.register("h:1:q", str(now - 300))
+    resq.store.delayed.put_off(now + 4000, b'{"class":"D","args":[],"queue":"q"}')
+    fail(resq.redis, failed_at=f"{datetime.fromtimestamp(now - 7300, UTC):%Y/%m/%d %H:%M:%S} UTC")
+    resq.redis.hset("resque:workers:heartbeat", "h:1:q", str(datetime.fromtimestamp(now, UTC)))
+    host_time = time.time
+    monkeypatch.setattr(time, "time", lambda: host_time() + ahead)
+
+    assert ">5 min ago<" in visitor.get("/workers/h:1:q/")
+    assert ">1 h from now<" in visitor.get("/delayed/")
+    assert visitor.json(f"/api/delayed/{now + 4000}")["due"]["ago"] == "1 h from now"
+    assert ">2 h ago<" in visitor.get("/failed/")
+    (age,) = re.findall(r'heartbeat_age_seconds{server="one"} (\S+)', visitor.get("/metrics"))
+    assert 0 <= float(age) < 300
 
 
 # The schedule
