@@ -399,7 +399,7 @@ class Agenda:
     def _fire(self, slot: Slot, moment: int, now: float) -> bool:
         entry = slot.entry
         claim = unique.claim(slot.target, entry.klass, entry.args, now)
-        job = unique.job(slot.queue, self.resq._payload(entry.klass, entry.args, now))
+        job = unique.job(slot.queue, self.resq._recurring_payload(entry, now))
         firing = Firing(
             entry.name,
             moment,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pyres.exceptions import BadOptionError
+from pyres.inspector import Inspector
 from pyres.schedule_faults import queues_for
 from pyres.scheduler import Scheduler
 from pyres.timing import NEVER
@@ -146,6 +147,24 @@ def test_who_ends_fires_what_is_due_before_another_follows(clocked, resq, redis)
 
     assert fired(redis)["stored"] == before + 2
     assert not redis.exists(LOCK)
+
+
+@pytest.mark.parametrize("args", [b'["\xff\xc3"]', b'[{"a":"\\ud83d"}]', b"[-1e400,1E999]"])
+def test_an_entry_of_others_is_enqueued_with_the_bytes_of_its_args(clocked, resq, redis, args):
+    entry = b'{"cron":"* * * * * *","class":"Tick","description":"\xff","queue":"cron","args":%b}'
+    resq.store.schedules.put("odd", entry % args)
+    resq.store.schedules.put("no class", b'{"every":"1s","class":"\xff","queue":"cron"}')
+    scheduler = clocked(dynamic=True)
+
+    scheduler.seconds(NOW, 1)
+    assert resq.run_schedule("odd") is True
+
+    start = b'{"class":"Tick","args":%b,' % args
+    queued = redis.lrange("resque:queue:cron", 0, -1)
+    assert [raw[: len(start)] for raw in queued] == [start] * len(queued) != []
+    rows = {row.name: row for row in Inspector(resq).schedule()}
+    assert rows["odd"].next
+    assert "no Unicode" in rows["no class"].fault
 
 
 def test_the_master_fires_the_entries_in_redis_while_another_fires_the_static_ones(
