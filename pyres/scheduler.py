@@ -95,6 +95,7 @@ class Scheduler:
         self.lock_timeout = lock_timeout
         self.lock_prefix = lock_prefix
         self.front = front
+        self._queue_for = dict(queue_for or {})
         self.hostname = platform.node()
         self.pid = os.getpid()
         agenda = functools.partial(
@@ -462,7 +463,7 @@ class Scheduler:
         """
         now = self._now() if self.resq.enqueue_timestamp else None
         try:
-            move = Move(raw, *promoted(raw, now))
+            move = Move(raw, *promoted(raw, now, self._queue_for))
         except UndecodableError as error:
             logger.error("A delayed job becomes a failure: %s", error)
             return self._failure(raw, error)

@@ -328,3 +328,13 @@ def test_a_description_of_any_kind_keeps_no_entry_out(value):
     config = b'{"every":"1h","class":"A","queue":"q","description":%b}' % value
 
     assert schedule.from_redis({"a": config}).entries["a"].description.encode()
+
+
+def test_a_delayed_job_without_a_queue_goes_where_its_class_is_said_to_go():
+    queues = {"Report": "reports"}
+
+    assert promoted(b'{"class":"Report","args":[]}', None, queues)[0] == "reports"
+    assert promoted(b'{"class":"Report","queue":null,"args":[]}', None, queues)[0] == "reports"
+    assert promoted(b'{"class":"Report","queue":"own"}', None, queues)[0] == "own"
+    with pytest.raises(UndecodableError):
+        promoted(b'{"class":"Other","args":[]}', None, queues)
