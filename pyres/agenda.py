@@ -83,6 +83,8 @@ class Agenda:
         self._overriding: dict[str, bytes] = {}
         self._slots: dict[str, Slot] = {}
         self._looked = 0
+        #: The latest moment that is believed of a firing.
+        self._latest = 0
         self._jumped = False
 
     @property
@@ -211,6 +213,9 @@ class Agenda:
         """Give each entry its slot."""
         if not entries:
             return
+        # The last look at it may be long ago: that of a master which died.
+        now = int(self.resq.server_time().timestamp())
+        self._latest = max(self._looked, now) + MAX_AHEAD
         fired = self._fired()
         for name, entry in entries.items():
             try:
@@ -243,8 +248,8 @@ class Agenda:
     def _up_to(self, moment: int) -> Range:
         """The range that a moment ends whose beginning nobody noted."""
         # A clock that was wrong must not silence the entry.
-        soon = self._looked < moment <= self._looked + MAX_AHEAD
-        return Range(self._looked if soon else moment, moment, moment > self._looked + MAX_AHEAD)
+        soon = self._looked < moment <= self._latest
+        return Range(self._looked if soon else moment, moment, moment > self._latest)
 
     def _place(self, slot: Slot, fired: list[Range]) -> None:
         """Find the next moment of an entry, which fired in these ranges."""
@@ -280,7 +285,7 @@ class Agenda:
 
     def _doubt(self, name: str, fired: list[Range]) -> list[Range]:
         """The ranges, marked where a clock that was ahead must have fired them."""
-        latest = self._looked + MAX_AHEAD
+        latest = self._latest
         if any(moments.first > latest and not moments.doubted for moments in fired):
             logger.warning("%s was fired by a clock that was ahead: that is not believed", name)
             self.resq.store.schedules.doubt_ranges(name, latest)
@@ -394,7 +399,7 @@ class Agenda:
     def _fire(self, slot: Slot, moment: int, now: float) -> bool:
         entry = slot.entry
         claim = unique.claim(slot.target, entry.klass, entry.args, now)
-        job = unique.job(slot.queue, self.resq._payload(entry.klass, entry.args, now))
+        job = unique.job(slot.queue, self.resq._recurring_payload(entry, now))
         firing = Firing(
             entry.name,
             moment,

@@ -743,10 +743,10 @@ class ResQ:
         """
         told = self.store.schedules.in_force().get(name)
         in_force = InForce.read(told) if told else None
-        stored = self.get_schedule(name)
+        stored = self.store.schedules.some([name]).get(name)
         if stored is None and in_force is None:
             raise BadScheduleError(f"there is no schedule entry {name!r} in force")
-        found = in_force if stored is None else Entry.read(name, stored)
+        found = in_force if stored is None else Entry.read_stored(name, stored)
         assert found is not None
         if isinstance(found, Entry):
             found.check_supported()
@@ -758,12 +758,20 @@ class ResQ:
                 f"the entry {name!r} names no queue, and {found.klass} is not known here"
             )
         now = self.server_time().timestamp()
-        encoded = self._payload(found.klass, found.args, now)
+        encoded = self._recurring_payload(found, now)
         claim = unique.claim(target, found.klass, found.args, now)
         if claim is None:
             self._push_all(_checked(queue), [encoded])
             return True
         return self.store.unique.push(*claim, unique.job(_checked(queue), encoded), now)
+
+    def _recurring_payload(self, entry: Entry | InForce, now: float) -> bytes:
+        """What a schedule entry enqueues."""
+        raw_args = entry.raw_args if isinstance(entry, Entry) else b""
+        if not raw_args:
+            return self._payload(entry.klass, entry.args, now)
+        fields = payload.fields_of(self._payload(entry.klass, [], now))
+        return payload.joined({**fields, "args": raw_args})
 
     def remove_schedule(self, name: str) -> None:
         """Remove an entry from the dynamic schedule."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyres import in_flight, json_parser, payload
+from pyres import in_flight, payload
 from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
@@ -751,7 +751,7 @@ def _past(name: str) -> ScheduleRow:
 
 def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
     try:
-        entry = Entry.read(name, json_parser.loads(raw))
+        entry = Entry.read_stored(name, raw)
         upcoming = moment(entry.limits.bound(entry.timing, now).next_after(now))
     except PyresError as error:
         return dataclasses.replace(_past(name), fault=_short(str(error)), source=STORED)

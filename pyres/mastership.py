@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import NamedTuple
 
-from pyres.store import SERVER_ERRORS, SchedulerLock, described
+from pyres.store import SERVER_ERRORS, Lock, SchedulerLock, described
 
 logger = logging.getLogger(__name__)
+
+#: Seconds by which a lock must outlive what was expected of it to count as renewed.
+TOLERANCE = 0.05
+
+
+class Look(NamedTuple):
+    """What a look at another's lock showed: its holder, the time (epoch seconds), and until when
+    (monotonic seconds) the lock lives.
+    """
+
+    holder: str
+    now: float
+    expiry: float
 
 
 class Mastership:
@@ -41,6 +55,7 @@ class Mastership:
         self.holder = ""
         #: When the other holder was last known to live, epoch seconds.
         self._others_until: float | None = None
+        self._last_look: Look | None = None
         self._next_look = 0.0
         self._corrected: set[str] = set()
 
@@ -56,16 +71,29 @@ class Mastership:
             self._log_correction(lock.holder, lock.corrected)
         self._stand_by(lock.holder)
         # What falls between the holder's last renewal and its end is ours, once we follow.
-        self._others_until = now - max(0.0, self._timeout - lock.seconds)
+        self._others_until = min(now, self._last_renewal(lock, now))
         pause = min(self._interval, lock.seconds + 0.01)
         self._next_look = time.monotonic() + pause
         return pause
+
+    def _last_renewal(self, lock: Lock, now: float) -> float:
+        """When the other holder renewed its lock last; its timeout may be another than ours."""
+        last, expiry = self._last_look, time.monotonic() + lock.seconds
+        self._last_look = Look(lock.holder, now, expiry)
+        by_expiry = now - max(0.0, self._timeout - lock.seconds)
+        if last is None or self._others_until is None or last.holder != lock.holder:
+            return by_expiry
+        if expiry <= last.expiry + TOLERANCE:
+            return self._others_until
+        return max(by_expiry, last.now)
 
     def _hold(self, now: float) -> float:
         if not self.held:
             logger.info("%s %s now", self._name, self.duty)
             self.held, self.holder = True, ""
-            self.since = int(now - 1 if self._others_until is None else self._others_until)
+            # Nobody knows what of its last second the other has fired: Ruby's looks every 0.3 s.
+            self.since = int(now if self._others_until is None else self._others_until) - 1
+            self._last_look = None
         return min(self._interval, self._timeout / 3)
 
     def _stand_by(self, holder: str) -> None:
@@ -86,6 +114,7 @@ class Mastership:
     def release(self) -> None:
         """Let another acquire the lock at once; what is due from now on is not ours."""
         self.held, self.since, self._others_until, self._next_look = False, None, None, 0.0
+        self._last_look = None
         try:
             self._lock.release(self._name)
         except SERVER_ERRORS as error:

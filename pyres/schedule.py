@@ -5,6 +5,7 @@ The entries are resque-scheduler's: `cron` or `every`, `class`, `queue`, `args`,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 from pyres import json_parser, loading, nesting
 from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, UndecodableError
-from pyres.members import members
+from pyres.members import members, values
 from pyres.timing import Cron, Every, Limits
 
 #: The source of an entry in Redis.
@@ -29,7 +30,7 @@ _registered: dict[str, dict[str, Any]] = {}
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """One entry. `queue` is None where the class is to say it; `custom_job_class` is one of Ruby's
-    that is to enqueue it.
+    that is to enqueue it; `raw_args` are the bytes of args that cannot be encoded again, or b"".
     """
 
     name: str
@@ -41,33 +42,44 @@ class Entry:
     environments: tuple[str, ...] = ()
     limits: Limits = Limits()
     custom_job_class: str = ""
+    raw_args: bytes = b""
 
     @classmethod
-    def read(cls, name: str, config: Any) -> Entry:
-        """The entry that such a mapping describes. BadScheduleError, which names the entry."""
+    def read(cls, name: str, config: Any, raw: bytes | None = None) -> Entry:
+        """The entry that such a mapping describes. BadScheduleError, which names the entry.
+
+        `raw` are the bytes that it was read from, if another program may have written them.
+        """
         try:
-            return cls._read(name, config)
+            return cls._read(name, config, raw)
         except BadScheduleError as error:
             raise BadScheduleError(f"the schedule entry {name!r} is left out: {error}") from None
 
     @classmethod
-    def _read(cls, name: str, config: Any) -> Entry:
+    def read_stored(cls, name: str, raw: bytes) -> Entry:
+        """The entry in these bytes from Redis. BadScheduleError, which names the entry."""
+        return cls.read(name, _decoded(name, raw), raw)
+
+    @classmethod
+    def _read(cls, name: str, config: Any, raw: bytes | None) -> Entry:
         if not isinstance(config, Mapping):
             raise BadScheduleError(f"it is {config!r}, not a mapping with 'cron' or 'every'")
         # Ruby's symbols stand in YAML with their colon.
         config = {str(key).lstrip(":"): value for key, value in config.items()}
         timing, limits = _timing(config)
         custom = _text(config, "custom_job_class", "")
+        args, raw_args = _args(config.get("args"), raw)
         return cls(
             name,
-            _text(config, "class", name),
-            _text(config, "queue", "") or None,
-            _args(config.get("args")),
+            _unicode("class", _text(config, "class", name)),
+            _unicode("queue", _text(config, "queue", "")) or None,
+            args,
             timing,
-            _text(config, "description", ""),
+            _description(config.get("description")),
             tuple(_text(config, "rails_env", _text(config, "env", "")).replace(",", " ").split()),
             limits,
             "" if custom == PLAIN_JOB else custom,
+            raw_args,
         )
 
     def is_as(self, active: InForce | None) -> bool:
@@ -115,7 +127,7 @@ class InForce:
 
     def encoded(self) -> bytes:
         """As it is published."""
-        return json_parser.encode(dataclasses.asdict(self))
+        return json_parser.encode_again(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, raw: bytes) -> InForce | None:
@@ -151,7 +163,7 @@ def from_code() -> Schedule:
 
 def from_redis(found: Mapping[str, bytes]) -> Schedule:
     """The entries of `persistent_schedules`: name to JSON."""
-    return _schedule((name, _decoded(name, raw), "") for name, raw in found.items())
+    return _schedule((name, _stored(name, raw), "") for name, raw in found.items())
 
 
 def from_file(path: str | Path) -> Schedule:
@@ -198,7 +210,7 @@ def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
                 faults.append(
                     BadScheduleError(f"{where}{name!r} stands there twice; this one counts")
                 )
-            entries[name] = Entry.read(name, config)
+            entries[name] = config if isinstance(config, Entry) else Entry.read(name, config)
         except BadScheduleError as error:
             faults.append(BadScheduleError(f"{where}{error}"))
             left_out[name] = str(faults[-1])
@@ -255,11 +267,21 @@ def _yaml_library() -> Any:
         ) from None
 
 
+def _stored(name: str, raw: bytes) -> Entry | BadScheduleError:
+    try:
+        return Entry.read_stored(name, raw)
+    except BadScheduleError as error:
+        return error
+
+
 def _decoded(name: str, raw: bytes) -> Any:
     try:
         return json_parser.loads(raw)
     except UndecodableError as error:
-        return BadScheduleError(f"the schedule entry {name!r} is left out: {error}")
+        # What is no UTF-8 may stand in the arguments, which are enqueued as their bytes.
+        with contextlib.suppress(UndecodableError):
+            return json_parser.loads(raw.decode("utf-8", "surrogateescape"))
+        raise BadScheduleError(f"the schedule entry {name!r} is left out: {error}") from None
 
 
 def _text(config: Mapping[str, Any], key: str, default: str) -> str:
@@ -271,15 +293,31 @@ def _text(config: Mapping[str, Any], key: str, default: str) -> str:
     return value
 
 
-def _args(value: Any) -> list[Any]:
-    """The arguments as Ruby reads them: a list is all of them, anything else is the only one."""
+def _unicode(key: str, value: str) -> str:
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise BadScheduleError(f"its {key} is {value!r}, which is no Unicode")
+    return value
+
+
+def _description(value: Any) -> str:
+    """The description for readers, whatever stands there."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
+
+
+def _args(value: Any, raw: bytes | None) -> tuple[list[Any], bytes]:
+    """The arguments as Ruby reads them: a list is all of them, anything else is the only one. Those
+    that cannot be encoded again come with their bytes in the entry's bytes.
+    """
     args = [] if value is None or value is False else value if isinstance(value, list) else [value]
     try:
         nesting.check_depth(args)
         json_parser.encode(args)
     except TypeError as error:
-        raise BadScheduleError(f"its args cannot be enqueued: {error}") from None
-    return args
+        if raw is None:
+            raise BadScheduleError(f"its args cannot be enqueued: {error}") from None
+        said = {key.lstrip(":"): span.strip() for key, span in values(raw).items()}["args"]
+        return args, said if isinstance(value, list) else b"[%b]" % said
+    return args, b""
 
 
 def _timing(config: Mapping[str, Any]) -> tuple[Cron | Every, Limits]:

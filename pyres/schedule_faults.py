@@ -21,7 +21,7 @@ class EntryFault:
 
     def encoded(self) -> bytes:
         """As it is published."""
-        return json_parser.encode(dataclasses.asdict(self))
+        return json_parser.encode_again(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, raw: bytes) -> EntryFault | None:

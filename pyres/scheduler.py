@@ -34,6 +34,7 @@ from pyres.store import (
     Reading,
     RefusedError,
     ResponseError,
+    described,
     elapsed,
     is_lasting,
 )
@@ -64,8 +65,9 @@ class Scheduler:
     that died is free. What is due is looked for every second. `schedule` is a file of entries,
     `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran,
     `front` puts what is due before what waits on its queue already. `queue_for` has the queues of
-    entries' classes that are not known here. `take_lock` is "always", "able" (stand by while an
-    entry would stop that another scheduler follows) or "never" (only entries of code and file).
+    classes that are not known here, for entries and delayed jobs that name none. `take_lock` is
+    "always", "able" (stand by while an entry would stop that another scheduler follows) or "never"
+    (only entries of code and file).
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Scheduler:
         self.lock_timeout = lock_timeout
         self.lock_prefix = lock_prefix
         self.front = front
+        self._queue_for = dict(queue_for or {})
         self.hostname = platform.node()
         self.pid = os.getpid()
         agenda = functools.partial(
@@ -206,6 +209,7 @@ class Scheduler:
             pause = FIRST_PAUSE
             while not self._shutdown:
                 pause = self._turn_or_wait(pause)
+            self._fire_last()
             self._release()
         finally:
             self.signals.restore()
@@ -335,6 +339,15 @@ class Scheduler:
             elif mastership.holder:
                 logger.info("%s %s", mastership.holder, mastership.duty)
 
+    def _fire_last(self) -> None:
+        """Fire what is due now of the entries in Redis: Ruby, who may follow, makes up nothing."""
+        if not self.master:
+            return
+        try:
+            self._follow(self._mastership, self.dynamic, jumped=False)
+        except SERVER_ERRORS as error:
+            logger.warning("%s before the last moments were fired", described(error))
+
     def _release(self) -> None:
         self._mastership.release()
         if self.static.has_static:
@@ -450,7 +463,7 @@ class Scheduler:
         """
         now = self._now() if self.resq.enqueue_timestamp else None
         try:
-            move = Move(raw, *promoted(raw, now))
+            move = Move(raw, *promoted(raw, now, self._queue_for))
         except UndecodableError as error:
             logger.error("A delayed job becomes a failure: %s", error)
             return self._failure(raw, error)

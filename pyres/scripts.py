@@ -417,8 +417,8 @@ def _add_scheduling(parser: _Parser) -> None:
         metavar="CLASS=QUEUE",
         action="append",
         default=[],
-        help="the queue of entries of this class that name none, where the class cannot be "
-        "imported here; repeatable",
+        help="the queue of entries and delayed jobs of this class that name none, where the class "
+        "cannot be imported here; repeatable",
     )
     group.add_argument(
         "--take-lock",

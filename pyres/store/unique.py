@@ -84,7 +84,8 @@ class Unique:
         prefixes = [self.keys.queue(""), self.keys.worker(""), self.keys.timestamps_prefix]
         args = [int(now), CHECK_EVERY, *prefixes, self.keys.prefix]
         script = scripts.load(self.client, "check_unique")
-        return bool(script(keys=[*keys, self.keys.pops, self.keys.moves], args=args))
+        keys += [self.keys.pops, self.keys.moves, self.keys.process_starts]
+        return bool(script(keys=keys, args=args))
 
     def note_pops(self) -> None:
         """Say that this process pops jobs, which for a moment stand in no key."""

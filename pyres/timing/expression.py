@@ -117,6 +117,9 @@ class Field:
 
     def _walk(self, first: int, last: int) -> list[int]:
         """The values from the first to the last, past the end of the field if need be."""
+        if self.greatest < first != last:
+            # Hour 24 is counted beside hour 0, which follows.
+            return [self.least, *self._walk(self.least, last)]
         size = self.greatest - self.least + 1
         low = -self.greatest if first < 0 else self.least
         count = last - first + 1 + (size if last < first else 0)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pyres.exceptions import BadOptionError
+from pyres.inspector import Inspector
 from pyres.schedule_faults import queues_for
 from pyres.scheduler import Scheduler
 from pyres.timing import NEVER
@@ -80,6 +81,90 @@ def test_static_entries_fire_while_another_is_the_master(clocked, resq, redis):
     assert redis.llen("resque:queue:cron") == 5
     assert redis.get(LOCK) == b"ruby:1"
     assert redis.llen("resque:queue:basic") == 0
+
+
+def note_of_ruby(redis, name, moment):
+    when = f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} +0000"
+    redis.hset("resque:delayed:last_enqueued_at", name, when)
+
+
+@pytest.mark.parametrize("seconds", [20, 180, 350])
+def test_what_ruby_had_not_fired_of_its_last_second_is_made_up(clocked, resq, redis, seconds):
+    """Whatever timeout Ruby's lock has: what Ruby fired before is not fired again."""
+    redis.set(LOCK, "ruby:1", ex=seconds)
+    for name in ("stored", "behind"):
+        resq.set_schedule(name, EACH_SECOND)
+    scheduler = clocked(dynamic=True)
+    scheduler.seconds(NOW, 2)
+    redis.expire(LOCK, seconds)
+    scheduler.seconds(NOW + 2, 1)
+    note_of_ruby(redis, "stored", NOW + 2)
+    note_of_ruby(redis, "behind", NOW + 1)
+
+    redis.delete(LOCK)
+    scheduler.seconds(NOW + 3, 2)
+
+    assert fired(redis) == {"stored": 2, "behind": 3}
+
+
+def test_a_lock_that_was_not_renewed_is_one_of_a_scheduler_that_has_ended(clocked, resq, redis):
+    redis.set(LOCK, "ruby:1", ex=350)
+    resq.set_schedule("stored", EACH_SECOND)
+    scheduler = clocked(dynamic=True)
+    scheduler.seconds(NOW, 5)
+
+    redis.delete(LOCK)
+    scheduler.seconds(NOW + 5, 1)
+
+    assert fired(redis) == {"stored": 6}
+
+
+@pytest.mark.parametrize("ahead", [70, 150])
+def test_firings_since_a_late_last_look_are_those_of_no_wrong_clock(clocked, resq, redis, ahead):
+    """A lock with a short timeout looks as if its holder had ended long ago."""
+    redis.set(LOCK, "ruby:1", ex=180 - ahead)
+    resq.set_schedule("stored", EACH_SECOND)
+    scheduler = clocked(dynamic=True)
+    scheduler.seconds(NOW, 1)
+    note_of_ruby(redis, "stored", NOW)
+
+    redis.delete(LOCK)
+    scheduler.seconds(NOW + 1, 1)
+
+    assert fired(redis) == {"stored": 1}
+
+
+def test_who_ends_fires_what_is_due_before_another_follows(clocked, resq, redis):
+    resq.set_schedule("stored", EACH_SECOND)
+    clocked(dynamic=True).seconds(NOW, 1)
+    before = fired(redis)["stored"]
+    scheduler = clocked(dynamic=True)
+    scheduler.seconds(NOW + 1, 1)
+    resq._current_time = lambda: datetime.fromtimestamp(NOW + 2, UTC)
+
+    scheduler.scheduler._shutdown = True
+    scheduler.scheduler()
+
+    assert fired(redis)["stored"] == before + 2
+    assert not redis.exists(LOCK)
+
+
+@pytest.mark.parametrize("args", [b'["\xff\xc3"]', b'[{"a":"\\ud83d"}]', b"[-1e400,1E999]"])
+def test_an_entry_of_others_is_enqueued_with_the_bytes_of_its_args(clocked, resq, redis, args):
+    entry = b'{"cron":"* * * * * *","class":"Tick","description":"\xff","queue":"cron","args":%b}'
+    resq.store.schedules.put("odd", entry % args)
+    resq.store.schedules.put("no class", b'{"every":"1s","class":"\xff","queue":"cron"}')
+    scheduler = clocked(dynamic=True)
+
+    scheduler.seconds(NOW, 1)
+    assert resq.run_schedule("odd") is True
+
+    start = b'{"class":"Tick","args":%b,' % args
+    queued = redis.lrange("resque:queue:cron", 0, -1)
+    assert [raw[: len(start)] for raw in queued] == [start] * len(queued) != []
+    rows = {row.name: row for row in Inspector(resq).schedule()}
+    assert rows["odd"].next
+    assert "no Unicode" in rows["no class"].fault
 
 
 def test_the_master_fires_the_entries_in_redis_while_another_fires_the_static_ones(

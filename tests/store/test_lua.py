@@ -629,7 +629,7 @@ CASES = [
     Case(
         "check_unique",
         {"c": b"done:1", "j": UNIQUE},
-        ["c", "j", "workers", "pops", "moves"],
+        ["c", "j", "workers", "pops", "moves", "starts"],
         [50, 10, "queue:", "worker:", "timestamps:", ""],
         1,
         {},
@@ -637,7 +637,7 @@ CASES = [
     Case(
         "check_unique",
         {"c": b"done:1", "j": UNIQUE, "queue:q": [b"x", P]},
-        ["c", "j", "workers", "pops", "moves"],
+        ["c", "j", "workers", "pops", "moves", "starts"],
         [50, 10, "queue:", "worker:", "timestamps:", ""],
         0,
         {"c": b"done:1", "j": UNIQUE | {b"checked": b"50"}, "queue:q": [b"x", P]},
@@ -867,6 +867,7 @@ GO_ON = {
 HASHES = {
     *(("fire", place) for place in (0, 1, 5, 6, 7)),
     ("check_unique", 4),
+    ("check_unique", 5),
     *((f"{name}_unique", 1) for name in ("push", "put_off", "check", "keep", "release")),
     ("doubt_ranges", 0),
     ("heartbeat", 0),

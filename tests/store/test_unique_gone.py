@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pyres.job import Job
+from pyres.json_equality import digest
 from pyres.scheduler import Scheduler
 from pyres.worker import Worker
 from tests.servers import keyspace
@@ -211,6 +212,39 @@ def test_a_job_that_may_be_popped_by_others_is_looked_for_twice(resq, redis, clo
     assert resq.enqueue(UntilDone, 1) is True
 
 
+@pytest.mark.parametrize("worker", ["ruby:1:once", "ruby:1:*", "node:1+2:a,o*"])
+def test_a_job_that_an_idle_worker_of_others_may_have_popped_is_looked_for_twice(
+    resq, redis, clock, worker
+):
+    """Between Ruby's LPOP and its in-flight record the job stands in no key."""
+    redis.sadd("resque:workers", worker)
+    for is_in_flight in (True, False):
+        resq.enqueue(UntilDone, 1)
+        raw = redis.lpop("resque:queue:once")
+        assert resq.enqueue(UntilDone, 1) is False
+        if is_in_flight:
+            redis.set(f"resque:worker:{worker}", b'{"queue":"once","payload":%b}' % raw)
+            clock["now"] += 11
+            assert resq.enqueue(UntilDone, 1) is False
+            redis.delete(f"resque:worker:{worker}")
+            clock["now"] += 11
+            assert resq.enqueue(UntilDone, 1) is False
+        clock["now"] += 11
+        assert resq.enqueue(UntilDone, 1) is True
+        remove_queue(redis)
+        resq.store.unique.forget([digest(f"{__name__}.UntilDone", [1])])
+
+
+def test_an_idle_worker_of_pyres_has_popped_nothing(resq, redis):
+    worker = Worker("once", resq)
+    worker.registry.register()
+    resq.enqueue(UntilDone, 1)
+    remove_queue(redis)
+
+    assert resq.enqueue(UntilDone, 1) is True
+    worker.registry.unregister()
+
+
 def test_a_job_that_was_popped_by_hand_is_not_looked_for(resq, redis, clock):
     resq.enqueue(UntilDone, 1)
     job = Job.reserve("once", resq, timeout=0)
@@ -262,6 +296,7 @@ def test_a_job_that_others_write_otherwise_keeps_its_lock_while_one_of_its_class
     redis.set("resque:worker:ruby:1:once", b'{"queue":"once","payload":%b}' % other)
     assert enqueue() is False
     redis.delete("resque:worker:ruby:1:once")
+    redis.srem("resque:workers", "ruby:1:once")
     if later:
         redis.rpush("resque:queue:once", other)
         assert enqueue() is False

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pyres import decorators, schedule
-from pyres.exceptions import BadOptionError, BadScheduleError
+from pyres.exceptions import BadOptionError, BadScheduleError, UndecodableError
 from pyres.members import members
 from pyres.promotion import promoted
 from pyres.schedule import Entry, from_file
@@ -292,3 +292,49 @@ def test_promotion_sets_the_time_of_enqueuing():
     assert promoted(b'{"class":"A","enqueue_timestamp":1.0,"queue":"q","x":2}', 12.5)[1] == (
         b'{"class":"A","enqueue_timestamp":12.5,"x":2}'
     )
+
+
+#: Arguments in JSON that JSON cannot say again.
+UNSAYABLE = [
+    b'["\xff"]', b'["\\ud800"]', b"[1e400,-1e999]", b'{"a":"\xe9"}', b'"\xfe"',
+    b"[" * 98 + b"]" * 98,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", UNSAYABLE)
+@pytest.mark.parametrize("key", [b"args", b":args"])
+def test_arguments_that_json_cannot_say_again_are_enqueued_as_their_bytes(args, key):
+    found = schedule.from_redis(
+        {"a": b'{"args":[0], "every":"1h","class":"A","queue":"q","%b" : %b }' % (key, args)}
+    )
+
+    assert not found.faults
+    wanted = args if args[:1] == b"[" else b"[%b]" % args
+    assert found.entries["a"].raw_args == wanted
+
+
+@pytest.mark.parametrize("field", ["class", "queue"])
+@pytest.mark.parametrize("value", [b'"\xff"', b'"\\udfff"'])
+def test_an_entry_whose_class_or_queue_is_no_unicode_is_left_out_with_its_fault(field, value):
+    config = b'{"every":"1h","class":"A","queue":"q","%b":%b}' % (field.encode(), value)
+    found = schedule.from_redis({"a": config})
+
+    assert not found.entries
+    assert f"its {field} is" in found.left_out["a"]
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b'"\\ud800"', b"5", b'["a"]'])
+def test_a_description_of_any_kind_keeps_no_entry_out(value):
+    config = b'{"every":"1h","class":"A","queue":"q","description":%b}' % value
+
+    assert schedule.from_redis({"a": config}).entries["a"].description.encode()
+
+
+def test_a_delayed_job_without_a_queue_goes_where_its_class_is_said_to_go():
+    queues = {"Report": "reports"}
+
+    assert promoted(b'{"class":"Report","args":[]}', None, queues)[0] == "reports"
+    assert promoted(b'{"class":"Report","queue":null,"args":[]}', None, queues)[0] == "reports"
+    assert promoted(b'{"class":"Report","queue":"own"}', None, queues)[0] == "own"
+    with pytest.raises(UndecodableError):
+        promoted(b'{"class":"Other","args":[]}', None, queues)

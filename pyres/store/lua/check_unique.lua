@@ -8,6 +8,7 @@
 -- KEYS[3]  (SET)     Keys.workers
 -- KEYS[4]  (STRING)  Keys.pops: somebody pops jobs, which for a moment stand in no key
 -- KEYS[5]  (HASH)    Keys.moves: queue -> the queue to which its jobs were moved
+-- KEYS[6]  (HASH)    Keys.process_starts: has the workers that fetch a job and record it in one step
 -- ARGV[1]  the time now, epoch seconds
 -- ARGV[2]  seconds between two checks of one lock
 -- ARGV[3]  Keys.queue() without the queue
@@ -28,7 +29,7 @@ local function part(span)
     return string.sub(job.payload, tonumber(first), tonumber(last))
 end
 local class, args = part(job.class), part(job.args)
-local found, complete, bytes = false, true, 0
+local found, complete, bytes, may_be_popped = false, true, 0, false
 local least = job.respelt == "1" and #class or #args
 
 -- Whether a text has the job. One of its class may be it where others may write the arguments otherwise.
@@ -71,6 +72,8 @@ local function is_in_flight()
     for _, id in ipairs(workers) do
         local size = redis.pcall("STRLEN", ARGV[4] .. id)
         bytes = bytes + (type(size) == "number" and size or MAX_BYTES + 1)
+        -- Ruby pops a job before it writes the record, and no id says for sure which queues that can be.
+        may_be_popped = may_be_popped or (size == 0 and redis.pcall("HEXISTS", KEYS[6], id) ~= 1)
         if bytes > MAX_BYTES then
             complete = false
             return false
@@ -109,7 +112,8 @@ if found or not complete then
     return 0
 end
 -- It may be on its way for some seconds: then it is there when this is done again.
-local on_its_way = redis.pcall("EXISTS", KEYS[4]) ~= 0 or (job.due ~= "" and tonumber(job.due) < now + ON_ITS_WAY)
+local is_popped = may_be_popped or redis.pcall("EXISTS", KEYS[4]) ~= 0
+local on_its_way = is_popped or (job.due ~= "" and tonumber(job.due) < now + ON_ITS_WAY)
 if on_its_way and not (job.missed and now - tonumber(job.missed) >= ON_ITS_WAY) then
     if not job.missed then redis.pcall("HSET", KEYS[2], "missed", ARGV[1]) end
     return 0
