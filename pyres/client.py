@@ -743,7 +743,7 @@ class ResQ:
         """
         told = self.store.schedules.in_force().get(name)
         in_force = InForce.read(told) if told else None
-        stored = self.store.schedules.some([name]).get(name)
+        stored = self.store.schedules.all().get(name)
         if stored is None and in_force is None:
             raise BadScheduleError(f"there is no schedule entry {name!r} in force")
         found = in_force if stored is None else Entry.read_stored(name, stored)
