@@ -68,7 +68,7 @@ test-interpreter: $(VENV)/.dev ## run what may differ from one Python to another
 
 test-server: $(VENV)/.dev ## run what may differ from one server to another
 	@$(PYTEST) $(PARALLEL) $(SHORT) tests/store tests/wire tests/failover $(ARGS) \
-		tests/daemons/test_pool.py tests/daemons/test_watch_pop.py tests/daemons/test_worker_taking.py
+		tests/daemons/test_pool.py tests/daemons/test_watch_pop.py tests/daemons/test_worker_fetching.py
 
 lint: $(VENV)/.dev ## hold the source against the rules of style
 	@$(BIN)/ruff check .

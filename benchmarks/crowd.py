@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from pyres import ResQ
 from pyres.queue_list import QueueList
-from pyres.waking import Lookout
+from pyres.wakeups import QueueWatcher
 
 QUEUE, RUN_AT = "crowd", "2026-11-23T16:01:09Z"
 PAYLOAD = {"class": "benchmarks.jobs.Noop", "args": []}
@@ -32,13 +32,13 @@ class Waiting:
         self.id = f"host{number}:1:{QUEUE}"
         self.later = later
         resq.store.workers.register(self.id, "1763913669", minion=False)
-        self.taker = resq.store.taker(self.id)
-        self.taker.look_at([QUEUE])
+        self.fetcher = resq.store.fetcher(self.id)
+        self.fetcher.set_queues([QUEUE])
         self.fetch(False)
 
     def fetch(self, finished: bool) -> None:
         """Perform all there is."""
-        while self.taker.take(finished, RUN_AT):
+        while self.fetcher.fetch(finished, RUN_AT):
             finished = True
 
 
@@ -46,14 +46,14 @@ class Blocking(Waiting):
     """It waits in BLPOP."""
 
     def begin(self) -> None:
-        self.taker.start_pop(3600)
+        self.fetcher.start_pop(3600)
 
     def fileno(self) -> int:
-        return self.taker.fileno()
+        return self.fetcher.fileno()
 
     def ready(self) -> None:
-        if self.taker.answered():
-            self.fetch(self.taker.end_pop(RUN_AT) is not None)
+        if self.fetcher.answered():
+            self.fetch(self.fetcher.end_pop(RUN_AT) is not None)
             self.begin()
 
 
@@ -61,25 +61,25 @@ class Watching(Waiting):
     """It waits as workers do by default."""
 
     def begin(self) -> None:
-        self.lookout = Lookout(self.resq.store, QueueList(QUEUE), self.id)
+        self.queue_watcher = QueueWatcher(self.resq.store, QueueList(QUEUE), self.id)
         self.watch()
 
     def fileno(self) -> int:
-        return self.lookout.fileno()
+        return self.queue_watcher.fileno()
 
     def watch(self) -> None:
-        while not self.lookout.nothing_there():
+        while not self.queue_watcher.all_empty():
             self.fetch(False)
         self.watches = True
 
     def ready(self) -> None:
-        if not (self.lookout.told() and self.watches):
+        if not (self.queue_watcher.has_changed() and self.watches):
             return
         self.watches = False
-        delay = self.lookout.delay()
+        delay = self.queue_watcher.delay()
         if not delay:
             self.fetch(False)
-            delay = self.lookout.pause()
+            delay = self.queue_watcher.pause()
         self.later(delay, self.watch)
 
 

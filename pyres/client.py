@@ -31,7 +31,7 @@ from pyres.exceptions import (
     UndecodableError,
     UnencodableError,
 )
-from pyres.schedule import Entry, InForce
+from pyres.schedule import Entry, PublishedEntry
 from pyres.stat import Stat
 from pyres.store import PAGE, Batch, Move, Redis, ResponseError, Store, peek, text
 from pyres.store.dsn import DSN, connect, from_client
@@ -251,7 +251,7 @@ class ResQ:
             self._append_batch(by_queue)
         for job in sent:
             self._enqueued(*job)
-        return len(sent) + sum(self._claim_and_append(*job) for job in claimed)
+        return len(sent) + sum(self._lock_and_push(*job) for job in claimed)
 
     def _append_batch(self, by_queue: dict[str, list[bytes]]) -> None:
         if self.overrides_push:
@@ -264,7 +264,7 @@ class ResQ:
     def _enqueue_target(self, queue: str, target: Any, name: str, args: Sequence[Any]) -> bool:
         if getattr(target, "unique_for", None) is not None:
             allowed = hooks.allow(target, "before_enqueue", args)
-            return allowed and self._claim_and_append(target, name, queue, args)
+            return allowed and self._lock_and_push(target, name, queue, args)
         encoded = self._payload(name, args)
         if not hooks.allow(target, "before_enqueue", args):
             return False
@@ -272,14 +272,14 @@ class ResQ:
         self._enqueued(target, args)
         return True
 
-    def _claim_and_append(self, target: Any, name: str, queue: str, args: Sequence[Any]) -> bool:
+    def _lock_and_push(self, target: Any, name: str, queue: str, args: Sequence[Any]) -> bool:
         """Queue a job of which one is enough; False when there is one."""
         now = self.server_time().timestamp()
-        claim = unique.claim(target, name, args, now)
-        assert claim is not None
+        lock = unique.lock_for(target, name, args, now)
+        assert lock is not None
         job = unique.job(queue, self._payload(name, args, now))
-        if not self.store.unique.push(*claim, job, now):
-            _tell_dropped(name, args)
+        if not self.store.unique.push(*lock, job, now):
+            _log_duplicate(name, args)
             return False
         self._watched_queues.add(queue)
         self._enqueued(target, args)
@@ -375,10 +375,10 @@ class ResQ:
         removed = 0
         for count, raws in self.store.queues.delete_each(queue, chosen):
             removed += count
-            self._forget_claims(raws)
+            self._delete_unique_locks(raws)
         return removed
 
-    def _forget_claims(self, payloads: Iterable[bytes]) -> None:
+    def _delete_unique_locks(self, payloads: Iterable[bytes]) -> None:
         """What is taken out by hand may be enqueued again, and will not be tried again."""
         raws = list(payloads)
         found = {_digest_of(raw) for raw in raws}
@@ -412,7 +412,7 @@ class ResQ:
         else:
             removed = self.store.queues.delete_at(queue, index, raw)
         if removed:
-            self._forget_claims([raw])
+            self._delete_unique_locks([raw])
         return removed
 
     def cancel_delayed(self, timestamp: int, raw: bytes, index: int | None = None) -> int:
@@ -424,7 +424,7 @@ class ResQ:
         else:
             removed = self.store.delayed.cancel_at(timestamp, index, raw)
         if removed:
-            self._forget_claims([raw])
+            self._delete_unique_locks([raw])
         return removed
 
     def promote_job(self, timestamp: int, raw: bytes, index: int | None = None) -> int:
@@ -435,9 +435,9 @@ class ResQ:
         if not moves:
             return 0
         if index is None:
-            moved = self.store.delayed.hasten(timestamp, moves[0])
+            moved = self.store.delayed.promote_one(timestamp, moves[0])
         else:
-            moved = self.store.delayed.hasten_at(timestamp, index, moves[0])
+            moved = self.store.delayed.promote_one_at(timestamp, index, moves[0])
         for error in moved.refused.values():
             raise ResponseError(error)
         return moved.number
@@ -544,20 +544,20 @@ class ResQ:
             return _warn_without_queue(klass, name)
         if getattr(target, "unique_for", None) is not None:
             item = payload.build(name, args, queue=queue, **more)
-            return self._claim_and_put_off(datetime, target, item)
+            return self._lock_and_delay(datetime, target, item)
         self.enqueue_at_from_string(datetime, name, queue, *args, **more)
         return True
 
-    def _claim_and_put_off(self, datetime: datetime, target: Any, item: dict[str, Any]) -> bool:
+    def _lock_and_delay(self, datetime: datetime, target: Any, item: dict[str, Any]) -> bool:
         now, due = self.server_time().timestamp(), datetime.timestamp()
         # Not later than what the scheduler, whose clock may be another, says that it was enqueued.
         made = min(now, int(due))
-        claim = unique.claim(target, item["class"], item["args"], made, due - now)
-        assert claim is not None
+        lock = unique.lock_for(target, item["class"], item["args"], made, due - now)
+        assert lock is not None
         job = unique.job(item["queue"], payload.encode(item), int(due))
-        if self.store.unique.put_off(*claim, job, now):
+        if self.store.unique.delay(*lock, job, now):
             return True
-        _tell_dropped(item["class"], item["args"])
+        _log_duplicate(item["class"], item["args"])
         return False
 
     def enqueue_at_from_string(
@@ -580,7 +580,7 @@ class ResQ:
 
     def delayed_push(self, datetime: datetime, item: Any) -> None:
         """Lay a payload (with its `queue`) by until `datetime`."""
-        self.store.delayed.put_off(int(datetime.timestamp()), payload.encode(item))
+        self.store.delayed.delay(int(datetime.timestamp()), payload.encode(item))
 
     def delayed_queue_peek(self, start: int, count: int) -> list[int]:
         """`count` timestamps (epoch seconds) at which jobs wait, from index `start`."""
@@ -608,7 +608,7 @@ class ResQ:
 
     def next_item_for_timestamp(self, timestamp: int | str) -> Any:
         """Remove and return the oldest item due then, or None; the last takes the timestamp too."""
-        raw = self.store.delayed.take_due(int(timestamp))
+        raw = self.store.delayed.pop_due(int(timestamp))
         return None if raw is None else payload.pushable(raw)
 
     def remove_delayed(self, klass: Any, *args: Any) -> int:
@@ -630,7 +630,7 @@ class ResQ:
         removed = 0
         for count, raws in self.store.delayed.cancel_each(timestamp, chosen):
             removed += count
-            self._forget_claims(raws)
+            self._delete_unique_locks(raws)
         return removed
 
     def _each_delayed(
@@ -705,7 +705,7 @@ class ResQ:
             for timestamp in timestamps:
                 for raws in self.store.delayed.drop(timestamp):
                     forgotten += len(raws)
-                    self._forget_claims(raws)
+                    self._delete_unique_locks(raws)
         return forgotten
 
     def _delayed(self, chosen: Callable[[bytes], bool]) -> list[int]:
@@ -741,17 +741,17 @@ class ResQ:
         of a class that is not imported here the latter knows `unique_for`. Raises BadScheduleError
         where there is no such entry, or nobody knows its queue.
         """
-        told = self.store.schedules.in_force().get(name)
-        in_force = InForce.read(told) if told else None
+        raw = self.store.schedules.published().get(name)
+        published = PublishedEntry.read(raw) if raw else None
         stored = self.store.schedules.all().get(name)
-        if stored is None and in_force is None:
+        if stored is None and published is None:
             raise BadScheduleError(f"there is no schedule entry {name!r} in force")
-        found = in_force if stored is None else Entry.read_stored(name, stored)
+        found = published if stored is None else Entry.read_stored(name, stored)
         assert found is not None
         if isinstance(found, Entry):
             found.check_supported()
-        target = loading.loaded(found.klass) or in_force
-        known = in_force.queue if in_force else None
+        target = loading.loaded(found.klass) or published
+        known = published.queue if published else None
         queue = found.queue or known or getattr(target, "queue", None)
         if not queue:
             raise BadScheduleError(
@@ -759,13 +759,13 @@ class ResQ:
             )
         now = self.server_time().timestamp()
         encoded = self._recurring_payload(found, now)
-        claim = unique.claim(target, found.klass, found.args, now)
-        if claim is None:
+        lock = unique.lock_for(target, found.klass, found.args, now)
+        if lock is None:
             self._push_all(_checked(queue), [encoded])
             return True
-        return self.store.unique.push(*claim, unique.job(_checked(queue), encoded), now)
+        return self.store.unique.push(*lock, unique.job(_checked(queue), encoded), now)
 
-    def _recurring_payload(self, entry: Entry | InForce, now: float) -> bytes:
+    def _recurring_payload(self, entry: Entry | PublishedEntry, now: float) -> bytes:
         """What a schedule entry enqueues."""
         raw_args = entry.raw_args if isinstance(entry, Entry) else b""
         if not raw_args:
@@ -933,7 +933,7 @@ def _digest_of(raw: bytes) -> str | None:
     return unique.digest(name, args) if isinstance(name, str) and isinstance(args, list) else None
 
 
-def _tell_dropped(name: str, args: Sequence[Any]) -> None:
+def _log_duplicate(name: str, args: Sequence[Any]) -> None:
     logger.warning(
         "dropped %s with %r: a job like it was enqueued, and one is enough", name, list(args)
     )

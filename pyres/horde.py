@@ -28,25 +28,25 @@ from pyres.job import Job
 from pyres.minion import Minion
 from pyres.performer import (
     ALARM_MARGIN,
+    CRASH_HANDLER_TIMEOUT,
     SWEEP_EVERY,
-    UNDERTAKER_TIMEOUT,
     WAYS_TO_WAIT,
     Performer,
     warn_of_threads,
 )
 from pyres.process import identity, title
 from pyres.process.children import Children, EarlyExit, Exit
+from pyres.process.messages import BUSY, DONE, IDLE, PROCESS_ENDS, Reports, WakeupPipe
 from pyres.process.native import is_patched, require_fork
-from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
 from pyres.process.signals import Signals, wake
 from pyres.queue_list import QueueList
-from pyres.reconnecting import LONGEST_PAUSE, PrimaryLook, ServerState
-from pyres.registry import Pace, Registry, held_job, split_id
+from pyres.reconnecting import LONGEST_PAUSE, PrimaryCheck, ServerState
+from pyres.registry import Pace, Registry, job_in_flight, split_id
 from pyres.retirement import Retirement
-from pyres.scaling import Look, Scale
+from pyres.scaling import LoadSample, Scale
 from pyres.store import SERVER_ERRORS, is_lasting
 from pyres.version import __version__
-from pyres.waking import Hand, Lookout, Waker, warn_cannot_watch
+from pyres.wakeups import QueueWatcher, Slot, Wakeups, warn_cannot_watch
 
 __all__ = ["Khan", "Minion"]
 
@@ -138,7 +138,7 @@ class Khan:
     _refused = 0
 
     #: Leaves a primary that sentinels have replaced.
-    _primary: PrimaryLook | None = None
+    _primary: PrimaryCheck | None = None
 
     #: Whether the server has refused the start, and whether this manager was registered.
     _is_refused = _is_announced = False
@@ -149,16 +149,16 @@ class Khan:
         self.signals = Signals({})
         self.children = Children(self.signals)
         self._reports: Reports | None = None
-        self._waker: Waker | None = None
-        self._lookout: Lookout | None = None
+        self._wakeups: Wakeups | None = None
+        self._queue_watcher: QueueWatcher | None = None
         self._shutdown = False
         self._stop_at: float | None = None
         self._changes: deque[Callable[[], Any]] = deque()
         self._roll = False
         self._rolling: list[int] = []
         self._former_ids: list[str] = []
-        self._deadlines: dict[Hand, float] = {}
-        self._undertakers: dict[int, tuple[str, BaseException, float]] = {}
+        self._deadlines: dict[Slot, float] = {}
+        self._crash_handlers: dict[int, tuple[str, BaseException, float]] = {}
         self._dead: list[tuple[str, BaseException]] = []
         self._done: list[str] = []
         self._finished_before = 0
@@ -196,7 +196,7 @@ class Khan:
         """Install the handlers."""
         # macOS and the BSDs have it, on Ctrl-T; Linux has not.
         info = getattr(signal, "SIGINFO", None)
-        self.signals = self.signals.give_way(
+        self.signals = self.signals.replace(
             {
                 **({} if info is None else {info: self.current_state}),
                 signal.SIGTERM: self.schedule_shutdown,
@@ -296,7 +296,9 @@ class Khan:
         self._title("starting")
         self._ensure_resq()
         try:
-            while not self._reach(self._announce, firmly=True) and not self._shutdown:
+            while (
+                not self._try_on_server(self._announce, raise_refusals=True) and not self._shutdown
+            ):
                 self.signals.sleep(1)
             # What stands now will stand: a collection in a minion would touch, and so copy, all of
             # what was imported before.
@@ -307,10 +309,10 @@ class Khan:
             warn_of_threads()
             self.setup_minions()
             while not self._shutdown:
-                self._turn(interval)
+                self._run_once(interval)
         finally:
             self._shutdown_minions()
-            self._reach(self.unregister_khan)
+            self._try_on_server(self.unregister_khan)
             self._close()
             self.signals.restore()
             logger.info("%s has stopped", self)
@@ -336,24 +338,24 @@ class Khan:
 
     def _close(self) -> None:
         """Leave nothing open in a process that goes on; what is needed again is opened again."""
-        for opened in (self._lookout, self._reports):
+        for opened in (self._queue_watcher, self._reports):
             if opened is not None:
                 opened.close()
-        self._lookout = self._waker = self._reports = None
+        self._queue_watcher = self._wakeups = self._reports = None
         if self.resq is not self.server:
             self.resq.close()
 
     def _announce(self) -> None:
         if not self._is_announced:
-            self._forget_namesake()
+            self._unregister_namesake()
         self.register_khan()
         self._is_announced = True
-        if self._minion_options["blocking_pop"] is None and self._waker is None:
-            self._lookout = Lookout(self._connection.store, self._queue_list, str(self))
-            self._waker = Waker(self._lookout, self._ring)
-            self._watching(self._lookout.connect)
+        if self._minion_options["blocking_pop"] is None and self._wakeups is None:
+            self._queue_watcher = QueueWatcher(self._connection.store, self._queue_list, str(self))
+            self._wakeups = Wakeups(self._queue_watcher, self._wake_slot)
+            self._watching(self._queue_watcher.connect)
 
-    def _forget_namesake(self) -> None:
+    def _unregister_namesake(self) -> None:
         """Unregister a dead manager that had the same id, as in a container: the commands that wait
         for it are not meant for this one.
         """
@@ -361,14 +363,14 @@ class Khan:
         if str(self) in workers.khan_ids():
             workers.unregister_khan(str(self))
 
-    def _ring(self, hand: Hand) -> None:
-        if minion := self._minion(hand.pid):
-            minion.ring(hand.number)
+    def _wake_slot(self, slot: Slot) -> None:
+        if minion := self._minion(slot.pid):
+            minion.wake(slot.number)
 
-    def _turn(self, interval: float) -> None:
+    def _run_once(self, interval: float) -> None:
         """Look at everything once, then wait for a signal, a report or the next command."""
         self._reap()
-        self._settle_dead()
+        self._unregister_dead()
         self._change_pool()
         self._log_state()
         if time.monotonic() >= self._next_commands:
@@ -377,74 +379,74 @@ class Khan:
             self._fit_pool()
         self._spawn_missing()
         self._roll_on()
-        self._ask_retiring()
-        self._keep_time()
+        self._stop_retiring()
+        self._enforce_deadlines()
         self._title(f"running {list(self._workers)}")
-        self._stand_by()
+        self._wait_for_events()
 
-    def _stand_by(self) -> None:
+    def _wait_for_events(self) -> None:
         """Wait for what there is to do; meanwhile wake minions for jobs that come."""
         signalled = False
         self._leave_old_primary()
         while not signalled:
-            if self._waker and not self._reach(self._tend_waker):
+            if self._wakeups and not self._try_on_server(self._process_wakeups):
                 # One connection that was cut: this opens it again, before a push is missed.
-                self._reach(self._tend_waker)
-            left = self._patience()
+                self._try_on_server(self._process_wakeups)
+            left = self._seconds_left()
             if left <= 0:
                 return
-            fds = (self.reports.reader, *(self._waker.fds() if self._waker else ()))
+            fds = (self.reports.reader, *(self._wakeups.fds() if self._wakeups else ()))
             self.signals.wait(fds, left)
             signalled = self.signals.signalled
-            self._hear()
+            self._receive_reports()
 
     def _leave_old_primary(self) -> None:
         if self._primary is None:
-            self._primary = PrimaryLook(self._connection.store)
-        if self._primary.leave_old() and self._waker:
-            self._waker.begin_anew()
+            self._primary = PrimaryCheck(self._connection.store)
+        if self._primary.leave_old() and self._wakeups:
+            self._wakeups.restart()
 
-    def _tend_waker(self) -> None:
-        assert self._waker
-        waker = self._waker
-        self._watching(lambda: waker.tend(time.monotonic()))
+    def _process_wakeups(self) -> None:
+        assert self._wakeups
+        wakeups = self._wakeups
+        self._watching(lambda: wakeups.process_events(time.monotonic()))
 
     def _watching(self, act: Callable[[], None]) -> None:
         """Where the server reports no push, look at the queues every second."""
-        assert self._waker
+        assert self._wakeups
         try:
             act()
         except CannotWatchError as error:
             warn_cannot_watch(error)
-            self._waker.poll(time.monotonic())
+            self._wakeups.poll(time.monotonic())
 
-    def _patience(self) -> float:
+    def _seconds_left(self) -> float:
         """Seconds until there is something to do."""
         now = time.monotonic()
         ends = [
             self._next_commands,
             self._next_beat,
             *self._deadlines.values(),
-            *(u[2] for u in self._undertakers.values()),
-            *(retirement.next_look for retirement in self._retirements.values()),
+            *(u[2] for u in self._crash_handlers.values()),
+            *(retirement.next_check for retirement in self._retirements.values()),
         ]
         if len(self._workers) < self.pool_size:
             ends.append(self._spawn_after)
         if self._primary and self._primary.is_needed:
             ends.append(self._primary.due)
-        if self._waker and (until := self._waker.until()) is not None:
+        if self._wakeups and (until := self._wakeups.until()) is not None:
             ends.append(until)
         return max(0.0, min(ends) - now)
 
-    def _reach(self, act: Callable[[], Any], firmly: bool = False) -> bool:
-        """Do something on the server; False while it is gone, which is said once. `firmly`: a
-        server that is there and will not have us is not waited for, but raises.
+    def _try_on_server(self, act: Callable[[], Any], raise_refusals: bool = False) -> bool:
+        """Do something on the server; False while disconnected, which is logged once. With
+        `raise_refusals` an error that does not pass, such as a wrong password, is raised.
         """
         name = (act.func if isinstance(act, functools.partial) else act).__name__
         try:
             act()
         except SERVER_ERRORS as error:
-            if firmly and is_lasting(error):
+            if raise_refusals and is_lasting(error):
                 self._is_refused = True
                 raise
             if not self._is_refused:
@@ -461,8 +463,8 @@ class Khan:
 
     def _announce_khan(self) -> None:
         former = self._former_ids[-1] if self._former_ids else ""
-        mark = identity.mark(split_id(str(self))[1])
-        self._connection.store.workers.register_khan(str(self), former, mark)
+        process_start = identity.process_start(split_id(str(self))[1])
+        self._connection.store.workers.register_khan(str(self), former, process_start)
 
     def unregister_khan(self) -> None:
         """Forget this khan and what it was told under any of its names."""
@@ -531,10 +533,10 @@ class Khan:
         minion.children = self.children
         minion.reports = self.reports
         minion.grace = self.grace
-        if self._waker:
-            minion.bell = Bell()
-            bells = [other.bell for other in self._minions.values()]
-            minion.inherited = [p for p in (self._lookout, *bells) if p]
+        if self._wakeups:
+            minion.wakeup_pipe = WakeupPipe()
+            pipes = [other.wakeup_pipe for other in self._minions.values()]
+            minion.inherited = [p for p in (self._queue_watcher, *pipes) if p]
 
     @property
     def _minions(self) -> dict[int, Minion]:
@@ -567,16 +569,18 @@ class Khan:
         minion.terminate()
         return minion
 
-    def _ask_retiring(self) -> None:
+    def _stop_retiring(self) -> None:
         """Ask those again that go on after their job, and end those that stay without one."""
         for pid, retirement in list(self._retirements.items()):
             if pid not in self._retiring:
                 del self._retirements[pid]
             elif retirement.is_due():
-                self._reach(functools.partial(self._ask_again, self._retiring[pid], retirement))
+                self._try_on_server(
+                    functools.partial(self._ask_again, self._retiring[pid], retirement)
+                )
 
     def _ask_again(self, minion: Minion, retirement: Retirement) -> None:
-        records = self._connection.store.workers.hands(minion.ids)
+        records = self._connection.store.workers.in_flight_records(minion.ids)
         if retirement.has_new_jobs(records):
             # A job may have ignored or blocked the signal when it came.
             minion.terminate()
@@ -594,7 +598,7 @@ class Khan:
         # Whoever asks for more or fewer than the range holds has the last word.
         self.scale.include(self.pool_size)
         logger.info("The pool has %d minions now", self.pool_size)
-        self._reach(self.register_khan)
+        self._try_on_server(self.register_khan)
 
     def _change_pool(self) -> None:
         """Do what USR1, USR2, TTIN and TTOU have asked for."""
@@ -605,7 +609,7 @@ class Khan:
     def _fit_pool(self) -> None:
         """Autoscaling: as large as the jobs that wait make it."""
         if self.scale.least < self.scale.most:
-            self._reach(self._fit_pool_now)
+            self._try_on_server(self._fit_pool_now)
 
     def _fit_pool_now(self) -> None:
         store, active = self._connection.store, list(self._workers)
@@ -616,9 +620,9 @@ class Khan:
         greenlets = self._minion_options.get("greenlets", 1)
         # A minion is idle when all of its hands are.
         busy = [any(working[n : n + greenlets]) for n in range(0, len(working), greenlets)]
-        look = Look(waiting, self._finished(), busy.count(False))
+        sample = LoadSample(waiting, self._finished(), busy.count(False))
         now = time.monotonic()
-        wanted = self.scale.size(self.pool_size, look, now)
+        wanted = self.scale.size(self.pool_size, sample, now)
         if wanted == self.pool_size:
             return
         expected = self.scale.expected_wait(waiting, now)
@@ -628,7 +632,7 @@ class Khan:
             wanted,
             waiting,
             expected,
-            look.idle,
+            sample.idle,
         )
         idle = [pid for pid, works in zip(active, busy, strict=True) if not works]
         for _ in range(self.pool_size - wanted):
@@ -677,10 +681,10 @@ class Khan:
         exits = [*self.children.reap(), *self._joined()]
         if exits:
             # What they reported last, while it is known whose report that is.
-            self._hear()
+            self._receive_reports()
         for exit in exits:
-            if exit.pid in self._undertakers:
-                worker_id, error, _ = self._undertakers.pop(exit.pid)
+            if exit.pid in self._crash_handlers:
+                worker_id, error, _ = self._crash_handlers.pop(exit.pid)
                 self._dead.append((worker_id, error))
             elif minion := self._workers.pop(exit.pid, None) or self._retiring.pop(exit.pid, None):
                 self._note_end(minion, exit)
@@ -698,29 +702,29 @@ class Khan:
             shown = shown if self._was_asked_to_end(exit.pid) else exit
         minion.exit = exit
         minion.close()
-        if self._waker:
-            self._waker.gone(exit.pid)
+        if self._wakeups:
+            self._wakeups.remove(exit.pid)
         logger.log(logging.INFO if shown.clean else logging.ERROR, "Minion %s %s", exit.pid, shown)
         if is_done:
-            self._deadlines.pop(Hand(exit.pid, 0), None)
+            self._deadlines.pop(Slot(exit.pid, 0), None)
             self._done.append(minion.ids[0])
             return
-        undertaken = [self._note_hand(minion, hand, exit) for hand in range(minion.greenlets)]
-        if not any(undertaken):
+        handled = [self._note_slot(minion, slot, exit) for slot in range(minion.greenlets)]
+        if not any(handled):
             self._note_pace(minion, shown)
 
     def _was_asked_to_end(self, pid: int) -> bool:
         """Whether this manager has asked a minion to end."""
         return pid in self._retirements or self._shutdown
 
-    def _note_hand(self, minion: Minion, number: int, exit: Exit) -> bool:
+    def _note_slot(self, minion: Minion, number: int, exit: Exit) -> bool:
         """What becomes of the job in one hand of a minion that has ended; whether it had one."""
         worker_id = minion.ids[number]
-        late = self._deadlines.pop(Hand(exit.pid, number), None)
+        late = self._deadlines.pop(Slot(exit.pid, number), None)
         error: BaseException = CrashError(f"the minion that performed the job {exit}")
         if late is not None and exit.signal and time.monotonic() >= late:
             error = TimeoutError("the job took longer than its timeout and was killed")
-        if self._stop_at is None and not exit.clean and self._send_undertaker(worker_id, error):
+        if self._stop_at is None and not exit.clean and self._start_crash_handler(worker_id, error):
             return True
         self._dead.append((worker_id, error))
         return False
@@ -735,88 +739,88 @@ class Khan:
         self._spawn_after = time.monotonic() + pause
         logger.error("Minion %s died at once; the next one starts in %.1f s", exit.pid, pause)
 
-    def _send_undertaker(self, worker_id: str, error: BaseException) -> bool:
+    def _start_crash_handler(self, worker_id: str, error: BaseException) -> bool:
         """Have a child settle a dead minion's job: its class may have hooks, or want a retry."""
         try:
-            hand = self._connection.store.workers.hand(worker_id)
+            record = self._connection.store.workers.in_flight(worker_id)
         except SERVER_ERRORS:
             # Its class may want a retry: that is asked when the server is back.
             self._unasked.append((worker_id, error))
             return True
-        if hand is None:
+        if record is None:
             return False
         try:
-            pid = self.children.fork(lambda: self._undertake(worker_id, hand, error))
+            pid = self.children.fork(lambda: self._be_crash_handler(worker_id, record, error))
         except OSError as refused:
             logger.error("No process for the hooks of the job of %s: %s", worker_id, refused)
             return False
-        self._undertakers[pid] = (worker_id, error, time.monotonic() + UNDERTAKER_TIMEOUT)
+        self._crash_handlers[pid] = (worker_id, error, time.monotonic() + CRASH_HANDLER_TIMEOUT)
         return True
 
-    def _undertake(self, worker_id: str, hand: bytes, error: BaseException) -> int:
+    def _be_crash_handler(self, worker_id: str, record: bytes, error: BaseException) -> int:
         title.set_title(title.manager_title(f"settling the job of {worker_id}"))
         shared = self._minion_options.keys() & {"allow", "log_arguments"}
         options = {name: self._minion_options[name] for name in shared}
-        undertaker = _Undertaker(self.queues, self._connection, worker_id, **options)
-        undertaker._renew_gevent()
-        job = undertaker.job_in(hand)
+        crash_handler = _CrashHandler(self.queues, self._connection, worker_id, **options)
+        crash_handler._renew_gevent()
+        job = crash_handler.job_in(record)
         logger.error("%s: %s", job, error)
-        undertaker.settle_crash(job, error)
+        crash_handler.record_crash(job, error)
         return 0
 
-    def _settle_dead(self) -> None:
+    def _unregister_dead(self) -> None:
         """Unregister the dead; a job that still stands in a hand becomes a failure."""
         unasked, self._unasked = self._unasked, []
         for worker_id, error in unasked:
-            if self._stop_at is not None or not self._send_undertaker(worker_id, error):
+            if self._stop_at is not None or not self._start_crash_handler(worker_id, error):
                 self._dead.append((worker_id, error))
         while self._done:
             registry = Registry(self._connection, self._done[0])
-            if not self._reach(functools.partial(registry.finish, self._done[0])):
+            if not self._try_on_server(functools.partial(registry.finish, self._done[0])):
                 return
             del self._done[0]
         while self._dead:
             worker_id, error = self._dead[0]
-            if not self._reach(functools.partial(self._bury, worker_id, error)):
+            if not self._try_on_server(functools.partial(self._prune_worker, worker_id, error)):
                 return
             del self._dead[0]
 
-    def _bury(self, worker_id: str, error: BaseException) -> None:
+    def _prune_worker(self, worker_id: str, error: BaseException) -> None:
         registry = Registry(self._connection, worker_id)
-        if not registry.bury(worker_id, error) and registry.workers.exists(worker_id):
+        if not registry.prune_worker(worker_id, error) and registry.workers.exists(worker_id):
             # Its last request has changed its record meanwhile.
-            registry.bury(worker_id, error)
+            registry.prune_worker(worker_id, error)
 
-    def _hear(self) -> None:
+    def _receive_reports(self) -> None:
         """Note what the minions report."""
-        for pid, number, told in self.reports.hear():
-            hand = Hand(pid, number)
-            if number == WHOLE:
-                self._finished_before += int(told)
+        for pid, number, value in self.reports.receive():
+            slot = Slot(pid, number)
+            if number == PROCESS_ENDS:
+                self._finished_before += int(value)
                 if minion := self._minion(pid):
                     minion.ended = True
-            elif told == DONE:
-                self._deadlines.pop(hand, None)
-            elif told in (IDLE, BUSY):
-                self._note_wait(hand, told == IDLE)
+            elif value == DONE:
+                self._deadlines.pop(slot, None)
+            elif value in (IDLE, BUSY):
+                self._note_wait(slot, value == IDLE)
             elif self._minion(pid):
-                self._deadlines[hand] = time.monotonic() + told + ALARM_MARGIN
+                self._deadlines[slot] = time.monotonic() + value + ALARM_MARGIN
 
-    def _note_wait(self, hand: Hand, idle: bool) -> None:
-        if self._waker and self._minion(hand.pid):
-            note = self._waker.idle if idle else self._waker.busy
-            note(hand)
+    def _note_wait(self, slot: Slot, idle: bool) -> None:
+        if self._wakeups and self._minion(slot.pid):
+            note = self._wakeups.idle if idle else self._wakeups.busy
+            note(slot)
 
-    def _keep_time(self) -> None:
+    def _enforce_deadlines(self) -> None:
         """Kill what is over its time, and give a sign of life for everybody."""
-        self._hear()
+        self._receive_reports()
         now = time.monotonic()
-        ends = [(hand.pid, end) for hand, end in self._deadlines.items()]
-        ends += [(pid, end) for pid, (_, _, end) in self._undertakers.items()]
+        ends = [(slot.pid, end) for slot, end in self._deadlines.items()]
+        ends += [(pid, end) for pid, (_, _, end) in self._crash_handlers.items()]
         for pid in {pid for pid, end in ends if now >= end}:
             self.children.kill(signal.SIGKILL, pid)
         if now >= self._next_beat:
-            self._next_beat = now + (self._pace.heartbeat if self._reach(self._beat) else 1)
+            self._next_beat = now + (self._pace.heartbeat if self._try_on_server(self._beat) else 1)
 
     def _beat(self) -> None:
         """One sign of life for all minions, also in the middle of a job of an hour."""
@@ -840,8 +844,8 @@ class Khan:
 
     def _ended(self) -> list[tuple[str, BaseException]]:
         """The ids of minions that have died, and whose job has no outcome yet."""
-        undertaken = [(worker_id, error) for worker_id, error, _ in self._undertakers.values()]
-        return [*self._unasked, *self._dead, *undertaken]
+        handled = [(worker_id, error) for worker_id, error, _ in self._crash_handlers.values()]
+        return [*self._unasked, *self._dead, *handled]
 
     def _announce_again(self, missing: Sequence[str]) -> None:
         """Register what somebody else, or a server that came back empty, has forgotten."""
@@ -858,10 +862,10 @@ class Khan:
     # Commands
 
     def _check_commands(self) -> None:
-        self._reach(self._process_commands)
+        self._try_on_server(self._process_commands)
 
     def _process_commands(self) -> None:
-        while word := self._connection.store.workers.take_command(str(self), *self._former_ids):
+        while word := self._connection.store.workers.pop_command(str(self), *self._former_ids):
             self.process_command(word)
 
     def process_command(self, command: str | bytes) -> None:
@@ -894,15 +898,15 @@ class Khan:
                 self.children.kill(signal.SIGKILL)
             left = 1.0 if self._stop_at is None else min(1.0, max(0.02, self._stop_at - now))
             self.signals.wait((self.reports.reader,), left)
-            self._keep_time()
+            self._enforce_deadlines()
             self._reap()
-        self._settle_dead()
+        self._unregister_dead()
 
     def _title(self, state: str) -> None:
         title.set_title(title.manager_title(state))
 
 
-class _Undertaker(Performer):
+class _CrashHandler(Performer):
     """Settles the job of a minion that is dead, under the minion's id."""
 
     def __init__(self, queues: list[str], resq: ResQ, worker_id: str, **options: Any) -> None:
@@ -912,8 +916,8 @@ class _Undertaker(Performer):
     def __str__(self) -> str:
         return self._worker_id
 
-    def job_in(self, hand: bytes) -> Job:
-        return self._may_load(held_job(hand, self.resq, self._worker_id))
+    def job_in(self, record: bytes) -> Job:
+        return self._may_load(job_in_flight(record, self.resq, self._worker_id))
 
     def _save(self, job: Job, error: BaseException, batch: ResQ) -> None:
         super()._save(job, error, batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pyres import json_parser
-from pyres.members import have_blanks, values
+from pyres.json_spans import have_blanks, values
 
 
 class InFlight(NamedTuple):

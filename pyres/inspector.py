@@ -17,7 +17,7 @@ from pyres import in_flight, payload
 from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
-from pyres.schedule import STORED, Entry, InForce
+from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import EntryFault
 from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
@@ -41,7 +41,7 @@ LONG = 4000
 DIGEST = "sha256:"
 
 #: Failure records that a filter looks at for one page.
-LOOKED_AT = 20_000
+FILTER_SCAN_LIMIT = 20_000
 
 #: Failure records whose kinds are counted, and how many bytes of them.
 NEWEST, NEWEST_BYTES = 200, 4 * 2**20
@@ -223,7 +223,7 @@ class FailureCount:
     """How many of the `looked_at` newest failures are meant, and how many there are in all."""
 
     matching: int
-    looked_at: int
+    scanned: int
     total: int
 
 
@@ -303,10 +303,10 @@ class Inspector:
             return []
         beats = self._store.workers.heartbeats()
         minions = set(self._store.workers.minion_ids())
-        found = zip(ids, self._store.views.standings(ids), strict=True)
+        found = zip(ids, self._store.views.worker_states(ids), strict=True)
         return [
-            _worker(worker_id, standing, beats.get(worker_id, ""), worker_id in minions)
-            for worker_id, standing in found
+            _worker(worker_id, state, beats.get(worker_id, ""), worker_id in minions)
+            for worker_id, state in found
         ]
 
     def khans(self) -> list[KhanRow]:
@@ -338,7 +338,7 @@ class Inspector:
         """Up to `count` failures from a position on, or from the first one; of these lists, or of
         all.
 
-        Several lists are merged by when each failed. A filter looks at no more than LOOKED_AT
+        Several lists are merged by when each failed. A filter reads at most FILTER_SCAN_LIMIT
         records for one page.
         """
         chosen = chosen or FailureFilter()
@@ -354,7 +354,7 @@ class Inspector:
         step = 100 if chosen else count
         walks = (walk(name, at[name], step) for name in at)
         merged = heapq.merge(*walks, key=_oldest_first if oldest_first else _newest_first)
-        for _ in range(LOOKED_AT):
+        for _ in range(FILTER_SCAN_LIMIT):
             found = next(merged, None)
             if found is None:
                 break
@@ -370,7 +370,7 @@ class Inspector:
     def count_failures(
         self, chosen: FailureFilter | None = None, lists: Sequence[str] = ()
     ) -> FailureCount:
-        """How many failures of these lists, or of all, are meant; LOOKED_AT records at most are
+        """How many failures of these lists, or of all, match; at most FILTER_SCAN_LIMIT records are
         looked at.
         """
         there = self.failure_counts()
@@ -379,7 +379,7 @@ class Inspector:
         if not chosen:
             return FailureCount(total, total, total)
         found = (raw for name, size in sizes.items() for *_, raw in self._down(name, size, 100))
-        matches = [chosen.matches(raw) for raw in itertools.islice(found, LOOKED_AT)]
+        matches = [chosen.matches(raw) for raw in itertools.islice(found, FILTER_SCAN_LIMIT)]
         return FailureCount(sum(matches), len(matches), total)
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
@@ -484,7 +484,7 @@ class Inspector:
         follow, and those that were fired once and are known no more; with their last and next run.
         """
         schedules = self._store.schedules
-        stored, in_force = schedules.all(), schedules.in_force()
+        stored, published = schedules.all(), schedules.published()
         faults = _faults(schedules.faults(), stored)
         master = schedules.master_lock().holder()
         last = {name: float(fired) for name, fired in schedules.fired().items()}
@@ -492,14 +492,14 @@ class Inspector:
             last[name] = max(last.get(name, 0), moment(when) or 0)
         now = int(self.resq.estimated_time())
         rows = []
-        for name in sorted({*stored, *in_force, *last, *faults}):
-            told = InForce.read(in_force[name]) if name in in_force else None
-            row = _told(name, told) if told else _past(name)
+        for name in sorted({*stored, *published, *last, *faults}):
+            entry = PublishedEntry.read(published[name]) if name in published else None
+            row = _published_row(name, entry) if entry else _past(name)
             # Without a master what it told is old, and what stands in Redis may be newer. So it is
             # with one of Ruby, which tells nothing.
-            if name in stored and not (told and master and told.next > now - OVERDUE):
-                told, row = None, _entry(name, stored[name], now)
-            if told is None and name in faults:
+            if name in stored and not (entry and master and entry.next > now - OVERDUE):
+                entry, row = None, _entry(name, stored[name], now)
+            if entry is None and name in faults:
                 row = _faulty(row, faults[name])
             rows.append(dataclasses.replace(row, last=last.get(name)))
         return rows
@@ -627,7 +627,7 @@ def _of(item: object) -> tuple[str, str]:
     return _short(klass), _short(args)
 
 
-_HAND_NUMBER = re.compile(r",~\d+\Z")
+_SLOT_NUMBER = re.compile(r",~\d+\Z")
 
 
 def _split(worker_id: str) -> tuple[str, str, str]:
@@ -635,25 +635,25 @@ def _split(worker_id: str) -> tuple[str, str, str]:
     host, _, rest = plain(worker_id).partition(":")
     pid, _, more = rest.partition(":")
     # What comes behind the queues tells the hands of one process apart, and is no queue.
-    return host, pid, _HAND_NUMBER.sub("", more)
+    return host, pid, _SLOT_NUMBER.sub("", more)
 
 
-def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow:
+def _worker(worker_id: str, state: Any, beat: str, minion: bool) -> WorkerRow:
     host, pid, queues = _split(worker_id)
     queue = klass = args = ""
     run_at: object = None
-    if standing.hand is not None:
-        queue, klass, args, run_at = _hand(standing.hand)
+    if state.in_flight is not None:
+        queue, klass, args, run_at = _running_job(state.in_flight)
     return WorkerRow(
         plain(worker_id),
         host,
         pid,
         queues,
-        "idle" if standing.hand is None else "working",
-        moment(standing.started),
+        "idle" if state.in_flight is None else "working",
+        moment(state.started),
         moment(beat),
-        plain(standing.processed or "0"),
-        plain(standing.failed or "0"),
+        plain(state.processed or "0"),
+        plain(state.failed or "0"),
         plain(queue),
         klass,
         args,
@@ -661,7 +661,7 @@ def _worker(worker_id: str, standing: Any, beat: str, minion: bool) -> WorkerRow
         minion,
         handle(worker_id),
         handle(queue) if queue else "",
-        _unread(standing.started),
+        _unread(state.started),
         _unread(beat),
         _unread(run_at),
     )
@@ -672,7 +672,7 @@ def _unread(written: object) -> str:
     return _short(written) if written and moment(written) is None else ""
 
 
-def _hand(raw: bytes) -> tuple[str, str, str, object]:
+def _running_job(raw: bytes) -> tuple[str, str, str, object]:
     """Queue, class and arguments of the job that a worker runs, and since when, as it stands."""
     found = in_flight.read(raw)
     if found is None:
@@ -728,7 +728,7 @@ def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
     )
 
 
-def _told(name: str, entry: InForce) -> ScheduleRow:
+def _published_row(name: str, entry: PublishedEntry) -> ScheduleRow:
     return ScheduleRow(
         plain(name),
         _short(entry.klass),

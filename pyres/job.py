@@ -82,14 +82,14 @@ class Job:
         worker: Any = None,
         *,
         raw: bytes | None = None,
-        hand: bytes | None = None,
+        in_flight: bytes | None = None,
     ) -> None:
         self._queue = queue
         self._payload = payload
         self.resq = resq
         self._worker = worker
         self.raw = raw
-        self.hand = hand
+        self.in_flight = in_flight
         self.enqueue_timestamp = (
             payload.get("enqueue_timestamp") if isinstance(payload, dict) else None
         )
@@ -97,14 +97,14 @@ class Job:
 
     @classmethod
     def read(
-        cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, hand: bytes | None = None
+        cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, in_flight: bytes | None = None
     ) -> Job:
         """The job in these bytes; what cannot be read becomes a job that fails when it is
         performed.
         """
         # Set, not passed: a subclass may have 1.5's __init__, which knows neither.
         job = cls(queue, payload.show(raw), resq, worker)
-        job.raw, job.hand = payload.original(raw), hand
+        job.raw, job.in_flight = payload.original(raw), in_flight
         return job
 
     @classmethod
@@ -129,7 +129,7 @@ class Job:
             name, args = data["job_class"], data.get("arguments")
         return f"(Job{{{self._queue}}} | {name} | {shortened(args, self.max_shown_chars)})"
 
-    def patiently(self, write: Callable[[], T]) -> T | None:
+    def reconnecting(self, write: Callable[[], T]) -> T | None:
         """Do what pyres writes about the job; a daemon waits for a server that is away, and gives
         None when it has to stop.
         """
@@ -230,11 +230,11 @@ class Job:
         if not hookless(target):
             self._describe(metadata)
         self._release(target, "start")
-        _lend(target, self.resq)
+        _bind_resq(target, self.resq)
         try:
             return self._perform(target, metadata)
         finally:
-            _take_back(target)
+            _unbind_resq(target)
 
     def _describe(self, metadata: dict[str, Any]) -> None:
         """What pyres 1.5's hooks are told beside the arguments."""
@@ -284,7 +284,9 @@ class Job:
         # A lock that ends by time alone must not be ended for its job's being nowhere any more.
         if until == stage or (not until and stage == "start"):
             digest = unique.digest(self.name, self.args)
-            self.patiently(lambda: self.resq.store.unique.release(digest, stage, self._enqueued()))
+            self.reconnecting(
+                lambda: self.resq.store.unique.release(digest, stage, self._enqueued())
+            )
 
     def _run(self, target: Any, metadata: dict[str, Any]) -> Any:
         args = metadata["args"]
@@ -374,11 +376,11 @@ class Job:
         """
         if self._target is None:
             return exception
-        _lend(self._target, self.resq)
+        _bind_resq(self._target, self.resq)
         try:
             return self._after_failure_hooks(exception)
         finally:
-            _take_back(self._target)
+            _unbind_resq(self._target)
 
     def _after_failure_hooks(self, exception: BaseException) -> BaseException:
         for hook in hooks(self._target, "on_failure"):
@@ -388,8 +390,8 @@ class Job:
                 raise
             except BaseException as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
                 text = (
-                    f"Additional error ({_told(second)}) occurred in running failure hooks for job "
-                    f"{self}\nOriginal error that caused job failure was {_told(exception)}"
+                    f"Additional error ({_describe(second)}) occurred in running failure hooks for "
+                    f"job {self}\nOriginal error that caused job failure was {_describe(exception)}"
                 )
                 return RuntimeError(text).with_traceback(exception.__traceback__)
         return exception
@@ -406,11 +408,11 @@ class Job:
         """Put the job off as its class asks for; False when it does not, or the time for it is
         over.
         """
-        now = self.patiently(self.resq.server_time)
+        now = self.reconnecting(self.resq.server_time)
         if now is None:
             return False
         if retrying.is_retried(payload_class) and self.attempts.may_be_retry(payload_class):
-            self.patiently(lambda: self.attempts.look(self.resq.store, now))
+            self.reconnecting(lambda: self.attempts.look(self.resq.store, now))
         first = self.attempts.first(now)
         reason = Exception() if error is None else error
         attempt = retrying.Attempt(
@@ -422,9 +424,11 @@ class Job:
         item = self._retried_payload(args, first, attempt.retried + 1, waits=wait > 0)
         # In UTC: so many seconds, also when the clocks change in between.
         due = int((now.astimezone(UTC) + timedelta(seconds=wait)).timestamp()) if wait > 0 else None
-        claim = unique.claim(payload_class, self.name, args, self._enqueued() or 0.0, wait)
-        again = _Again(payload_class, item, due, first, claim)
-        written = self.patiently(lambda: self.settle(lambda batch: self._put_off(batch, again)))
+        lock = unique.lock_for(payload_class, self.name, args, self._enqueued() or 0.0, wait)
+        again = _Again(payload_class, item, due, first, lock)
+        written = self.reconnecting(
+            lambda: self.record_outcome(lambda batch: self._write_retry(batch, again))
+        )
         if written:
             self.outcome = "retried"
         return written is not None
@@ -450,9 +454,9 @@ class Job:
         """Forget how often the job was tried: it is done, or has failed for good."""
         if not self.attempts.may_be_retry(target):
             return
-        now = self.patiently(resq.server_time)
+        now = self.reconnecting(resq.server_time)
         if now is not None:
-            self.patiently(lambda: self.attempts.end(resq.store, now))
+            self.reconnecting(lambda: self.attempts.end(resq.store, now))
 
     def retry_crash(self, error: BaseException) -> bool:
         """retry() after the job's process ended early, where its class has `retry_dirty_exit`."""
@@ -463,20 +467,20 @@ class Job:
         wants = getattr(target, "retry_dirty_exit", False)
         return bool(wants) and self.retry(target, self.args, error)
 
-    def _put_off(self, batch: ResQ, again: _Again) -> None:
+    def _write_retry(self, batch: ResQ, again: _Again) -> None:
         # Without unique_until it is the time alone that counts, and a retry does not add to it.
-        if again.claim and not again.claim.text.startswith(":"):
-            prolong = again.claim.text.startswith("done")
+        if again.lock and not again.lock.text.startswith(":"):
+            prolong = again.lock.text.startswith("done")
             locked = unique.job(self._queue, again.payload, again.due)
-            batch.store.unique.keep(*again.claim, locked, prolong)
+            batch.store.unique.keep(*again.lock, locked, prolong)
         if again.due is None:
             self._end_attempts(batch, again.target)
             batch.store.queues.push(self._queue, [again.payload])
         else:
             self.attempts.keep(batch.store, *again[:4])
-            batch.store.delayed.put_off(again.due, again.payload)
+            batch.store.delayed.delay(again.due, again.payload)
 
-    def settle(self, write: Callable[[ResQ], Any]) -> bool:
+    def record_outcome(self, write: Callable[[ResQ], Any]) -> bool:
         """Write what becomes of the job and empty the worker's hand, both or neither.
 
         False, and nothing written, when the hand no longer holds this job: somebody else, a parent
@@ -485,7 +489,7 @@ class Job:
         self.outcome_written = True
         while True:
             with self.resq.pipeline(atomic=True) as batch:
-                if not self._drop_hand(batch):
+                if not self._delete_in_flight(batch):
                     return False
                 write(batch)
                 if batch.send():
@@ -493,15 +497,15 @@ class Job:
             # What touched the key may have left its value: a server that starts touches each key
             # that it loads. So the hand is looked at again, else the failure would be lost.
 
-    def _drop_hand(self, batch: Any) -> bool:
+    def _delete_in_flight(self, batch: Any) -> bool:
         """Empty the worker's hand with the batch; False when it no longer holds this job."""
-        if self.hand is None:
+        if self.in_flight is None:
             return True
         worker_id = str(self._worker)
-        if not batch.store.watch_for(batch.store.keys.worker(worker_id), self.hand):
+        if not batch.store.watch_for(batch.store.keys.worker(worker_id), self.in_flight):
             batch.store.discard()
             return False
-        batch.store.workers.drop_hand(worker_id)
+        batch.store.workers.delete_in_flight(worker_id)
         return True
 
 
@@ -514,34 +518,34 @@ class _Again(NamedTuple):
     payload: bytes
     due: int | None
     first: datetime
-    claim: unique.Claim | None
+    lock: unique.UniqueLock | None
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {failure.base.exception_text(error)}"
 
 
 #: Of each class (by its id()) that has `resq` now: how many of its jobs are performed, several
 #: where greenlets do it, and what it had before.
-_loans: dict[int, list[Any]] = {}
+_bindings: dict[int, list[Any]] = {}
 _NOTHING = object()
 
 
-def _lend(target: Any, resq: ResQ) -> None:
+def _bind_resq(target: Any, resq: ResQ) -> None:
     """Give the class `resq`, until its last job has called _take_back()."""
-    loan = _loans.setdefault(id(target), [0, vars(target).get("resq", _NOTHING)])
-    loan[0] += 1
+    binding = _bindings.setdefault(id(target), [0, vars(target).get("resq", _NOTHING)])
+    binding[0] += 1
     target.resq = resq
 
 
-def _take_back(target: Any) -> None:
+def _unbind_resq(target: Any) -> None:
     """After the last job the class has what it had before."""
-    loan = _loans[id(target)]
-    loan[0] -= 1
-    if not loan[0]:
-        del _loans[id(target)]
-        if loan[1] is not _NOTHING:
-            target.resq = loan[1]
+    binding = _bindings[id(target)]
+    binding[0] -= 1
+    if not binding[0]:
+        del _bindings[id(target)]
+        if binding[1] is not _NOTHING:
+            target.resq = binding[1]
         elif "resq" in vars(target):
             del target.resq
 

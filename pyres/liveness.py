@@ -92,7 +92,7 @@ class Known(NamedTuple):
 
     ids: frozenset[str]
     beats: Mapping[str, str]
-    marks: Mapping[str, str]
+    process_starts: Mapping[str, str]
     now: datetime
     last: float
     since: float
@@ -121,12 +121,12 @@ class Liveness:
         self._workers = workers
         self._pace = pace or Pace()
         self.known = known or Known.of(workers)
-        self._marked = set(map(without_queues, self.known.marks))
+        self._with_process_start = set(map(without_queues, self.known.process_starts))
 
     def of_khans(self) -> Liveness:
         """The same of managers: by their ids, their own heartbeats and what they show in `ps`."""
-        ids, heartbeats, marks = self._workers.khan_snapshot()
-        known = self.known._replace(ids=ids, beats=heartbeats, marks=marks)
+        ids, heartbeats, process_starts = self._workers.khan_snapshot()
+        known = self.known._replace(ids=ids, beats=heartbeats, process_starts=process_starts)
         return Liveness(self.own_id, self._workers, title.is_manager, known, self._pace)
 
     def is_gone(self, worker_id: str) -> bool:
@@ -137,12 +137,12 @@ class Liveness:
             return False
         if host != self.host or worker_id == self.own_id:
             return False
-        mark = self.known.marks.get(worker_id)
-        if mark is None:
+        process_start = self.known.process_starts.get(worker_id)
+        if process_start is None:
             # Of a process that registers its start no id is without it.
-            ghost = pid == self.pid or f"{host}:{pid}" in self._marked
+            ghost = pid == self.pid or f"{host}:{pid}" in self._with_process_start
             return ghost or self._is_gone(worker_id, pid)
-        place, _, start = mark.rpartition(" ")
+        place, _, start = process_start.rpartition(" ")
         if place != identity.place():
             return self._ended_with_its_place(worker_id)
         return self._is_another(pid, start) if start else self._is_gone(worker_id, pid)

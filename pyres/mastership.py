@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 TOLERANCE = 0.05
 
 
-class Look(NamedTuple):
+class LoadSample(NamedTuple):
     """What a look at another's lock showed: its holder, the time (epoch seconds), and until when
     (monotonic seconds) the lock lives.
     """
@@ -55,13 +55,13 @@ class Mastership:
         self.holder = ""
         #: When the other holder was last known to live, epoch seconds.
         self._others_until: float | None = None
-        self._last_look: Look | None = None
-        self._next_look = 0.0
+        self._last_look: LoadSample | None = None
+        self._next_check = 0.0
         self._corrected: set[str] = set()
 
     def renew(self, now: float) -> float:
         """Acquire the lock or renew it, if it is time to; the seconds until it is again."""
-        early = self._next_look - time.monotonic()
+        early = self._next_check - time.monotonic()
         if early > 0 and not self.held:
             return early
         lock = self._lock.acquire(self._name, self._timeout)
@@ -69,17 +69,17 @@ class Mastership:
             return self._hold(now)
         if lock.corrected:
             self._log_correction(lock.holder, lock.corrected)
-        self._stand_by(lock.holder)
+        self._wait_for_events(lock.holder)
         # What falls between the holder's last renewal and its end is ours, once we follow.
         self._others_until = min(now, self._last_renewal(lock, now))
         pause = min(self._interval, lock.seconds + 0.01)
-        self._next_look = time.monotonic() + pause
+        self._next_check = time.monotonic() + pause
         return pause
 
     def _last_renewal(self, lock: Lock, now: float) -> float:
         """When the other holder renewed its lock last; its timeout may be another than ours."""
         last, expiry = self._last_look, time.monotonic() + lock.seconds
-        self._last_look = Look(lock.holder, now, expiry)
+        self._last_look = LoadSample(lock.holder, now, expiry)
         by_expiry = now - max(0.0, self._timeout - lock.seconds)
         if last is None or self._others_until is None or last.holder != lock.holder:
             return by_expiry
@@ -96,7 +96,7 @@ class Mastership:
             self._last_look = None
         return min(self._interval, self._timeout / 3)
 
-    def _stand_by(self, holder: str) -> None:
+    def _wait_for_events(self, holder: str) -> None:
         if self.held or self._others_until is None:
             logger.info("%s stands by: %s %s", self._name, holder, self.duty)
         self.held, self.since, self.holder = False, None, holder
@@ -113,7 +113,7 @@ class Mastership:
 
     def release(self) -> None:
         """Let another acquire the lock at once; what is due from now on is not ours."""
-        self.held, self.since, self._others_until, self._next_look = False, None, None, 0.0
+        self.held, self.since, self._others_until, self._next_check = False, None, None, 0.0
         self._last_look = None
         try:
             self._lock.release(self._name)

@@ -32,9 +32,9 @@ from pyres.process.children import (
 )
 from pyres.process.green import GreenSignals, green_alarm, run_together
 from pyres.process.job_effects import LIMITS_EVERY, ProcessState, reseed_numpy
-from pyres.process.reports import BUSY, DONE, IDLE, WHOLE, Bell, Reports
+from pyres.process.messages import BUSY, DONE, IDLE, PROCESS_ENDS, Reports, WakeupPipe
 from pyres.process.signals import Signals
-from pyres.waking import Lookout
+from pyres.wakeups import QueueWatcher
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Minion(Performer):
 
     #: What the process was before its first job.
     _state: ProcessState | None = None
-    _next_look = 0.0
+    _next_check = 0.0
 
     #: Called by start() before the fork; a Khan sets it while it has a minion started, so that one
     #: from a subclass's own _add_minion() is its child too.
@@ -136,18 +136,18 @@ class Minion(Performer):
         self.require = require
         self.json_logs = json_logs
         self.reports: Reports | None = None
-        self.bell: Bell | None = None
+        self.wakeup_pipe: WakeupPipe | None = None
         #: What of the parent's must not stay open in this process.
-        self.inherited: Sequence[Lookout | Bell] = ()
+        self.inherited: Sequence[QueueWatcher | WakeupPipe] = ()
         self.children = Children(Signals({}))
         self.exit: Exit | None = None
         self.born = 0.0
-        self._hands = [self]
+        self._slots = [self]
         self._jobs_done = 0
         self._working = 0
         self._guarded = False
         self._parent = 0
-        self._told: float | None = None
+        self._reported_timeout: float | None = None
         self._is_idle = False
         self._shown = ""
 
@@ -190,16 +190,16 @@ class Minion(Performer):
         if int(self.pid) in self.children:
             self.children.kill(signum, int(self.pid))
 
-    def ring(self, number: int = 0) -> None:
+    def wake(self, number: int = 0) -> None:
         """Wake one of its hands."""
-        if self.bell:
-            self.bell.ring(number)
+        if self.wakeup_pipe:
+            self.wakeup_pipe.wake(number)
 
     def close(self) -> None:
         """What Khan kept open for it, when it has ended."""
-        if self.bell:
-            self.bell.close()
-            self.bell = None
+        if self.wakeup_pipe:
+            self.wakeup_pipe.close()
+            self.wakeup_pipe = None
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
@@ -232,8 +232,8 @@ class Minion(Performer):
         self._renew_gevent()
         reseed_numpy()
         for parents in self.inherited:
-            parents.forget()
-        self._drop_hooks()
+            parents.abandon()
+        self._drop_inherited_hooks()
         self.run()
         if exit_work.is_left():
             exit_work.finish(self.grace)
@@ -268,7 +268,7 @@ class Minion(Performer):
     def register_signal_handlers(self) -> None:
         """Install the handlers; none of Khan's is left."""
         stop = self.schedule_shutdown
-        self.signals = self.signals.give_way(
+        self.signals = self.signals.replace(
             dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), stop)
         )
 
@@ -277,8 +277,8 @@ class Minion(Performer):
         self._stop_all()
 
     def _stop_all(self) -> None:
-        for hand in self._hands:
-            hand._shutdown = True
+        for slot in self._slots:
+            slot._shutdown = True
 
     # Work
 
@@ -302,18 +302,18 @@ class Minion(Performer):
         self._state = ProcessState(self.signals)
         wait = (self.interval if interval is None else interval) or LONGEST_POP
         if self.greenlets > 1:
-            self._work_with_many_hands(wait)
+            self._work_in_slots(wait)
         else:
-            self._work_until_told(wait)
+            self._work_until_stopped(wait)
         if self.reports:
-            self.reports.tell(self._jobs_done, WHOLE)
+            self.reports.send(self._jobs_done, PROCESS_ENDS)
         logger.info("Minion %s has stopped", self.pid)
         if not self._parent:
             self._end()
 
     def _end(self) -> None:
         """Leave nothing open in a process that goes on; in one of its own it all ends with that."""
-        for connected in (self._taker, self._lookout):
+        for connected in (self._fetcher, self._queue_watcher):
             if connected is not None:
                 connected.close()
         if self._state is not None:
@@ -321,7 +321,7 @@ class Minion(Performer):
         self.signals.restore()
 
     def _begin(self) -> None:
-        self._patiently(self._announce)
+        self._reconnecting(self._announce)
         self._next_beat = time.monotonic() + self.pace.heartbeat
 
     def _announce(self) -> None:
@@ -332,40 +332,40 @@ class Minion(Performer):
     def prune_dead_workers(self) -> None:
         """Nothing, as in pyres 1.5: the manager prunes. For subclasses; startup() calls it."""
 
-    def _work_until_told(self, interval: float) -> None:
+    def _work_until_stopped(self, interval: float) -> None:
         try:
             while not self._shutdown:
-                self._turn(interval)
+                self._run_once(interval)
                 self._note_started()
         finally:
-            self._patiently(self._leave, always=True)
+            self._reconnecting(self._finish_and_unregister, always=True)
 
-    def _work_with_many_hands(self, interval: float) -> None:
+    def _work_in_slots(self, interval: float) -> None:
         """Each hand in a greenlet of its own, until all have stopped."""
-        self._hands += [self._another_hand(number) for number in range(1, self.greenlets)]
-        for hand in self._hands[1:]:
-            hand._begin()
+        self._slots += [self._new_slot(number) for number in range(1, self.greenlets)]
+        for slot in self._slots[1:]:
+            slot._begin()
         real, self.signals = self.signals, GreenSignals()
         self._alarm = green_alarm
-        works = [hand._work_green(interval) for hand in self._hands]
+        works = [slot._work_green(interval) for slot in self._slots]
         run_together(works, lambda: self._pass_on(real))
 
-    def _another_hand(self, number: int) -> Minion:
-        hand = copy.copy(self)
-        hand.number = number
-        hand.signals = GreenSignals()
-        hand._alarm = green_alarm
-        return hand
+    def _new_slot(self, number: int) -> Minion:
+        slot = copy.copy(self)
+        slot.number = number
+        slot.signals = GreenSignals()
+        slot._alarm = green_alarm
+        return slot
 
     def _work_green(self, interval: float) -> Any:
         def work() -> None:
             try:
-                self._work_until_told(interval)
+                self._work_until_stopped(interval)
             finally:
                 # One that ends ends all: a limit is reached, a signal came, or a job wants it.
                 self._stop_all()
-                for hand in self._hands:
-                    hand.signals.ring()
+                for slot in self._slots:
+                    slot.signals.wake()
 
         return work
 
@@ -373,11 +373,11 @@ class Minion(Performer):
         """Beside the hands: what comes to the process ends the wait of those it is for."""
         waits = GreenSignals.of(real)
         while True:
-            waits.wait((self.bell.reader,) if self.bell else ())
-            called = self._hands if waits.signalled else []
-            rung = self.bell.rung() if self.bell else []
-            for hand in [*called, *[self._hands[number] for number in rung]]:
-                hand.signals.ring()
+            waits.wait((self.wakeup_pipe.reader,) if self.wakeup_pipe else ())
+            called = self._slots if waits.signalled else []
+            rung = self.wakeup_pipe.woken_slots() if self.wakeup_pipe else []
+            for slot in [*called, *[self._slots[number] for number in rung]]:
+                slot.signals.wake()
 
     def register_minion(self) -> None:
         """Announce this minion in Redis, as a worker and as a minion."""
@@ -387,15 +387,19 @@ class Minion(Performer):
         """Forget this minion in Redis."""
         self.registry.unregister()
 
-    def _turn(self, interval: float) -> None:
+    def _run_once(self, interval: float) -> None:
         """One job, or one wait for it."""
         reserves = "reserve" in self._overrides
-        job = self._reserve_by_subclass(interval) if reserves else self._patiently(self._look)
+        job = (
+            self._reserve_by_subclass(interval)
+            if reserves
+            else self._reconnecting(self._fetch_next)
+        )
         if job is None:
             if not (self._shutdown or reserves):
                 self._wait(interval)
         elif self._shutdown:
-            self._patiently(lambda: self._put_back(job), always=True)
+            self._reconnecting(lambda: self._put_back(job), always=True)
         else:
             self._do(job)
 
@@ -406,7 +410,7 @@ class Minion(Performer):
             return None
         if self._finished:
             # Now, and not with the next fetch: an override may not come to that.
-            self._patiently(self._finish_last, always=True)
+            self._reconnecting(self._finish_last, always=True)
         return self._reserved(lambda: self.reserve(), interval)
 
     def _call_done_working(self, job: Job) -> None:
@@ -415,9 +419,9 @@ class Minion(Performer):
 
     def _do(self, job: Job) -> None:
         if self._is_idle:
-            self._tell(BUSY)
+            self._report(BUSY)
             self._is_idle = False
-        first = self._hands[0]
+        first = self._slots[0]
         first._working += 1
         try:
             self._title(f"processing {job._queue} since {int(time.time())} [{job.shown_name}]")
@@ -426,9 +430,9 @@ class Minion(Performer):
             first._working -= 1
             first._tidy_up(others=first._working)
         self._finished = not (self._unrecorded or self._counts_itself)
-        if self._told is not None:
-            self._told = None
-            self._tell(DONE)
+        if self._reported_timeout is not None:
+            self._reported_timeout = None
+            self._report(DONE)
         first._jobs_done += 1
         if first._jobs_done % COLLECT_EVERY == 0:
             gc.collect(1)
@@ -441,7 +445,7 @@ class Minion(Performer):
         except Exception:
             # Before the failure is recorded, which may take long: an alarm of the job's would end
             # that.
-            self._hands[0]._tidy_up(others=self._hands[0]._working - 1, failed=True)
+            self._slots[0]._tidy_up(others=self._slots[0]._working - 1, failed=True)
             raise
 
     def _tidy_up(self, others: int, failed: bool = False) -> None:
@@ -450,7 +454,7 @@ class Minion(Performer):
             return
         if not others:
             problems = [*self._state.restore(), *self._state.exhausted(failed)]
-            self._next_look = time.monotonic() + LIMITS_EVERY
+            self._next_check = time.monotonic() + LIMITS_EVERY
         else:
             problems = self._problems_beside_others(self._state)
         if self._is_orphan():
@@ -462,9 +466,9 @@ class Minion(Performer):
 
     def _problems_beside_others(self, state: ProcessState) -> list[str]:
         """Where jobs never pause: what a running one may mean to do is not undone under it."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_check:
             return []
-        self._next_look = time.monotonic() + LIMITS_EVERY
+        self._next_check = time.monotonic() + LIMITS_EVERY
         return state.problems()
 
     def _is_spent(self) -> bool:
@@ -477,16 +481,16 @@ class Minion(Performer):
             return True
         return False
 
-    def _tell(self, what: float) -> None:
+    def _report(self, what: float) -> None:
         if self.reports:
-            self.reports.tell(what, self.number)
+            self.reports.send(what, self.number)
 
     def _timeout_of(self, job: Job) -> float | None:
         seconds = super()._timeout_of(job)
         if seconds:
             # Khan is told, so that a job which no alarm reaches is ended from outside.
-            self._told = seconds
-            self._tell(seconds)
+            self._reported_timeout = seconds
+            self._report(seconds)
         return seconds
 
     def _is_orphan(self) -> bool:
@@ -494,7 +498,7 @@ class Minion(Performer):
         return bool(self._parent) and os.getppid() != self._parent
 
     def _wait(self, interval: float) -> None:
-        self._show_wait(self.taker.paused)
+        self._show_wait(self.fetcher.paused)
         if self._is_orphan():
             self._stop_all()
             return
@@ -511,26 +515,26 @@ class Minion(Performer):
 
     def _wait_for_push(self, interval: float) -> None:
         """Where there is a Khan, he looks at the queues for all of us, and rings."""
-        if self.bell is None:
+        if self.wakeup_pipe is None:
             super()._wait_for_push(interval)
             return
         fds: tuple[int, ...] = ()
-        if len(self._hands) == 1:
+        if len(self._slots) == 1:
             # Rung before we said that we wait, it was for a job that has been looked for since.
-            self.bell.rung()
-            fds = (self.bell.reader,)
+            self.wakeup_pipe.woken_slots()
+            fds = (self.wakeup_pipe.reader,)
         self._is_idle = True
-        self._tell(IDLE)
+        self._report(IDLE)
         self.signals.wait(fds, interval)
 
-    def _leave(self) -> None:
+    def _finish_and_unregister(self) -> None:
         # In one: who is unregistered has no hand any more, and what stood in it is gone.
-        self._settle_up()
+        self._finish_and_put_back()
         self.unregister_minion()
 
     def _stop_clock(self) -> None:
-        if self._told is not None:
-            self._tell(DONE)
+        if self._reported_timeout is not None:
+            self._report(DONE)
 
     def _has_parent(self) -> bool:
         return bool(self._parent) and not self._is_orphan()
@@ -549,10 +553,10 @@ class Minion(Performer):
 
     def _title(self, state: str) -> None:
         if self.greenlets > 1:
-            state = f"processing {self._hands[0]._working} of {self.greenlets} jobs"
+            state = f"processing {self._slots[0]._working} of {self.greenlets} jobs"
         # Many small jobs of a class show the same text, since the time in it has whole seconds.
-        if state != self._hands[0]._shown:
-            self._hands[0]._shown = state
+        if state != self._slots[0]._shown:
+            self._slots[0]._shown = state
             title.set_title(title.minion_title(self._parent or os.getppid(), state))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyres import json_parser, nesting
 from pyres.exceptions import UndecodableError, UnencodableError
-from pyres.members import values
+from pyres.json_spans import values
 
 #: The class of a placeholder: of a payload that is no job, or that Ruby could not retry.
 UNDECODABLE = "<undecodable>"

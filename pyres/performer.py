@@ -27,7 +27,7 @@ from pyres.queue_list import QueueList
 from pyres.reconnecting import (
     FIRST_PAUSE,
     PRIMARY_INTERVAL,
-    PrimaryLook,
+    PrimaryCheck,
     ServerState,
 )
 from pyres.registry import Pace, Registry, save_failure
@@ -35,15 +35,21 @@ from pyres.stat import Stat
 from pyres.store import (
     SERVER_ERRORS,
     CannotWriteNow,
+    Fetched,
     NotRegistered,
-    Taken,
     described,
     is_answered,
     is_lasting,
     own_error,
 )
 from pyres.version import __version__
-from pyres.waking import COUNT_INTERVAL, POLL_INTERVAL, WATCH_RETRY, Lookout, warn_cannot_watch
+from pyres.wakeups import (
+    COUNT_INTERVAL,
+    POLL_INTERVAL,
+    WATCH_RETRY,
+    QueueWatcher,
+    warn_cannot_watch,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +59,7 @@ T = TypeVar("T")
 ALARM_MARGIN = 1.0
 
 #: Seconds that the process may take which settles a dead job (hooks, retries).
-UNDERTAKER_TIMEOUT = 30.0
+CRASH_HANDLER_TIMEOUT = 30.0
 
 #: Seconds between two looks while all workers are told to pause.
 PAUSED_PAUSE = 1.0
@@ -152,7 +158,7 @@ class Performer:
         self.queues = list([queues] if isinstance(queues, str) else queues)
         self.validate_queues()
         self.resq = as_resq(server, password)
-        self._primary = PrimaryLook(self.resq.store)
+        self._primary = PrimaryCheck(self.resq.store)
         self.timeout = timeout
         #: How to wait for a job: None without popping, True by BLPOP, False by pauses.
         self.blocking_pop = None if watch_pop else blocking_pop
@@ -172,8 +178,8 @@ class Performer:
         self._next_beat = 0.0
         self._server_state = ServerState("trying again, after longer and longer pauses")
         self._beat_state = ServerState("heartbeats and pruning are tried again")
-        self._taker: Any = None
-        self._lookout: Lookout | None = None
+        self._fetcher: Any = None
+        self._queue_watcher: QueueWatcher | None = None
 
     @property
     def watch_pop(self) -> bool:
@@ -254,58 +260,58 @@ class Performer:
     # Taking
 
     @property
-    def taker(self) -> Any:
+    def fetcher(self) -> Any:
         """What takes jobs for this id; made when it is first needed, and again when the id
         changed.
         """
-        if self._taker is None or self._taker.worker_id != str(self):
-            self._taker = self.resq.store.taker(str(self))
+        if self._fetcher is None or self._fetcher.worker_id != str(self):
+            self._fetcher = self.resq.store.fetcher(str(self))
             self._next_names = 0.0
-        return self._taker
+        return self._fetcher
 
-    def _look_at(self) -> None:
+    def _refresh_queues(self) -> None:
         """Bring the queues behind wildcards up to date, every now and then."""
         if not self._queue_list.dynamic:
-            self.taker.look_at(self._queue_list.among(()))
+            self.fetcher.set_queues(self._queue_list.among(()))
         elif time.monotonic() >= self._next_names:
-            self.taker.look_at(self._queue_list.among(self.resq.queues()))
+            self.fetcher.set_queues(self._queue_list.among(self.resq.queues()))
             self._next_names = time.monotonic() + NAMES_EVERY
 
-    def _take(self) -> Job | None:
+    def _fetch(self) -> Job | None:
         """Count the job that is finished, if one is, and take the next without waiting."""
-        if self._taker is None or self._queue_list.dynamic or self._taker.queues == ():
-            self._look_at()
-        taken = self._take_registered()
+        if self._fetcher is None or self._queue_list.dynamic or self._fetcher.queues == ():
+            self._refresh_queues()
+        fetched = self._fetch_registered()
         self._finished = False
-        if taken is None:
+        if fetched is None:
             self._next_names = 0.0
             return None
         self._note_started()
         self._idle = FIRST_IDLE
-        return self._job_of(taken)
+        return self._job_of(fetched)
 
     def _note_started(self) -> None:
         if not self._has_started and self._announced:
             self._has_started = True
             starting.finish()
 
-    def _take_registered(self) -> Taken | None:
+    def _fetch_registered(self) -> Fetched | None:
         """The next payload; a worker that is not registered does so first."""
         while True:
             try:
-                self._taker.ended_well = self._ended_well is not None
-                taken: Taken | None = self._taker.take(self._finished, now_text(self.resq))
+                self._fetcher.ended_well = self._ended_well is not None
+                fetched: Fetched | None = self._fetcher.fetch(self._finished, now_text(self.resq))
             except NotRegistered:
                 self._register_again()
             else:
                 self._take_back_failure()
-                return taken
+                return fetched
 
     def _take_back_failure(self) -> None:
         """When the last job ended well after all, which somebody had declared dead with us."""
-        removed = self._was_removed or self._taker.changed
+        removed = self._was_removed or self._fetcher.changed
         job, self._ended_well = self._ended_well, None
-        self._was_removed = self._taker.changed = False
+        self._was_removed = self._fetcher.changed = False
         if removed and job is not None:
             self.registry.take_back(job)
 
@@ -320,11 +326,13 @@ class Performer:
 
     def _unregister_after_job(self) -> None:
         if self._registered_for_job and not self._unrecorded and not self._in_child:
-            self._patiently(lambda: self.registry.unregister_after_job(), always=True)
+            self._reconnecting(lambda: self.registry.unregister_after_job(), always=True)
             self._registered_for_job = False
 
-    def _job_of(self, taken: Taken) -> Job:
-        job = self.job_class.read(taken.queue, taken.payload, self.resq, self, taken.hand)
+    def _job_of(self, fetched: Fetched) -> Job:
+        job = self.job_class.read(
+            fetched.queue, fetched.payload, self.resq, self, fetched.in_flight
+        )
         return self._may_load(job)
 
     def _may_load(self, job: Job) -> Job:
@@ -335,10 +343,10 @@ class Performer:
             job.safe_str_to_class = self.allowed.load
         return job
 
-    def _look(self) -> Job | None:
+    def _fetch_next(self) -> Job | None:
         # Due at once after the server was gone: it may have forgotten that we are registered.
         self._beat_if_due()
-        return self._take()
+        return self._fetch()
 
     def reserve(self, timeout: float = 10) -> Job | None:
         """Fetch the next job, waiting up to `timeout` seconds; None when there is none.
@@ -358,7 +366,7 @@ class Performer:
     def _reserve_within(self, timeout: float) -> Job | None:
         end = time.monotonic() + timeout
         while True:
-            job = self._take()
+            job = self._fetch()
             left = end - time.monotonic()
             if job is not None or left <= 0 or self._stops():
                 return job
@@ -368,20 +376,20 @@ class Performer:
 
     def _reserved(self, reserve: Callable[[], Job | None], interval: float) -> Job | None:
         """The job that an overridden reserve() gives, in flight before anything else happens."""
-        self._patiently(self._beat_if_due)
-        paused = bool(self._patiently(self.resq.store.workers.paused))
+        self._reconnecting(self._beat_if_due)
+        paused = bool(self._reconnecting(self.resq.store.workers.paused))
         self._show_wait(paused)
         if paused:
             self.signals.sleep(min(interval, PAUSED_PAUSE))
             return None
         began = time.monotonic()
-        job = self._patiently(reserve)
+        job = self._reconnecting(reserve)
         if job is None:
             if interval and time.monotonic() - began < RESERVE_PAUSE:
                 self.signals.sleep(RESERVE_PAUSE)
             return None
-        self._patiently(lambda: self._ensure_in_flight(job), always=True)
-        if job.hand is None:
+        self._reconnecting(lambda: self._ensure_in_flight(job), always=True)
+        if job.in_flight is None:
             logger.error("lost: stopped without a server after reserve() had popped %s", job)
             return None
         return job
@@ -393,7 +401,7 @@ class Performer:
         """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
         if self._primary.is_needed:
             interval = min(interval, PRIMARY_INTERVAL)
-        return self._patiently(lambda: self._beat_and_wait(interval))
+        return self._reconnecting(lambda: self._beat_and_wait(interval))
 
     def _beat_and_wait(self, interval: float) -> Job | None:
         self._beat_if_due()
@@ -401,7 +409,7 @@ class Performer:
 
     def _wait_once(self, interval: float) -> Job | None:
         """Wait as this worker was told to."""
-        if self.taker.paused:
+        if self.fetcher.paused:
             self.signals.sleep(min(interval, PAUSED_PAUSE))
         elif self.blocking_pop is None:
             self._wait_for_push(interval)
@@ -420,27 +428,27 @@ class Performer:
         if time.monotonic() < self._watch_at:
             self.signals.sleep(min(interval, POLL_INTERVAL))
             return
-        if self._lookout is None:
-            self._lookout = Lookout(
+        if self._queue_watcher is None:
+            self._queue_watcher = QueueWatcher(
                 self.resq.store, self._queue_list, str(self), forks=not self.minion
             )
         try:
-            self._watch_queues(self._lookout, time.monotonic() + interval)
+            self._watch_queues(self._queue_watcher, time.monotonic() + interval)
         except CannotWatchError as error:
             warn_cannot_watch(error)
             self._watch_at = time.monotonic() + WATCH_RETRY
 
-    def _watch_queues(self, lookout: Lookout, end: float) -> None:
-        pause = min(lookout.pause(), end - time.monotonic())
+    def _watch_queues(self, queue_watcher: QueueWatcher, end: float) -> None:
+        pause = min(queue_watcher.pause(), end - time.monotonic())
         if pause > 0 and self.signals.sleep(pause):
             return
-        while lookout.nothing_there() and not self._stops():
+        while queue_watcher.all_empty() and not self._stops():
             left = min(end - time.monotonic(), COUNT_INTERVAL)
-            ready = self.signals.wait((lookout.fileno(),), max(0.0, left))
+            ready = self.signals.wait((queue_watcher.fileno(),), max(0.0, left))
             if self.signals.signalled or time.monotonic() >= end:
                 return
-            if ready and lookout.told():
-                delay = lookout.delay()
+            if ready and queue_watcher.has_changed():
+                delay = queue_watcher.delay()
                 if not delay or self.signals.sleep(delay):
                     return
 
@@ -449,44 +457,46 @@ class Performer:
 
         A job that comes together with the signal is laid back at the head of its queue.
         """
-        self._look_at()
-        if not self.taker.queues:
+        self._refresh_queues()
+        if not self.fetcher.queues:
             self.signals.sleep(min(timeout, FIRST_IDLE))
             return None
         self.resq.store.unique.note_pops()
-        self.taker.start_pop(timeout)
+        self.fetcher.start_pop(timeout)
         # A server that does not answer in time is gone: the read that follows finds that out.
         end = time.monotonic() + timeout + 1
-        while not self.taker.answered() and (left := end - time.monotonic()) > 0:
+        while not self.fetcher.answered() and (left := end - time.monotonic()) > 0:
             if self._stops():
-                self.taker.unblock()
+                self.fetcher.unblock()
                 break
-            self.signals.wait((self.taker.fileno(),), left)
-        taken = self.taker.end_pop(now_text(self.resq))
-        if taken is None:
+            self.signals.wait((self.fetcher.fileno(),), left)
+        fetched = self.fetcher.end_pop(now_text(self.resq))
+        if fetched is None:
             return None
         self._idle = FIRST_IDLE
-        job = self._job_of(taken)
+        job = self._job_of(fetched)
         if self._stops():
             self._put_back(job)
             return None
         return job
 
     def _put_back(self, job: Job, why: str = "stopping") -> None:
-        assert job.raw is not None and job.hand is not None
-        self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.hand)
+        assert job.raw is not None and job.in_flight is not None
+        self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.in_flight)
         logger.info("Put the job just taken from %s back: %s", job._queue, why)
 
-    def _settle_up(self) -> None:
+    def _finish_and_put_back(self) -> None:
         """Count the last job, and lay back one that was given by a reply that never came."""
         if self._finished:
             self._finish_last()
-        if self._taker is not None and (taken := self._taker.lay_back(now_text(self.resq))):
-            logger.info("Put a job from %s back, whose reply was lost: stopping", taken.queue)
+        if self._fetcher is not None and (
+            fetched := self._fetcher.put_back_undelivered(now_text(self.resq))
+        ):
+            logger.info("Put a job from %s back, whose reply was lost: stopping", fetched.queue)
 
     def _finish_last(self) -> None:
-        self.taker.ended_well = self._ended_well is not None
-        self.taker.finish(now_text(self.resq))
+        self.fetcher.ended_well = self._ended_well is not None
+        self.fetcher.finish(now_text(self.resq))
         self._finished = False
         self._take_back_failure()
 
@@ -512,7 +522,7 @@ class Performer:
             if "working_on" in self._overrides:
                 self._call_working_on(job)
             job = self._prepared(job)
-            job.waiter = self._write_patiently
+            job.waiter = self._write_reconnecting
             return self._perform(job)
         except BaseException as error:  # noqa: BLE001 - the border around a job (rule 8)
             if os.getpid() != pid:
@@ -535,7 +545,7 @@ class Performer:
 
     def _ensure_in_flight(self, job: Job) -> None:
         """Write the in-flight record of a job that came without one."""
-        if job.hand is None:
+        if job.in_flight is None:
             if not self.resq.store.workers.exists(str(self)):
                 self._register_again()
             Performer.working_on(self, job)
@@ -543,19 +553,19 @@ class Performer:
     def _call_working_on(self, job: Job) -> None:
         """An override may write a record of its own: the outcome then depends on that one."""
         self.working_on(job)
-        job.hand = self._patiently(self._in_flight_record, always=True)
+        job.in_flight = self._reconnecting(self._in_flight_record, always=True)
 
     def _in_flight_record(self) -> bytes | None:
         """What stands in Redis as this worker's running job."""
-        return self.resq.store.workers.hand(str(self))
+        return self.resq.store.workers.in_flight(str(self))
 
     def _prepared(self, job: Job) -> Job:
         """The job to perform: what before_process() of a subclass gives, as in 1.5."""
         if "before_process" not in self._overrides:
             return job
         prepared = without_exit(self.before_process, job) or job
-        if prepared is not job and prepared.hand is None:
-            prepared.hand, prepared._worker = job.hand, prepared._worker or job._worker
+        if prepared is not job and prepared.in_flight is None:
+            prepared.in_flight, prepared._worker = job.in_flight, prepared._worker or job._worker
             self._may_load(prepared)
         return prepared
 
@@ -586,7 +596,7 @@ class Performer:
     def _count_failure(self) -> None:
         """Call an overridden failed(); otherwise the failure was counted as it was recorded."""
         if "failed" in self._overrides:
-            self._patiently(self.failed, always=True)
+            self._reconnecting(self.failed, always=True)
 
     def _perform(self, job: Job) -> Any:
         """The job's own code, with its timeout; a SystemExit of it is success or a CrashError."""
@@ -618,8 +628,8 @@ class Performer:
         False when that was not possible, or somebody else has recorded the outcome.
         """
         error = job.failure_hooks(error)
-        recorded = self._patiently(
-            lambda: job.settle(lambda batch: self._save(job, error, batch)), always=True
+        recorded = self._reconnecting(
+            lambda: job.record_outcome(lambda batch: self._save(job, error, batch)), always=True
         )
         # Given up: it must not be counted as finished, for then its hand would be emptied.
         self._unrecorded = recorded is None
@@ -628,20 +638,20 @@ class Performer:
     def _save(self, job: Job, error: BaseException, batch: ResQ) -> None:
         save_failure(job, error, batch, count="failed" not in self._overrides)
 
-    def settle_crash(self, job: Job, error: BaseException) -> bool:
+    def record_crash(self, job: Job, error: BaseException) -> bool:
         """A job whose process is gone: a retry or a failure, unless it was settled before; whether
         a failure was recorded.
         """
-        job.waiter = self._write_patiently
+        job.waiter = self._write_reconnecting
         # It may have died after that: then the hooks have run, too.
-        stands = self._patiently(
-            lambda: self.resq.store.workers.holds(str(self), job.hand), always=True
+        is_in_flight = self._reconnecting(
+            lambda: self.resq.store.workers.has_in_flight(str(self), job.in_flight), always=True
         )
-        if not stands or job.retry_crash(error):
+        if not is_in_flight or job.retry_crash(error):
             return False
         return self.record_failure(job, error)
 
-    def _drop_hooks(self) -> None:
+    def _drop_inherited_hooks(self) -> None:
         """In a forked child: run the atexit hooks of the job only, unless all are wanted."""
         if not self.run_at_exit_hooks:
             exit_work.drop_inherited_hooks()
@@ -658,11 +668,16 @@ class Performer:
 
     def working_on(self, job: Job) -> None:
         """Write the job's in-flight record, if it has none yet. From pyres 1.5."""
-        if job.hand is not None and self.resq.store.workers.hand(str(self)) == job.hand:
+        if (
+            job.in_flight is not None
+            and self.resq.store.workers.in_flight(str(self)) == job.in_flight
+        ):
             return
         if job.raw is None:
             job.raw = payload.encode_again(job._payload)
-        job.hand = self.resq.store.hold(str(self), job._queue, now_text(self.resq), job.raw)
+        job.in_flight = self.resq.store.mark_in_flight(
+            str(self), job._queue, now_text(self.resq), job.raw
+        )
         job._worker = job._worker or self
 
     def done_working(self, job: Job | None = None) -> None:
@@ -672,13 +687,13 @@ class Performer:
         if self._unrecorded or (self._in_child and not self._counts_itself):
             return
         if "processed" in self._overrides:
-            self._patiently(self.processed, always=True)
-            self._patiently(self._drop_in_flight, always=True)
+            self._reconnecting(self.processed, always=True)
+            self._reconnecting(self._drop_in_flight, always=True)
         else:
-            self._patiently(self._finish_last, always=True)
+            self._reconnecting(self._finish_last, always=True)
 
     def _drop_in_flight(self) -> None:
-        self.resq.store.workers.drop_hand(str(self))
+        self.resq.store.workers.delete_in_flight(str(self))
 
     # What is known of a worker
 
@@ -702,7 +717,7 @@ class Performer:
 
     # Living with a server that goes away
 
-    def _patiently(self, act: Callable[[], T], always: bool = False) -> T | None:
+    def _reconnecting(self, act: Callable[[], T], always: bool = False) -> T | None:
         """Do something on the server; while it is gone, wait and try again.
 
         Gives up, with None, once a shutdown is asked for; `always`: only when that is urgent.
@@ -712,7 +727,7 @@ class Performer:
             tries += 1
             try:
                 if self._primary.is_needed:
-                    self._primary.leave_old(rest=not self.minion)
+                    self._primary.leave_old(close_idle=not self.minion)
                 done = act()
             except SERVER_ERRORS as error:
                 if is_lasting(error) and not self._has_started:
@@ -733,10 +748,10 @@ class Performer:
                 self._server_state.succeeded()
                 return done
 
-    def _write_patiently(self, write: Callable[[], T]) -> T | None:
+    def _write_reconnecting(self, write: Callable[[], T]) -> T | None:
         """What is written about a job: waited for, and no part of the time it may take."""
         with silenced():
-            return self._patiently(write, always=True)
+            return self._reconnecting(write, always=True)
 
     def _stop_clock(self) -> None:
         """Tell the parent that this waits for a server: the job's time is not meant for that."""
@@ -789,7 +804,7 @@ class Performer:
     def _beat(self) -> None:
         self._was_removed = self.registry.beat() or self._was_removed
         self._prune()
-        self.resq.store.rest()
+        self.resq.store.close_idle()
 
     def _prune(self) -> None:
         """Prune the dead, and once an hour look for in-flight records of nobody."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from pyres import json_parser, loading
 from pyres.exceptions import UndecodableError
-from pyres.members import Member, members
+from pyres.json_spans import Member, members
 
 NO_QUEUES: Mapping[str, str] = MappingProxyType({})
 

@@ -18,7 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 PRIMARY_INTERVAL = 1.0
 
 
-class PrimaryLook:
+class PrimaryCheck:
     """Leaves a primary that sentinels have replaced: it is the last to learn that."""
 
     def __init__(self, store: Store) -> None:
@@ -27,7 +27,7 @@ class PrimaryLook:
         #: The monotonic time of the next look.
         self.due = 0.0
 
-    def leave_old(self, rest: bool = False) -> bool:
+    def leave_old(self, close_idle: bool = False) -> bool:
         """Look, once a second; whether all connections were closed. `rest` closes those to the
         sentinels, so that no forked child inherits one.
         """
@@ -36,8 +36,8 @@ class PrimaryLook:
         left = self._store.leave_old_primary()
         if left:
             logger.warning("The sentinels name another primary; leaving the old one")
-        if rest:
-            self._store.rest()
+        if close_idle:
+            self._store.close_idle()
         self.due = time.monotonic() + PRIMARY_INTERVAL
         return left
 

@@ -23,7 +23,15 @@ from pyres.process.children import alive as is_process
 from pyres.process.title import is_worker
 from pyres.store import ConnectionLost, ResponseError, text
 
-__all__ = ["HEARTBEAT", "PRUNE_AFTER", "Pace", "Registry", "held_job", "save_failure", "split_id"]
+__all__ = [
+    "HEARTBEAT",
+    "PRUNE_AFTER",
+    "Pace",
+    "Registry",
+    "job_in_flight",
+    "save_failure",
+    "split_id",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +42,7 @@ class _Removed(NamedTuple):
     """
 
     done: bool
-    held_job: bool
+    job_in_flight: bool
     was_there: bool
 
 
@@ -65,14 +73,14 @@ class Registry:
 
         In a container every worker is pid 1 of the same host, so the dead one had our very id.
         """
-        if self.workers.hand(self.worker_id) is not None:
-            self.bury(self.worker_id)
+        if self.workers.in_flight(self.worker_id) is not None:
+            self.prune_worker(self.worker_id)
         self._announce(self._started(), self.workers.now_text())
 
     def _announce(self, started: str, heartbeat: str = "") -> None:
         pid = split_id(self.worker_id)[1]
-        mark = identity.mark(pid)
-        self.workers.register(self.worker_id, started, self.minion, mark, heartbeat)
+        process_start = identity.process_start(pid)
+        self.workers.register(self.worker_id, started, self.minion, process_start, heartbeat)
 
     def register_for_job(self) -> None:
         """Announce this worker until its job is recorded; without a heartbeat, for nobody would
@@ -97,7 +105,7 @@ class Registry:
         """Forget this worker; a job that it leaves in its hand becomes a failure, as in Resque."""
         while not (removed := self._remove(self.worker_id, None, silent=False)).done:
             pass
-        if removed.held_job:
+        if removed.job_in_flight:
             logger.error("%s leaves with a job in hand; that is now a failure", self.worker_id)
 
     def beat(self) -> bool:
@@ -110,12 +118,12 @@ class Registry:
 
     def take_back(self, job: Job) -> None:
         """Of a job that ended well after its worker was declared dead: remove its failure."""
-        if job.hand is None:
+        if job.in_flight is None:
             return
         try:
-            removed = self.resq.store.failed.take_back(self.worker_id, job.hand)
+            removed = self.resq.store.failed.take_back(self.worker_id, job.in_flight)
             if removed is None:
-                removed = self._take_back_of_others(job.hand)
+                removed = self._take_back_foreign_failure(job.in_flight)
         except ConnectionLost:
             raise
         except ResponseError as error:
@@ -126,7 +134,7 @@ class Registry:
         elif removed is not None:
             logger.warning("%s has a failure or was retried, and also ended well", job)
 
-    def _take_back_of_others(self, record: bytes) -> bool | None:
+    def _take_back_foreign_failure(self, record: bytes) -> bool | None:
         """take_back() of a failure that was written by who leaves no note: Ruby, node-resque."""
         running = in_flight.read(record)
         found = declared_dead.find(self.resq, self.worker_id, running) if running else None
@@ -145,70 +153,72 @@ class Registry:
         host need no lock among workers of pyres, who do it in one step. Dead managers are
         unregistered too, by the same rule.
         """
-        sight = Liveness(self.worker_id, self.workers, self.alive, pace=self.pace)
-        self._prune_khans(sight.of_khans())
-        holder = self._lock(sight)
-        if holder and holder not in sight.known.marks:
+        liveness = Liveness(self.worker_id, self.workers, self.alive, pace=self.pace)
+        self._prune_khans(liveness.of_khans())
+        holder = self._lock(liveness)
+        if holder and holder not in liveness.known.process_starts:
             return []  # Ruby's, which writes a failure in several steps
-        dead = [(worker_id, False) for worker_id in self._gone_from_here(sight)]
+        dead = [(worker_id, False) for worker_id in self._dead_on_this_host(liveness)]
         if not holder:
-            dead += [(each, True) for each in sight.known.beats if sight.is_silent(each)]
+            dead += [(each, True) for each in liveness.known.beats if liveness.is_silent(each)]
         pruned = [
             worker_id
             for worker_id, silent in dead
-            if worker_id not in except_for and self.bury(worker_id, silent=silent)
+            if worker_id not in except_for and self.prune_worker(worker_id, silent=silent)
         ]
         if not holder:
             if sweep:
-                left = [each for each in self._sweep(sight) if each not in except_for]
-                pruned += [worker_id for worker_id in left if self.bury(worker_id)]
-                self._forget_minions(sight)
-                self._forget_counters(sight)
+                left = [each for each in self._sweep(liveness) if each not in except_for]
+                pruned += [worker_id for worker_id in left if self.prune_worker(worker_id)]
+                self._unregister_unknown_minions(liveness)
+                self._forget_counters(liveness)
             self.swept = sweep
         return pruned
 
-    def _prune_khans(self, sight: Liveness) -> None:
-        known = sorted(sight.known.ids.union(sight.known.beats))
-        dead = [khan_id for khan_id in known if sight.is_gone(khan_id) or sight.is_silent(khan_id)]
+    def _prune_khans(self, liveness: Liveness) -> None:
+        known = sorted(liveness.known.ids.union(liveness.known.beats))
+        dead = [
+            khan_id for khan_id in known if liveness.is_gone(khan_id) or liveness.is_silent(khan_id)
+        ]
         if dead:
             self.workers.unregister_khan(*dead)
             logger.warning("Pruned the dead managers %s", ", ".join(dead))
 
-    def _forget_minions(self, sight: Liveness) -> None:
+    def _unregister_unknown_minions(self, liveness: Liveness) -> None:
         """Forget minions that nobody has registered or heard of: one that lives registers again."""
-        unknown = set(self.workers.minion_ids()) - sight.known.ids - sight.known.beats.keys()
+        unknown = set(self.workers.minion_ids()) - liveness.known.ids - liveness.known.beats.keys()
         for worker_id in unknown:
-            if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
+            if self.workers.in_flight(worker_id) is None and not self.workers.exists(worker_id):
                 self.workers.unregister_keeping_counts(worker_id)
 
-    def _forget_counters(self, sight: Liveness) -> None:
+    def _forget_counters(self, liveness: Liveness) -> None:
         """Remove what dead workers of this host have counted that somebody else had unregistered
         before they ended: nobody would look for it.
         """
-        known = sight.known.ids.union(sight.known.beats)
+        known = liveness.known.ids.union(liveness.known.beats)
         for worker_id in self.workers.counted():
             if worker_id in known or not self._has_no_process(worker_id):
                 continue
-            if self.workers.hand(worker_id) is None and not self.workers.exists(worker_id):
+            if self.workers.in_flight(worker_id) is None and not self.workers.exists(worker_id):
                 self.workers.drop_counters(worker_id)
 
-    def _lock(self, sight: Liveness) -> str:
+    def _lock(self, liveness: Liveness) -> str:
         """Take the prune lock; who has it, or "" when it is ours now."""
         holder = self.workers.prune_lock_holder()
-        gone = holder if holder and sight.is_gone(holder) else ""
+        gone = holder if holder and liveness.is_gone(holder) else ""
         if self.workers.prune_lock(self.worker_id, math.ceil(self.pace.heartbeat), gone):
             return ""
         return holder or self.workers.prune_lock_holder()
 
-    def _gone_from_here(self, sight: Liveness) -> list[str]:
+    def _dead_on_this_host(self, liveness: Liveness) -> list[str]:
         """Burying is atomic here, so that two that find the same dead worker record its
         job once.
         """
-        registered = sight.known.ids
-        gone = [worker_id for worker_id in sorted(registered) if sight.is_gone(worker_id)]
+        registered = liveness.known.ids
+        gone = [worker_id for worker_id in sorted(registered) if liveness.is_gone(worker_id)]
         # A manager gives heartbeats for its minions, and one may die before it has registered; and
         # Ruby removes the dead from `workers` only.
-        strays = sorted({*sight.known.beats, *self.workers.minion_ids()} - registered)
+        strays = sorted({*liveness.known.beats, *self.workers.minion_ids()} - registered)
         return gone + [stray for stray in strays if self._has_no_process(stray)]
 
     def _has_no_process(self, worker_id: str) -> bool:
@@ -217,18 +227,18 @@ class Registry:
             return host == split_id(self.worker_id)[0] and not is_process(pid)
         return False
 
-    def _sweep(self, sight: Liveness) -> list[str]:
+    def _sweep(self, liveness: Liveness) -> list[str]:
         """Find in-flight records whose worker somebody has unregistered, and that is dead."""
         return [
             worker_id
             for worker_id, record in self.workers.records()
             # The second for those that registered since the first was read.
-            if worker_id not in sight.known.ids
-            and self._is_left_behind(worker_id, record, sight)
+            if worker_id not in liveness.known.ids
+            and self._is_left_behind(worker_id, record, liveness)
             and not self.workers.exists(worker_id)
         ]
 
-    def _is_left_behind(self, worker_id: str, record: bytes, sight: Liveness) -> bool:
+    def _is_left_behind(self, worker_id: str, record: bytes, liveness: Liveness) -> bool:
         found = in_flight.read(record)
         if found is None:
             return False  # `worker:<id>:started`, node's `worker:ping:<name>`
@@ -236,11 +246,11 @@ class Registry:
             host = split_id(worker_id)[0]
         except ValueError:
             return False
-        if host == sight.host:
-            return sight.is_gone(worker_id)
-        return worker_id not in sight.known.beats and sight.is_old(found.run_at)
+        if host == liveness.host:
+            return liveness.is_gone(worker_id)
+        return worker_id not in liveness.known.beats and liveness.is_old(found.run_at)
 
-    def bury(
+    def prune_worker(
         self, worker_id: str, error: BaseException | None = None, silent: bool = False
     ) -> bool:
         """Unregister a dead worker; its job in hand becomes a failure, in the same transaction.
@@ -250,12 +260,12 @@ class Registry:
         False when somebody else was quicker, it works again, or it has unregistered itself; what a
         heartbeat that came later has left of it is removed.
         """
-        if not self.workers.exists(worker_id) and self.workers.hand(worker_id) is None:
+        if not self.workers.exists(worker_id) and self.workers.in_flight(worker_id) is None:
             self.workers.unregister(worker_id)
             return False
         removed = self._remove(worker_id, error, silent)
         if removed.done and removed.was_there:
-            what = "its job is now a failure" if removed.held_job else "it held no job"
+            what = "its job is now a failure" if removed.job_in_flight else "it held no job"
             logger.warning("Pruned the dead worker %s; %s", worker_id, what)
             return True
         return False
@@ -273,23 +283,25 @@ class Registry:
     def _remove(self, worker_id: str, error: BaseException | None, silent: bool) -> _Removed:
         """Unregister a worker, and make a failure of the job that it has in flight."""
         batch = self.resq.store.batch(atomic=True)
-        hand = batch.watch(batch.keys.worker(worker_id))
-        if hand is not None:
+        record = batch.watch(batch.keys.worker(worker_id))
+        if record is not None:
             try:
-                self._record(batch, worker_id, hand, error, silent)
-                if silent and worker_id in self.workers.marks():
-                    batch.failed.declare_dead(worker_id, hand)
+                self._record(batch, worker_id, record, error, silent)
+                if silent and worker_id in self.workers.process_starts():
+                    batch.failed.declare_dead(worker_id, record)
             except BaseException:
                 batch.discard()
                 raise
         batch.workers.unregister(worker_id)
         done = batch.send()
-        return _Removed(done, held_job=hand is not None, was_there=done and any(batch.replies))
+        return _Removed(
+            done, job_in_flight=record is not None, was_there=done and any(batch.replies)
+        )
 
     def _record(
-        self, batch: Any, worker_id: str, hand: bytes, error: BaseException | None, silent: bool
+        self, batch: Any, worker_id: str, record: bytes, error: BaseException | None, silent: bool
     ) -> None:
-        job = held_job(hand, self.resq, worker_id)
+        job = job_in_flight(record, self.resq, worker_id)
         if silent:
             error = PruneDeadWorkerDirtyExitError(
                 f"Worker {worker_id} did not gracefully exit while processing {job.shown_name}"
@@ -299,12 +311,12 @@ class Registry:
         batch.stats.incr("processed")
 
 
-def held_job(hand: bytes, resq: ResQ, worker_id: str) -> Job:
+def job_in_flight(record: bytes, resq: ResQ, worker_id: str) -> Job:
     """The job in an in-flight record; one that cannot be read is a malformed payload itself."""
-    found = in_flight.read(hand)
+    found = in_flight.read(record)
     if found is None:
-        return Job("", payload.undecodable(hand), resq, worker_id, raw=hand)
-    return Job.read(found.queue, found.payload, resq, worker_id, hand)
+        return Job("", payload.undecodable(record), resq, worker_id, raw=record)
+    return Job.read(found.queue, found.payload, resq, worker_id, record)
 
 
 def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True) -> None:

@@ -6,23 +6,23 @@ import time
 from collections.abc import Sequence
 
 #: Seconds between two looks at a minion that was asked to end.
-LOOK_EVERY = 1.0
+CHECK_INTERVAL = 1.0
 
 
 class Retirement:
     """What is known of one minion since it was asked, by its in-flight records."""
 
     def __init__(self, grace: float) -> None:
-        self.next_look = time.monotonic() + min(LOOK_EVERY, grace)
+        self.next_check = time.monotonic() + min(CHECK_INTERVAL, grace)
         self._grace = grace
         self._records: list[bytes | None] | None = None
         self._idle_since: float | None = None
 
     def is_due(self) -> bool:
         """Whether it is time for a look at its in-flight records."""
-        if time.monotonic() < self.next_look:
+        if time.monotonic() < self.next_check:
             return False
-        self.next_look = time.monotonic() + LOOK_EVERY
+        self.next_check = time.monotonic() + CHECK_INTERVAL
         return True
 
     def has_new_jobs(self, records: Sequence[bytes | None]) -> bool:

@@ -11,7 +11,7 @@ GROW_PAUSE = 4.0
 NEWEST = 0.5
 
 
-class Look(NamedTuple):
+class LoadSample(NamedTuple):
     """What stands in Redis at one moment: jobs in the queues, jobs ever finished by this pool (or
     by its like), and how many of its hands are empty.
     """
@@ -57,43 +57,43 @@ class Scale:
         # Where nothing has been finished yet nobody knows more than how long it has been so.
         return waiting / self._rate if self._rate > 0 else now - self._waits_since
 
-    def size(self, present: int, look: Look, now: float) -> int:
+    def size(self, present: int, sample: LoadSample, now: float) -> int:
         """How many minions there should be, at a monotonic time `now`."""
-        self._learn(look, now)
+        self._learn(sample, now)
         wanted = max(self.least, min(present, self.most))
-        if self.expected_wait(look.waiting, now) > self.wait:
-            return max(wanted, self._larger(wanted, look, now))
-        return min(wanted, max(self.least, self._smaller(wanted, look, now)))
+        if self.expected_wait(sample.waiting, now) > self.wait:
+            return max(wanted, self._larger(wanted, sample, now))
+        return min(wanted, max(self.least, self._smaller(wanted, sample, now)))
 
-    def _learn(self, look: Look, now: float) -> None:
+    def _learn(self, sample: LoadSample, now: float) -> None:
         if self._last is not None and now > self._last[0]:
             # A minion that ended has taken its counter along.
-            done = max(0, look.finished - self._last[1])
+            done = max(0, sample.finished - self._last[1])
             self._rate += NEWEST * (done / (now - self._last[0]) - self._rate)
-        self._last = (now, look.finished)
-        if not look.waiting:
+        self._last = (now, sample.finished)
+        if not sample.waiting:
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
 
-    def _larger(self, present: int, look: Look, now: float) -> int:
+    def _larger(self, present: int, sample: LoadSample, now: float) -> int:
         """As many as the wait wants, at most twice as many; none while new ones have just come or
         some are idle, which no further one would help.
         """
         self._calm_since = None
-        if now - self._grown_at < GROW_PAUSE or look.idle > 0:
+        if now - self._grown_at < GROW_PAUSE or sample.idle > 0:
             return present
         self._grown_at = now
-        times = min(2.0, self.expected_wait(look.waiting, now) / self.wait)
+        times = min(2.0, self.expected_wait(sample.waiting, now) / self.wait)
         return min(self.most, max(present + 1, round(present * times)))
 
-    def _smaller(self, present: int, look: Look, now: float) -> int:
-        if look.waiting or not look.idle:
+    def _smaller(self, present: int, sample: LoadSample, now: float) -> int:
+        if sample.waiting or not sample.idle:
             self._calm_since = None
             return present
         if self._calm_since is None:
-            self._calm_since, self._always_idle = now, look.idle
-        self._always_idle = min(self._always_idle, look.idle)
+            self._calm_since, self._always_idle = now, sample.idle
+        self._always_idle = min(self._always_idle, sample.idle)
         if now - self._calm_since < self.calm:
             return present
         self._calm_since = None

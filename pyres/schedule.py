@@ -14,7 +14,7 @@ from typing import Any
 
 from pyres import json_parser, loading, nesting
 from pyres.exceptions import BadOptionError, BadScheduleError, PyresError, UndecodableError
-from pyres.members import members, values
+from pyres.json_spans import members, values
 from pyres.timing import Cron, Every, Limits
 
 #: The source of an entry in Redis.
@@ -82,7 +82,7 @@ class Entry:
             raw_args,
         )
 
-    def is_as(self, active: InForce | None) -> bool:
+    def is_as(self, active: PublishedEntry | None) -> bool:
         """Whether this is what that scheduler follows, or Redis has an entry in its place."""
         if active is None:
             return False
@@ -110,7 +110,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class InForce:
+class PublishedEntry:
     """An entry as the master scheduler follows it, for readers: `source` is code, file or Redis,
     `next` an epoch second, `unique_for` seconds or None.
     """
@@ -130,7 +130,7 @@ class InForce:
         return json_parser.encode_again(dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, raw: bytes) -> InForce | None:
+    def read(cls, raw: bytes) -> PublishedEntry | None:
         """What encoded() wrote; None for anything else."""
         try:
             found = cls(**json_parser.loads(raw))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pyres import schedule, times
-from pyres.agenda import Agenda
+from pyres.active_schedule import ActiveSchedule
 from pyres.exceptions import BadScheduleError
 
 #: Seconds for which an entry counts that another scheduler fired: a monthly one does.
@@ -17,9 +17,9 @@ class Gaps:
     another scheduler has fired from its own code.
     """
 
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
-        self._schedules = agenda.resq.store.schedules
+    def __init__(self, active_schedule: ActiveSchedule) -> None:
+        self._active_schedule = active_schedule
+        self._schedules = active_schedule.resq.store.schedules
         self._stored: dict[str, bytes] | None = None
         #: Of the entries in Redis those that cannot be followed here, with the reason.
         self.unable: dict[str, str] = {}
@@ -37,13 +37,13 @@ class Gaps:
         found = schedule.from_redis(stored)
         unable = dict(found.left_out)
         for name, entry in found.entries.items():
-            if not entry.is_for(self._agenda.environment):
+            if not entry.is_for(self._active_schedule.environment):
                 continue
-            if not self._agenda.dynamic:
+            if not self._active_schedule.dynamic:
                 unable[name] = f"the schedule entry {name!r} needs --dynamic"
                 continue
             try:
-                self._agenda.destinations.of(entry)
+                self._active_schedule.destinations.of(entry)
             except BadScheduleError as error:
                 unable[name] = str(error)
         return unable

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from pyres import payload, starting, version
-from pyres.agenda import Agenda
+from pyres.active_schedule import ActiveSchedule
 from pyres.client import as_resq
 from pyres.clock_jumps import ClockJumps
 from pyres.exceptions import BadOptionError, JobError, UndecodableError
@@ -22,7 +22,7 @@ from pyres.mastership import Mastership
 from pyres.process import title
 from pyres.process.signals import Signals, existing
 from pyres.promotion import promoted
-from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryLook, ServerState
+from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryCheck, ServerState
 from pyres.schedule_gaps import Gaps
 from pyres.standby import ALWAYS, TAKE_LOCK, Candidate, Comparison, Overdue
 from pyres.store import (
@@ -51,7 +51,7 @@ ONE_GO = 0.5
 TIMESTAMPS = 100
 
 #: Seconds between two looks at whether the entries in force are still published.
-LOOK_EVERY = 30.0
+CHECK_INTERVAL = 30.0
 
 #: What a subclass may override to choose what is moved, at the cost of a step for each item.
 GENERATORS = ("next_timestamp", "next_item")
@@ -98,8 +98,8 @@ class Scheduler:
         self._queue_for = dict(queue_for or {})
         self.hostname = platform.node()
         self.pid = os.getpid()
-        agenda = functools.partial(
-            Agenda,
+        active_schedule = functools.partial(
+            ActiveSchedule,
             self.resq,
             schedule,
             catch_up=catch_up,
@@ -107,19 +107,19 @@ class Scheduler:
             queue_for=queue_for,
             late=lock_timeout + interval,
         )
-        self.static = agenda(yields=dynamic)
-        self.dynamic = agenda(static=False, dynamic=dynamic)
+        self.static = active_schedule(yields=dynamic)
+        self.dynamic = active_schedule(static=False, dynamic=dynamic)
         self._set_up_locks(take_lock)
         self.signals = Signals({})
         self._shutdown = False
         self._reload = False
         self._tell = False
         self._connected = False
-        self._primary = PrimaryLook(self.resq.store)
+        self._primary = PrimaryCheck(self.resq.store)
         self._server_state = ServerState("trying again, after longer and longer pauses")
         self._shown = ""
         self._logged: set[str] = set()
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._jumps = ClockJumps()
 
     def __str__(self) -> str:
@@ -153,7 +153,7 @@ class Scheduler:
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
-        self.signals = self.signals.give_way(
+        self.signals = self.signals.replace(
             existing(
                 SIGTERM=self.schedule_shutdown,
                 SIGINT=self.schedule_shutdown,
@@ -218,7 +218,7 @@ class Scheduler:
     def _turn_or_wait(self, pause: float) -> float:
         """One turn; while the server is gone a pause, each twice as long as the one before."""
         try:
-            seconds = self._turn()
+            seconds = self._run_once()
         except SERVER_ERRORS as error:
             if is_lasting(error) and not self._connected:
                 raise
@@ -235,7 +235,7 @@ class Scheduler:
         if not self._shutdown and seconds > 0:
             self.signals.sleep(seconds)
 
-    def _turn(self) -> float:
+    def _run_once(self) -> float:
         """All there is to do now; the seconds until there may be more."""
         self._primary.leave_old()
         jumped = self._look_at_clock()
@@ -273,17 +273,19 @@ class Scheduler:
             self._static_mastership.release()
         return self.interval
 
-    def _follow(self, mastership: Mastership, agenda: Agenda, jumped: bool) -> float:
+    def _follow(
+        self, mastership: Mastership, active_schedule: ActiveSchedule, jumped: bool
+    ) -> float:
         """Fire what is due of these entries if the lock is ours; the seconds until the next look
         at it.
         """
         pause = mastership.renew(self._now())
         if mastership.since is not None:
-            agenda.start(mastership.since)
+            active_schedule.start(mastership.since)
             mastership.since = None
         if mastership.held:
-            agenda.refresh()
-            agenda.fire(self._now(), jumped)
+            active_schedule.refresh()
+            active_schedule.fire(self._now(), jumped)
         return pause
 
     def _state(self) -> str:
@@ -297,9 +299,9 @@ class Scheduler:
 
     def _publish_again(self) -> None:
         """Now and then, for after FLUSHALL or on an empty server nobody else knows the entries."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_check:
             return
-        self._next_look = time.monotonic() + LOOK_EVERY
+        self._next_check = time.monotonic() + CHECK_INTERVAL
         if self.master:
             self.dynamic.publish_again()
         if self._static_mastership.held:
@@ -329,12 +331,12 @@ class Scheduler:
             self._log_schedule()
 
     def _log_schedule(self) -> None:
-        for mastership, agenda in (
+        for mastership, active_schedule in (
             (self._mastership, self.dynamic),
             (self._static_mastership, self.static),
         ):
             if mastership.held:
-                lines = "; ".join(agenda.lines()) or "no entry"
+                lines = "; ".join(active_schedule.lines()) or "no entry"
                 logger.info("%s %s; in force: %s", self, mastership.duty, lines)
             elif mastership.holder:
                 logger.info("%s %s", mastership.holder, mastership.duty)

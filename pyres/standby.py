@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 
 from pyres import schedule, times
-from pyres.agenda import Agenda
+from pyres.active_schedule import ActiveSchedule
 from pyres.mastership import Mastership
 from pyres.schedule import STORED
 from pyres.schedule_faults import EntryFault
@@ -45,19 +45,19 @@ class Candidate:
         self._gaps = gaps
         self._interval = interval
         self._late = late
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._found: dict[str, str] = {}
         #: Whether those are published, and the last error of that.
         self._is_published, self._refused = True, ""
         #: Since when nobody has held the lock (monotonic), or None.
         self._vacant: float | None = None
 
-    def may_lead(self, now: float, static: Agenda, dynamic: Agenda) -> bool:
+    def may_lead(self, now: float, static: ActiveSchedule, dynamic: ActiveSchedule) -> bool:
         """Whether the lock may be ours."""
         if self.never_leads:
             return False
         if self._take_lock == ABLE or self._mastership.held:
-            self._look(now, static, dynamic)
+            self._check(now, static, dynamic)
         return self._take_lock == ALWAYS or not self._found
 
     @property
@@ -71,13 +71,13 @@ class Candidate:
         if self.never_leads:
             return "Firing its own entries"
         blocked = self._take_lock == ABLE and self._found
-        return f"Standing by for {len(self._found)} entries" if blocked else ""
+        return f"WorkerState by for {len(self._found)} entries" if blocked else ""
 
-    def _look(self, now: float, static: Agenda, dynamic: Agenda) -> None:
-        if time.monotonic() < self._next_look:
+    def _check(self, now: float, static: ActiveSchedule, dynamic: ActiveSchedule) -> None:
+        if time.monotonic() < self._next_check:
             return
         pause = self._interval if self._take_lock == ABLE else RARELY
-        self._next_look = time.monotonic() + pause
+        self._next_check = time.monotonic() + pause
         found = self._gaps.find(now, static.static_names)
         before, self._found = self._found, found
         if found != before:
@@ -97,7 +97,7 @@ class Candidate:
         else:
             logger.info("All entries can be followed here now")
 
-    def _publish(self, dynamic: Agenda) -> None:
+    def _publish(self, dynamic: ActiveSchedule) -> None:
         if self._mastership.held and dynamic.dynamic:
             self._is_published = True
             return  # it knows and publishes the faults of what it follows
@@ -133,16 +133,16 @@ class Comparison:
     def __init__(self, schedules: Schedules, interval: float) -> None:
         self._schedules = schedules
         self._interval = interval
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._before: list[str] = []
         self._logged: list[str] = []
 
-    def look(self, agenda: Agenda, holder: str) -> None:
+    def look(self, active_schedule: ActiveSchedule, holder: str) -> None:
         """Compare the entries, if it is time to."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_check:
             return
-        self._next_look = time.monotonic() + self._interval
-        before, self._before = self._before, agenda.unknown_to(self._schedules.in_force())
+        self._next_check = time.monotonic() + self._interval
+        before, self._before = self._before, active_schedule.unknown_to(self._schedules.published())
         if self._before == before and before != self._logged:
             self._logged = before
             if before:
@@ -160,18 +160,18 @@ class Overdue:
     that is not dynamic. It counts from when an entry was seen here first.
     """
 
-    def __init__(self, agenda: Agenda) -> None:
-        self._agenda = agenda
-        self._schedules = agenda.resq.store.schedules
-        self._next_look = 0.0
+    def __init__(self, active_schedule: ActiveSchedule) -> None:
+        self._active_schedule = active_schedule
+        self._schedules = active_schedule.resq.store.schedules
+        self._next_check = 0.0
         self._seen: dict[str, tuple[bytes, int]] = {}
         self._logged: list[str] = []
 
     def look(self, now: float, master: str) -> None:
         """Look at what was fired, if it is time to."""
-        if time.monotonic() < self._next_look:
+        if time.monotonic() < self._next_check:
             return
-        self._next_look = time.monotonic() + RARELY
+        self._next_check = time.monotonic() + RARELY
         overdue = self._find(int(now))
         if overdue and overdue != self._logged:
             logger.warning(
@@ -189,7 +189,7 @@ class Overdue:
         return sorted(
             name
             for name, entry in schedule.from_redis(stored).entries.items()
-            if entry.is_for(self._agenda.environment)
+            if entry.is_for(self._active_schedule.environment)
             and entry.limits == Limits()
             and max(times.moment(noted.get(name)) or 0, fired.get(name, 0))
             < _last_due(entry.timing, self._seen[name][1], now - GRACE)

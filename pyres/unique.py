@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pyres import job_settings
 from pyres.json_equality import digest
-from pyres.members import members
+from pyres.json_spans import members
 from pyres.store import UniqueJob
 
 #: JSON that all write alike. Not so: blanks, exponents, floats without a fraction, numbers of
@@ -28,7 +28,7 @@ _SPELT_ALIKE = re.compile(
 )
 
 
-class Claim(NamedTuple):
+class UniqueLock(NamedTuple):
     """What unique_push and its like want: which job, the claim's text, and milliseconds."""
 
     digest: str
@@ -36,7 +36,9 @@ class Claim(NamedTuple):
     ms: int
 
 
-def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float = 0) -> Claim | None:
+def lock_for(
+    target: Any, name: str, args: Sequence[Any], now: float, wait: float = 0
+) -> UniqueLock | None:
     """The claim for a job that waits `wait` seconds first; None where any number of it may be.
 
     Raises BadOptionError for a unique_for or unique_until that cannot be used.
@@ -48,7 +50,7 @@ def claim(target: Any, name: str, args: Sequence[Any], now: float, wait: float =
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     ms = max(1, round((seconds + max(0.0, wait)) * 1000))
-    return Claim(digest(name, args), f"{stage_of(target, name)}:{now!r}", ms)
+    return UniqueLock(digest(name, args), f"{stage_of(target, name)}:{now!r}", ms)
 
 
 def stage_of(target: Any, name: str) -> str:

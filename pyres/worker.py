@@ -21,10 +21,10 @@ from pyres.job import Job
 from pyres.overrides import overridden, own_methods
 from pyres.performer import (
     ALARM_MARGIN,
+    CRASH_HANDLER_TIMEOUT,
     FIRST_BEAT_PAUSE,
     FIRST_IDLE,
     SLOW_STEPS,
-    UNDERTAKER_TIMEOUT,
     Performer,
     warn_of_threads,
     without_exit,
@@ -32,12 +32,12 @@ from pyres.performer import (
 from pyres.process import exit_work, title
 from pyres.process.children import Children, EarlyExit, Exit, flush
 from pyres.process.job_effects import reseed_numpy
+from pyres.process.messages import DONE, LINGERING, WRITTEN, Reports
 from pyres.process.native import require_fork
-from pyres.process.reports import DONE, LEFT, WRITTEN, Reports
-from pyres.process.spare import Spare
+from pyres.process.standby_child import StandbyChild
 from pyres.reconnecting import LONGEST_PAUSE
-from pyres.registry import held_job, split_id
-from pyres.store import open_hand
+from pyres.registry import job_in_flight, split_id
+from pyres.store import parse_in_flight
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +117,9 @@ class Worker(Performer):
         self._crashed = False
         self._learned: set[str] = set()
         self._shown = ""
-        self._spare = Spare(self.children, self._be_given, self._warm)
+        self._standby_child = StandbyChild(self.children, self._perform_assigned, self._warm_up)
         self._busy = False
-        self._last_hand = b""
+        self._last_record = b""
         self._refusal = FIRST_IDLE
 
     #: The pid that forks for jobs, and in such a child the one that has forked it; 0: none.
@@ -144,7 +144,7 @@ class Worker(Performer):
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: Resque's signals, with pyres' grace for TERM and INT."""
-        self.signals = self.signals.give_way(
+        self.signals = self.signals.replace(
             {
                 signal.SIGTERM: self.shutdown_all,
                 signal.SIGINT: self.shutdown_all,
@@ -191,7 +191,7 @@ class Worker(Performer):
         self.register_signal_handlers()
         self._title("Starting")
         self._log_overrides(COUNTED_AT_ONCE | SLOW_STEPS)
-        self._patiently(self._announce)
+        self._reconnecting(self._announce)
         self._log_start()
         warn_of_threads()
         # What stands now will stand: a collection in a child would touch, and so copy, all of it.
@@ -205,8 +205,8 @@ class Worker(Performer):
         self._prune_at_start(self.prune_dead_workers)
         self.register_worker()
         self._announced = True
-        self.taker.connect()
-        self.resq.store.rest()
+        self.fetcher.connect()
+        self.resq.store.close_idle()
         self._next_beat = time.monotonic() + self.pace.heartbeat
 
     def register_worker(self) -> None:
@@ -258,19 +258,19 @@ class Worker(Performer):
         self.startup()
         try:
             while not self._shutdown:
-                self._turn(interval)
+                self._run_once(interval)
                 self._note_started()
         finally:
             self._end()
 
     def _end(self) -> None:
         self._is_leaving = True
-        self._patiently(self._leave)
+        self._reconnecting(self._finish_and_unregister)
         logger.info("%s has stopped", self)
-        for connected in (self._taker, self._lookout):
+        for connected in (self._fetcher, self._queue_watcher):
             if connected is not None:
                 connected.close()
-        self._keep_nothing_open()
+        self._close_children()
         self.signals.restore()
 
     def _close_reports(self) -> None:
@@ -278,32 +278,36 @@ class Worker(Performer):
             self._reports.close()
             self._reports = None
 
-    def _leave(self) -> None:
+    def _finish_and_unregister(self) -> None:
         # In one: who is unregistered has no hand any more, and what stood in it is gone.
-        self._settle_up()
+        self._finish_and_put_back()
         self.unregister_worker()
 
-    def _expect_nothing(self) -> None:
+    def _stop_standby_child(self) -> None:
         """There is no backlog any more: no child waits for a job of it, none is left a zombie."""
         self._busy = False
-        self._spare.dismiss()
+        self._standby_child.stop()
         self.children.collect()
 
-    def _turn(self, interval: float) -> None:
+    def _run_once(self, interval: float) -> None:
         """One job, or one wait for it."""
         if self._paused:
-            self._patiently(self._beat_if_due)
-            self._rest()
+            self._reconnecting(self._beat_if_due)
+            self._wait_while_paused()
             return
         reserves = "reserve" in self._overrides
-        job = self._reserve_by_subclass(interval) if reserves else self._patiently(self._look)
+        job = (
+            self._reserve_by_subclass(interval)
+            if reserves
+            else self._reconnecting(self._fetch_next)
+        )
         if job is not None:
             if self._shutdown:
-                self._patiently(lambda: self._put_back(job), always=True)
+                self._reconnecting(lambda: self._put_back(job), always=True)
                 return
             self._perform_next(job)
             return
-        self._expect_nothing()
+        self._stop_standby_child()
         if interval == 0:
             self._shutdown = True
         elif not (self._shutdown or reserves):
@@ -323,7 +327,7 @@ class Worker(Performer):
 
     def _postpone(self, job: Job, error: CannotStartError) -> None:
         """Put a job back for which there is no process, and wait, longer each time."""
-        self._patiently(lambda: self._put_back(job, "no process for it"), always=True)
+        self._reconnecting(lambda: self._put_back(job, "no process for it"), always=True)
         pause, self._refusal = self._refusal, min(self._refusal * 2, LONGEST_PAUSE)
         logger.error("No process can be started (%s); trying again in %.0f s", error, pause)
         if not self._shutdown:
@@ -334,34 +338,34 @@ class Worker(Performer):
             self.fork_worker(job)
             # An override may have left it there; then the job is done, and no failure.
             if self._is_in_flight(job):
-                self._patiently(self._drop_in_flight, always=True)
+                self._reconnecting(self._drop_in_flight, always=True)
             return
         self._perform_in_child(job)
         self._finished = not self._unrecorded
         if self._ending is not None and self._finished:
             # Now, and not with the next fetch, which may come much later.
-            self._patiently(self._finish_last, always=True)
+            self._reconnecting(self._finish_last, always=True)
         self._await_end()
 
     def _is_in_flight(self, job: Job) -> bool:
         """Whether the job's in-flight record still stands as it was written."""
         if self._unrecorded:
             return False
-        record = self._patiently(self._in_flight_record, always=True)
-        return record is not None and record == job.hand
+        record = self._reconnecting(self._in_flight_record, always=True)
+        return record is not None and record == job.in_flight
 
-    def _rest(self) -> None:
+    def _wait_while_paused(self) -> None:
         """Paused by USR2: count the last job, and sleep until a signal or the next sign of life."""
         if self._finished:
-            self._patiently(self._finish_last)
-        self._expect_nothing()
+            self._reconnecting(self._finish_last)
+        self._stop_standby_child()
         self._title("Paused")
         if self._paused and not self._shutdown:
             self.signals.sleep(max(0, self._next_beat - time.monotonic()))
 
     def _wait(self, interval: float) -> None:
         """Nothing to do: wait for a job."""
-        self._show_wait(self.taker.paused)
+        self._show_wait(self.fetcher.paused)
         job = self._wait_for_job(interval)
         if job is not None:
             self._perform_next(job)
@@ -374,7 +378,7 @@ class Worker(Performer):
 
     def _stop_clock(self) -> None:
         if self._in_child and self._reports:
-            self._reports.tell(0.0)
+            self._reports.send(0.0)
 
     def _has_parent(self) -> bool:
         return bool(self._forked_by) and os.getppid() == self._forked_by
@@ -405,15 +409,15 @@ class Worker(Performer):
                 self._record_dirty_exit(job, exit, late)
         finally:
             if not self.signals.installed:
-                self._keep_nothing_open()
+                self._close_children()
         if not counted:
             self.done_working(job)
         self._await_end()
         self._unregister_after_job()
 
-    def _keep_nothing_open(self) -> None:
+    def _close_children(self) -> None:
         """Wait for the children, and close their pipe: without work() nothing does so later."""
-        self._expect_nothing()
+        self._stop_standby_child()
         self.children.collect(block=True)
         self._close_reports()
 
@@ -452,7 +456,7 @@ class Worker(Performer):
             end = end if self._stop_at is None else min(end, self._stop_at)
             if now >= end:
                 self.children.kill(signal.SIGKILL, pid)
-            until_beat = self._patience(now, None)
+            until_beat = self._seconds_left(now, None)
             left = end - now if now < end else 1.0
             exit = self.children.wait(pid, left if until_beat is None else min(left, until_beat))
             self._beat_while_waiting(time.monotonic())
@@ -466,8 +470,8 @@ class Worker(Performer):
         try:
             if self._reports is None:
                 self._reports = Reports()
-            given = self._spare.give(job.hand) if job.hand else None
-            return given or self.children.fork(lambda: self._be_child(job))
+            assigned = self._standby_child.assign(job.in_flight) if job.in_flight else None
+            return assigned or self.children.fork(lambda: self._be_child(job))
         except OSError as error:
             raise CannotStartError(error.errno, error.strerror) from error
 
@@ -478,22 +482,22 @@ class Worker(Performer):
         """With a backlog, fork the next job's child while this one works."""
         # before_fork() of a subclass is to see each job before its fork; and a job that a
         # subclass has made cannot be made again from its bytes.
-        if self._busy and job.hand and self._overrides.isdisjoint(("before_fork", "reserve")):
-            self._last_hand = job.hand
+        if self._busy and job.in_flight and self._overrides.isdisjoint(("before_fork", "reserve")):
+            self._last_record = job.in_flight
             # The system may refuse it: then the next job's child is forked when that job comes.
             with contextlib.suppress(OSError):
-                self._spare.prepare()
+                self._standby_child.prepare()
         self._busy = True
 
-    def _warm(self) -> None:
+    def _warm_up(self) -> None:
         """In a child in waiting: touch what a job needs, so that its pages are copied by then."""
         self._become_child()
         self._title("Ready")
-        self._learn_hooks(self._job_of(open_hand(self._last_hand)).name)
+        self._learn_hooks(self._job_of(parse_in_flight(self._last_record)).name)
 
-    def _be_given(self, hand: bytes) -> int:
+    def _perform_assigned(self, record: bytes) -> int:
         """In a child in waiting: its job has come."""
-        job = self._job_of(open_hand(hand))
+        job = self._job_of(parse_in_flight(record))
         self._title_of(job)
         return self._perform_as_child(job)
 
@@ -515,20 +519,20 @@ class Worker(Performer):
         self._forked_by = self._parent_pid
         self._renew_gevent()
         reseed_numpy()
-        self._drop_hooks()
-        for parents in (self._taker, self._lookout):
+        self._drop_inherited_hooks()
+        for parents in (self._fetcher, self._queue_watcher):
             if parents is not None:
-                parents.forget()
-        self._taker = self._lookout = None
+                parents.abandon()
+        self._fetcher = self._queue_watcher = None
 
     def _perform_as_child(self, job: Job) -> int:
         if "after_fork" not in self._overrides or self._is_prepared(job):
             self.process(job)
         if job.outcome_written and self._reports:
-            self._reports.tell(WRITTEN)
+            self._reports.send(WRITTEN)
         flush()
         is_left = exit_work.is_left()
-        reported = not self._reports or self._reports.tell(LEFT if is_left else DONE)
+        reported = not self._reports or self._reports.send(LINGERING if is_left else DONE)
         if is_left:
             self._title(f"Ending the threads of {job.shown_name}")
             exit_work.finish(self.grace)
@@ -550,7 +554,7 @@ class Worker(Performer):
         seconds = super()._timeout_of(job)
         if seconds != self.timeout and self._in_child and self._reports:
             # 0 says no limit, also where the worker was told one.
-            self._reports.tell(seconds or 0.0)
+            self._reports.send(seconds or 0.0)
         return seconds
 
     def _wait_for_child(self, pid: int) -> tuple[Exit, float | None]:
@@ -558,20 +562,20 @@ class Worker(Performer):
         timeout, began, late = self.timeout, time.monotonic(), None
         fds = (self._reports.reader,) if self._reports else ()
         while True:
-            exit = self.children.wait(pid, self._patience(began, timeout), fds)
+            exit = self.children.wait(pid, self._seconds_left(began, timeout), fds)
             # Also of a child that has ended: it may have done so right after that.
-            told = self._told_by(pid)
-            if WRITTEN in told:
+            reported = self._reports_of(pid)
+            if WRITTEN in reported:
                 self._ended_well = None
-                told.remove(WRITTEN)
+                reported.remove(WRITTEN)
             if exit is not None:
-                return self._judged(exit, told), late if exit.signal else None
-            if DONE in told:
-                return self.children.let_go(pid), None
-            if LEFT in told:
+                return self._translated(exit, reported), late if exit.signal else None
+            if DONE in reported:
+                return self.children.detach(pid), None
+            if LINGERING in reported:
                 self._ending = pid
                 return Exit(pid, 0), None
-            timeout = told[-1] if told else timeout
+            timeout = reported[-1] if reported else timeout
             now = time.monotonic()
             if timeout and now >= began + timeout + ALARM_MARGIN:
                 late = timeout
@@ -580,9 +584,9 @@ class Worker(Performer):
                 self.kill_child(signal.SIGTERM, None)
             self._beat_while_waiting(now)
 
-    def _judged(self, exit: Exit, told: list[float]) -> Exit:
+    def _translated(self, exit: Exit, reported: list[float]) -> Exit:
         """How the job's process ended: well only if it said so, or a subclass ends it itself."""
-        if exit.code == ENDED or DONE in told or LEFT in told:
+        if exit.code == ENDED or DONE in reported or LINGERING in reported:
             return Exit(exit.pid, 0)
         if exit.clean and not self._ends_child_itself():
             return EarlyExit(exit.pid, exit.code)
@@ -598,11 +602,11 @@ class Worker(Performer):
         self._grace_is_over = True
         return True
 
-    def _told_by(self, pid: int) -> list[float]:
-        heard = self._reports.hear() if self._reports else []
-        return [report.seconds for report in heard if report.pid == pid]
+    def _reports_of(self, pid: int) -> list[float]:
+        reports = self._reports.receive() if self._reports else []
+        return [report.seconds for report in reports if report.pid == pid]
 
-    def _patience(self, began: float, timeout: float | None) -> float | None:
+    def _seconds_left(self, began: float, timeout: float | None) -> float | None:
         """Seconds until there is something to do for the parent while the child works."""
         ends = [self._next_beat] if self.signals.installed else []
         if timeout:
@@ -658,9 +662,9 @@ class Worker(Performer):
         # To run the class's hooks its module is needed, and a module that just took a process down
         # must not be imported into the worker.
         if "working_on" in self._overrides:
-            job.hand = self._patiently(self._in_flight_record, always=True) or job.hand
+            job.in_flight = self._reconnecting(self._in_flight_record, always=True) or job.in_flight
         # Its time is for the hooks of the class, not for a server that is away.
-        self._patiently(self._in_flight_record, always=True)
+        self._reconnecting(self._in_flight_record, always=True)
         pid = self._start_crash_handler(job, error)
         code = UNRECORDED if pid is None else self._wait_for_crash_handler(pid)
         recorded = code == RECORDED
@@ -672,7 +676,7 @@ class Worker(Performer):
 
     def _wait_for_crash_handler(self, pid: int) -> int:
         """What it leaves with; one that takes too long is killed."""
-        end = time.monotonic() + UNDERTAKER_TIMEOUT
+        end = time.monotonic() + CRASH_HANDLER_TIMEOUT
         while True:
             ended = self.children.wait(pid, max(0.0, end - time.monotonic()))
             if ended is not None:
@@ -699,7 +703,7 @@ class Worker(Performer):
     def _be_crash_handler(self, job: Job, error: JobError) -> int:
         self._become_child()
         self._title(f"Recording the crash of {job.shown_name}")
-        recorded = self.settle_crash(job, error)
+        recorded = self.record_crash(job, error)
         if self._unrecorded:
             return UNRECORDED
         return RECORDED if recorded else NOTHING_TO_RECORD
@@ -722,14 +726,14 @@ class Worker(Performer):
 
     def job(self) -> dict[str, Any]:
         """What this worker has in hand: queue, run_at and payload; empty when it is idle."""
-        hand = self.resq.store.workers.hand(str(self))
-        if hand is None:
+        record = self.resq.store.workers.in_flight(str(self))
+        if record is None:
             return {}
-        held = payload.show(hand)
-        if held.get("class") == payload.UNDECODABLE:
-            job = held_job(hand, self.resq, str(self))
-            held = {"queue": job._queue, "payload": job._payload}
-        return held
+        running = payload.show(record)
+        if running.get("class") == payload.UNDECODABLE:
+            job = job_in_flight(record, self.resq, str(self))
+            running = {"queue": job._queue, "payload": job._payload}
+        return running
 
     def processing(self) -> dict[str, Any]:
         """job(), by its other name in pyres 1.5."""
@@ -737,7 +741,7 @@ class Worker(Performer):
 
     def state(self) -> str:
         """`working` or `idle`."""
-        return "working" if self.resq.store.workers.hand(str(self)) is not None else "idle"
+        return "working" if self.resq.store.workers.in_flight(str(self)) is not None else "idle"
 
     @classmethod
     def worker_pids(cls) -> list[str]:

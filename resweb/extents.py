@@ -48,13 +48,13 @@ class Extents:
         def question(inspector: Inspector) -> FailureCount:
             count = inspector.count_failures(counted, [name] if name else [])
             # Of very many that are all meant the number is better than that of the newest.
-            some = chosen or count.looked_at == count.total
+            some = chosen or count.scanned == count.total
             return count if some else FailureCount(*[count.total] * 3)
 
         answers = self._servers.ask(question, form.get("server", ""))
         found = [answer.value for answer in answers if not answer.error]
         total = sum(count.matching for count in found)
-        least = "at least " if any(count.looked_at < count.total for count in found) else ""
+        least = "at least " if any(count.scanned < count.total for count in found) else ""
         every = "all " if total > 1 and not chosen else least
         meant = every + (records(total).replace(" ", " matching ") if chosen else records(total))
         # A button for all works on the servers one after the other.
@@ -134,6 +134,6 @@ def _counted(answer: Answer, filtered: bool) -> str:
     count: FailureCount = answer.value
     if not filtered and count.matching == count.total:
         return records(count.total)
-    if count.looked_at == count.total:
+    if count.scanned == count.total:
         return f"{count.matching} of {records(count.total)}"
-    return f"{count.matching} of the newest {count.looked_at}, of {count.total} in all"
+    return f"{count.matching} of the newest {count.scanned}, of {count.total} in all"

@@ -71,10 +71,12 @@ def merged(
             return math.inf
         return -failed_at if oldest_first else failed_at
 
-    taken = dict.fromkeys(range(len(pages)), 0)
+    fetched = dict.fromkeys(range(len(pages)), 0)
     rows: list[dict[str, Any]] = []
     while len(rows) < count:
-        heads = {at: pages[at][1].rows[n] for at, n in taken.items() if n < len(pages[at][1].rows)}
+        heads = {
+            at: pages[at][1].rows[n] for at, n in fetched.items() if n < len(pages[at][1].rows)
+        }
         if not heads:
             break
         first = max(heads, key=lambda at: rank(heads[at].failed_at))
@@ -86,12 +88,12 @@ def merged(
         if rank(heads[first].failed_at) < max(waiting, default=-math.inf):
             break
         rows.append(shown(heads[first], pages[first][0]))
-        taken[first] += 1
-    if all(page.complete and taken[at] == len(page.rows) for at, (_, page) in enumerate(pages)):
+        fetched[first] += 1
+    if all(page.complete and fetched[at] == len(page.rows) for at, (_, page) in enumerate(pages)):
         return rows, None
     left = [
         (server.position, page.positions[n] if n < len(page.rows) else page.end)
-        for (server, page), n in zip(pages, taken.values(), strict=True)
+        for (server, page), n in zip(pages, fetched.values(), strict=True)
     ]
     places = (
         f"{at}:{quote(handle(name), safe='')}:{index}"

@@ -55,8 +55,8 @@ class Server:
             return Answer(self, question(self.inspector))
         except NO_ANSWER as error:
             if not is_down(error):
-                return Answer(self, error=_told(error))
-            self._last_error = _told(error)
+                return Answer(self, error=_describe(error))
+            self._last_error = _describe(error)
             ended = time.monotonic()
             if ended - begun > TIMEOUT / 2:
                 self._quiet_until = ended + QUIET
@@ -109,11 +109,11 @@ class Servers:
             try:
                 answers.append(future.result(TIMEOUT * 3))
             except TimeoutError as error:
-                answers.append(Answer(server, error=_told(error), is_down=True))
+                answers.append(Answer(server, error=_describe(error), is_down=True))
         return answers
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 

@@ -42,11 +42,11 @@ class Loan:
 
 class Guard:
     def __init__(self, patience: float) -> None:
-        self._patience = patience
+        self._seconds_left = patience
         self._before = Snapshot()
         #: What no test may close: it was there before the first test, or a fixture owns it.
         self._kept = {r for r in self._before.resources if r.kind == "descriptor"}
-        self._loans: dict[Any, Loan] = {}
+        self._bindings: dict[Any, Loan] = {}
         self._failed = False
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -69,26 +69,26 @@ class Guard:
         try:
             return (yield)
         finally:
-            self._lend(fixturedef, before, Snapshot())
+            self._bind_resq(fixturedef, before, Snapshot())
 
-    def _lend(self, owner: Any, before: Snapshot, after: Snapshot) -> None:
+    def _bind_resq(self, owner: Any, before: Snapshot, after: Snapshot) -> None:
         changed = {
             name: (before.settings.get(name), value)
             for name, value in after.settings.items()
             if before.settings.get(name) != value
         }
-        loan = Loan(after.resources.keys() - before.resources.keys(), changed)
-        self._loans[owner] = loan
-        self._before.resources.update({r: after.resources[r] for r in loan.resources})
+        binding = Loan(after.resources.keys() - before.resources.keys(), changed)
+        self._bindings[owner] = binding
+        self._before.resources.update({r: after.resources[r] for r in binding.resources})
         self._before.settings.update({name: new for name, (_, new) in changed.items()})
-        self._kept |= {r for r in loan.resources if r.kind == "descriptor"}
+        self._kept |= {r for r in binding.resources if r.kind == "descriptor"}
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        if loan := self._loans.pop(fixturedef, None):
-            self._kept -= loan.resources
-            for resource in loan.resources:
+        if binding := self._bindings.pop(fixturedef, None):
+            self._kept -= binding.resources
+            for resource in binding.resources:
                 self._before.resources.pop(resource, None)
-            for name, (old, new) in loan.settings.items():
+            for name, (old, new) in binding.settings.items():
                 if self._before.settings.get(name) == new:
                     self._before.settings[name] = old
 
@@ -109,7 +109,7 @@ class Guard:
     def _check(self) -> list[str]:
         found = self._leaks()
         if found or self._failed:
-            found = self._garbage() + self._leaks(self._patience if not self._failed else 0)
+            found = self._garbage() + self._leaks(self._seconds_left if not self._failed else 0)
         self._kept &= leaks.resources().keys()
         return found
 

@@ -224,7 +224,7 @@ def _interpreter() -> dict[str, Any]:
 PYRES = (
     ("pyres.failure", "backend"),
     ("pyres.client", "ResQ._current_time"),
-    ("pyres.job", "_loans"),
+    ("pyres.job", "_bindings"),
 )
 
 

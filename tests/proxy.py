@@ -94,7 +94,7 @@ class Proxy:
         self._to_hold: tuple[bytes, bool] | None = None
         self._held: _Held | None = None
         self._selector = selectors.DefaultSelector()
-        self._waker, self._woken = socket.socketpair()
+        self._wakeups, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._forward, name="proxy", daemon=True)
         #: Seconds by which the server's clock seems to differ: they are added to replies to TIME.
         self.clock_shift = 0
@@ -193,19 +193,19 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waker.send(b"!")
+        self._wakeups.send(b"!")
         self._thread.join(20)
         for link in set(self._links.values()):
             self._close(link)
         for _, _, server, _ in self._late:
             server.close()
         self._selector.close()
-        for end in (self._listener, self._waker, self._woken):
+        for end in (self._listener, self._wakeups, self._woken):
             end.close()
 
     def _forward(self) -> None:
         while True:
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._seconds_left()):
                 if key.fileobj is self._woken:
                     return
                 if key.fileobj is self._listener:
@@ -214,7 +214,7 @@ class Proxy:
                     self._pass_on(key.fileobj)
             self._hand_on_late(time.monotonic())
 
-    def _patience(self) -> float | None:
+    def _seconds_left(self) -> float | None:
         """Seconds until a delayed request is due."""
         due = self._late[0][0] if self._late else math.inf
         return None if due == math.inf else max(0.0, due - time.monotonic())

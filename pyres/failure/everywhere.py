@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyres.failure.redis import RedisBackend, push_removed
-from pyres.store import Going
+from pyres.store import Removal
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
@@ -33,7 +33,7 @@ def only(name: str) -> type[EveryList]:
 
 def delete_row(resq: ResQ, name: str, index: int, raw: bytes) -> int:
     """Remove the record that was seen at an index of a list; 0 when it is gone."""
-    return resq.store.failed.take_at(index, Going(raw), name)
+    return resq.store.failed.remove_at(index, Removal(raw), name)
 
 
 def retry_row(resq: ResQ, name: str, index: int, raw: bytes, queue: str, encoded: bytes) -> int:
@@ -41,7 +41,7 @@ def retry_row(resq: ResQ, name: str, index: int, raw: bytes, queue: str, encoded
     neither. 0 when it is gone.
     """
     if not resq.overrides_push:
-        return resq.store.failed.take_at(index, Going(raw, queue, encoded), name)
+        return resq.store.failed.remove_at(index, Removal(raw, queue, encoded), name)
     # As pyres 1.5, whose push() a subclass overrides: in two steps.
     if not delete_row(resq, name, index, raw):
         return 0

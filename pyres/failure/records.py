@@ -9,7 +9,7 @@ from typing import Any
 
 from pyres import json_parser, loading, payload
 from pyres.exceptions import BadOptionError, UndecodableError
-from pyres.members import have_blanks
+from pyres.json_spans import have_blanks
 
 
 def shown(raw: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pyres.failure.records import (
     with_field,
 )
 from pyres.former_names import former_names
-from pyres.store import Failed, Going, Removed
+from pyres.store import Failed, Removal, Removed
 
 if TYPE_CHECKING:
     from pyres.client import ResQ
@@ -229,12 +229,12 @@ class RedisBackend(BaseBackend):
             records = failed.page(start, min(BATCH, end - start), name)
             if not records:
                 break
-            going = _going(filter(chosen.matches, records), destined)
-            removed = failed.take_many(start, start + len(records) - 1, going, name)
+            removals = _removals(filter(chosen.matches, records), destined)
+            removed = failed.remove_many(start, start + len(records) - 1, removals, name)
             _log_refused(removed, logged)
             # What comes in behind the end is left for another time.
             end -= removed.number
-            gone = [one.element for one in going if one.queue not in removed.refused]
+            gone = [one.element for one in removals if one.queue not in removed.refused]
             start = start + len(records) - removed.number if removed.number == len(gone) else 0
             before = _last_but(records, set(gone), before)
             yield Batch(removed.number, max(0, end - start))
@@ -251,11 +251,11 @@ def push_removed(resq: ResQ, queue: str, encoded: bytes, record: bytes, name: st
         raise
 
 
-def _going(
+def _removals(
     records: Iterable[bytes],
     destined: Callable[[bytes], tuple[str | None, bytes] | None],
-) -> list[Going]:
-    return [Going(raw, *where) for raw in records if (where := destined(raw))]
+) -> list[Removal]:
+    return [Removal(raw, *where) for raw in records if (where := destined(raw))]
 
 
 def _log_refused(removed: Removed, logged: set[str]) -> None:

@@ -13,7 +13,7 @@ from typing import NoReturn
 LONGEST_ALARM = 1e9
 
 
-def _can_ring() -> bool:
+def _can_raise() -> bool:
     in_main = threading.current_thread() is threading.main_thread()
     return in_main and hasattr(signal, "setitimer")
 
@@ -21,7 +21,7 @@ def _can_ring() -> bool:
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Stop the clock of an alarm() around the block while it lasts."""
-    if not _can_ring():
+    if not _can_raise():
         yield
         return
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
@@ -38,14 +38,14 @@ def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
     For a process that performs a job and nothing else. Code that sits in C is not interrupted: that
     is what the parent is for. No alarm without seconds, outside the main thread, or on Windows.
     """
-    if not seconds or not _can_ring():
+    if not seconds or not _can_raise():
         yield
         return
 
-    def ring(_signum: int, _frame: FrameType | None) -> NoReturn:
+    def raise_timeout(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise error
 
-    former = signal.signal(signal.SIGALRM, ring)
+    former = signal.signal(signal.SIGALRM, raise_timeout)
     signal.setitimer(signal.ITIMER_REAL, min(seconds, LONGEST_ALARM))
     try:
         yield

@@ -171,7 +171,7 @@ class Children:
         self.pids.remove(pid)
         return exit
 
-    def let_go(self, pid: int) -> Exit:
+    def detach(self, pid: int) -> Exit:
         """Take a child's word that it is done: its exit goes on beside us, and is collected later.
 
         The kernel takes as long to take a process down as to make one, and the parent has the next

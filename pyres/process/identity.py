@@ -35,6 +35,6 @@ def start(pid: int) -> str:
         return ""
 
 
-def mark(pid: int) -> str:
+def process_start(pid: int) -> str:
     """What a process registers of itself: place() and start(), as far as they are known."""
     return f"{place()} {start(pid)}"

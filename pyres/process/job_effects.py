@@ -58,7 +58,7 @@ class ProcessState:
         self._copies = [_copy(fd) for fd in range(3)]
         self._files = [_file(fd) for fd in range(3)]
         self._limits = _limits()
-        self._jobs, self._next_look = 0, time.monotonic() + LIMITS_EVERY
+        self._jobs, self._next_check = 0, time.monotonic() + LIMITS_EVERY
 
     def close(self) -> None:
         """Close what was kept for restore()."""
@@ -139,9 +139,9 @@ class ProcessState:
         """
         self._jobs += 1
         moment = time.monotonic()
-        if not now and self._jobs < LIMITS_EVERY_JOBS and moment < self._next_look:
+        if not now and self._jobs < LIMITS_EVERY_JOBS and moment < self._next_check:
             return []
-        self._jobs, self._next_look = 0, moment + LIMITS_EVERY
+        self._jobs, self._next_check = 0, moment + LIMITS_EVERY
         for timer in self._timers:
             _signal.setitimer(timer, 0)
         return [*self._changed_files(), *self._changed_limits(), *near_limits()]

@@ -48,7 +48,7 @@ class PidFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             own = self._write_own()
             try:
-                self._claim(own)
+                self._acquire(own)
             finally:
                 os.unlink(own)
         except OSError as error:
@@ -65,7 +65,7 @@ class PidFile:
         os.chmod(own, 0o644)
         return own
 
-    def _claim(self, own: str) -> None:
+    def _acquire(self, own: str) -> None:
         # link() makes the whole file appear at once or fails: of two that start together one wins.
         for _ in range(_TRIES):
             with contextlib.suppress(FileExistsError):

@@ -119,7 +119,7 @@ class Signals:
             self._former[signum] = _early_former.pop(signum, former)
         _release_early()
 
-    def give_way(self, handlers: Mapping[int, Handler]) -> Signals:
+    def replace(self, handlers: Mapping[int, Handler]) -> Signals:
         """Put back what stood there before, and install these in place of ours; they are
         returned.
         """
@@ -197,7 +197,7 @@ class Signals:
     def _callable(self) -> dict[int, Callable[[int, FrameType | None], Any]]:
         return {signum: found for signum, found in self.handlers.items() if callable(found)}
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """End the wait, or the next one, as a signal would."""
         if self._wakeup:
             self._wakeup.wake()

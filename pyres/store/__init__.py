@@ -15,7 +15,7 @@ from pyres.store.clock import Clock, Reading, elapsed
 from pyres.store.connections import Sentinels
 from pyres.store.delayed import Delayed, Move, Moved
 from pyres.store.dsn import mask
-from pyres.store.elements import PAGE, Going, Removed, peek
+from pyres.store.elements import PAGE, Removal, Removed, peek
 from pyres.store.errors import (
     SERVER_ERRORS,
     CannotWriteNow,
@@ -33,8 +33,10 @@ from pyres.store.errors import (
     refusal,
 )
 from pyres.store.failed import Failed
+from pyres.store.fetcher import Fetched, Fetcher, format_in_flight, parse_in_flight
 from pyres.store.key_types import KeyTypes
 from pyres.store.keys import Key, Keys
+from pyres.store.queue_watch import PushListener
 from pyres.store.queues import CollectedQueues, Queues
 from pyres.store.rows import SEARCHED, Row, Rows, Wanted
 from pyres.store.schedules import (
@@ -47,11 +49,9 @@ from pyres.store.schedules import (
     Schedules,
 )
 from pyres.store.stats import Stats
-from pyres.store.taker import Taken, Taker, hand_of, open_hand
 from pyres.store.text import text
 from pyres.store.unique import Unique, UniqueJob
 from pyres.store.views import Views
-from pyres.store.watch import Watch
 from pyres.store.watchers import Watchers
 from pyres.store.workers import Workers, without_queues
 
@@ -66,7 +66,7 @@ __all__ = [
     "ConnectionLost",
     "Failed",
     "Firing",
-    "Going",
+    "Removal",
     "Keys",
     "Lock",
     "Move",
@@ -85,8 +85,8 @@ __all__ = [
     "Schedules",
     "Row",
     "Store",
-    "Taken",
-    "Taker",
+    "Fetched",
+    "Fetcher",
     "UniqueJob",
     "Wanted",
     "Watch",
@@ -95,11 +95,11 @@ __all__ = [
     "WrongServer",
     "cuts_connection",
     "elapsed",
-    "hand_of",
+    "format_in_flight",
     "is_answered",
     "is_lasting",
     "mask",
-    "open_hand",
+    "parse_in_flight",
     "own_error",
     "peek",
     "refusal",
@@ -129,19 +129,19 @@ class Store:
         self.views = Views(client, self.keys)
         self.watchers = Watchers(client, self.keys)
 
-    def taker(self, worker_id: str) -> Taker:
+    def fetcher(self, worker_id: str) -> Fetcher:
         """A taker of jobs for this worker, with a connection of its own."""
-        return Taker(self.client, self.keys, worker_id)
+        return Fetcher(self.client, self.keys, worker_id)
 
-    def push_watch(self) -> Watch:
+    def push_listener(self) -> PushListener:
         """What reports pushes, with a connection of its own."""
-        return Watch(self.client, self.keys)
+        return PushListener(self.client, self.keys)
 
-    def hold(self, worker_id: str, queue: str, run_at: str, payload: bytes) -> bytes:
+    def mark_in_flight(self, worker_id: str, queue: str, run_at: str, payload: bytes) -> bytes:
         """Put a payload into a worker's hand; the bytes that then stand there."""
-        hand = hand_of(queue, run_at, payload)
-        self.workers.set_hand(worker_id, hand)
-        return hand
+        record = format_in_flight(queue, run_at, payload)
+        self.workers.set_in_flight(worker_id, record)
+        return record
 
     def batch(self, atomic: bool = False) -> Batch:
         """A store whose writes are collected and sent together by send()."""
@@ -172,7 +172,7 @@ class Store:
         pool.disconnect()
         return True
 
-    def rest(self) -> None:
+    def close_idle(self) -> None:
         """Close the connections that nobody uses now, so that no forked child inherits one."""
         for pool in self._pools():
             pool.disconnect(inuse_connections=False)
@@ -205,7 +205,7 @@ class Batch(Store):
 
     def watch(self, key: Key) -> bytes | None:
         """The value of a string key that must not change before send(); None for another type."""
-        with _honestly():
+        with _watch_errors():
             self._pipe.watch(key)
             value: bytes | None = self._pipe.mget([key])[0]
         self._watched[key] = value
@@ -216,7 +216,7 @@ class Batch(Store):
         """watch(), and whether the key has this value; one of another type is nobody's, and counts
         as if it had.
         """
-        with _honestly():
+        with _watch_errors():
             self._pipe.watch(key)
             found, kind = self._pipe.mget([key])[0], b""
             if found is None:
@@ -233,7 +233,7 @@ class Batch(Store):
         nothing was. ResponseError, and nothing carried out, where a key is of another type.
         """
         try:
-            with _honestly():
+            with _watch_errors():
                 self.replies = transaction.execute(self._pipe, self._watched)
         except WatchError:
             return False
@@ -246,7 +246,7 @@ class Batch(Store):
 
 
 @contextlib.contextmanager
-def _honestly() -> Iterator[None]:
+def _watch_errors() -> Iterator[None]:
     """redis-py calls it a WatchError, too, when the connection goes while it watches a key.
 
     That says nothing of the key: whoever took it for a change would not write what he has to.

@@ -63,7 +63,7 @@ _MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 _CLUSTER_WORDS = ("MOVED ", "ASK ", "CROSSSLOT ", "SELECT is not allowed in cluster mode")
 
 
-class _Judging:
+class _TranslatesErrors:
     """Mixed into redis-py's connections: a reply that says what the server is or cannot do."""
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,28 +76,30 @@ class _Judging:
                 raise CannotWriteNow(words) from error
             raise
         except ResponseError as error:
-            judged = self._judged(error)
-            if judged is None and not isinstance(error, ConnectionLost):
+            translated = self._translated(error)
+            if translated is None and not isinstance(error, ConnectionLost):
                 raise
             # Behind one name a failover leaves this connection with what is a replica now.
             self.disconnect()  # type: ignore[attr-defined]
             # A plain ResponseError redis-py would keep until it has read the rest of a transaction,
             # of which there is none any more; and so would tell of a lost connection only.
-            raise judged or CannotWriteNow(str(error)) from error
+            raise translated or CannotWriteNow(str(error)) from error
 
-    def _judged(self, error: ResponseError) -> Exception | None:
+    def _translated(self, error: ResponseError) -> Exception | None:
         """What it means, when that is not what redis-py says."""
-        if isinstance(error, AskError | ClusterCrossSlotError) or _says(error, *_CLUSTER_WORDS):
+        if isinstance(error, AskError | ClusterCrossSlotError) or _begins_with(
+            error, *_CLUSTER_WORDS
+        ):
             return _no_server_of_its_own(self)
         return _cannot_serve(error)
 
 
-def _says(error: Exception, *words: str) -> bool:
+def _begins_with(error: Exception, *words: str) -> bool:
     return str(error).removeprefix("ERR ").startswith(words)
 
 
 def _cannot_serve(error: ResponseError) -> Exception | None:
-    if _says(error, "EXEC without MULTI"):
+    if _begins_with(error, "EXEC without MULTI"):
         # Of a transaction redis-py reads what EXEC says, not what MULTI said.
         return NoPermissionError("this user has no permissions to run the 'multi' command")
     denied = denial(str(error))
@@ -123,7 +125,7 @@ def _no_server_of_its_own(connection: Any) -> WrongServer:
     )
 
 
-class _Trusting:
+class _TLSErrors:
     """Mixed into TLS connections: that the two sides do not trust each other, waiting mends not."""
 
     def _connect(self) -> Any:
@@ -173,7 +175,7 @@ class _Trusting:
         )
 
 
-class TCP(_Judging, Connection):
+class TCP(_TranslatesErrors, Connection):
     """To a host and port."""
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -201,19 +203,19 @@ def _speaks_tls(host: str, port: int) -> bool:
         return False
 
 
-class TLS(_Trusting, _Judging, SSLConnection):
+class TLS(_TLSErrors, _TranslatesErrors, SSLConnection):
     """To a host and port, encrypted."""
 
 
-class Socket(_Judging, UnixDomainSocketConnection):
+class Socket(_TranslatesErrors, UnixDomainSocketConnection):
     """To a Unix socket."""
 
 
-class Watched(_Judging, SentinelManagedConnection):
+class Watched(_TranslatesErrors, SentinelManagedConnection):
     """To whom sentinels call the primary."""
 
 
-class WatchedTLS(_Trusting, _Judging, SentinelManagedSSLConnection):
+class WatchedTLS(_TLSErrors, _TranslatesErrors, SentinelManagedSSLConnection):
     """To whom sentinels call the primary, encrypted."""
 
 
@@ -271,7 +273,7 @@ def _why_not(sentinel: Any) -> str:
 
 
 #: Ours for each of redis-py's.
-OURS = {
+CONNECTION_CLASSES = {
     Connection: TCP,
     SSLConnection: TLS,
     UnixDomainSocketConnection: Socket,
@@ -334,7 +336,7 @@ class Nodes:
             connection.send_command("CLUSTER", "SLOTS")
             return list(connection.read_response())
         except ResponseError as error:
-            if not _says(error, "This instance has cluster support disabled"):
+            if not _begins_with(error, "This instance has cluster support disabled"):
                 raise
             host, port = address
             raise WrongServer(
@@ -408,11 +410,11 @@ class _OfCluster:
         self._undone = self._in_multi
         return reply
 
-    def _judged(self, error: ResponseError) -> Exception | None:
-        if isinstance(error, MovedError) or _says(error, "MOVED "):
+    def _translated(self, error: ResponseError) -> Exception | None:
+        if isinstance(error, MovedError) or _begins_with(error, "MOVED "):
             host, _, port = str(error).rpartition(" ")[2].rpartition(":")
             return Moved((host or self.host, int(port)))
-        if isinstance(error, AskError) or _says(error, "ASK "):
+        if isinstance(error, AskError) or _begins_with(error, "ASK "):
             return CannotWriteNow("the slot of the namespace is on its way to another node")
         return _cannot_serve(error)
 

@@ -47,7 +47,7 @@ class Delayed:
         self.client = client
         self.keys = keys
 
-    def put_off(self, timestamp: int, payload: bytes) -> None:
+    def delay(self, timestamp: int, payload: bytes) -> None:
         """Lay a payload by until `timestamp`; the three writes happen together or not at all."""
         name = self.keys.delayed_name(timestamp)
         keys = [
@@ -124,7 +124,7 @@ class Delayed:
         between: tuple[int, int],
         push: str,
         targets: Sequence[str | None],
-        going: Sequence[tuple[bytes, int, bytes]],
+        removals: Sequence[tuple[bytes, int, bytes]],
     ) -> list[Any]:
         keys = [
             self.keys.delayed(timestamp),
@@ -136,12 +136,12 @@ class Delayed:
         name, mark = self.keys.delayed_name(timestamp), elements.mark()
         args = [timestamp, self.keys.timestamps_prefix, name, push, *between, mark]
         args += [spelt(queue) for queue in targets if queue is not None]
-        for payload, target, pushed in going:
+        for payload, target, pushed in removals:
             args += (elements.sha(payload), target, pushed)
         reply: list[Any] = scripts.load(self.client, "promote")(keys=keys, args=args)
         return reply
 
-    def hasten(self, timestamp: int, move: Move) -> Moved:
+    def promote_one(self, timestamp: int, move: Move) -> Moved:
         """Move every copy of a payload at a timestamp to its queue, due or not."""
         moved, refused = 0, {}
         for index in self._places(timestamp, move.payload):
@@ -156,7 +156,7 @@ class Delayed:
         places = self._places(timestamp, payload)
         return sum(self._remove(timestamp, index, index, [payload]) for index in places)
 
-    def hasten_at(self, timestamp: int, index: int, move: Move) -> Moved:
+    def promote_one_at(self, timestamp: int, index: int, move: Move) -> Moved:
         """Move the one payload that was seen at an index of a timestamp to its queue."""
         moved = Moved(0, {})
         for first, last in elements.near(index):
@@ -181,17 +181,18 @@ class Delayed:
         """
         pages = elements.pages_down(self.client, self.keys.delayed(timestamp), self.size(timestamp))
         for start, payloads in pages:
-            going = [payload for payload in payloads if chosen(payload)]
-            if going:
+            removals = [payload for payload in payloads if chosen(payload)]
+            if removals:
                 last = start + len(payloads) - 1
-                yield self._remove(timestamp, start, last, going), going
+                yield self._remove(timestamp, start, last, removals), removals
 
     def _remove(self, timestamp: int, first: int, last: int, payloads: Sequence[bytes]) -> int:
         """Remove payloads that are between two indexes of a timestamp; how many went."""
-        going = [(payload, _NOWHERE, b"") for payload in payloads]
+        removals = [(payload, _NOWHERE, b"") for payload in payloads]
         between = (first, last)
         return elements.until_all_went(
-            lambda: int(self._promote(timestamp, between, "RPUSH", [None], going)[0]), len(going)
+            lambda: int(self._promote(timestamp, between, "RPUSH", [None], removals)[0]),
+            len(removals),
         )
 
     def named(self, payloads: Sequence[bytes]) -> list[tuple[int, bytes]]:
@@ -234,13 +235,15 @@ class Delayed:
                 index = len(begun) + (0 if finished else index)
                 timestamps = timestamps[finished:]
 
-    def take_due(self, timestamp: int) -> bytes | None:
+    def pop_due(self, timestamp: int) -> bytes | None:
         """Remove and return the oldest payload due then; the last takes the timestamp with it."""
-        script = scripts.load(self.client, "take_due")
+        script = scripts.load(self.client, "pop_due")
         keys = [self.keys.delayed(timestamp), self.keys.delayed_schedule]
         name = self.keys.delayed_name(timestamp)
-        taken: bytes | None = script(keys=keys, args=[timestamp, self.keys.timestamps_prefix, name])
-        return taken
+        fetched: bytes | None = script(
+            keys=keys, args=[timestamp, self.keys.timestamps_prefix, name]
+        )
+        return fetched
 
     def timestamps(self, start: int, count: int) -> list[int]:
         """`count` timestamps from `start`, earliest first; a negative count asks for the rest."""

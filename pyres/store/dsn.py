@@ -18,7 +18,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from pyres.exceptions import BadDSNError
 from pyres.store.connections import (
-    OURS,
+    CONNECTION_CLASSES,
     TCP,
     TLS,
     Nodes,
@@ -226,7 +226,7 @@ def connect(dsn: DSN, slot_key: bytes = b"") -> Any:
     In a Redis Cluster it goes to the primary that has all keys which begin with `slot_key`.
     Raises BadDSNError when those would be spread, and for certificates that cannot be read.
     """
-    login = {"db": dsn.db, "username": dsn.username, "password": dsn.password, **_ours()}
+    login = {"db": dsn.db, "username": dsn.username, "password": dsn.password, **_pool_settings()}
     if dsn.path:
         return _client(Socket, {"path": dsn.path, **login})
     settings = {**login, "socket_keepalive": True, **(_tls(dsn) if dsn.encrypted else {})}
@@ -311,7 +311,7 @@ def _over(pool: Any) -> Any:
     return client
 
 
-def _ours() -> dict[str, Any]:
+def _pool_settings() -> dict[str, Any]:
     """The settings that make a lost reply our decision.
 
     redis-py 8 repeats a command up to ten times after an error: a pop that is repeated loses what
@@ -343,11 +343,11 @@ def from_client(client: Any, slot_key: bytes = b"") -> tuple[Any, DSN]:
     None of its connections is taken: it may have just one.
     """
     pool = client.connection_pool
-    theirs = {k: v for k, v in pool.connection_kwargs.items() if k not in _NOT_THEIRS}
-    settings = {**theirs, **_ours()}
+    theirs = {k: v for k, v in pool.connection_kwargs.items() if k not in _NOT_COPIED}
+    settings = {**theirs, **_pool_settings()}
     dsn = _described(pool, settings)
     settings.pop("nodes", None)
-    kind = OURS.get(pool.connection_class, pool.connection_class)
+    kind = CONNECTION_CLASSES.get(pool.connection_class, pool.connection_class)
     if dsn.service:
         watched = SentinelConnectionPool(
             pool.service_name, pool.sentinel_manager, connection_class=kind, **settings
@@ -359,7 +359,7 @@ def from_client(client: Any, slot_key: bytes = b"") -> tuple[Any, DSN]:
 
 
 #: Settings of a pool that belong to that pool alone.
-_NOT_THEIRS = (
+_NOT_COPIED = (
     "connection_pool",
     "parser_class",
     "lib_name",

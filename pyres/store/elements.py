@@ -31,7 +31,7 @@ NEAR_HEAD = 10_000
 MOVED = 64
 
 
-class Going(NamedTuple):
+class Removal(NamedTuple):
     """An element that leaves its list, and where its payload goes, if anywhere."""
 
     element: bytes
@@ -150,15 +150,15 @@ def find(client: Any, key: Key, element: bytes, below: int, lowest: int = 0) -> 
 
 
 def remove(
-    client: Any, keys: Keys, key: Key, first: int, last: int, going: Sequence[Going]
+    client: Any, keys: Keys, key: Key, first: int, last: int, removals: Sequence[Removal]
 ) -> Removed:
     """Take elements that stand between two indexes out of their list, and put the payloads of those
     that have a queue there: all in one step. One that is no longer there stays.
     """
-    queues = list(dict.fromkeys(one.queue for one in going if one.queue is not None))
+    queues = list(dict.fromkeys(one.queue for one in removals if one.queue is not None))
     numbers = {queue: number for number, queue in enumerate(queues, 1)}
     args: list[Any] = [first, last, mark(), *map(spelt, queues)]
-    for one in going:
+    for one in removals:
         number = 0 if one.queue is None else numbers[one.queue]
         args += [sha(one.element), number, one.payload]
     names = [key, keys.queues, *map(keys.queue, queues)]
@@ -168,10 +168,12 @@ def remove(
 
 
 def remove_all(
-    client: Any, keys: Keys, key: Key, first: int, last: int, going: Sequence[Going]
+    client: Any, keys: Keys, key: Key, first: int, last: int, removals: Sequence[Removal]
 ) -> int:
     """remove() of elements that go nowhere; how many went."""
-    return until_all_went(lambda: remove(client, keys, key, first, last, going).number, len(going))
+    return until_all_went(
+        lambda: remove(client, keys, key, first, last, removals).number, len(removals)
+    )
 
 
 def until_all_went(step: Callable[[], int], wanted: int) -> int:
@@ -198,12 +200,12 @@ def near(index: int) -> Iterator[tuple[int, int]]:
         yield max(0, index - MOVED), index - 1
 
 
-def remove_at(client: Any, keys: Keys, key: Key, index: int, going: Going) -> int:
+def remove_at(client: Any, keys: Keys, key: Key, index: int, removals: Removal) -> int:
     """Take the element out of a list that was seen at an index; 0 when it is gone. ResponseError,
     and nothing done, where its queue is not a list.
     """
     for first, last in near(index):
-        removed = remove(client, keys, key, first, last, [going])
+        removed = remove(client, keys, key, first, last, [removals])
         for error in removed.refused.values():
             raise ResponseError(error)
         if removed.number:
@@ -211,14 +213,14 @@ def remove_at(client: Any, keys: Keys, key: Key, index: int, going: Going) -> in
     return 0
 
 
-def remove_one(client: Any, keys: Keys, key: Key, going: Going) -> bool:
+def remove_one(client: Any, keys: Keys, key: Key, removals: Removal) -> bool:
     """Take one element out of a list, from near the head if it is there; False when it is
     gone. ResponseError, and nothing done, where its queue is not a list.
     """
-    index = _near_head(client, key, going.element)
+    index = _near_head(client, key, removals.element)
     below = client.llen(key) if index is None else index + 1
-    while (index := find(client, key, going.element, below)) is not None:
-        if remove_at(client, keys, key, index, going):
+    while (index := find(client, key, removals.element, below)) is not None:
+        if remove_at(client, keys, key, index, removals):
             return True
         # It moves towards the head only, when others are taken from there.
         below = index

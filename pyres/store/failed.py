@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyres.store import elements, scripts
-from pyres.store.elements import Going, Removed
+from pyres.store.elements import Removal, Removed
 from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
@@ -89,26 +89,28 @@ class Failed:
     def delete(self, record: bytes, name: str = "failed") -> bool:
         """Remove one record by its exact value; False when it is gone already."""
         key = self.keys.failure_list(name)
-        return elements.remove_one(self.client, self.keys, key, Going(record))
+        return elements.remove_one(self.client, self.keys, key, Removal(record))
 
     def clear(self, name: str = "failed") -> int:
         """Forget a whole list; how many records it held."""
         keys = [self.keys.failure_list(name)]
         return int(scripts.load(self.client, "remove_list")(keys=keys, args=[]))
 
-    def declare_dead(self, worker_id: str, hand: bytes) -> None:
+    def declare_dead(self, worker_id: str, in_flight: bytes) -> None:
         """Note which record was pushed last, for the worker that may live and end its job."""
         if self.pushed is not None:
-            self.note_declared_dead(worker_id, hand, *self.pushed)
+            self.note_declared_dead(worker_id, in_flight, *self.pushed)
 
-    def note_declared_dead(self, worker_id: str, hand: bytes, name: str, record: bytes) -> None:
+    def note_declared_dead(
+        self, worker_id: str, in_flight: bytes, name: str, record: bytes
+    ) -> None:
         """Note which failure record of a list is that of the job of this in-flight record."""
         key = self.keys.declared_dead(worker_id)
-        self.client.hset(key, mapping={"hand": hand, "list": spelt(name), "record": record})
+        self.client.hset(key, mapping={"hand": in_flight, "list": spelt(name), "record": record})
         self.client.pexpire(key, DAY)
 
     def take_back(
-        self, worker_id: str, hand: bytes, failed: bool = True, processed: bool = True
+        self, worker_id: str, in_flight: bytes, failed: bool = True, processed: bool = True
     ) -> bool | None:
         """Remove the failure record of a job that was declared dead and ended well; False when it
         is not among the newest any more, None when there was none. `failed` and `processed` say
@@ -125,34 +127,34 @@ class Failed:
             self.keys.stat("processed"),
         ]
         found = scripts.load(self.client, "take_back")(
-            keys=keys, args=[hand, NEWEST, int(failed), int(processed)]
+            keys=keys, args=[in_flight, NEWEST, int(failed), int(processed)]
         )
         return None if found < 0 else bool(found)
 
     def retry(self, record: bytes, queue: str, payload: bytes, name: str = "failed") -> bool:
         """Move a record's payload to a queue: both or neither. False when the record is gone."""
         key = self.keys.failure_list(name)
-        return elements.remove_one(self.client, self.keys, key, Going(record, queue, payload))
+        return elements.remove_one(self.client, self.keys, key, Removal(record, queue, payload))
 
-    def take_many(
-        self, start: int, last: int, going: Sequence[Going], name: str = "failed"
+    def remove_many(
+        self, start: int, last: int, removals: Sequence[Removal], name: str = "failed"
     ) -> Removed:
         """Take these records, which stand between two indexes, out of the list, and put the
         payloads of those that have a queue there: all in one step.
 
         The cost does not grow with the records before them; one that no longer stands there stays.
         """
-        if not going:
+        if not removals:
             return Removed(0, {})
         key = self.keys.failure_list(name)
-        return elements.remove(self.client, self.keys, key, start, last, going)
+        return elements.remove(self.client, self.keys, key, start, last, removals)
 
-    def take_at(self, index: int, going: Going, name: str = "failed") -> int:
-        """take_many() of the one record that was seen at an index; 0 when it is gone.
+    def remove_at(self, index: int, removals: Removal, name: str = "failed") -> int:
+        """remove_many() of the one record that was seen at an index; 0 when it is gone.
         ResponseError, and nothing done, where its queue is not a list.
         """
         key = self.keys.failure_list(name)
-        return elements.remove_at(self.client, self.keys, key, index, going)
+        return elements.remove_at(self.client, self.keys, key, index, removals)
 
     def requeue(
         self,

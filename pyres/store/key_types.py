@@ -51,7 +51,7 @@ class KeyTypes:
             **dict.fromkeys((keys.failed_queues, keys.schedules_changed), "set"),
             **dict.fromkeys((keys.heartbeats, keys.last_enqueued_at), "hash"),
             **dict.fromkeys((keys.persistent_schedules, keys.schedule_fired), "hash"),
-            **dict.fromkeys((keys.schedule_ranges, keys.schedule_in_force), "hash"),
+            **dict.fromkeys((keys.schedule_ranges, keys.active_schedule), "hash"),
             **dict.fromkeys((keys.schedule_runs, keys.schedule_faults), "hash"),
             **dict.fromkeys((keys.process_starts, keys.beats, keys.khan_heartbeats), "hash"),
             **dict.fromkeys((keys.pause, keys.prune_lock, keys.scheduler_lock()), "string"),

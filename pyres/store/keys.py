@@ -46,7 +46,7 @@ class Keys:
         #: it is followed (epoch second), and how often it was fired. P
         self.schedule_runs = f"{prefix}pyres:schedule_runs"
         #: HASH of entry name to JSON: the entries that the master scheduler has in force. P
-        self.schedule_in_force = f"{prefix}pyres:schedule"
+        self.active_schedule = f"{prefix}pyres:schedule"
         #: HASH of entry name to JSON: why the entry is not followed. P
         self.schedule_faults = f"{prefix}pyres:schedule_faults"
         #: HASH worker or manager id -> which process it is: place and start. P

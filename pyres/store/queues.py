@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyres.store import elements, scripts
-from pyres.store.elements import PAGE, PAGE_BYTES, Going
+from pyres.store.elements import PAGE, PAGE_BYTES, Removal
 from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
@@ -62,11 +62,11 @@ class Queues:
         """The queue whose key this is."""
         return text(key).removeprefix(f"{self.keys.prefix}queue:")
 
-    def put_back(self, worker_id: str, queue: str, payload: bytes, hand: bytes = b"") -> bool:
+    def put_back(self, worker_id: str, queue: str, payload: bytes, in_flight: bytes = b"") -> bool:
         """Lay a payload at the head again; given the hand, only if the worker still holds it."""
         script = scripts.load(self.client, "put_back")
         keys = [self.keys.worker(worker_id), self.keys.queue(queue), self.keys.queues]
-        return bool(script(keys=keys, args=[payload, spelt(queue), hand]))
+        return bool(script(keys=keys, args=[payload, spelt(queue), in_flight]))
 
     def names(self) -> list[str]:
         """Every announced queue, sorted as Resque sorts: by bytes."""
@@ -100,12 +100,12 @@ class Queues:
     def delete(self, queue: str, payload: bytes) -> bool:
         """Remove one element equal to the payload; False when there is none."""
         key = self.keys.queue(queue)
-        return elements.remove_one(self.client, self.keys, key, Going(payload))
+        return elements.remove_one(self.client, self.keys, key, Removal(payload))
 
     def delete_at(self, queue: str, index: int, payload: bytes) -> int:
         """Remove the one payload that was seen at an index of a queue; 0 when it is gone."""
         key = self.keys.queue(queue)
-        return elements.remove_at(self.client, self.keys, key, index, Going(payload))
+        return elements.remove_at(self.client, self.keys, key, index, Removal(payload))
 
     def delete_each(
         self, queue: str, chosen: Callable[[bytes], bool]
@@ -117,11 +117,11 @@ class Queues:
         """
         key = self.keys.queue(queue)
         for start, payloads in elements.pages_down(self.client, key, self.size(queue)):
-            going = [Going(payload) for payload in payloads if chosen(payload)]
-            if going:
+            removals = [Removal(payload) for payload in payloads if chosen(payload)]
+            if removals:
                 last = start + len(payloads) - 1
-                count = elements.remove_all(self.client, self.keys, key, start, last, going)
-                yield count, [one.element for one in going]
+                count = elements.remove_all(self.client, self.keys, key, start, last, removals)
+                yield count, [one.element for one in removals]
 
     def move(self, source: str, target: str) -> int:
         """Move what waits on a queue now to the end of another, a batch in one step; how many.

@@ -141,7 +141,7 @@ class Schedules:
         self.client.delete(self.keys.schedules_changed)
         return self.all()
 
-    def take_changes(self) -> list[str]:
+    def pop_changes(self) -> list[str]:
         """The names of entries that changed since they were last taken."""
         names: list[bytes] = or_nothing(
             lambda: self.client.spop(self.keys.schedules_changed, CHANGES), []
@@ -191,7 +191,7 @@ class Schedules:
 
     def publish(self, entries: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
         """Tell readers which entries are in force: these changed, and those are so no more."""
-        self._change(self.keys.schedule_in_force, entries, gone)
+        self._change(self.keys.active_schedule, entries, gone)
 
     def publish_faults(self, faults: Mapping[str, bytes], gone: Sequence[str] = ()) -> None:
         """Publish why entries are not followed: these changed, and those are no faults now."""
@@ -210,9 +210,9 @@ class Schedules:
         found = self._fields(self.keys.schedule_faults)
         return {text(name): fault for name, fault in found.items()}
 
-    def in_force(self) -> dict[str, bytes]:
+    def published(self) -> dict[str, bytes]:
         """What publish() told, by name."""
-        found = self._fields(self.keys.schedule_in_force)
+        found = self._fields(self.keys.active_schedule)
         return {text(name): entry for name, entry in found.items()}
 
     def anchor(self, name: str, moment: int) -> int:
@@ -240,7 +240,7 @@ class Schedules:
         ]
         args: list[Any] = [firing.name, firing.moment, firing.limit, firing.when, firing.queue]
         args += [firing.payload]
-        args += [firing.claim, firing.claim_ms, firing.before, firing.now, MAX_AHEAD]
+        args += [firing.lock, firing.lock_ms, firing.before, firing.now, MAX_AHEAD]
         args += [int(firing.made_up), firing.run, firing.times, *firing.locked]
         return int(script(keys=keys, args=args))
 
@@ -258,8 +258,8 @@ class Firing(NamedTuple):
     now: int
     made_up: bool
     digest: str = ""
-    claim: str = ""
-    claim_ms: int = 0
+    lock: str = ""
+    lock_ms: int = 0
     #: What counts how often it is fired, and how often it may be.
     run: str = ""
     times: int = 0

@@ -60,10 +60,10 @@ class Unique:
         args = [lock, ms, spelt(job.queue), job.payload, *job.fields()]
         return self._locked(digest, now, lambda: script(keys=keys, args=args))
 
-    def put_off(self, digest: str, lock: str, ms: int, job: UniqueJob, now: float) -> bool:
+    def delay(self, digest: str, lock: str, ms: int, job: UniqueJob, now: float) -> bool:
         """push() of a payload that waits until its `due`."""
         assert job.due is not None
-        script = scripts.load(self.client, "put_off_unique")
+        script = scripts.load(self.client, "delay_unique")
         keys: list[Any] = [self.keys.unique(digest), self.keys.unique_job(digest)]
         keys += [self.keys.delayed(job.due), self.keys.timestamps(job.payload)]
         name = self.keys.delayed_name(job.due)

@@ -16,10 +16,10 @@ from pyres.store.text import spelt, text
 SHOWN = 2000
 
 
-class Standing(NamedTuple):
+class WorkerState(NamedTuple):
     """What stands in Redis of one worker."""
 
-    hand: bytes | None
+    in_flight: bytes | None
     started: str
     processed: str
     failed: str
@@ -51,7 +51,7 @@ class Views:
         self.client = client
         self.keys = keys
 
-    def standings(self, worker_ids: Sequence[str]) -> list[Standing]:
+    def worker_states(self, worker_ids: Sequence[str]) -> list[WorkerState]:
         """Hand, start and counters of many workers."""
         keys = [self.keys.worker(worker_id) for worker_id in worker_ids]
         records = elements.read_strings(self.client, keys)
@@ -63,7 +63,7 @@ class Views:
         found = pipe.execute(raise_on_error=False)
         texts = [text(value) if isinstance(value, bytes) else "" for value in found]
         return [
-            Standing(record, *texts[3 * number : 3 * number + 3])
+            WorkerState(record, *texts[3 * number : 3 * number + 3])
             for number, record in enumerate(records)
         ]
 

@@ -35,7 +35,7 @@ class Workers:
         worker_id: str,
         started: str,
         minion: bool = False,
-        mark: str = "",
+        process_start: str = "",
         heartbeat: str = "",
     ) -> None:
         """Announce a worker with the text of its `started`, which process it is, and its first
@@ -49,7 +49,7 @@ class Workers:
             self.keys.heartbeats,
         ]
         script = scripts.load(self.client, "register")
-        args = [spelt(worker_id), started, "1" if minion else "0", mark, heartbeat]
+        args = [spelt(worker_id), started, "1" if minion else "0", process_start, heartbeat]
         log_wrong_types(script(keys=keys, args=args))
 
     def unregister_keeping_counts(self, worker_id: str) -> None:
@@ -101,21 +101,21 @@ class Workers:
             lambda: bool(self.client.sismember(self.keys.workers, spelt(worker_id))), False
         )
 
-    def hand(self, worker_id: str) -> bytes | None:
+    def in_flight(self, worker_id: str) -> bytes | None:
         """The JSON of the job a worker holds, or None."""
-        return self.hands([worker_id])[0]
+        return self.in_flight_records([worker_id])[0]
 
-    def holds(self, worker_id: str, hand: bytes | None) -> bool:
+    def has_in_flight(self, worker_id: str, in_flight: bytes | None) -> bool:
         """Whether this is a worker's in-flight record; a key of another type is nobody's record,
         and counts as if it were.
         """
         key = self.keys.worker(worker_id)
-        found = self.hand(worker_id)
-        return found == hand or (
+        found = self.in_flight(worker_id)
+        return found == in_flight or (
             found is None and self.client.type(key) not in (b"none", b"string")
         )
 
-    def hands(self, worker_ids: Sequence[str]) -> list[bytes | None]:
+    def in_flight_records(self, worker_ids: Sequence[str]) -> list[bytes | None]:
         """The same for many, in steps that are bounded by bytes."""
         return read_strings(self.client, [self.keys.worker(worker_id) for worker_id in worker_ids])
 
@@ -126,10 +126,10 @@ class Workers:
             pipe.type(self.keys.worker(worker_id))
         return [kind == b"string" for kind in pipe.execute()]
 
-    def set_hand(self, worker_id: str, hand: bytes) -> None:
-        self.client.set(self.keys.worker(worker_id), hand)
+    def set_in_flight(self, worker_id: str, in_flight: bytes) -> None:
+        self.client.set(self.keys.worker(worker_id), in_flight)
 
-    def drop_hand(self, worker_id: str) -> None:
+    def delete_in_flight(self, worker_id: str) -> None:
         self.client.delete(self.keys.worker(worker_id))
 
     def finish(self, worker_id: str) -> None:
@@ -183,7 +183,7 @@ class Workers:
         last, since = map(integer, found)
         return last, since
 
-    def marks(self) -> dict[str, str]:
+    def process_starts(self) -> dict[str, str]:
         """Which process each worker is, by id, of those that have said so."""
         found: dict[bytes, bytes] = or_nothing(
             lambda: self.client.hgetall(self.keys.process_starts), {}
@@ -207,8 +207,8 @@ class Workers:
         pipe.smembers(members)
         pipe.hgetall(heartbeats)
         pipe.hgetall(self.keys.process_starts)
-        ids, beats, marks = execute_tolerantly(pipe)
-        return frozenset(map(text, ids or ())), _texts(beats or {}), _texts(marks or {})
+        ids, beats, process_starts = execute_tolerantly(pipe)
+        return frozenset(map(text, ids or ())), _texts(beats or {}), _texts(process_starts or {})
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""
@@ -270,14 +270,14 @@ class Workers:
     def resume(self) -> None:
         self.client.delete(self.keys.pause)
 
-    def register_khan(self, khan_id: str, former: str = "", mark: str = "") -> None:
+    def register_khan(self, khan_id: str, former: str = "", process_start: str = "") -> None:
         """Announce a manager, which process it is and that it is alive, and in the same step
         forget the id it had before.
         """
         script = scripts.load(self.client, "register_khan")
         now = datetime.fromtimestamp(int(self.clock.read().now), UTC).isoformat(timespec="seconds")
         keys = [self.keys.khans, self.keys.process_starts, self.keys.khan_heartbeats]
-        log_wrong_types(script(keys=keys, args=[khan_id, former, mark, now]))
+        log_wrong_types(script(keys=keys, args=[khan_id, former, process_start, now]))
 
     def unregister_khan(self, *khan_ids: str) -> None:
         """Forget khans and the commands that wait for them."""
@@ -300,7 +300,7 @@ class Workers:
         word: bytes | None = or_nothing(lambda: self.client.lpop(self.keys.khan(khan_id)), None)
         return word
 
-    def take_command(self, *khan_ids: str) -> str | None:
+    def pop_command(self, *khan_ids: str) -> str | None:
         """The oldest command left under any of a khan's names."""
         for khan_id in khan_ids:
             word = self._next_command(khan_id)

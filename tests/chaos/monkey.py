@@ -138,10 +138,10 @@ class Monkey:
 
     def _man_all(self) -> None:
         for post in self.posts:
-            standing = self._standing.get(post)
-            if standing is None or standing.returncode is not None:
-                if standing is not None:
-                    self._former.append(standing)
+            state = self._standing.get(post)
+            if state is None or state.returncode is not None:
+                if state is not None:
+                    self._former.append(state)
                 self._standing[post] = self._man(post)
 
     def _man(self, post: Post) -> Daemon:

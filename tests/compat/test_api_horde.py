@@ -859,7 +859,7 @@ class MinionProcessTests(PyResTests):
     def test_join_goes_on_after_a_signal(self):
         minion = self.start()
         handlers = {signal.SIGUSR1: lambda *_: minion.terminate()}
-        minion.children.signals = minion.signals.give_way(handlers)
+        minion.children.signals = minion.signals.replace(handlers)
         self.addCleanup(minion.children.signals.restore)
 
         os.kill(os.getpid(), signal.SIGUSR1)

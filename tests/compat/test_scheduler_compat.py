@@ -22,7 +22,7 @@ class SchedulerTests(PyResTests):
         self.addCleanup(setattr, ResQ, "_current_time", staticmethod(ResQ._current_time))
         ResQ._current_time = staticmethod(lambda: NOW)
 
-    def put_off(self, seconds, *args):
+    def delay(self, seconds, *args):
         self.resq.enqueue_at(NOW + datetime.timedelta(seconds=seconds), Basic, *args)
 
     def test_its_server_is_a_dsn_or_a_resq_and_nothing_else(self):
@@ -32,9 +32,9 @@ class SchedulerTests(PyResTests):
             Scheduler(object())
 
     def test_what_is_due_is_moved_and_the_rest_stays(self):
-        self.put_off(-2, "first")
-        self.put_off(-1, "second")
-        self.put_off(60, "later")
+        self.delay(-2, "first")
+        self.delay(-1, "second")
+        self.delay(60, "later")
 
         Scheduler(self.resq).handle_delayed_items()
 
@@ -46,8 +46,8 @@ class SchedulerTests(PyResTests):
         self.assertEqual(self.resq.reserve("basic").perform(), "name:first")
 
     def test_the_generators_give_what_is_due(self):
-        self.put_off(-2, "first")
-        self.put_off(-2, "second")
+        self.delay(-2, "first")
+        self.delay(-2, "second")
         scheduler = Scheduler(self.resq)
         due = str(int(NOW.timestamp()) - 2)
 

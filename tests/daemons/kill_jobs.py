@@ -119,15 +119,15 @@ def daemon(script: str) -> int:
 
     _stop_around(children, "_fork", "before fork", "after fork")
     _stop_around(Worker, "_perform_as_child", "process starts")
-    _stop_around(Worker, "_be_given", "is given its job")
-    own_tell = reports.Reports.tell
+    _stop_around(Worker, "_perform_assigned", "is given its job")
+    own_send = reports.Reports.send
 
-    def tell(self: Any, seconds: float, hand: int = 0) -> bool:
+    def tell(self: Any, seconds: float, record: int = 0) -> bool:
         if seconds == reports.DONE:
             stop_at("before report")
-        return own_tell(self, seconds, hand)
+        return own_send(self, seconds, record)
 
-    reports.Reports.tell = tell  # type: ignore[method-assign]
+    reports.Reports.send = tell  # type: ignore[method-assign]
     return int(getattr(scripts, script)())
 
 

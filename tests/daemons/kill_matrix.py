@@ -133,8 +133,8 @@ def _all(
 WORKER = [
     Row("worker", "registers, before the request", before(JOINS), _all(DONE, WAITS)),
     Row("worker", "registers, before the reply", after(JOINS), _all(DONE, WAITS, DONE)),
-    Row("worker", "fetches the job, before the request", before("take"), _all(DONE, WAITS, DONE)),
-    Row("worker", "has fetched it, before the reply", after("take"), _all(DONE, CRASHED, DONE)),
+    Row("worker", "fetches the job, before the request", before("fetch"), _all(DONE, WAITS, DONE)),
+    Row("worker", "has fetched it, before the reply", after("fetch"), _all(DONE, CRASHED, DONE)),
     Row("worker", "is about to fork", place("before fork"), _all(DONE, CRASHED, DONE)),
     Row("worker", "has forked", place("after fork"), _all(DONE, BOTH, DONE)),
     Row(
@@ -236,8 +236,8 @@ CHILD = [
 MINION = [
     Row("minion", "registers, before the request", before(JOINS), _all(DONE)),
     Row("minion", "registers, before the reply", after(JOINS), _all(DONE)),
-    Row("minion", "fetches the job, before the request", before("take"), _all(DONE)),
-    Row("minion", "has fetched it, before the reply", after("take"), _all(DONE, CRASHED)),
+    Row("minion", "fetches the job, before the request", before("fetch"), _all(DONE)),
+    Row("minion", "has fetched it, before the reply", after("fetch"), _all(DONE, CRASHED)),
     *_performer("minion"),
     Row("minion", "counts the job, before the request", before(COUNTS), _all(DONE, BOTH)),
     Row("minion", "counts the job, before the reply", after(COUNTS), _all(DONE)),

@@ -70,8 +70,8 @@ def busy_with(redis: Redis, name: str) -> list[int]:
     """The pids of those that have a job of this class in hand."""
     found = []
     for key in redis.scan_iter("resque:worker:*"):
-        hand = None if key.endswith(b":started") else redis.get(key)
-        if hand and json.loads(hand)["payload"]["class"].endswith(f".{name}"):
+        record = None if key.endswith(b":started") else redis.get(key)
+        if record and json.loads(record)["payload"]["class"].endswith(f".{name}"):
             found.append(int(key.split(b":")[3]))
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyres import ResQ, failure
-from pyres.agenda import Agenda
+from pyres.active_schedule import ActiveSchedule
 from pyres.clock_jumps import ClockJumps
 from pyres.job import Job
 from pyres.scheduler import Scheduler
@@ -56,7 +56,7 @@ class Run:
         self.path.write_text(json.dumps(ENTRIES))
         self.fired: list[tuple[str, int]] = []
         self._fire, resq.store.schedules.fire = resq.store.schedules.fire, self._note
-        self.agenda = None
+        self.active_schedule = None
 
     def _note(self, firing):
         outcome = self._fire(firing)
@@ -66,20 +66,20 @@ class Run:
 
     def begin(self, now):
         """Start anew, as a scheduler does that comes up."""
-        self.agenda = Agenda(self.resq, str(self.path), **self.options)
-        self.agenda.load()
-        self.agenda.start(now - 1)
+        self.active_schedule = ActiveSchedule(self.resq, str(self.path), **self.options)
+        self.active_schedule.load()
+        self.active_schedule.start(now - 1)
 
     def seconds(self, first, count, jumped=False):
         """Look once a second; what was fired."""
         start = len(self.fired)
         for second in range(first, first + count):
-            self.agenda.fire(second, jumped and second == first)
+            self.active_schedule.fire(second, jumped and second == first)
         return self.fired[start:]
 
     def next(self):
         """The next moment of each entry as it is published."""
-        published = self.resq.store.schedules.in_force()
+        published = self.resq.store.schedules.published()
         return {name: json.loads(raw)["next"] for name, raw in published.items()}
 
 
@@ -283,15 +283,15 @@ def test_after_a_jump_of_the_server_the_next_moments_are_those_of_its_clock(
     schedule.write_text(json.dumps(ENTRIES))
     scheduler = Scheduler(distant, schedule=str(schedule))
     scheduler.static.load()
-    scheduler._turn()
-    before = distant.store.schedules.in_force()
+    scheduler._run_once()
+    before = distant.store.schedules.published()
 
     for clock_shift in (shift, 0):
         proxy.clock_shift = clock_shift
         began = time.time() + clock_shift
-        scheduler._turn()
+        scheduler._run_once()
         now = time.time() + clock_shift
-        published = distant.store.schedules.in_force()
+        published = distant.store.schedules.published()
         following = {name: json.loads(raw)["next"] for name, raw in published.items()}
         assert began - 5 < following["second"] < now + 10
         assert began - 5 < following["minute"] < now + 70
@@ -306,10 +306,10 @@ def test_a_delayed_job_waits_for_the_servers_clock(own_title, distant, proxy):
     distant.enqueue_in(60, Quick, 1)
     scheduler = Scheduler(distant)
 
-    scheduler._turn()
+    scheduler._run_once()
     assert distant.size("quick") == 0
     proxy.clock_shift = 61
-    scheduler._turn()
+    scheduler._run_once()
 
     assert distant.size("quick") == 1
 
@@ -363,8 +363,8 @@ def test_all_moments_that_are_written_are_of_the_servers_clock(own_title, distan
     worker.registry.register()
     worker._announced = True
 
-    job = worker._take()
-    record = json.loads(job.hand)
+    job = worker._fetch()
+    record = json.loads(job.in_flight)
     worker.process(job)
     (failed,) = failure.all(distant, 0, 1)
 
@@ -372,12 +372,12 @@ def test_all_moments_that_are_written_are_of_the_servers_clock(own_title, distan
         record["run_at"],
         failed["failed_at"],
         failed["payload"]["enqueue_timestamp"],
-        Fails.told["perform_timestamp"],
+        Fails.has_changed["perform_timestamp"],
         worker.started.decode(),
         distant.store.workers.heartbeats()[str(worker)],
     ]
     assert [moment(each) for each in written] == pytest.approx([now] * len(written), abs=60)
-    worker.taker.close()
+    worker.fetcher.close()
 
 
 def test_the_server_is_not_asked_for_the_time_of_each_job(own_title, resq, redis):
@@ -387,12 +387,12 @@ def test_the_server_is_not_asked_for_the_time_of_each_job(own_title, resq, redis
     worker._announced = True
     asked = redis.info("commandstats")["cmdstat_time"]["calls"]
 
-    while job := worker._take():
+    while job := worker._fetch():
         worker.process(job)
 
     assert redis.get("resque:stat:processed") == b"20"
     assert redis.info("commandstats")["cmdstat_time"]["calls"] <= asked + 1
-    worker.taker.close()
+    worker.fetcher.close()
 
 
 # Locks
@@ -407,9 +407,9 @@ def test_a_lock_that_cannot_end_in_time_is_given_another_end(
     redis.set(LOCK, "gone-host:4711", **expiry)
     scheduler = Scheduler(resq, lock_timeout=0.2, interval=0.1)
 
-    scheduler._turn()
-    scheduler._turn()
-    until(lambda: scheduler._turn() and scheduler.master, what="the lock to be ours")
+    scheduler._run_once()
+    scheduler._run_once()
+    until(lambda: scheduler._run_once() and scheduler.master, what="the lock to be ours")
 
     assert caplog.text.count("The master's lock of gone-host:4711") == 1
 
@@ -494,7 +494,7 @@ class Fails(Quick):
 
     @classmethod
     def before_perform(cls, metadata):
-        cls.told = metadata
+        cls.has_changed = metadata
 
     @classmethod
     def perform(cls, *args):

@@ -87,7 +87,9 @@ def test_the_outcomes_of_jobs_that_fail_are_recorded_on_a_full_server(
     redis = own_server.client()
     resq.enqueue_many([(FailJob, "first"), (AgainJob,), (FailJob, "last")])
     resq.store.workers.register("there:1:basic", "1763900000")
-    resq.store.hold("there:1:basic", "basic", "2026-11-23T16:01:09Z", b'{"class":"A","args":[]}')
+    resq.store.mark_in_flight(
+        "there:1:basic", "basic", "2026-11-23T16:01:09Z", b'{"class":"A","args":[]}'
+    )
     redis.config_set("maxmemory", 1)
     with Daemons(tmp_path, own_server.url) as daemons:
         daemon = daemons(*command, "--queues", "basic")
@@ -95,7 +97,7 @@ def test_the_outcomes_of_jobs_that_fail_are_recorded_on_a_full_server(
         until_counted(redis, 4, 3)
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0, daemon.output()
-    assert Registry(resq, "here:2:basic").bury("there:1:basic")
+    assert Registry(resq, "here:2:basic").prune_worker("there:1:basic")
     assert failure.count(resq) == 4
     assert (redis.keys("resque:worker:*"), resq.workers()) == ([], [])
 
@@ -120,7 +122,7 @@ def test_heartbeats_and_the_prune_lock_are_written_on_a_full_server(
     redis, workers = own_server.client(), resq.store.workers
     redis.config_set("maxmemory", 1)
 
-    workers.register("host:1:a", "1763900000", minion=True, mark="boot 7")
+    workers.register("host:1:a", "1763900000", minion=True, process_start="boot 7")
     workers.register_khan("host:1:2", "host:1:1")
     assert workers.beat(["host:1:a", "host:2:a"]) == ["host:2:a"]
     workers.note_heartbeat(Pace().quiet)
@@ -130,13 +132,13 @@ def test_heartbeats_and_the_prune_lock_are_written_on_a_full_server(
     assert workers.ids() == workers.minion_ids() == ["host:1:a"]
     assert workers.khan_ids() == ["host:1:2"]
     assert workers.noted()[0] > 0
-    assert workers.marks() == {"host:1:a": "boot 7"}
-    assert workers.snapshot() == ({"host:1:a"}, workers.heartbeats(), workers.marks())
+    assert workers.process_starts() == {"host:1:a": "boot 7"}
+    assert workers.snapshot() == ({"host:1:a"}, workers.heartbeats(), workers.process_starts())
 
 
 def test_a_job_is_put_back_on_a_full_server(own_server: Server, resq: ResQ) -> None:
     redis = own_server.client()
-    resq.store.hold("host:1:a", "a", "2026-11-23T16:01:09Z", b"payload")
+    resq.store.mark_in_flight("host:1:a", "a", "2026-11-23T16:01:09Z", b"payload")
     record = redis.get("resque:worker:host:1:a")
     redis.config_set("maxmemory", 1)
 

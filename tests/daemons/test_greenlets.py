@@ -131,7 +131,7 @@ def test_each_job_is_in_a_hand_of_its_own(start: Start, resq: ResQ, redis: Redis
     hands = [redis.get(b"resque:worker:" + worker) for worker in workers]
 
     assert len(hands) == 3
-    assert all(hand and b"GateJob" in hand for hand in hands)
+    assert all(record and b"GateJob" in record for record in hands)
     # Host and pid stand in front, as Ruby's pruning reads them.
     assert {worker.split(b":")[1] for worker in workers} == set(redis.lrange(BEGUN, 0, 0))
     (minion,) = daemon.children()

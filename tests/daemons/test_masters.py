@@ -41,8 +41,8 @@ class Clocked:
                 self.scheduler._mastership,
                 self.scheduler._static_mastership,
             ):
-                throttled._next_look = 0
-            self.scheduler._turn()
+                throttled._next_check = 0
+            self.scheduler._run_once()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def fired(redis):
 def test_static_entries_fire_while_another_is_the_master(clocked, resq, redis):
     redis.set(LOCK, "ruby:1", ex=350)
     resq.set_schedule("stored", EACH_SECOND)
-    resq.store.delayed.put_off(NOW, b'{"class":"A","args":[],"queue":"basic"}')
+    resq.store.delayed.delay(NOW, b'{"class":"A","args":[],"queue":"basic"}')
     scheduler = clocked({"own": EACH_SECOND}, dynamic=True)
 
     scheduler.seconds(NOW, 5)
@@ -186,10 +186,10 @@ def test_an_entry_fires_once_a_moment_while_its_name_comes_and_goes_in_redis(clo
 
     for start in range(NOW, NOW + 40, 20):
         scheduler.seconds(start, 10)
-        sources.append(resq.store.schedules.in_force()["tick"])
+        sources.append(resq.store.schedules.published()["tick"])
         resq.set_schedule("tick", EACH_SECOND)
         scheduler.seconds(start + 10, 10)
-        sources.append(resq.store.schedules.in_force()["tick"])
+        sources.append(resq.store.schedules.published()["tick"])
         resq.remove_schedule("tick")
 
     assert [json.loads(raw)["source"] for raw in sources] == ["file", "Redis"] * 2

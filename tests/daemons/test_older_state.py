@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
-from pyres.store import open_hand
+from pyres.store import parse_in_flight
 from tests.daemons.odd_jobs import FileGateJob
 from tests.daemons.watching import counted, until_counted
 from tests.jobs import BEGUN
@@ -109,7 +109,7 @@ def test_a_job_whose_fetch_was_forgotten_while_it_runs_is_done_once(
         until(lambda: redis.llen(BEGUN) == 2)
         (record,) = redis.mget(redis.keys("resque:worker:*basic"))
 
-        past.go_back(open_hand(record).payload)
+        past.go_back(parse_in_flight(record).payload)
         gate.touch()
 
         until_counted(redis, 2, 0)

@@ -278,11 +278,11 @@ def test_what_others_left_behind_is_found_while_the_pool_works(
     now = redis.time()[0]
     for member, age in ((gone, 400), (silent, 200)):
         job = b'{"class":"%b","args":[]}' % member.split(b":")[0]
-        hand = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":%b}' % job
+        record = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":%b}' % job
         beat = datetime.fromtimestamp(now - age, UTC).isoformat(timespec="seconds")
         # Together: a record whose owner is not registered is found by another way.
         with redis.pipeline() as pipe:
-            pipe.set(b"resque:worker:" + member, hand)
+            pipe.set(b"resque:worker:" + member, record)
             pipe.hset("resque:workers:heartbeat", member, beat)
             pipe.sadd("resque:workers", member)
             pipe.sadd("resque:minions", member)

@@ -7,7 +7,7 @@ import signal
 from redis import Redis
 
 from pyres import ResQ
-from pyres.agenda import Agenda
+from pyres.active_schedule import ActiveSchedule
 from tests.daemons.pools import QUICK_BEATS, minions, start_pool
 from tests.daemons.watching import echoed, records, registered
 from tests.jobs import BEGUN, GATE, GateJob
@@ -76,14 +76,14 @@ def test_an_idle_worker_that_was_removed_is_registered_while_it_does_its_next_jo
 def test_the_schedule_is_published_again_after_it_was_removed(resq: ResQ, redis: Redis) -> None:
     resq.set_schedule("monthly", {"cron": "0 0 1 * *", "class": "A", "queue": "q"})
     resq.set_schedule("ruby", {"every": "1h", "class": "A", "queue": "q", "custom_job_class": "B"})
-    agenda = Agenda(resq, dynamic=True)
-    agenda.start(1800000000)
+    active_schedule = ActiveSchedule(resq, dynamic=True)
+    active_schedule.start(1800000000)
     published = redis.hgetall("resque:pyres:schedule")
     faults = redis.hgetall("resque:pyres:schedule_faults")
     assert (list(published), list(faults)) == ([b"monthly"], [b"ruby"])
     redis.flushall()
 
-    agenda.publish_again()
+    active_schedule.publish_again()
 
     assert redis.hgetall("resque:pyres:schedule") == published
     assert redis.hgetall("resque:pyres:schedule_faults") == faults

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pyres import ResQ
-from pyres.agenda import Agenda
+from pyres.active_schedule import ActiveSchedule
 from pyres.exceptions import BadServerError
 from pyres.scheduler import Scheduler
 from pyres.version import __version__
@@ -50,11 +50,11 @@ def holder(schedulers, redis, lock=LOCK):
     )
 
 
-def put_off(resq, count, timestamp):
+def delay(resq, count, timestamp):
     with resq.pipeline() as batch:
         for number in range(count):
             payload = b'{"class":"tests.jobs.NoopJob","args":[%d],"queue":"basic"}' % number
-            batch.store.delayed.put_off(timestamp, payload)
+            batch.store.delayed.delay(timestamp, payload)
 
 
 def fired(redis, queue="cron"):
@@ -101,7 +101,7 @@ def test_each_job_is_on_its_queue_once_though_schedulers_are_killed(
         # All wait for the same lock, until it is nobody's.
         redis.set(LOCK, "nobody:1", ex=300)
         schedulers = [run_daemon("pyres_scheduler", *options) for _ in range(3)]
-        put_off(resq, 10_000, int(time.time()) - 1)
+        delay(resq, 10_000, int(time.time()) - 1)
         for daemon in schedulers:
             daemon.until_title(": Waiting for the lock of nobody:1")
         redis.delete(LOCK)
@@ -120,7 +120,7 @@ def test_each_job_is_on_its_queue_once_though_schedulers_are_killed(
 
 
 def test_two_that_both_think_they_are_the_master_move_nothing_twice(run_daemon, resq, redis):
-    put_off(resq, 5000, NOW - 10**9)
+    delay(resq, 5000, NOW - 10**9)
     code = f"from pyres.scheduler import Scheduler; Scheduler({resq.dsn!r}).handle_delayed_items()"
 
     both = [run_daemon("-c", code) for _ in range(2)]
@@ -137,7 +137,7 @@ def test_poison_stops_no_scheduler(start, resq, redis):
         b'{"class":"A","args":[]}',
         b'{"class":"A","args":[],"queue":"q"}',
     ):
-        resq.store.delayed.put_off(1, payload)
+        resq.store.delayed.delay(1, payload)
 
     scheduler = start()
 
@@ -390,10 +390,10 @@ def test_a_changed_file_is_read_when_asked_for(start, redis, tmp_path):
 # The agenda, with the clock as an argument
 
 
-def agenda(resq, folder, entries, since=NOW, **options):
+def active_schedule(resq, folder, entries, since=NOW, **options):
     path = folder / "schedule.json"
     path.write_text(json.dumps(entries))
-    found = Agenda(resq, str(path), **options)
+    found = ActiveSchedule(resq, str(path), **options)
     found.load()
     found.start(since)
     return found
@@ -406,7 +406,7 @@ MINUTE = NOW - NOW % 60 + 60
 
 def test_a_moment_fires_once_whoever_asks(resq, redis, tmp_path):
     resq.enqueue_timestamp = False
-    one, two = agenda(resq, tmp_path, TICK), agenda(resq, tmp_path, TICK)
+    one, two = active_schedule(resq, tmp_path, TICK), active_schedule(resq, tmp_path, TICK)
 
     assert [one.fire(MINUTE - 1), one.fire(MINUTE), one.fire(MINUTE + 1)] == [0, 1, 0]
     assert two.fire(MINUTE + 1) == 0
@@ -422,17 +422,17 @@ def test_a_moment_fires_once_whoever_asks(resq, redis, tmp_path):
 
 
 def test_what_was_missed_while_none_ran_is_not_made_up_as_in_ruby(resq, redis, tmp_path):
-    agenda(resq, tmp_path, TICK).fire(MINUTE)
+    active_schedule(resq, tmp_path, TICK).fire(MINUTE)
 
-    later = agenda(resq, tmp_path, TICK, since=MINUTE + 3600)
+    later = active_schedule(resq, tmp_path, TICK, since=MINUTE + 3600)
 
     assert later.fire(MINUTE + 3601) == 0
 
 
 def test_catch_up_makes_up_the_last_moment_that_was_missed(resq, redis, tmp_path):
-    agenda(resq, tmp_path, TICK).fire(MINUTE)
+    active_schedule(resq, tmp_path, TICK).fire(MINUTE)
 
-    later = agenda(resq, tmp_path, TICK, since=MINUTE + 3599, catch_up=True, late=60)
+    later = active_schedule(resq, tmp_path, TICK, since=MINUTE + 3599, catch_up=True, late=60)
 
     assert later.fire(MINUTE + 3599) == 1
     assert later.fire(MINUTE + 3599) == 0
@@ -440,11 +440,11 @@ def test_catch_up_makes_up_the_last_moment_that_was_missed(resq, redis, tmp_path
 
 
 def test_catch_up_has_nothing_to_make_up_of_an_entry_that_never_fired(resq, tmp_path):
-    assert agenda(resq, tmp_path, TICK, since=MINUTE, catch_up=True).fire(MINUTE + 1) == 0
+    assert active_schedule(resq, tmp_path, TICK, since=MINUTE, catch_up=True).fire(MINUTE + 1) == 0
 
 
 def test_a_scheduler_that_comes_a_little_late_fires_every_moment(resq, tmp_path):
-    found = agenda(resq, tmp_path, TICK, late=200)
+    found = active_schedule(resq, tmp_path, TICK, late=200)
 
     assert found.fire(MINUTE + 130) == 3
 
@@ -454,7 +454,7 @@ def test_what_ruby_fired_is_not_fired_again(resq, redis, tmp_path, zone):
     when = f"{datetime.fromtimestamp(MINUTE, UTC):%Y-%m-%d %H:%M:%S} {zone}"
     redis.hset("resque:delayed:last_enqueued_at", "tick", when)
 
-    found = agenda(resq, tmp_path, TICK, since=MINUTE - 5)
+    found = active_schedule(resq, tmp_path, TICK, since=MINUTE - 5)
 
     assert found.fire(MINUTE + 1) == 0
     assert found.fire(MINUTE + 60) == 1
@@ -462,12 +462,12 @@ def test_what_ruby_fired_is_not_fired_again(resq, redis, tmp_path, zone):
 
 def test_every_goes_on_from_where_the_last_scheduler_was(resq, tmp_path):
     entries = {"often": {"every": "10m", "queue": "cron"}}
-    agenda(resq, tmp_path, entries)
+    active_schedule(resq, tmp_path, entries)
 
     # Restarted more often than every ten minutes, and it fires all the same.
-    second = agenda(resq, tmp_path, entries, since=NOW + 400)
+    second = active_schedule(resq, tmp_path, entries, since=NOW + 400)
     assert second.fire(NOW + 601) == 1
-    third = agenda(resq, tmp_path, entries, since=NOW + 700)
+    third = active_schedule(resq, tmp_path, entries, since=NOW + 700)
 
     assert third.fire(NOW + 1200) == 0
     assert third.fire(NOW + 1201) == 1
@@ -478,7 +478,7 @@ def test_an_interval_of_a_fraction_of_a_second_loses_and_doubles_nothing(
     resq, redis, tmp_path, text, fired
 ):
     entries = {"often": {"every": text, "queue": "cron"}}
-    one, two = agenda(resq, tmp_path, entries), agenda(resq, tmp_path, entries)
+    one, two = active_schedule(resq, tmp_path, entries), active_schedule(resq, tmp_path, entries)
 
     for second in range(NOW + 1, NOW + 13):
         one.fire(second)
@@ -489,8 +489,8 @@ def test_an_interval_of_a_fraction_of_a_second_loses_and_doubles_nothing(
 
 def test_two_that_fire_every_so_often_do_not_do_so_side_by_side(resq, tmp_path):
     entries = {"often": {"every": "10m", "queue": "cron"}}
-    one = agenda(resq, tmp_path, entries, since=NOW)
-    two = agenda(resq, tmp_path, entries, since=NOW + 5)
+    one = active_schedule(resq, tmp_path, entries, since=NOW)
+    two = active_schedule(resq, tmp_path, entries, since=NOW + 5)
 
     assert sum(found.fire(NOW + 615) for found in (one, two)) == 1
 
@@ -501,7 +501,7 @@ def test_an_entry_without_a_queue_takes_its_classs(resq, redis, tmp_path, caplog
         "lost": {"every": 1, "class": "no.such.Class"},
     }
 
-    assert agenda(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 2) == 2
+    assert active_schedule(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 2) == 2
 
     assert redis.llen("resque:queue:basic") == 2
     assert "'lost' is left out: it names no queue, and its class cannot be asked" in caplog.text
@@ -511,7 +511,7 @@ def test_a_recurring_job_of_which_one_is_enough_waits_once(resq, redis, tmp_path
     monkeypatch.setattr(NoopJob, "unique_for", 60, raising=False)
     entries = {"ours": {"every": 1, "class": "tests.jobs.NoopJob"}}
 
-    assert agenda(resq, tmp_path, entries).fire(NOW + 3) == 1
+    assert active_schedule(resq, tmp_path, entries).fire(NOW + 3) == 1
 
     assert redis.llen("resque:queue:basic") == 1
 
@@ -519,15 +519,15 @@ def test_a_recurring_job_of_which_one_is_enough_waits_once(resq, redis, tmp_path
 def test_entries_for_another_environment_are_left_out(resq, tmp_path):
     entries = {"a": {"every": 1, "queue": "q", "rails_env": "production"}}
 
-    assert agenda(resq, tmp_path, entries).fire(NOW + 5) == 0
-    assert agenda(resq, tmp_path, entries, environment="production").fire(NOW + 5) == 4
+    assert active_schedule(resq, tmp_path, entries).fire(NOW + 5) == 0
+    assert active_schedule(resq, tmp_path, entries, environment="production").fire(NOW + 5) == 4
 
 
 def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, caplog):
     redis.set("resque:queue:odd", "no list")
     entries = {name: {"every": 1, "queue": name} for name in ("odd", "good")}
 
-    schedule = agenda(resq, tmp_path, entries, since=NOW - 1)
+    schedule = active_schedule(resq, tmp_path, entries, since=NOW - 1)
 
     assert [schedule.fire(NOW + second) for second in (1, 2, 3)] == [1, 1, 1]
 
@@ -535,7 +535,7 @@ def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, cap
 
 
 def test_the_schedule_can_be_told(resq, tmp_path):
-    (line,) = agenda(resq, tmp_path, TICK).lines()
+    (line,) = active_schedule(resq, tmp_path, TICK).lines()
 
     assert line.startswith("tick: cron * * * * * UTC to cron, next at ")
 

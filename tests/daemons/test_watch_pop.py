@@ -134,8 +134,8 @@ def test_a_lookout_whose_connection_is_cut_looks_again_at_once(
     until(lambda: redis.scard("resque:minions") == 2 and watches(redis))
 
     for number in range(3):
-        (lookout,) = [c["id"] for c in redis.client_list() if c["flags"].count("t")]
-        redis.client_kill_filter(_id=lookout)
+        (queue_watcher,) = [c["id"] for c in redis.client_list() if c["flags"].count("t")]
+        redis.client_kill_filter(_id=queue_watcher)
         resq.enqueue(EchoJob, number)
 
         # Neither Khan nor a minion would look by itself for ten minutes.

@@ -97,18 +97,18 @@ def test_a_job_stands_in_the_hand_before_its_process_does_anything(
     raw = b'{"class": "tests.jobs.GateJob",  "args":["g"],"more":1.50}'
     with server.monitor() as monitor:
         daemon = start(run_daemon, redis, "--queues", "basic", "--blocking-pop")
-        hand = "resque:worker:" + registered(redis, daemon).decode()
+        record = "resque:worker:" + registered(redis, daemon).decode()
         monitor.until("BLPOP")
         redis.rpush("resque:queue:basic", raw, raw)
         begun(redis)
-        held = redis.get(hand)
+        held = redis.get(record)
         redis.rpush(GATE.format("g"), 1, 1)
         until(lambda: counted(redis)[0] == 2)
         commands = monitor.commands
 
     assert held.startswith(b'{"queue":"basic","run_at":"20')
     assert held.endswith(b',"payload":' + raw + b"}")
-    assert not redis.exists(hand)
+    assert not redis.exists(record)
     held_at = next(i for i, c in enumerate(commands) if scripts.sha("record_popped") in c.args)
     begun_at = next(i for i, c in enumerate(commands) if c == ("RPUSH", ["begun", *c.args[1:]]))
     assert held_at < begun_at
@@ -367,7 +367,7 @@ def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
     assert counted(redis) == (3, 1)
     assert not redis.exists(f"resque:worker:{worker}")
     assert {signum: signal.getsignal(signum) for signum in before} == before
-    worker.taker.close()
+    worker.fetcher.close()
     del worker
     assert len(os.listdir("/proc/self/fd")) <= len(fds)
 

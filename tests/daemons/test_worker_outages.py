@@ -317,8 +317,8 @@ def test_an_editor_and_a_reused_pid_are_no_workers(
     host = registered(redis, worker).split(b":")[0]
     dead = b"%b:%d:basic" % (host, editor.pid)
     redis.sadd("resque:workers", dead)
-    hand = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":{"class":"A","args":[1]}}'
-    redis.set(b"resque:worker:" + dead, hand)
+    record = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":{"class":"A","args":[1]}}'
+    redis.set(b"resque:worker:" + dead, record)
 
     burst(run_daemon)
 

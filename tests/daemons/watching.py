@@ -89,12 +89,12 @@ def burst(run_daemon: Daemons, *options: str) -> Daemon:
 
 def takes(monitor: Monitor) -> list[Command]:
     """The calls by which workers looked for a job."""
-    return [command for command in monitor.commands if scripts.sha("take") in command.args]
+    return [command for command in monitor.commands if scripts.sha("fetch") in command.args]
 
 
 def says_finished(take: Command) -> bool:
     """Whether such a call also told that the job before was done."""
-    words = take.args[take.args.index(scripts.sha("take")) + 1 :]
+    words = take.args[take.args.index(scripts.sha("fetch")) + 1 :]
     return words[1 + int(words[0])] == "1"
 
 

@@ -200,9 +200,9 @@ def enqueue_all_kinds(resq: ResQ, notes: str) -> None:
 def lose_a_hand(resq: ResQ, notes: Path) -> None:
     """Somebody takes a worker for dead, whose job then fails."""
     until(lambda: "gated" in noted(notes))
-    (hand,) = (key for key in resq.redis.scan_iter("resque:worker:*:notes")
+    (record,) = (key for key in resq.redis.scan_iter("resque:worker:*:notes")
                if b"GatedBadNoteJob" in resq.redis.get(key))  # fmt: skip
-    resq.redis.delete(hand)
+    resq.redis.delete(record)
     note(str(notes), "go on")
 
 
@@ -210,7 +210,7 @@ def declare_dead(resq: ResQ, notes: Path) -> None:
     """Another host prunes a worker whose job then ends well."""
     until(lambda: "waits" in noted(notes))
     (worker,) = (name for name in resq.workers() if name.endswith(":b"))
-    assert Registry(resq, "elsewhere:2:y").bury(worker, silent=True)
+    assert Registry(resq, "elsewhere:2:y").prune_worker(worker, silent=True)
     note(str(notes), "declared dead")
 
 

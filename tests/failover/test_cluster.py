@@ -301,7 +301,7 @@ class Handover:
         self.name = self.target.client().execute_command("CLUSTER", "MYID")
 
     @property
-    def let_go(self) -> list[object]:
+    def detach(self) -> list[object]:
         """The command for the owner."""
         return ["CLUSTER", "SETSLOT", self.slot, "NODE", self.name]
 
@@ -318,12 +318,12 @@ def test_a_pipeline_of_which_a_part_was_done_is_not_repeated(
     handover = Handover(cluster, namespace)
     pipe = resq.store.client.pipeline(transaction=False)
     pipe.get(f"{namespace}:nothing")
-    pipe.execute_command(*handover.let_go)
+    pipe.execute_command(*handover.detach)
     pipe.rpush(f"{namespace}:queue:a", 1)
 
     with pytest.raises(CannotWriteNow, match="only part"):
         pipe.execute()
-    handover.take()
+    handover.fetch()
 
     assert resq.size("a") == 0
     resq.push("a", 1)
@@ -335,8 +335,8 @@ def test_a_transaction_that_was_refused_half_way_is_done_by_the_other_node(
 ) -> None:
     assert resq.queues() == []
     handover = Handover(cluster, namespace)
-    handover.source.client().execute_command(*handover.let_go)
-    handover.take()
+    handover.source.client().execute_command(*handover.detach)
+    handover.fetch()
     pipe = resq.store.client.pipeline(transaction=True)
     pipe.rpush(f"{namespace}:queue:a", 1)
     pipe.rpush(f"{namespace}:queue:b", 1)
@@ -436,9 +436,9 @@ def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
     kind: str, cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
     resq.store.workers.register("h:1:notes", "1")
-    taker, watch = resq.store.taker("h:1:notes"), resq.store.push_watch()
-    taker.look_at(["notes"])
-    assert taker.take(False, "2026-11-23T16:01:09Z") is None
+    fetcher, watch = resq.store.fetcher("h:1:notes"), resq.store.push_listener()
+    fetcher.set_queues(["notes"])
+    assert fetcher.fetch(False, "2026-11-23T16:01:09Z") is None
     watch.connect()
     assert watch.names() == []
     here = cluster.owner(f"{namespace}:")
@@ -446,14 +446,14 @@ def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
 
     def again() -> Any:
         if kind == "taker":
-            return taker.take(False, "2026-11-23T16:01:09Z")
+            return fetcher.fetch(False, "2026-11-23T16:01:09Z")
         watch.connect()
         return watch.names()
 
     with pytest.raises(ConnectionLost):
         again()
     assert not again()
-    taker.close()
+    fetcher.close()
     watch.close()
 
 

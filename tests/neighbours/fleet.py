@@ -173,7 +173,7 @@ class Fleet:
         waiting = [f"resque:queue:{queue}" for queue in (SHARED, *self.languages)]
         waiting.append("resque:delayed_queue_schedule")
         until(lambda: self._tend() and not self._redis.exists(*waiting), DRAIN, "empty queues")
-        self.dismiss("")
+        self.stop("")
         gone = {daemon.pid for daemon in self._former}
         until(
             lambda: not [p for p in processes() if gone & {p.group, p.session}],

@@ -229,5 +229,5 @@ def test_entries_that_only_one_language_knows_fire_once_a_moment_through_every_t
     fleet.kill_one("python scheduler is killed")
 
     until_fired(redis, of_ruby, of_python)
-    fleet.dismiss("")
+    fleet.stop("")
     until_fired(redis, of_ruby, of_python)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from pyres import failure
-from pyres.registry import held_job
+from pyres.registry import job_in_flight
 from pyres.worker import Worker
 from tests.jobs import BEGUN, ECHOED, GATE
 from tests.neighbours.jobs import Echo, FailsInPython, Slow
@@ -215,9 +215,9 @@ def test_a_hand_is_read_whatever_the_order_of_its_fields(resq, order):
         "payload": {"class": "Echo", "queue": "peer", "args": ["é"]},
         "worker": "vm:1",
     }
-    hand = json.dumps({name: fields[name] for name in order}, separators=(",", ":")).encode()
+    record = json.dumps({name: fields[name] for name in order}, separators=(",", ":")).encode()
 
-    job = held_job(hand, resq, "vm:1:peer")
+    job = job_in_flight(record, resq, "vm:1:peer")
 
     assert (job._queue, job._payload) == ("peer", fields["payload"])
 

@@ -46,6 +46,6 @@ def worker(resq: ResQ) -> Iterator[Worker]:
     """A worker of the queue `basic` that is not registered, for its process()."""
     worker = Worker(["basic"], resq)
     yield worker
-    worker._keep_nothing_open()
-    if worker._taker is not None:
-        worker._taker.close()
+    worker._close_children()
+    if worker._fetcher is not None:
+        worker._fetcher.close()

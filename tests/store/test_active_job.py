@@ -68,9 +68,9 @@ def nothing_called(monkeypatch: pytest.MonkeyPatch) -> None:
 def worker(resq: ResQ) -> Iterator[Worker]:
     worker = Worker(["mail"], resq)
     yield worker
-    worker._keep_nothing_open()
-    if worker._taker is not None:
-        worker._taker.close()
+    worker._close_children()
+    if worker._fetcher is not None:
+        worker._fetcher.close()
 
 
 def of_rails(name: str, *arguments: Any) -> bytes:

@@ -88,7 +88,7 @@ def by_pyres(resq):
 
 def by_ruby(resq):
     """All that is due, with class and args alone, as resque-scheduler pushes it."""
-    for _raw, item in _taken(resq):
+    for _raw, item in _to_fetched(resq):
         resq.redis.rpush(
             "resque:queue:tried", _json({"class": item["class"], "args": item["args"]})
         )
@@ -96,7 +96,7 @@ def by_ruby(resq):
 
 def by_node(resq):
     """As node-resque pushes it: in its order, and with JavaScript's only kind of number."""
-    for _raw, item in _taken(resq):
+    for _raw, item in _to_fetched(resq):
         args = [int(arg) if arg == 1 else arg for arg in item["args"]]
         pushed = {"class": item["class"], "queue": item["queue"], "args": args}
         resq.redis.rpush("resque:queue:tried", _json(pushed))
@@ -104,7 +104,7 @@ def by_node(resq):
 
 def by_version_1_5(resq):
     """It keeps first_attempt, says anew when the job was enqueued, and leaves timestamps:*."""
-    for _raw, item in _taken(resq, removes_timestamps=False):
+    for _raw, item in _to_fetched(resq, removes_timestamps=False):
         more = {name: item[name] for name in ("first_attempt",) if name in item}
         pushed = {"class": item["class"], "args": item["args"], "enqueue_timestamp": 1.5, **more}
         resq.redis.rpush("resque:queue:tried", _json(pushed))
@@ -114,7 +114,7 @@ def _json(item):
     return json.dumps(item, separators=(",", ":"))
 
 
-def _taken(resq, removes_timestamps=True):
+def _to_fetched(resq, removes_timestamps=True):
     redis = resq.redis
     for due in redis.zrangebyscore("resque:delayed_queue_schedule", "-inf", now_of(resq)):
         while raw := redis.lpop(b"resque:delayed:" + due):

@@ -10,7 +10,9 @@ from pyres.performer import Performer
 from pyres.store import ConnectionLost, Store
 from tests.proxy import Proxy
 
-HAND = b'{"queue":"mail","run_at":"2026-11-23T16:01:09Z","payload":{"class":"Mail","args":[1]}}'
+RECORD_KEY = (
+    b'{"queue":"mail","run_at":"2026-11-23T16:01:09Z","payload":{"class":"Mail","args":[1]}}'
+)
 
 
 @pytest.mark.parametrize("lost", [b"WATCH", b"GET", b"EXEC"])
@@ -18,13 +20,13 @@ HAND = b'{"queue":"mail","run_at":"2026-11-23T16:01:09Z","payload":{"class":"Mai
 def test_a_cut_connection_is_not_taken_for_a_change_of_the_watched_key(
     lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
 ) -> None:
-    redis.set("resque:worker:me", HAND)
+    redis.set("resque:worker:me", RECORD_KEY)
     (proxy.lose_reply if reached else proxy.lose_request)(lost)
 
     batch = store.batch(atomic=True)
     with pytest.raises(ConnectionLost):
         batch.watch(batch.keys.worker("me"))
-        batch.workers.drop_hand("me")
+        batch.workers.delete_in_flight("me")
         batch.send()
 
     assert proxy.cuts == 1
@@ -32,12 +34,12 @@ def test_a_cut_connection_is_not_taken_for_a_change_of_the_watched_key(
 
 
 def test_a_change_of_the_watched_key_is_still_told_as_one(store: Store, redis: Redis) -> None:
-    redis.set("resque:worker:me", HAND)
+    redis.set("resque:worker:me", RECORD_KEY)
     batch = store.batch(atomic=True)
 
-    assert batch.watch(batch.keys.worker("me")) == HAND
+    assert batch.watch(batch.keys.worker("me")) == RECORD_KEY
     redis.set("resque:worker:me", b"another")
-    batch.workers.drop_hand("me")
+    batch.workers.delete_in_flight("me")
 
     assert batch.send() is False
     assert redis.get("resque:worker:me") == b"another"
@@ -48,7 +50,7 @@ def test_a_change_of_the_watched_key_is_still_told_as_one(store: Store, redis: R
 def test_a_failure_is_recorded_once_wherever_its_connection_is_cut(
     lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
 ) -> None:
-    """Taken for a change by somebody else, a cut lost the record, and the job with it."""
+    """Fetched for a change by somebody else, a cut lost the record, and the job with it."""
     resq = ResQ(proxy.dsn)
     performer = Performer(["mail"], resq)
     redis.rpush("resque:queue:mail", b'{"class":"tests.nowhere.Mail","args":[1]}')
@@ -62,5 +64,5 @@ def test_a_failure_is_recorded_once_wherever_its_connection_is_cut(
     assert redis.llen("resque:failed") == 1
     assert redis.get("resque:stat:failed") == b"1"
     assert not redis.exists(f"resque:worker:{performer}")
-    performer.taker.close()
+    performer.fetcher.close()
     resq.close()

@@ -19,7 +19,7 @@ from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 from pyres.inspector import Inspector, mark
 from pyres.scheduler import Scheduler
 from pyres.store import elements
-from pyres.store.elements import PAGE, PAGE_BYTES, Going
+from pyres.store.elements import PAGE, PAGE_BYTES, Removal
 
 LATER = 2_000_000_000
 KIB = 1024
@@ -106,7 +106,7 @@ def test_pages_from_the_end_are_bounded_too(redis, payloads):
 
 def test_payloads_of_many_timestamps_come_in_bounded_steps(resq, redis, payloads, server):
     for number, raw in enumerate(payloads[:400]):
-        resq.store.delayed.put_off(LATER + number // 3, raw)
+        resq.store.delayed.delay(LATER + number // 3, raw)
     redis.set(f"resque:delayed:{LATER + 1000}", "not a list")
     redis.zadd("resque:delayed_queue_schedule", {str(LATER + 1000): LATER + 1000})
 
@@ -120,7 +120,7 @@ def test_payloads_of_many_timestamps_come_in_bounded_steps(resq, redis, payloads
 
 def test_a_scheduler_moves_due_jobs_in_bounded_steps(resq, redis, server, payloads):
     for raw in payloads:
-        resq.store.delayed.put_off(1000, raw)
+        resq.store.delayed.delay(1000, raw)
 
     with server.monitor() as monitor:
         Scheduler(resq).handle_delayed_items()
@@ -132,7 +132,7 @@ def test_a_scheduler_moves_due_jobs_in_bounded_steps(resq, redis, server, payloa
 
 def test_promoting_a_timestamp_goes_in_bounded_steps(resq, redis, server, payloads):
     for raw in payloads:
-        resq.store.delayed.put_off(LATER, raw)
+        resq.store.delayed.delay(LATER, raw)
 
     with server.monitor() as monitor:
         assert resq.promote_delayed(LATER) == len(payloads)
@@ -175,7 +175,7 @@ def test_failures_are_retried_in_bounded_steps(resq, redis, server, monkeypatch,
 
 def test_delayed_jobs_are_forgotten_in_bounded_steps(resq, redis, payloads):
     for raw in payloads:
-        resq.store.delayed.put_off(LATER, raw)
+        resq.store.delayed.delay(LATER, raw)
 
     dropped = list(resq.store.delayed.drop(LATER))
 
@@ -187,7 +187,7 @@ def test_delayed_jobs_are_forgotten_in_bounded_steps(resq, redis, payloads):
 @pytest.mark.slow
 def test_a_scheduler_with_900_mb_promotes_500_jobs_of_300_kb(resq, redis, dsn):
     for number in range(500):
-        resq.store.delayed.put_off(1000, job(number, 300_000))
+        resq.store.delayed.delay(1000, job(number, 300_000))
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (900_000_000,) * 2);"
         f"from pyres.scheduler import Scheduler; Scheduler({dsn!r}).handle_delayed_items()"
@@ -303,9 +303,9 @@ def test_one_that_moved_since_it_was_found_is_found_again(resq, redis):
     assert index == 25000
     redis.lpop("list", 100)
 
-    assert elements.remove(redis, keys, "list", index, index, [Going(b"25000")]).number == 0
-    assert elements.remove_one(redis, keys, "list", Going(b"25000")) is True
-    assert elements.remove_one(redis, keys, "list", Going(b"25000")) is False
+    assert elements.remove(redis, keys, "list", index, index, [Removal(b"25000")]).number == 0
+    assert elements.remove_one(redis, keys, "list", Removal(b"25000")) is True
+    assert elements.remove_one(redis, keys, "list", Removal(b"25000")) is False
     assert redis.llen("list") == 3 * elements.NEAR_HEAD - 101
 
 
@@ -373,7 +373,7 @@ def test_a_full_server_can_still_be_emptied(resq, redis, full, name):
     fill(redis, "resque:queue:mail", [job(n, klass=kind) for n, kind in enumerate(kinds)])
     fill(redis, "resque:failed", [record(n, klass=kind) for n, kind in enumerate(kinds)])
     for n, kind in enumerate(kinds):
-        resq.store.delayed.put_off(LATER, job(n, klass=kind))
+        resq.store.delayed.delay(LATER, job(n, klass=kind))
     full()
 
     removed = REMOVALS[name](resq)

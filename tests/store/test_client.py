@@ -807,7 +807,7 @@ def test_one_that_nobody_closed_closes_its_connections_when_it_is_collected(serv
     """Python warned of a socket, in whatever test its collector ran."""
     resq = ResQ(server.dsn if given == "dsn" else redis)
     worker = Worker(["mail"], resq)
-    worker.taker.connect()
+    worker.fetcher.connect()
     connection = resq.store.client.connection_pool.get_connection()
     assert connection._sock
 

@@ -85,7 +85,7 @@ class Declared:
     @classmethod
     def perform(cls, how: str) -> None:
         (worker_id,) = cls.resq.workers()
-        assert Registry(cls.resq, "there:1:mail").bury(worker_id, silent=True)
+        assert Registry(cls.resq, "there:1:mail").prune_worker(worker_id, silent=True)
         if how == "retried":
             (record,) = failure.all(cls.resq, 0, 1)
             cls.resq.redis.lset("resque:failed", 0, json.dumps(record | {"retried_at": "now"}))
@@ -103,19 +103,19 @@ def daemon(request, resq, own_title):
     daemon._in_child = isinstance(daemon, Minion)
     yield daemon
     if isinstance(daemon, Worker):
-        daemon._keep_nothing_open()
-    daemon.taker.close()
+        daemon._close_children()
+    daemon.fetcher.close()
 
 
 def do(daemon: Worker | Minion, how: str, kind: type = Declared) -> None:
     """The job, and the look for the next one."""
     daemon.resq.enqueue(kind, how)
-    job = daemon._take()
+    job = daemon._fetch()
     if isinstance(daemon, Worker):
         daemon._perform_next(job)
     else:
         daemon._do(job)
-    assert daemon._take() is None
+    assert daemon._fetch() is None
 
 
 def counts(redis: Redis) -> list[int]:

@@ -127,7 +127,7 @@ def test_what_is_due_goes_to_its_queues_in_order_and_nothing_of_it_stays(resq, r
 def test_more_than_a_batch_is_moved_in_order(resq, redis, promote):
     with resq.pipeline() as batch:
         for number in range(1234):
-            batch.store.delayed.put_off(NOW - 1, echo(number))
+            batch.store.delayed.delay(NOW - 1, echo(number))
 
     promote()
 
@@ -139,7 +139,7 @@ def test_more_than_a_batch_is_moved_in_order(resq, redis, promote):
 def test_the_time_of_enqueuing_is_that_of_the_promotion(dsn, redis):
     resq = ResQ(dsn)
     resq._current_time = lambda: datetime.fromtimestamp(NOW)
-    resq.store.delayed.put_off(NOW, b'{"class":"A","args":[],"queue":"q","enqueue_timestamp":1.0}')
+    resq.store.delayed.delay(NOW, b'{"class":"A","args":[],"queue":"q","enqueue_timestamp":1.0}')
 
     Scheduler(resq).handle_delayed_items()
 
@@ -164,7 +164,7 @@ POISON = [
 
 def test_poison_becomes_a_failure_that_keeps_its_bytes_and_the_rest_moves_on(resq, redis, promote):
     for payload in [echo(1), *POISON, echo(2)]:
-        resq.store.delayed.put_off(NOW - 1, payload)
+        resq.store.delayed.delay(NOW - 1, payload)
 
     promote()
 
@@ -186,7 +186,7 @@ def test_poison_becomes_a_failure_that_keeps_its_bytes_and_the_rest_moves_on(res
 def test_what_somebody_else_moved_meanwhile_is_not_moved_again(resq, redis):
     delayed = resq.store.delayed
     for number in range(3):
-        delayed.put_off(NOW, b"%d" % number)
+        delayed.delay(NOW, b"%d" % number)
     moves = [Move(b"%d" % number, "q", b"moved %d" % number) for number in range(3)]
 
     assert delayed.promote(NOW, moves[:1]).number == 1
@@ -212,8 +212,8 @@ def test_due_jobs_go_to_the_end_of_their_queue_or_to_its_front_in_their_order(re
 
 def test_what_is_put_off_to_a_second_that_is_being_emptied_is_not_lost(resq, redis):
     delayed = resq.store.delayed
-    delayed.put_off(NOW, b"old")
-    delayed.put_off(NOW, b"new")
+    delayed.delay(NOW, b"old")
+    delayed.delay(NOW, b"new")
 
     delayed.promote(NOW, [Move(b"old", "q", b"old")])
 
@@ -247,13 +247,13 @@ def test_the_generators_of_pyres_1_5_empty_what_is_due(resq):
     resq.enqueue_at(moment(-1), EchoJob, 2)
     scheduler = Scheduler(resq)
 
-    taken = [
+    fetched = [
         (timestamp, item["args"])
         for timestamp in scheduler.next_timestamp()
         for item in scheduler.next_item(timestamp)
     ]
 
-    assert taken == [(str(NOW - 2), [1]), (str(NOW - 1), [2])]
+    assert fetched == [(str(NOW - 2), [1]), (str(NOW - 1), [2])]
 
 
 # Removing and finding
@@ -265,7 +265,7 @@ def test_a_delayed_job_is_found_and_removed_whatever_else_its_payload_holds(resq
         b'{"queue":"basic","class":"tests.jobs.EchoJob","retry_attempt":1,'
         b'"args":[1,{"a":"\\u00e9"}]}'
     )
-    resq.store.delayed.put_off(NOW + 20, retried)
+    resq.store.delayed.delay(NOW + 20, retried)
     resq.enqueue_at(moment(30), EchoJob, 2)
 
     assert resq.delayed_at(EchoJob, 1, {"a": "é"}) == [NOW + 10, NOW + 20]
@@ -310,7 +310,7 @@ def test_delayed_jobs_can_be_enqueued_now(resq, redis):
 
 def test_all_that_waits_at_a_timestamp_can_be_enqueued_now_but_for_poison(resq, redis):
     for payload in (echo(1), echo(1), b"poison", echo(2)):
-        resq.store.delayed.put_off(NOW + 5, payload)
+        resq.store.delayed.delay(NOW + 5, payload)
 
     assert resq.promote_delayed(NOW + 5) == 3
 
@@ -330,10 +330,10 @@ def test_a_reset_forgets_all(resq, redis):
 def test_the_scripts_move_any_bytes(resq, redis):
     delayed = resq.store.delayed
     for timestamp in (NOW, NOW + 1, NOW + 2, NOW + 3):
-        delayed.put_off(timestamp, BYTES)
+        delayed.delay(timestamp, BYTES)
 
     assert delayed.promote(NOW, [Move(BYTES, "q\u00e9", BYTES)]).number == 1
-    assert delayed.hasten(NOW + 1, Move(BYTES, "q\u00e9", BYTES)).number == 1
+    assert delayed.promote_one(NOW + 1, Move(BYTES, "q\u00e9", BYTES)).number == 1
     assert list(delayed.drop(NOW + 2)) == [[BYTES]]
     assert delayed.cancel(NOW + 3, BYTES) == 1
 
@@ -387,8 +387,8 @@ def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
 
     assert unique.push("one", "done:5.0", 9000, now, NOW) is True
     assert unique.push("one", "done:6.0", 9000, now, NOW) is False
-    assert unique.put_off("two", ":5.0", 9000, later, NOW) is True
-    assert unique.put_off("two", ":6.0", 9000, later, NOW) is False
+    assert unique.delay("two", ":5.0", 9000, later, NOW) is True
+    assert unique.delay("two", ":6.0", 9000, later, NOW) is False
     firing = Firing("\u00e9", NOW, NOW - 1, "now", "q", BYTES, NOW - 1, NOW, False)
     assert [schedules.fire(firing), schedules.fire(firing)] == [1, 0]
 

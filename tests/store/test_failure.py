@@ -454,15 +454,15 @@ def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(res
 def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, redis, monkeypatch):
     for number in range(3 * BATCH):
         fail(resq, number)
-    take_many = type(resq.store.failed).take_many
+    remove_many = type(resq.store.failed).remove_many
     others: list[int] = []
 
-    def second_to_come(self: Any, start: int, last: int, going: Any, name: str) -> Removed:
+    def second_to_come(self: Any, start: int, last: int, removals: Any, name: str) -> Removed:
         if not others:
-            others.append(take_many(self, start, last, going, name).number)
-        return take_many(self, start, last, going, name)
+            others.append(remove_many(self, start, last, removals, name).number)
+        return remove_many(self, start, last, removals, name)
 
-    monkeypatch.setattr(type(resq.store.failed), "take_many", second_to_come)
+    monkeypatch.setattr(type(resq.store.failed), "remove_many", second_to_come)
 
     assert failure.retry_all(resq) == 2 * BATCH
     assert others == [BATCH]

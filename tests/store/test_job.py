@@ -25,7 +25,7 @@ from pyres.registry import save_failure
 
 NOW = datetime(2026, 11, 23, 16, 1, 9, 500_000)
 ME = "here:1:mail"
-HAND = f"resque:worker:{ME}"
+RECORD_KEY = f"resque:worker:{ME}"
 
 
 class Base:
@@ -203,9 +203,9 @@ def made(resq: ResQ, klass: type, *args: Any, **more: Any) -> Job:
 
 def in_hand(resq: ResQ, redis: Redis, job: Job) -> Job:
     """The job as a worker has it that took it: in its hand."""
-    hand = b'{"queue":"mail","run_at":"x","payload":%b}' % resq.encode(job._payload).encode()
-    redis.set(HAND, hand)
-    job.hand, job._worker = hand, ME
+    record = b'{"queue":"mail","run_at":"x","payload":%b}' % resq.encode(job._payload).encode()
+    redis.set(RECORD_KEY, record)
+    job.in_flight, job._worker = record, ME
     return job
 
 
@@ -560,12 +560,12 @@ def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, s
     job = in_hand(resq, redis, made(resq, Base, 1))
 
     with server.monitor() as monitor:
-        assert job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
+        assert job.record_outcome(lambda batch: save_failure(job, ValueError("no"), batch))
         names = monitor.names
 
     assert names[:4] == ["WATCH", "MGET", "EVAL", "MULTI"]
     assert names[-1] == "EXEC"
-    assert not redis.exists(HAND)
+    assert not redis.exists(RECORD_KEY)
     assert len(records(redis)) == 1
     assert redis.get("resque:stat:failed") == redis.get(f"resque:stat:failed:{ME}") == b"1"
 
@@ -573,14 +573,14 @@ def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, s
 @pytest.mark.parametrize("other", [None, b"another job"])
 def test_nothing_is_written_when_the_hand_holds_something_else(resq, redis, other):
     job = in_hand(resq, redis, made(resq, RetriedJob, 1))
-    redis.delete(HAND)
+    redis.delete(RECORD_KEY)
     if other:
-        redis.set(HAND, other)
+        redis.set(RECORD_KEY, other)
 
-    assert not job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
+    assert not job.record_outcome(lambda batch: save_failure(job, ValueError("no"), batch))
     job.perform()
 
-    assert redis.get(HAND) == other
+    assert redis.get(RECORD_KEY) == other
     assert records(redis) == []
     assert delayed(redis) == {}
 
@@ -589,26 +589,26 @@ def test_nothing_is_written_when_the_hand_changes_at_the_last_moment(resq, redis
     job = in_hand(resq, redis, made(resq, Base, 1))
 
     def write(batch: ResQ) -> None:
-        redis.delete(HAND)
+        redis.delete(RECORD_KEY)
         save_failure(job, ValueError("no"), batch)
 
-    assert job.settle(write) is False
+    assert job.record_outcome(write) is False
     assert redis.keys() == []
 
 
 def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis):
     """A server that loads its data touches each key: the failure of a job was lost by that."""
     job = in_hand(resq, redis, made(resq, Base, 1))
-    touches = iter([job.hand])
+    touches = iter([job.in_flight])
 
     def write(batch: ResQ) -> None:
-        for hand in touches:
-            redis.set(HAND, hand)
+        for record in touches:
+            redis.set(RECORD_KEY, record)
         save_failure(job, ValueError("no"), batch)
 
-    assert job.settle(write) is True
+    assert job.record_outcome(write) is True
 
-    assert not redis.exists(HAND)
+    assert not redis.exists(RECORD_KEY)
     assert len(records(redis)) == 1
     assert redis.get("resque:stat:failed") == b"1"
 
@@ -616,10 +616,10 @@ def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis)
 def test_two_that_settle_the_same_job_write_it_once(resq, redis):
     job = in_hand(resq, redis, made(resq, Base, 1))
     again = made(resq, Base, 1)
-    again.hand, again._worker = job.hand, ME
+    again.in_flight, again._worker = job.in_flight, ME
 
     settled = [
-        each.settle(lambda batch, each=each: save_failure(each, ValueError("no"), batch))
+        each.record_outcome(lambda batch, each=each: save_failure(each, ValueError("no"), batch))
         for each in (job, again)
     ]
 
@@ -632,7 +632,7 @@ def test_a_retry_empties_the_hand_with_it(resq, redis):
 
     job.perform()
 
-    assert not redis.exists(HAND)
+    assert not redis.exists(RECORD_KEY)
     assert len(delayed(redis)) == 1
 
 
@@ -640,7 +640,7 @@ def test_a_retry_empties_the_hand_with_it(resq, redis):
 def test_a_job_from_a_queue_of_any_name_can_fail(resq, redis, queue):
     job = Job.read(queue, b"\xff", resq, f"here:1:{queue}")
 
-    job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
+    job.record_outcome(lambda batch: save_failure(job, ValueError("no"), batch))
 
     assert len(records(redis)) == 1
     assert redis.get("resque:stat:failed") == b"1"

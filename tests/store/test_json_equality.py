@@ -150,7 +150,7 @@ def test_a_unique_job_with_half_a_surrogate_pair_is_performed_and_removed(resq, 
     assert resq.dequeue(UntilDone, "\ud83d") == 1
 
 
-def put_off(redis, raw, at=FAR):
+def delay(redis, raw, at=FAR):
     """As pyres 1.5 and php-resque do."""
     redis.rpush(f"resque:delayed:{at}", raw)
     redis.zadd("resque:delayed_queue_schedule", {str(at): at})
@@ -167,7 +167,7 @@ NAME = f"{__name__}.Job".encode()
 
 
 def test_a_job_without_its_set_is_removed_beside_one_that_has_it(resq, redis):
-    put_off(redis, job(b"[7]", b',"queue":"k"', NAME))
+    delay(redis, job(b"[7]", b',"queue":"k"', NAME))
     resq.enqueue_in(50, Job, 7)
 
     assert resq.delay_or_enqueue_in(60, Job, 7) == 2
@@ -178,7 +178,7 @@ def test_a_job_without_its_set_is_removed_beside_one_that_has_it(resq, redis):
 
 def test_a_set_that_names_a_time_that_is_gone_hides_no_job(resq, redis, many):
     redis.sadd(b"resque:timestamps:" + job(b"[7]", b',"queue":"k"', NAME), f"delayed:{FAR - 1}")
-    put_off(redis, job(b"[7]", b',"queue":"k"', NAME))
+    delay(redis, job(b"[7]", b',"queue":"k"', NAME))
 
     assert resq.remove_delayed(Job, 7) == 1
 
@@ -186,7 +186,7 @@ def test_a_set_that_names_a_time_that_is_gone_hides_no_job(resq, redis, many):
 @pytest.fixture
 def many(redis):
     """More delayed jobs than a call walks over when it has found what it looks for."""
-    put_off(redis, b"x", FAR + 1)
+    delay(redis, b"x", FAR + 1)
     redis.rpush(f"resque:delayed:{FAR + 1}", *[b"x"] * 3000)
 
 
@@ -202,7 +202,7 @@ def test_among_many_a_job_is_found_by_its_set_without_a_walk(resq, redis, server
 
 def test_among_many_a_job_of_node_is_found_by_its_set(resq, redis, many):
     raw = b'{"class":"%b","queue":"k","args":[7]}' % NAME
-    put_off(redis, raw)
+    delay(redis, raw)
     redis.sadd(b"resque:timestamps:" + raw, f"delayed:{FAR}")
 
     assert resq.remove_delayed(Job, 7) == 1

@@ -14,7 +14,7 @@ from pyres import ResQ
 from pyres.exceptions import CrashError
 from pyres.horde import Khan, Minion
 from pyres.process.children import Exit
-from pyres.process.reports import BUSY, DONE, IDLE, WHOLE
+from pyres.process.messages import BUSY, DONE, IDLE, PROCESS_ENDS
 
 
 def khan_with_a_minion(resq: ResQ) -> Khan:
@@ -30,17 +30,17 @@ def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
     khan = khan_with_a_minion(resq)
 
     for told in (IDLE, BUSY, IDLE):
-        khan.reports.tell(told)
-    khan._hear()
+        khan.reports.send(told)
+    khan._receive_reports()
     assert khan._deadlines == {}
 
-    khan.reports.tell(5.0)
-    khan.reports.tell(IDLE, 1)
-    khan._hear()
+    khan.reports.send(5.0)
+    khan.reports.send(IDLE, 1)
+    khan._receive_reports()
     assert list(khan._deadlines) == [(os.getpid(), 0)]
 
-    khan.reports.tell(DONE)
-    khan._hear()
+    khan.reports.send(DONE)
+    khan._receive_reports()
     assert khan._deadlines == {}
 
 
@@ -84,8 +84,8 @@ def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
     redis.set(f"resque:stat:processed:{minion}", 7)
     assert khan._finished() == 7
 
-    khan.reports.tell(5, WHOLE)
-    khan._hear()
+    khan.reports.send(5, PROCESS_ENDS)
+    khan._receive_reports()
 
     assert khan._finished() == 12
     assert khan._deadlines == {}
@@ -98,7 +98,7 @@ def test_a_minion_that_reported_its_end_as_it_left_has_ended_cleanly(
     khan = khan_with_a_minion(resq)
     khan.children.reap = lambda: [Exit(os.getpid(), 0)]  # type: ignore[method-assign]
     if told:
-        khan.reports.tell(0, WHOLE)
+        khan.reports.send(0, PROCESS_ENDS)
 
     with caplog.at_level("INFO", "pyres"):
         khan._reap()
@@ -129,14 +129,14 @@ def test_a_manager_that_prunes_leaves_its_own_dead_minions_to_itself(
     if state == "reaped":
         khan._dead.append((str(minion), CrashError("status 3")))
     if state == "its outcome is being recorded":
-        khan._undertakers[0] = (str(minion), CrashError("status 3"), time.monotonic() + 60)
+        khan._crash_handlers[0] = (str(minion), CrashError("status 3"), time.monotonic() + 60)
     redis.set(f"resque:worker:{minion}", record)
 
     khan._beat()
 
     assert redis.get(f"resque:worker:{minion}") == record
     assert redis.llen("resque:failed") == 0
-    khan._undertakers.clear()
+    khan._crash_handlers.clear()
     khan.children.reap()
 
 

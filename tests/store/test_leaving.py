@@ -28,7 +28,7 @@ def minion(proxy: Proxy) -> Iterator[Minion]:
     minion = Minion(["basic"], proxy.dsn)
     minion._in_child = True
     yield minion
-    minion.taker.close()
+    minion.fetcher.close()
     minion.resq.close()
 
 
@@ -45,13 +45,13 @@ def test_a_failure_that_a_minion_gave_up_to_record_is_one_when_it_leaves(
 ) -> None:
     """It was counted as done, and its hand emptied."""
     resq.enqueue(FailJob, 1)
-    job = minion._take()
+    job = minion._fetch()
     assert job is not None
     proxy.lose_request(b"EXEC")
     minion._shutdown = True
 
     minion._do(job)
-    minion._patiently(minion._leave)
+    minion._reconnecting(minion._finish_and_unregister)
 
     assert proxy.cuts == 1
     assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
@@ -64,14 +64,14 @@ def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
 ) -> None:
     redis.script_load(scripts.source("put_back"))
     resq.enqueue(NoopJob, 1)
-    job = minion._take()
+    job = minion._fetch()
     assert job is not None
     for _ in range(LAST_TRIES):
         proxy.lose_request(b"EVALSHA")
     minion._shutdown = True
 
-    minion._patiently(lambda: minion._put_back(job), always=True)
-    minion._patiently(minion._leave)
+    minion._reconnecting(lambda: minion._put_back(job), always=True)
+    minion._reconnecting(minion._finish_and_unregister)
 
     assert proxy.cuts == LAST_TRIES
     assert [record["payload"]["args"] for record in failed(redis)] == [[1]]
@@ -109,7 +109,7 @@ def test_a_minion_that_stops_still_counts_its_last_job_over_a_cut_connection(
     minion._finished = minion._shutdown = True
     (proxy.lose_reply if reached else proxy.lose_request)(b"EVALSHA")
 
-    minion._patiently(minion._leave, always=True)
+    minion._reconnecting(minion._finish_and_unregister, always=True)
 
     assert proxy.cuts == 1
     assert redis.get("resque:stat:processed") == b"1"

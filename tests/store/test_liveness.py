@@ -31,7 +31,7 @@ def is_silent(resq: ResQ, worker_id: str) -> bool:
 
 def enlist(resq: ResQ, worker_id: str, mark: str = "", ago: float | None = None) -> str:
     """A registered worker, which gave its last heartbeat so many seconds ago."""
-    resq.store.workers.register(worker_id, "1", mark=mark)
+    resq.store.workers.register(worker_id, "1", process_start=mark)
     if ago is not None:
         moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago)
         resq.redis.hset("resque:workers:heartbeat", worker_id, moment.isoformat(timespec="seconds"))
@@ -52,7 +52,7 @@ def test_one_without_a_process_is_dead_whatever_its_heartbeat_says(resq, ago):
 
 @pytest.mark.parametrize("ago", [None, 0, PRUNE_AFTER + 10])
 def test_one_whose_process_is_that_which_registered_lives_whatever_it_shows(resq, stranger, ago):
-    worker = enlist(resq, f"here:{stranger}:mail", identity.mark(stranger), ago)
+    worker = enlist(resq, f"here:{stranger}:mail", identity.process_start(stranger), ago)
 
     assert not title.is_worker(stranger)
     assert not is_gone(resq, worker)
@@ -73,7 +73,7 @@ def test_another_id_with_our_own_pid_is_dead(resq):
 
 
 def test_another_id_with_the_pid_of_a_live_worker_is_dead(resq, stranger):
-    lives = enlist(resq, f"here:{stranger}:mail", identity.mark(stranger))
+    lives = enlist(resq, f"here:{stranger}:mail", identity.process_start(stranger))
 
     assert is_gone(resq, enlist(resq, f"here:{stranger}:old"))
     assert is_gone(resq, enlist(resq, f"here:{stranger}:older", ago=0))
@@ -81,7 +81,7 @@ def test_another_id_with_the_pid_of_a_live_worker_is_dead(resq, stranger):
 
 
 def test_another_worker_of_this_very_process_lives(resq):
-    mark = identity.mark(os.getpid())
+    mark = identity.process_start(os.getpid())
 
     assert not is_gone(resq, enlist(resq, f"here:{os.getpid()}:mail,~1", mark))
     assert not is_gone(resq, enlist(resq, f"here:{os.getpid()}:other", mark))
@@ -89,7 +89,7 @@ def test_another_worker_of_this_very_process_lives(resq):
 
 def test_another_worker_of_a_live_process_that_registers_just_now_lives(resq, stranger, server):
     """As the slots of a minion do, one after the other."""
-    mark = identity.mark(stranger)
+    mark = identity.process_start(stranger)
     enlist(resq, f"here:{stranger}:mail", mark)
     ends = threading.Event()
 
@@ -103,8 +103,8 @@ def test_another_worker_of_a_live_process_that_registers_just_now_lives(resq, st
     slot.start()
     try:
         for _ in range(200):
-            sight = Liveness(HERE, resq.store.workers)
-            assert [each for each in sight.known.ids if sight.is_gone(each)] == []
+            liveness = Liveness(HERE, resq.store.workers)
+            assert [each for each in liveness.known.ids if liveness.is_gone(each)] == []
     finally:
         ends.set()
         slot.join()
@@ -218,7 +218,7 @@ def test_a_heartbeat_of_another_form_tells_of_silence_too(resq, redis: Redis, wr
 
 
 def test_a_process_is_known_again_by_its_start(stranger):
-    assert identity.mark(stranger) == identity.mark(stranger) != ""
+    assert identity.process_start(stranger) == identity.process_start(stranger) != ""
     os.kill(stranger, signal.SIGCONT)
     assert identity.start(NOBODY) == ""
 
@@ -228,7 +228,7 @@ def test_a_process_is_known_again_by_its_start(stranger):
 
 def khan(resq: ResQ, khan_id: str, mark: str = "", ago: float | None = None) -> str:
     """A registered khan, which gave its last heartbeat so many seconds ago."""
-    resq.store.workers.register_khan(khan_id, mark=mark)
+    resq.store.workers.register_khan(khan_id, process_start=mark)
     resq.redis.rpush(f"resque:khan:{khan_id}", "ADD")
     moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago or 0)
     resq.redis.hset("resque:pyres:khan_heartbeats", khan_id, moment.isoformat(timespec="seconds"))
@@ -248,13 +248,13 @@ def test_a_dead_khan_is_pruned_and_what_it_was_told_goes_too(resq, stranger):
     Registry(resq, HERE).prune()
 
     assert resq.redis.keys("*khan*") == []
-    assert resq.store.workers.marks() == {}
+    assert resq.store.workers.process_starts() == {}
 
 
 def test_a_khan_that_lives_or_may_live_is_not_pruned(resq, stranger):
     alive = [
-        khan(resq, f"here:{stranger}:3", identity.mark(stranger), ago=0),
-        khan(resq, f"here:{os.getpid()}:7", identity.mark(os.getpid()), ago=HEARTBEAT),
+        khan(resq, f"here:{stranger}:3", identity.process_start(stranger), ago=0),
+        khan(resq, f"here:{os.getpid()}:7", identity.process_start(os.getpid()), ago=HEARTBEAT),
         khan(resq, "there:1:3", "boot 7", ago=HEARTBEAT),
         khan(resq, "there:2:3"),
     ]
@@ -283,9 +283,11 @@ def test_intervals_that_would_prune_the_living_are_refused(options):
 def test_a_worker_is_dead_after_its_own_prune_interval(resq):
     enlist(resq, "there:1:mail", ago=13)
     enlist(resq, "there:2:mail", ago=5)
-    sight = Liveness(HERE, resq.store.workers, pace=Pace(2, 10))
+    liveness = Liveness(HERE, resq.store.workers, pace=Pace(2, 10))
 
-    assert [each for each in sorted(sight.known.ids) if sight.is_silent(each)] == ["there:1:mail"]
+    assert [each for each in sorted(liveness.known.ids) if liveness.is_silent(each)] == [
+        "there:1:mail"
+    ]
 
 
 @pytest.mark.parametrize("seconds", [1, 2])

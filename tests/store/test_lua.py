@@ -100,7 +100,7 @@ CASES = [
         {"list": [P], "number": b"-12", "large": b"9223372036854775807", "text": P, "none": b"0"},
     ),
     Case(
-        "take",
+        "fetch",
         {"workers": {b"me"}, "q2": [P, b"next"], "hand": b"old", "n": b"4", "n:me": b"0"},
         ["hand", "n", "n:me", "since", "pause", "workers", "q1", "q2"],
         ["1", "NOW", "0", "me", '"one"', '"two"'],
@@ -114,7 +114,7 @@ CASES = [
         },
     ),
     Case(
-        "take",
+        "fetch",
         {"workers": {b"me"}, "q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
         ["hand", "n", "n:me", "since", "pause", "workers", "q"],
         ["2", "NOW", "2", "me", '"q"'],
@@ -122,7 +122,7 @@ CASES = [
         {"workers": {b"me"}, "q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
     ),
     Case(
-        "take",
+        "fetch",
         {"workers": {b"me"}, "n:me": b"3"},
         ["hand", "n", "n:me", "since", "p", "workers"],
         ["0", "NOW", "3", "me"],
@@ -130,7 +130,7 @@ CASES = [
         {"workers": {b"me"}, "n:me": b"3"},
     ),
     Case(
-        "take",
+        "fetch",
         {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "hand": P},
         ["hand", "n", "n:me", "since", "p", "workers", "q"],
         ["0", "NOW", "3", "me", '"q"'],
@@ -138,7 +138,7 @@ CASES = [
         {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "hand": P},
     ),
     Case(
-        "take",
+        "fetch",
         {"workers": {b"me"}, "q": [b"next"]},
         ["hand", "n", "n:me", "since", "p", "workers", "q"],
         ["1", "NOW", "3", "me", '"q"'],
@@ -146,7 +146,7 @@ CASES = [
         {"workers": {b"me"}, "q": [b"next"]},
     ),
     Case(
-        "take",
+        "fetch",
         {"workers": {b"me"}, "q": [P], "since": b"1763913669"},
         ["hand", "n", "n:me", "since", "p", "workers", "q"],
         ["0", "NOW", "1763913669", "me", '"q"'],
@@ -158,7 +158,7 @@ CASES = [
         },
     ),
     Case(
-        "take",
+        "fetch",
         {"q": [P], "n:me": b"3", "workers": {b"you"}},
         ["hand", "n", "n:me", "since", "p", "workers", "q"],
         ["1", "NOW", "3", "me", '"q"'],
@@ -403,7 +403,7 @@ CASES = [
         {"failed": [P, b"x"]},
     ),
     Case(
-        "take_due",
+        "pop_due",
         {at(7): [P, P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
         [at(7), "zset"],
         [7, "timestamps:", at(7)],
@@ -411,14 +411,14 @@ CASES = [
         {at(7): [P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
     ),
     Case(
-        "take_due",
+        "pop_due",
         {at(7): [P], "zset": {b"7": 7.0}, TIMES: {b"delayed:7", b"delayed:8"}},
         [at(7), "zset"],
         [7, "timestamps:", at(7)],
         P,
         {TIMES: {b"delayed:8"}},
     ),
-    Case("take_due", {"zset": {b"7": 7.0}}, [at(7), "zset"], [7, "timestamps:", at(7)], None, {}),
+    Case("pop_due", {"zset": {b"7": 7.0}}, [at(7), "zset"], [7, "timestamps:", at(7)], None, {}),
     Case(
         "promote",
         {at(7): [P, b"poison", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
@@ -605,7 +605,7 @@ CASES = [
         "push_unique", {"c": b"x"}, ["c", "j", "qs", "q"], ["mine", 99_999, "q", P], 0, {"c": b"x"}
     ),
     Case(
-        "put_off_unique",
+        "delay_unique",
         {},
         ["claim", "j", at(7), TIMES, "zset"],
         ["mine", 99_999, 7, at(7), P, "queue", "q"],
@@ -619,7 +619,7 @@ CASES = [
         },
     ),
     Case(
-        "put_off_unique",
+        "delay_unique",
         {"c": b"x"},
         ["c", "j", at(7), "t", "z"],
         ["m", 99_999, 7, at(7), P],
@@ -840,7 +840,7 @@ EACH_KEY = [
 GO_ON = {
     "apply",
     "read_many",
-    "take",
+    "fetch",
     "put_back",
     "promote",
     "push_failure",
@@ -857,7 +857,7 @@ GO_ON = {
     "drop_delayed",
     "remove_list",
     "push_unique",
-    "put_off_unique",
+    "delay_unique",
     "check_unique",
     "keep_unique",
     "release_unique",
@@ -868,7 +868,7 @@ HASHES = {
     *(("fire", place) for place in (0, 1, 5, 6, 7)),
     ("check_unique", 4),
     ("check_unique", 5),
-    *((f"{name}_unique", 1) for name in ("push", "put_off", "check", "keep", "release")),
+    *((f"{name}_unique", 1) for name in ("push", "delay", "check", "keep", "release")),
     ("doubt_ranges", 0),
     ("heartbeat", 0),
     ("register_khan", 1),
@@ -930,8 +930,8 @@ def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
         ("scheduler_lock", ["lock"], ["me", 60_000, 90_000], "lock"),
         ("push_unique", ["c", "j", "qs", "q"], ["mine", 60_000, "q", "job"], "c"),
         ("push_unique", ["c", "j", "qs", "q"], ["mine", 60_000, "q", "job"], "j"),
-        ("put_off_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "j"),
-        ("put_off_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "c"),
+        ("delay_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "j"),
+        ("delay_unique", ["c", "j", at(7), "t", "z"], ["mine", 60_000, 7, at(7), "p"], "c"),
         (
             "fire",
             ["f", "l", "qs", "q", "c", "r", "runs", "j"],

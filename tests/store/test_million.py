@@ -61,7 +61,7 @@ def long_lists() -> Iterator[Server]:
             resq.store.workers.register(f"there:{number}:mail", "1")
             resq.store.workers.beat([f"there:{number}:mail"])
             size = large if number < 200 else job(number)
-            resq.store.hold(f"there:{number}:mail", "mail", "2026-11-25T10:00:00Z", size)
+            resq.store.mark_in_flight(f"there:{number}:mail", "mail", "2026-11-25T10:00:00Z", size)
             redis.rpush(f"resque:queue:large{number}", large if number < 100 else job(number))
             redis.sadd("resque:queues", f"large{number}")
         pipe = redis.pipeline(transaction=False)
@@ -87,7 +87,7 @@ def resq(long_lists: Server) -> Iterator[ResQ]:
 READS: dict[str, Callable[[ResQ], Any]] = {
     "info": lambda resq: resq.info(),
     "working": lambda resq: resq.working(),
-    "in-flight records": lambda resq: resq.store.workers.hands(resq.workers()),
+    "in-flight records": lambda resq: resq.store.workers.in_flight_records(resq.workers()),
     "records of nobody": lambda resq: list(resq.store.workers.records()),
     "prune": lambda resq: Registry(resq, "here:1:mail").prune(sweep=True),
     "who is dead": lambda resq: Liveness("here:1:mail", resq.store.workers),

@@ -98,9 +98,9 @@ def test_the_record_of_a_worker_that_died_has_the_payloads_bytes(
 ) -> None:
     dead = "elsewhere:1:basic"
     redis.sadd("resque:workers", dead)
-    resq.store.hold(dead, "basic", "2026-11-25T00:00:00Z", raw)
+    resq.store.mark_in_flight(dead, "basic", "2026-11-25T00:00:00Z", raw)
 
-    Registry(resq, dead).bury(dead, CrashError("gone"))
+    Registry(resq, dead).prune_worker(dead, CrashError("gone"))
 
     assert spliced(raw) in only(redis)
 
@@ -111,10 +111,10 @@ def test_the_record_of_a_dead_worker_of_node_has_the_payloads_bytes(
     raw = PAYLOADS["keys twice"]
     dead = "elsewhere:1:basic"
     redis.sadd("resque:workers", dead)
-    hand = b'{"run_at":"now","queue":"basic","payload":%b,"worker":"elsewhere:1"}' % raw
-    redis.set(f"resque:worker:{dead}", hand)
+    record = b'{"run_at":"now","queue":"basic","payload":%b,"worker":"elsewhere:1"}' % raw
+    redis.set(f"resque:worker:{dead}", record)
 
-    Registry(resq, dead).bury(dead, CrashError("gone"))
+    Registry(resq, dead).prune_worker(dead, CrashError("gone"))
 
     assert spliced(raw) in only(redis)
 

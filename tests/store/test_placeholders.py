@@ -133,10 +133,10 @@ def test_the_record_of_a_dead_worker_has_the_bytes_and_the_queue(
 ) -> None:
     dead = "elsewhere:1:basic"
     redis.sadd("resque:workers", dead)
-    resq.store.hold(dead, "basic", "2026-11-25T00:00:00Z", raw)
+    resq.store.mark_in_flight(dead, "basic", "2026-11-25T00:00:00Z", raw)
     (row,) = Inspector(resq).workers()
 
-    Registry(resq, dead).bury(dead, CrashError("gone"))
+    Registry(resq, dead).prune_worker(dead, CrashError("gone"))
 
     assert row.queue == "basic"
     assert failure.retry_all(resq) == 1
@@ -182,7 +182,7 @@ def test_what_is_no_failure_record_is_not_pushed(raw: bytes, resq: ResQ, redis: 
 def test_an_orphaned_in_flight_record_is_found_whatever_its_payload(
     raw: bytes, resq: ResQ, redis: Redis
 ) -> None:
-    resq.store.hold("elsewhere:1:basic", "basic", "2026-11-25T00:00:00Z", raw)
+    resq.store.mark_in_flight("elsewhere:1:basic", "basic", "2026-11-25T00:00:00Z", raw)
 
     pruned = Registry(resq, "here:1:basic").prune(sweep=True)
 
@@ -231,7 +231,7 @@ def test_a_delayed_job_without_a_queue_goes_to_that_of_its_class(resq: ResQ, red
     name = f"{__name__}.Null".encode()
     asks = (b'{"class":"%b","args":[1]}', b'{"class":"%b","args":[2],"queue":null}')
     for raw in (*(one % name for one in asks), b'{"class":"no.Such","args":[]}'):
-        resq.store.delayed.put_off(1000, raw)
+        resq.store.delayed.delay(1000, raw)
 
     Scheduler(resq).handle_delayed_items()
 

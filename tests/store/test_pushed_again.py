@@ -46,7 +46,7 @@ def own(request: pytest.FixtureRequest, dsn: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("raw", PAYLOADS.values(), ids=PAYLOADS)
 def test_a_retry_and_a_promotion_push_the_bytes(raw: bytes, own: ResQ, redis: Redis) -> None:
     redis.rpush("resque:failed", b'{"payload":%b,"queue":"q"}' % raw)
-    own.store.delayed.put_off(1000, raw)
+    own.store.delayed.delay(1000, raw)
     own.enqueue_timestamp = False
 
     assert failure.retry_all(own) == 1
@@ -67,7 +67,7 @@ class OwnItems(Scheduler):
 def test_items_that_a_subclass_of_the_scheduler_passes_on_keep_their_bytes(
     raw: bytes, own: ResQ, redis: Redis
 ) -> None:
-    own.store.delayed.put_off(1000, raw)
+    own.store.delayed.delay(1000, raw)
     own.enqueue_timestamp = False
 
     OwnItems(own).handle_delayed_items()
@@ -89,8 +89,8 @@ def test_what_a_subclass_pops_is_in_flight_and_becomes_a_failure_that_says_it(
     (record,) = failure.all(resq, 0, 2)
     assert record["exception"] == "ClassNotFoundError"
     assert record["payload"] == json_parser.loads(PAYLOADS[name])
-    worker._keep_nothing_open()
-    worker.taker.close()
+    worker._close_children()
+    worker.fetcher.close()
     resq.close()
 
 

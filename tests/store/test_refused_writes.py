@@ -75,14 +75,14 @@ def test_a_server_that_keeps_forgetting_its_scripts_loses_no_job(
 
     redis.rpush("resque:queue:basic", *range(200))
     redis.sadd("resque:workers", "host:1:basic")
-    taker = resq.store.taker("host:1:basic")
-    taker.look_at(["basic"])
+    fetcher = resq.store.fetcher("host:1:basic")
+    fetcher.set_queues(["basic"])
     forgetting = threading.Thread(target=forget)
     forgetting.start()
     try:
-        taken = [taker.take(number > 0, "2026-11-23T16:01:09Z") for number in range(200)]
+        fetched = [fetcher.fetch(number > 0, "2026-11-23T16:01:09Z") for number in range(200)]
     finally:
         ended.set()
         forgetting.join()
-        taker.close()
-    assert [each.payload for each in taken if each] == [b"%d" % number for number in range(200)]
+        fetcher.close()
+    assert [each.payload for each in fetched if each] == [b"%d" % number for number in range(200)]

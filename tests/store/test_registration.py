@@ -64,7 +64,7 @@ def daemon(request, resq):
     daemon.registry.register()
     daemon._announced = True
     yield daemon
-    daemon.taker.close()
+    daemon.fetcher.close()
 
 
 @pytest.mark.parametrize("remove", [remove_as_ruby, remove_as_node, remove_all])
@@ -74,13 +74,13 @@ def test_one_that_somebody_has_removed_registers_before_it_fetches(
 ):
     if between == "between two jobs":
         redis.rpush("resque:queue:mail", JOB)
-        daemon.process(daemon._take())
+        daemon.process(daemon._fetch())
         daemon._finished = True
         redis.delete("seen")
     redis.rpush("resque:queue:mail", JOB)
     remove(redis, str(daemon))
 
-    daemon.process(daemon._take())
+    daemon.process(daemon._fetch())
 
     assert seen(redis) == [[str(daemon)]]
     assert "was unregistered by somebody else; registering again" in caplog.text
@@ -90,16 +90,16 @@ def test_one_that_somebody_has_removed_registers_before_it_fetches(
 
 
 def test_fetching_while_unregistered_leaves_the_queue_alone(resq, redis):
-    taker = resq.store.taker("here:1:mail")
-    taker.look_at(["mail"])
+    fetcher = resq.store.fetcher("here:1:mail")
+    fetcher.set_queues(["mail"])
     redis.rpush("resque:queue:mail", JOB)
 
     with pytest.raises(Exception, match="here:1:mail"):
-        taker.take(False, "2026-11-23T16:01:09Z")
+        fetcher.fetch(False, "2026-11-23T16:01:09Z")
 
     assert redis.llen("resque:queue:mail") == 1
     assert not redis.exists("resque:worker:here:1:mail")
-    taker.close()
+    fetcher.close()
 
 
 # Without startup()
@@ -109,7 +109,7 @@ def test_fetching_while_unregistered_leaves_the_queue_alone(resq, redis):
 def unstarted(request, resq):
     daemon = request.param(["mail"], resq)
     yield daemon
-    daemon.taker.close()
+    daemon.fetcher.close()
 
 
 def assert_unregistered(redis: Redis, worker_id: str) -> None:
@@ -134,7 +134,7 @@ def test_a_reserve_without_startup_is_registered_until_the_job_is_recorded(unsta
     job = unstarted.reserve(0)
 
     assert redis.smembers("resque:workers") == {str(unstarted).encode()}
-    assert redis.get(f"resque:worker:{unstarted}") == job.hand
+    assert redis.get(f"resque:worker:{unstarted}") == job.in_flight
     unstarted.process(job)
     assert_unregistered(redis, str(unstarted))
     assert seen(redis) == [[str(unstarted)]]
@@ -158,7 +158,7 @@ def test_a_forked_job_without_startup_is_registered_while_it_runs(resq, redis):
     assert seen(redis) == [[str(worker)]]
     assert_unregistered(redis, str(worker))
     assert redis.get("resque:stat:processed") == b"1"
-    worker.taker.close()
+    worker.fetcher.close()
 
 
 def test_a_failure_without_startup_unregisters_as_well(unstarted, redis):
@@ -179,7 +179,7 @@ def test_one_that_was_registered_by_its_user_stays_so(resq, redis):
 
     assert redis.smembers("resque:workers") == {str(worker).encode()}
     worker.unregister_worker()
-    worker.taker.close()
+    worker.fetcher.close()
 
 
 # Records of nobody
@@ -274,7 +274,7 @@ def test_one_of_another_host_that_gives_heartbeats_keeps_its_job(resq, redis):
 
 def test_only_who_has_the_prune_lock_sweeps(resq, redis):
     redis.set(f"resque:worker:here:{NOBODY}:mail", record())
-    resq.store.workers.register("there:9:mail", "1", mark="of a worker of pyres")
+    resq.store.workers.register("there:9:mail", "1", process_start="of a worker of pyres")
     redis.set("resque:pruning_dead_workers_in_progress", "there:9:mail", ex=60)
 
     assert sweep(resq) == []

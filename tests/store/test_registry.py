@@ -28,15 +28,15 @@ def registry(resq: ResQ, worker_id: str = ME, alive: tuple[int, ...] = (), **mor
     return Registry(resq, worker_id, alive=lambda pid: pid in alive, **more)
 
 
-def enlist(redis: Redis, worker_id: str | bytes, hand: bytes | None = None) -> None:
+def enlist(redis: Redis, worker_id: str | bytes, record: bytes | None = None) -> None:
     """A worker as it registers itself, with all that belongs to it."""
     octets = worker_id if isinstance(worker_id, bytes) else worker_id.encode()
     redis.sadd("resque:workers", octets)
     redis.set(b"resque:worker:%b:started" % octets, 1)
     redis.set(b"resque:stat:processed:" + octets, 4)
     redis.set(b"resque:stat:failed:" + octets, 1)
-    if hand is not None:
-        redis.set(b"resque:worker:" + octets, hand)
+    if record is not None:
+        redis.set(b"resque:worker:" + octets, record)
 
 
 def held(payload: bytes, queue: bytes = b"mail") -> bytes:
@@ -324,8 +324,8 @@ def test_a_poison_job_of_a_dead_one_is_a_failure_that_holds_its_bytes(resq, redi
 
 
 @pytest.mark.parametrize("hand", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
-def test_a_hand_that_is_no_hand_is_a_failure_of_its_own(resq, redis, hand):
-    enlist(redis, "here:2:mail", hand)
+def test_a_hand_that_is_no_hand_is_a_failure_of_its_own(resq, redis, record):
+    enlist(redis, "here:2:mail", record)
 
     assert registry(resq).prune() == ["here:2:mail"]
 
@@ -337,17 +337,17 @@ def test_two_that_find_the_same_dead_one_bury_its_job_once(resq, redis, server):
     enlist(redis, "here:2:mail", held(JOB))
     other = ResQ(server.dsn)
     first, second = registry(resq), registry(other, "here:3:mail")
-    bury = second.bury
+    prune_worker = second.prune_worker
 
     def both(worker_id, *args, **more) -> bool:
         # The second looks while the first is between its look and its transaction.
-        assert bury(worker_id)
+        assert prune_worker(worker_id)
         return False
 
     original = first._record
     first._record = lambda *args: (both("here:2:mail"), original(*args))[1]
 
-    assert first.bury("here:2:mail") is False
+    assert first.prune_worker("here:2:mail") is False
 
     assert len(records(redis)) == 1
     assert redis.get("resque:stat:failed") == b"1"
@@ -365,7 +365,7 @@ def test_one_that_takes_a_job_while_it_is_buried_stays(resq, redis):
 
     first._record = record
 
-    assert first.bury("here:2:mail") is False
+    assert first.prune_worker("here:2:mail") is False
 
     assert ids(redis) == {"here:2:mail"}
     assert records(redis) == []
@@ -407,7 +407,7 @@ def test_one_that_unregisters_meanwhile_is_not_told_as_pruned(resq, redis, caplo
 def test_whoever_knows_how_it_died_may_say_so(resq, redis):
     enlist(redis, "here:2:mail", held(JOB))
 
-    registry(resq).bury("here:2:mail", CrashError("was killed by SIGKILL"))
+    registry(resq).prune_worker("here:2:mail", CrashError("was killed by SIGKILL"))
 
     assert records(redis)[0]["error"] == "was killed by SIGKILL"
     assert records(redis)[0]["exception"] == "CrashError"
@@ -432,7 +432,7 @@ def test_the_silent_are_pruned_by_one_at_a_time(resq, redis):
     enlist(redis, "here:3:mail")
     beat_at(redis, "there:2:mail", PRUNE_AFTER + 10)
     redis.set(LOCK, "there:9:mail", ex=60)
-    resq.store.workers.register("there:9:mail", "1", mark="of a worker of pyres")
+    resq.store.workers.register("there:9:mail", "1", process_start="of a worker of pyres")
 
     assert registry(resq).prune() == ["here:3:mail"]
 

@@ -114,13 +114,13 @@ def test_a_full_server_lets_an_element_be_deleted_and_a_delayed_one_be_cancelled
     redis = own_server.client()
     redis.rpush(LIST, b"a", b"x", b"b", b"x", b"c")
     for payload in (b"p", b"x", b"p"):
-        resq.store.delayed.put_off(7, payload)
+        resq.store.delayed.delay(7, payload)
     redis.config_set("maxmemory", 1)
 
     assert resq.store.queues.delete_at("q", 3, b"x") == 1
     assert resq.store.delayed.cancel_at(7, 1, b"x") == 1
     with pytest.raises(Exception, match="maxmemory"):
-        resq.store.delayed.hasten_at(7, 0, Move(b"p", "q", b"pushed"))
+        resq.store.delayed.promote_one_at(7, 0, Move(b"p", "q", b"pushed"))
 
     assert sorted(redis.lrange(LIST, 0, -1)) == [b"a", b"b", b"c", b"x"]
     assert redis.lrange("resque:delayed:7", 0, -1) == [b"p", b"p"]
@@ -130,16 +130,16 @@ def test_a_full_server_lets_an_element_be_deleted_and_a_delayed_one_be_cancelled
 def test_of_equal_delayed_payloads_one_is_cancelled_or_promoted(resq, redis):
     delayed, moved = resq.store.delayed, Moved(1, {})
     for payload in (b"x", b"y", b"x", b"z", b"x"):
-        delayed.put_off(7, payload)
+        delayed.delay(7, payload)
 
     assert delayed.cancel_at(7, 2, b"x") == 1
     assert redis.lrange("resque:delayed:7", 0, -1) == [b"x", b"y", b"z", b"x"]
-    assert delayed.hasten_at(7, 0, Move(b"x", "q", b"pushed")) == moved
+    assert delayed.promote_one_at(7, 0, Move(b"x", "q", b"pushed")) == moved
     assert redis.lrange("resque:delayed:7", 0, -1) == [b"y", b"z", b"x"]
     assert redis.smembers("resque:timestamps:x") == {b"delayed:7"}
-    assert delayed.hasten_at(7, 2, Move(b"x", "q", b"pushed")) == moved
+    assert delayed.promote_one_at(7, 2, Move(b"x", "q", b"pushed")) == moved
     assert redis.exists("resque:timestamps:x") == 0
-    assert delayed.hasten_at(7, 2, Move(b"x", "q", b"pushed")) == Moved(0, {})
+    assert delayed.promote_one_at(7, 2, Move(b"x", "q", b"pushed")) == Moved(0, {})
 
     assert redis.lrange(LIST, 0, -1) == [b"pushed"] * 2
     assert redis.smembers("resque:queues") == {b"q"}
@@ -149,7 +149,7 @@ def test_of_equal_delayed_payloads_one_is_cancelled_or_promoted(resq, redis):
 
 @pytest.mark.parametrize("key", [LIST, "resque:queues", "resque:delayed_queue_schedule"])
 def test_a_key_of_another_type_lets_a_delayed_payload_stand(resq, redis, key):
-    resq.store.delayed.put_off(7, b'{"class":"A","args":[],"queue":"q"}')
+    resq.store.delayed.delay(7, b'{"class":"A","args":[],"queue":"q"}')
     redis.delete(key)
     redis.set(key, "x")
 

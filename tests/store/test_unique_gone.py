@@ -94,17 +94,17 @@ def test_a_retry_keeps_its_lock_until_others_remove_it(resq, redis, clock):
 
 def test_a_recurring_job_whose_queue_others_removed_is_enqueued(resq, redis, clock):
     resq.set_schedule("often", {"every": "11s", "class": f"{__name__}.UntilDone", "queue": "once"})
-    agenda = Scheduler(resq, dynamic=True).dynamic
-    agenda.load()
-    agenda.start(clock["now"])
+    active_schedule = Scheduler(resq, dynamic=True).dynamic
+    active_schedule.load()
+    active_schedule.start(clock["now"])
     for _ in range(3):
         clock["now"] += 11
-        agenda.fire(clock["now"])
+        active_schedule.fire(clock["now"])
     assert redis.llen("resque:queue:once") == 1
 
     remove_queue(redis)
     clock["now"] += 11
-    agenda.fire(clock["now"])
+    active_schedule.fire(clock["now"])
 
     assert redis.llen("resque:queue:once") == 1
 

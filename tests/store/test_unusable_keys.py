@@ -22,7 +22,7 @@ ME = "here:1:mail"
 def delay(resq: ResQ, timestamp: int, queue: str, *args: object) -> None:
     """A job of the class A that is due at a timestamp."""
     item = {"class": "A", "args": list(args), "queue": queue}
-    resq.store.delayed.put_off(timestamp, json.dumps(item).encode())
+    resq.store.delayed.delay(timestamp, json.dumps(item).encode())
 
 
 def numbers(redis: Redis, key: str) -> list[object]:
@@ -76,7 +76,7 @@ def test_where_no_failure_can_be_recorded_either_the_job_waits_and_hides_none(re
 
 def test_a_malformed_job_that_cannot_be_recorded_waits_and_hides_none(resq, redis):
     redis.set("resque:failed", "not a list")
-    resq.store.delayed.put_off(1000, b"no job")
+    resq.store.delayed.delay(1000, b"no job")
     delay(resq, 1000, "good", 1)
 
     promote(resq)
@@ -134,8 +134,8 @@ def test_a_counter_that_is_no_integer_costs_no_failure(resq, redis, broken, valu
 
 def in_flight(resq: ResQ, number: int) -> Job:
     raw = json.dumps({"class": "A", "args": [number]}).encode()
-    hand = resq.store.hold(ME, "mail", "2026-11-23T16:01:09Z", raw)
-    return Job.read("mail", raw, resq, ME, hand)
+    record = resq.store.mark_in_flight(ME, "mail", "2026-11-23T16:01:09Z", raw)
+    return Job.read("mail", raw, resq, ME, record)
 
 
 def wrong(redis: Redis, key: str, value: str | None = None) -> None:
@@ -157,7 +157,7 @@ def test_a_counter_that_cannot_be_incremented_costs_no_failure(resq, redis, coun
     wrong(redis, f"resque:stat:{counter}", value)
     job = in_flight(resq, 1)
 
-    assert job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
+    assert job.record_outcome(lambda batch: save_failure(job, ValueError("no"), batch))
 
     assert failed_numbers(resq) == [1]
     assert not redis.exists(f"resque:worker:{ME}")
@@ -169,7 +169,7 @@ def test_a_failure_that_finds_no_list_is_kept_in_another(resq, redis, also):
         wrong(redis, key)
     job = in_flight(resq, 1)
 
-    assert job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
+    assert job.record_outcome(lambda batch: save_failure(job, ValueError("no"), batch))
 
     lists = [key for key in redis.scan_iter() if redis.type(key) == b"list"]
     assert [redis.llen(key) for key in lists] == [1]
@@ -197,7 +197,7 @@ def test_a_job_whose_in_flight_record_was_overwritten_by_another_type_becomes_a_
     else:
         wrong(redis, f"resque:worker:{ME}")
 
-    assert job.settle(lambda batch: save_failure(job, ValueError("no"), batch))
+    assert job.record_outcome(lambda batch: save_failure(job, ValueError("no"), batch))
 
     assert failed_numbers(resq) == [1]
 
@@ -208,7 +208,7 @@ def test_a_retry_that_cannot_be_delayed_leaves_the_job_in_flight(resq, redis):
     before = everything(redis)
 
     with pytest.raises(ResponseError, match=r"resque:delayed_queue_schedule is a hash: expected"):
-        job.settle(lambda batch: batch.delayed_push(MOMENT, {"class": "A", "args": [1]}))
+        job.record_outcome(lambda batch: batch.delayed_push(MOMENT, {"class": "A", "args": [1]}))
 
     assert everything(redis) == before
 

@@ -17,10 +17,10 @@ from pyres.exceptions import BadOptionError
 from pyres.process import title
 from pyres.process.alarm import alarm
 from pyres.process.children import EXIT_SOFTWARE, Children, Exit, alive
+from pyres.process.messages import Reports
 from pyres.process.pidfile import PidFile
-from pyres.process.reports import Reports
 from pyres.process.signals import Signals, wake
-from pyres.process.spare import Spare
+from pyres.process.standby_child import StandbyChild
 from tests.servers import ROOT, until
 
 
@@ -88,7 +88,7 @@ def test_held_signals_come_at_the_end(others: int) -> None:
     signals.install()
 
     try:
-        former = signals.hold()
+        former = signals.mark_in_flight()
         os.kill(os.getpid(), signal.SIGUSR1)
         if others:
             assert signals.sleep(60), "no thread got it"
@@ -235,10 +235,10 @@ def test_an_alarm_raises_inside_and_leaves_nothing_behind() -> None:
 def test_a_report_says_who_and_how_long() -> None:
     reports = Reports()
 
-    reports.tell(2.5)
+    reports.send(2.5)
 
-    assert reports.hear() == [(os.getpid(), 0, 2.5)]
-    assert reports.hear() == []
+    assert reports.receive() == [(os.getpid(), 0, 2.5)]
+    assert reports.receive() == []
     reports.close()
 
 
@@ -338,11 +338,11 @@ def test_a_forked_child_leaves_the_pidfile_alone(tmp_path: Path) -> None:
 def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
     reader, writer = os.pipe()
     children = Children(Signals({}))
-    spare = Spare(children, lambda data: os.write(writer, data) and 0, lambda: None)
+    spare = StandbyChild(children, lambda data: os.write(writer, data) and 0, lambda: None)
 
-    assert spare.give(b"nobody waits yet") is None
+    assert spare.assign(b"nobody waits yet") is None
     spare.prepare()
-    pid = spare.give(b"x" * 200_000)
+    pid = spare.assign(b"x" * 200_000)
     assert pid is not None
     read = b""
     while len(read) < 65536:
@@ -356,11 +356,11 @@ def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
 
 def test_a_child_in_waiting_goes_home_and_a_dead_one_is_given_nothing() -> None:
     children = Children(Signals({}))
-    spare = Spare(children, lambda data: 0, lambda: None)
+    spare = StandbyChild(children, lambda data: 0, lambda: None)
 
     spare.prepare()
     (home,) = children.pids
-    spare.dismiss()
+    spare.stop()
     children.collect(block=True)
     assert not alive(home)
     spare.prepare()
@@ -368,6 +368,6 @@ def test_a_child_in_waiting_goes_home_and_a_dead_one_is_given_nothing() -> None:
     os.kill(dead, signal.SIGKILL)
     until(lambda: not alive(dead))
 
-    assert spare.give(b"x") is None
+    assert spare.assign(b"x") is None
     children.collect(block=True)
     assert len(children) == 0

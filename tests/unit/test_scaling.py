@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pyres.horde import Khan
-from pyres.scaling import GROW_PAUSE, Look, Scale
+from pyres.scaling import GROW_PAUSE, LoadSample, Scale
 
 
-def grown(scale: Scale, looks: list[tuple[float, Look]], size: int) -> list[int]:
+def grown(scale: Scale, looks: list[tuple[float, LoadSample]], size: int) -> list[int]:
     """The sizes after each of these looks, of a pool that does as it is told."""
     sizes = []
     for now, look in looks:
@@ -20,28 +20,28 @@ def grown(scale: Scale, looks: list[tuple[float, Look]], size: int) -> list[int]
 def test_a_pool_grows_while_jobs_wait_longer_than_they_may() -> None:
     scale = Scale(2, 16, wait=5)
     # Ten jobs a second are done, and a hundred wait: ten seconds for the last one.
-    looks = [(t, Look(waiting=100, finished=int(10 * t), idle=0)) for t in (0.0, 1, 2, 3)]
+    looks = [(t, LoadSample(waiting=100, finished=int(10 * t), idle=0)) for t in (0.0, 1, 2, 3)]
 
     assert grown(scale, looks, 2)[-1] > 2
 
 
 def test_a_pool_does_not_grow_for_jobs_that_are_soon_done() -> None:
     scale = Scale(2, 16, wait=5)
-    looks = [(float(t), Look(waiting=100, finished=100 * t, idle=0)) for t in range(20)]
+    looks = [(float(t), LoadSample(waiting=100, finished=100 * t, idle=0)) for t in range(20)]
 
     assert set(grown(scale, looks, 2)) == {2}
 
 
 def test_a_pool_whose_jobs_never_end_grows_when_others_have_waited_long_enough() -> None:
     scale = Scale(1, 4, wait=5)
-    looks = [(t, Look(waiting=1, finished=0, idle=0)) for t in (0.0, 4.9, 5.1)]
+    looks = [(t, LoadSample(waiting=1, finished=0, idle=0)) for t in (0.0, 4.9, 5.1)]
 
     assert grown(scale, looks, 1) == [1, 1, 2]
 
 
 def test_a_pool_grows_to_its_most_and_no_further_and_pauses_between() -> None:
     scale = Scale(1, 5, wait=1)
-    looks = [(t / 10, Look(waiting=1000, finished=t, idle=0)) for t in range(300)]
+    looks = [(t / 10, LoadSample(waiting=1000, finished=t, idle=0)) for t in range(300)]
 
     sizes = grown(scale, looks, 1)
 
@@ -53,28 +53,28 @@ def test_a_pool_grows_to_its_most_and_no_further_and_pauses_between() -> None:
 def test_a_pool_with_idle_minions_does_not_grow() -> None:
     """They have just been started, or are told to pause: more of them would not help."""
     scale = Scale(2, 16, wait=5)
-    looks = [(float(t), Look(waiting=1000, finished=0, idle=1)) for t in range(30)]
+    looks = [(float(t), LoadSample(waiting=1000, finished=0, idle=1)) for t in range(30)]
 
     assert set(grown(scale, looks, 4)) == {4}
 
 
 def test_a_pool_shrinks_by_those_that_were_idle_all_the_time() -> None:
     scale = Scale(2, 16, calm=30)
-    looks = [(0.0, Look(0, 0, 9)), (10.0, Look(0, 50, 4)), (29.0, Look(0, 60, 8))]
+    looks = [(0.0, LoadSample(0, 0, 9)), (10.0, LoadSample(0, 50, 4)), (29.0, LoadSample(0, 60, 8))]
 
     assert grown(scale, looks, 10) == [10, 10, 10]
-    assert scale.size(10, Look(0, 60, 9), 31.0) == 6
+    assert scale.size(10, LoadSample(0, 60, 9), 31.0) == 6
 
 
 def test_a_pool_never_shrinks_below_its_least() -> None:
     scale = Scale(3, 16, calm=30)
 
-    assert grown(scale, [(0.0, Look(0, 0, 8)), (31.0, Look(0, 0, 8))], 8)[-1] == 3
+    assert grown(scale, [(0.0, LoadSample(0, 0, 8)), (31.0, LoadSample(0, 0, 8))], 8)[-1] == 3
 
 
 def test_one_job_that_waits_begins_the_calm_anew() -> None:
     scale = Scale(2, 16, calm=30)
-    looks = [(0.0, Look(0, 0, 5)), (29.0, Look(1, 0, 5)), (31.0, Look(0, 1, 5))]
+    looks = [(0.0, LoadSample(0, 0, 5)), (29.0, LoadSample(1, 0, 5)), (31.0, LoadSample(0, 1, 5))]
 
     assert set(grown(scale, looks, 8)) == {8}
 

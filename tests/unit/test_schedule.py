@@ -9,7 +9,7 @@ import pytest
 
 from pyres import decorators, schedule
 from pyres.exceptions import BadOptionError, BadScheduleError, UndecodableError
-from pyres.members import members
+from pyres.json_spans import members
 from pyres.promotion import promoted
 from pyres.schedule import Entry, from_file
 from tests.jobs import NoopJob

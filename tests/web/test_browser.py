@@ -95,7 +95,7 @@ def filled(resq: Any, second: Any) -> None:
         worker = f"web{pid}:{pid}:mail,images"
         resource.store.workers.register(worker, "1795435269")
         resource.store.workers.beat([worker])
-        resource.store.hold(
+        resource.store.mark_in_flight(
             worker, "mail", "2026-11-23T12:01:09Z", b'{"class":"app.Pay","args":[1]}'
         )
     second.set_schedule("night", {"cron": "0 3 * * *", "class": "app.Clean", "queue": "low"})

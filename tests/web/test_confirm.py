@@ -92,7 +92,7 @@ def test_what_came_since_the_page_was_shown_is_counted(visitor, failures, resq):
 
 
 def test_a_filter_looks_at_the_newest_and_says_so(visitor, failures, monkeypatch):
-    monkeypatch.setattr(inspector, "LOOKED_AT", 2)
+    monkeypatch.setattr(inspector, "FILTER_SCAN_LIMIT", 2)
 
     question, told = asked(visitor, "/failed/delete_all", exception="OSError", list="failed")
 

@@ -14,8 +14,8 @@ import pytest
 from redis import Redis
 
 from pyres import inspector
-from pyres.agenda import Agenda
-from pyres.schedule import InForce
+from pyres.active_schedule import ActiveSchedule
+from pyres.schedule import PublishedEntry
 from resweb import sampler
 from resweb.app import create_app
 from tests.servers import free_port, until
@@ -333,7 +333,7 @@ def test_the_oldest_come_first_where_that_is_asked_for(visitor, resq, second):
 def test_a_filter_finds_all_in_order_though_it_looks_at_few_a_page(
     visitor, resq, second, monkeypatch, order
 ):
-    monkeypatch.setattr(inspector, "LOOKED_AT", 7)
+    monkeypatch.setattr(inspector, "FILTER_SCAN_LIMIT", 7)
     wanted = []
     for second_ in range(50):
         error = "wanted" if second_ % 9 == 0 or second_ > 45 else "other"
@@ -604,8 +604,8 @@ def test_a_time_of_an_unknown_zone_is_shown_as_it_stands_without_an_age(visitor,
     fail(resq.redis, failed_at="2026/11/23 16:01:09 XYZ")
     resq.redis.sadd(WORKERS, "php:1:mail")
     resq.redis.set("resque:worker:php:1:mail:started", "Mon Nov 23 16:01:08 QQQ 2026")
-    hand = {"queue": "mail", "run_at": "Mon Nov 23 16:01:10 WWW 2026", "payload": {"class": "A"}}
-    resq.redis.set("resque:worker:php:1:mail", json.dumps(hand))
+    record = {"queue": "mail", "run_at": "Mon Nov 23 16:01:10 WWW 2026", "payload": {"class": "A"}}
+    resq.redis.set("resque:worker:php:1:mail", json.dumps(record))
     (failure,) = visitor.json("/api/failed?server=one")["rows"]
     (worker,) = visitor.json("/api/workers?server=one")["rows"]
     shown = visitor.get("/failed/"), visitor.get("/workers/php%3A1%3Amail/?server=one")
@@ -633,7 +633,7 @@ def test_ages_go_by_the_servers_clock_and_not_by_that_of_the_pages_host(
 ):
     now = resq.redis.time()[0]
     resq.store.workers.register("h:1:q", str(now - 300))
-    resq.store.delayed.put_off(now + 4000, b'{"class":"D","args":[],"queue":"q"}')
+    resq.store.delayed.delay(now + 4000, b'{"class":"D","args":[],"queue":"q"}')
     fail(resq.redis, failed_at=f"{datetime.fromtimestamp(now - 7300, UTC):%Y/%m/%d %H:%M:%S} UTC")
     resq.redis.hset("resque:workers:heartbeat", "h:1:q", str(datetime.fromtimestamp(now, UTC)))
     host_time = time.time
@@ -655,10 +655,10 @@ def test_the_schedule_shows_what_the_master_has_from_code_file_and_redis(visitor
     path.write_text('{"filed": {"every": "1h", "class": "F", "queue": "low", "args": [1]}}')
     resq.set_schedule("stored", {"cron": "0 3 * * *", "class": "S", "queue": "low"})
     resq.redis.hset("resque:delayed:last_enqueued_at", "gone", "2026-11-23 12:01:09 +0000")
-    agenda = Agenda(resq, str(path), dynamic=True)
-    agenda.load()
+    active_schedule = ActiveSchedule(resq, str(path), dynamic=True)
+    active_schedule.load()
     since = int(time.time())
-    agenda.start(since)
+    active_schedule.start(since)
 
     rows = {row["name"]: row for row in visitor.json("/api/schedule?server=one")["rows"]}
     text = visitor.get("/schedule/")
@@ -688,9 +688,9 @@ def test_the_schedule_shows_what_is_wrong_with_each_entry(visitor, resq, tmp_pat
         "over": {**plain, "every": ["1h", {"last_at": "2020-01-01"}]},
     }.items():
         resq.redis.hset("resque:persistent_schedules", name, json.dumps(config))
-    agenda = Agenda(resq, str(path), dynamic=True)
-    agenda.load()
-    agenda.start(int(time.time()))
+    active_schedule = ActiveSchedule(resq, str(path), dynamic=True)
+    active_schedule.load()
+    active_schedule.start(int(time.time()))
     resq.store.schedules.master_lock().acquire("ruby:1", 100)
     resq.store.schedules.static_lock().acquire("here:2", 100)
 
@@ -716,7 +716,7 @@ def test_the_schedule_shows_what_is_wrong_with_each_entry(visitor, resq, tmp_pat
 
 
 def test_a_schedule_entry_run_now_is_dropped_when_one_like_it_is_enough(visitor, resq):
-    told = InForce("No.Such.Class", "low", [], "every 60 s", 2_000_000_000, unique_for=60.0)
+    told = PublishedEntry("No.Such.Class", "low", [], "every 60 s", 2_000_000_000, unique_for=60.0)
     resq.store.schedules.publish({"once": told.encoded()})
 
     for _ in range(2):

@@ -67,9 +67,9 @@ def test_delete_and_retry_take_the_failure_shown_of_equal_ones(visitor, second, 
 
 def delay(resq, count: int = 5) -> None:
     for number in range(count):
-        resq.store.delayed.put_off(2_000_000_000, DELAYED.encode())
+        resq.store.delayed.delay(2_000_000_000, DELAYED.encode())
         other = json.dumps({"class": "Other", "args": [number], "queue": "q"})
-        resq.store.delayed.put_off(2_000_000_000, other.encode())
+        resq.store.delayed.delay(2_000_000_000, other.encode())
 
 
 @pytest.mark.parametrize("row", [0, 4, 8])
@@ -133,7 +133,7 @@ def test_a_job_that_moved_towards_the_head_is_the_one_that_goes(visitor, second)
 )
 def test_a_row_that_is_gone_changes_nothing(visitor, second, page, action):
     second.store.queues.push("q", [JOB.encode()])
-    second.store.delayed.put_off(2_000_000_000, DELAYED.encode())
+    second.store.delayed.delay(2_000_000_000, DELAYED.encode())
     fail(second.redis)
     (fields,) = forms(visitor.get(page), action)
     second.redis.flushall()

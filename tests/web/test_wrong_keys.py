@@ -61,7 +61,7 @@ def filled(second: ResQ) -> ResQ:
     second.store.failed.push_for_queue("slow", b"{}")
     second.store.failed.push(b"{}")
     second.store.workers.register("h:1:q", "1795435269")
-    second.store.delayed.put_off(2_000_000_000, b'{"class":"D","args":[],"queue":"q"}')
+    second.store.delayed.delay(2_000_000_000, b'{"class":"D","args":[],"queue":"q"}')
     return second
 
 

@@ -297,10 +297,16 @@ def test_forgetting_all_that_is_delayed_leaves_nothing(ruby_like, redis):
 def test_taking_what_is_due_leaves_nothing_of_it_behind(ruby_like, redis):
     delayed_as_ruby(ruby_like)
 
-    taken = [ruby_like.next_item_for_timestamp(T) for _ in range(4)]
-    taken += [ruby_like.next_item_for_timestamp(T + 60) for _ in range(3)]
+    fetched = [ruby_like.next_item_for_timestamp(T) for _ in range(4)]
+    fetched += [ruby_like.next_item_for_timestamp(T + 60) for _ in range(3)]
 
-    assert [item and item["args"] for item in taken] == [[1, "é"]] * 2 + [[2], None, [2], [2], None]
+    assert [item and item["args"] for item in fetched] == [[1, "é"]] * 2 + [
+        [2],
+        None,
+        [2],
+        [2],
+        None,
+    ]
     assert_as_golden(redis, "11e_reset_delayed_queue")
 
 
@@ -436,7 +442,7 @@ def test_a_worker_that_is_buried_in_the_middle_of_a_job_leaves_what_ruby_leaves(
     ruby_like.enqueue(SlowJob, 2)
     begun(redis)
 
-    assert Registry(ruby_like, "the:0:operator").bury(registered(redis, worker))
+    assert Registry(ruby_like, "the:0:operator").prune_worker(registered(redis, worker))
 
     assert_as_golden(redis, "17_remove_worker_mid_job", [at(worker)])
     redis.rpush(SLOW, "go")

@@ -140,9 +140,9 @@ def test_what_ruby_put_off_is_taken_when_it_is_due_and_leaves_nothing_behind(
 ):
     ruby_left("11_delayed")
 
-    taken = [ruby_like.next_item_for_timestamp(T)["args"] for _ in range(3)]
+    fetched = [ruby_like.next_item_for_timestamp(T)["args"] for _ in range(3)]
 
-    assert taken == [[1, "é"], [1, "é"], [2]]
+    assert fetched == [[1, "é"], [1, "é"], [2]]
     assert ruby_like.next_item_for_timestamp(T) is None
     assert ruby_like.delayed_queue_peek(0, 10) == [T + 60]
     waiting = 'resque:timestamps:{"class":"NoopJob","args":[2],"queue":"default"}'

@@ -12,7 +12,7 @@ from typing import Any
 from pyres import schedule, times, unique
 from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
-from pyres.schedule import STORED, Entry, InForce
+from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import Destinations, EntryFault, Faults
 from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
 from pyres.timing import NEVER, Bounded, Cron, Every, digest
@@ -24,7 +24,7 @@ FIRED, DROPPED, OVER = 1, 2, 3
 
 
 @dataclasses.dataclass(slots=True)
-class Slot:
+class ActiveEntry:
     """An entry in force: where it goes, and the next moment it is due; none of its moments lies
     between `before` and that.
     """
@@ -41,7 +41,7 @@ class Slot:
     made_up: int = 0
 
 
-class Agenda:
+class ActiveSchedule:
     """The entries from code and from the file at `path`, if `static`, and from Redis, if `dynamic`.
 
     With `yields`, an entry is left out while Redis has one of its name, which others follow.
@@ -81,7 +81,7 @@ class Agenda:
         self._dynamic: dict[str, Entry] = {}
         #: The entries in Redis, as JSON, to which ours of the same names yield.
         self._overriding: dict[str, bytes] = {}
-        self._slots: dict[str, Slot] = {}
+        self._active: dict[str, ActiveEntry] = {}
         self._looked = 0
         #: The latest moment that is believed of a firing.
         self._latest = 0
@@ -102,7 +102,7 @@ class Agenda:
         return sorted(
             name
             for name, entry in self._static.items()
-            if not entry.is_as(InForce.read(published.get(name, b"")))
+            if not entry.is_as(PublishedEntry.read(published.get(name, b"")))
         )
 
     def load(self) -> None:
@@ -111,14 +111,14 @@ class Agenda:
             return
         coded = schedule.from_code()
         filed = schedule.from_file(self.path) if self.path else schedule.Schedule({}, [])
-        self._static = self._told(coded) | self._told(filed)
+        self._static = self._log_faults(coded) | self._log_faults(filed)
         self._filed = frozenset(filed.entries)
         faults = _faults(coded, "code") | _faults(filed, "file")
         self._static_faults = {
             name: fault for name, fault in faults.items() if name not in self._static
         }
 
-    def _told(self, found: schedule.Schedule) -> dict[str, Entry]:
+    def _log_faults(self, found: schedule.Schedule) -> dict[str, Entry]:
         """The entries; the faults go to the log."""
         for fault in found.faults:
             logger.error("%s", fault)
@@ -132,14 +132,14 @@ class Agenda:
         faults = self._static_faults
         if self.dynamic:
             found = schedule.from_redis(self.resq.store.schedules.all_afresh())
-            self._dynamic = self._told(found)
+            self._dynamic = self._log_faults(found)
             faults = faults | _faults(found, STORED)
         if self.yields:
             self._overriding = self._stored()
         self.faults.begin(faults)
-        self._slots = {}
+        self._active = {}
         self._arrange(self._entries())
-        self._publish(self._slots, self._published() - set(self._slots))
+        self._publish(self._active, self._published() - set(self._active))
 
     def _entries(self) -> dict[str, Entry]:
         """What is to be followed."""
@@ -154,11 +154,11 @@ class Agenda:
 
     def _published(self) -> set[str]:
         """The names that are published of entries that are ours to follow."""
-        found = self.resq.store.schedules.in_force()
-        entries = {name: InForce.read(raw) for name, raw in found.items()}
+        found = self.resq.store.schedules.published()
+        entries = {name: PublishedEntry.read(raw) for name, raw in found.items()}
         return {name for name, entry in entries.items() if entry is None or self._is_ours(entry)}
 
-    def _is_ours(self, entry: InForce) -> bool:
+    def _is_ours(self, entry: PublishedEntry) -> bool:
         # One that follows nothing removes what is published of Redis: nobody follows that now.
         stored = self.dynamic or not self.static
         return stored if entry.source == STORED else self.static
@@ -177,7 +177,7 @@ class Agenda:
         if self.yields:
             self._yield()
         if self.dynamic:
-            self._take_changes()
+            self._pop_changes()
 
     def _yield(self) -> None:
         """Leave out the entries that Redis has too, and follow those again that it has no more."""
@@ -185,17 +185,17 @@ class Agenda:
         changed = before.keys() ^ self._overriding.keys()
         if changed:
             for name in changed:
-                self._slots.pop(name, None)
+                self._active.pop(name, None)
             self._follow(changed)
 
     def _follow(self, changed: Collection[str]) -> None:
         """Follow of these entries those that are to be followed now."""
         entries = self._entries()
         self._arrange({name: entries[name] for name in changed if name in entries})
-        self._publish(changed, self._published() & set(changed) - self._slots.keys())
+        self._publish(changed, self._published() & set(changed) - self._active.keys())
 
-    def _take_changes(self) -> None:
-        changed = self.resq.store.schedules.take_changes()
+    def _pop_changes(self) -> None:
+        changed = self.resq.store.schedules.pop_changes()
         if not changed:
             return
         logger.info("Schedule entries changed: %s", ", ".join(sorted(changed)))
@@ -205,8 +205,8 @@ class Agenda:
         self.faults.change(changed, _faults(found, STORED))
         for name in changed:
             self._dynamic.pop(name, None)
-            self._slots.pop(name, None)
-        self._dynamic |= self._told(found)
+            self._active.pop(name, None)
+        self._dynamic |= self._log_faults(found)
         self._follow(changed)
 
     def _arrange(self, entries: dict[str, Entry]) -> None:
@@ -224,9 +224,9 @@ class Agenda:
                 logger.error("%s", error)
                 self.faults.change([], {name: EntryFault(str(error), self._source(name))})
                 continue
-            slot = Slot(entry, queue, target, entry.timing)
-            self._place(slot, fired.get(name, []))
-            self._slots[name] = slot
+            active = ActiveEntry(entry, queue, target, entry.timing)
+            self._place(active, fired.get(name, []))
+            self._active[name] = active
 
     def _fired(self) -> dict[str, list[Range]]:
         """Which moments of each entry were fired, by pyres or by Ruby, who notes only the time."""
@@ -251,37 +251,37 @@ class Agenda:
         soon = self._looked < moment <= self._latest
         return Range(self._looked if soon else moment, moment, moment > self._latest)
 
-    def _place(self, slot: Slot, fired: list[Range]) -> None:
+    def _place(self, active: ActiveEntry, fired: list[Range]) -> None:
         """Find the next moment of an entry, which fired in these ranges."""
-        fired = self._doubt(slot.entry.name, fired)
+        fired = self._doubt(active.entry.name, fired)
         ended = [moments.last for moments in fired if moments.last <= self._looked]
         past = max(ended, default=None)
-        self._bound(slot, past)
-        slot.before, slot.due = self._looked, _next_unfired(slot.timing, self._looked, fired)
-        if slot.left <= 0:
-            slot.due = NEVER
-        if past is None or slot.left <= 0:
+        self._bound(active, past)
+        active.before, active.due = self._looked, _next_unfired(active.timing, self._looked, fired)
+        if active.left <= 0:
+            active.due = NEVER
+        if past is None or active.left <= 0:
             return
-        missed = slot.timing.latest(past, self._looked) if self.catch_up else None
+        missed = active.timing.latest(past, self._looked) if self.catch_up else None
         if missed is not None:
-            slot.before, slot.due, slot.made_up = missed - 1, missed, missed
-        elif slot.timing.next_after(past) == slot.due:
-            slot.before = past
+            active.before, active.due, active.made_up = missed - 1, missed, missed
+        elif active.timing.next_after(past) == active.due:
+            active.before = past
 
-    def _bound(self, slot: Slot, past: int | None) -> None:
+    def _bound(self, active: ActiveEntry, past: int | None) -> None:
         """Count the entry's moments from the last one that was fired, within its limits."""
-        entry, limits, schedules = slot.entry, slot.entry.limits, self.resq.store.schedules
+        entry, limits, schedules = active.entry, active.entry.limits, self.resq.store.schedules
         timing, begun = entry.timing, 0
         if limits.have_begin:
             run = schedules.run(entry.name, digest(timing, limits), self._looked + 1)
             begun = run.begun
-            slot.left = math.inf if limits.times is None else limits.times - run.fired
+            active.left = math.inf if limits.times is None else limits.times - run.fired
         if isinstance(timing, Every):
             first = limits.first.seconds if limits.first else None
             if past is None or past < (first or 0):
                 past = first or schedules.anchor(entry.name, timing.begun(self._looked + 1))
             timing = timing.anchored(past)
-        slot.timing = limits.bound(timing, begun)
+        active.timing = limits.bound(timing, begun)
 
     def _doubt(self, name: str, fired: list[Range]) -> list[Range]:
         """The ranges, marked where a clock that was ahead must have fired them."""
@@ -301,17 +301,17 @@ class Agenda:
         self._jumped = self._jumped or jumped
         if second < self._looked:
             self._go_back(second)
-        due = [slot for slot in self._slots.values() if slot.due <= now]
-        for slot in due:
-            made += sum(self._fire(slot, moment, now) for moment in self._moments(slot, second))
+        due = [active for active in self._active.values() if active.due <= now]
+        for active in due:
+            made += sum(self._fire(active, moment, now) for moment in self._moments(active, second))
         self._looked, self._jumped = second, False
-        self._publish(slot.entry.name for slot in due)
+        self._publish(active.entry.name for active in due)
         return made
 
     def publish_again(self) -> None:
         """Publish what is in force, where somebody has removed it: an entry fires rarely."""
         self.faults.publish_again()
-        lost = self._slots.keys() - self.resq.store.schedules.in_force().keys()
+        lost = self._active.keys() - self.resq.store.schedules.published().keys()
         if lost:
             self._publish(sorted(lost))
 
@@ -322,15 +322,15 @@ class Agenda:
             self._looked - second,
         )
         self._looked = second - 1
-        self._arrange({name: slot.entry for name, slot in self._slots.items()})
-        self._publish(list(self._slots))
+        self._arrange({name: active.entry for name, active in self._active.items()})
+        self._publish(list(self._active))
 
     def _publish(self, names: Iterable[str], gone: Iterable[str] = ()) -> None:
         """Tell readers, who can neither see the code nor the file, what is in force."""
         entries = {
-            name: self._in_force(self._slots[name]).encoded()
+            name: self._published_entry(self._active[name]).encoded()
             for name in names
-            if name in self._slots
+            if name in self._active
         }
         lost = sorted(gone)
         try:
@@ -343,19 +343,19 @@ class Agenda:
             # It is for those who look, and no reason to fire nothing.
             logger.warning("What is in force could not be told to the web page: %s", error)
 
-    def _in_force(self, slot: Slot) -> InForce:
-        entry = slot.entry
-        seconds = getattr(slot.target, "unique_for", None)
-        return InForce(
+    def _published_entry(self, active: ActiveEntry) -> PublishedEntry:
+        entry = active.entry
+        seconds = getattr(active.target, "unique_for", None)
+        return PublishedEntry(
             entry.klass,
-            slot.queue,
+            active.queue,
             entry.args,
             entry.when,
-            slot.due,
+            active.due,
             entry.description,
             self._source(entry.name),
             seconds.total_seconds() if isinstance(seconds, timedelta) else seconds,
-            unique.stage_of(slot.target, entry.klass),
+            unique.stage_of(active.target, entry.klass),
         )
 
     def _source(self, name: str) -> str:
@@ -364,60 +364,60 @@ class Agenda:
             return STORED
         return "file" if name in self._filed else "code"
 
-    def _moments(self, slot: Slot, now: int) -> Iterator[int]:
+    def _moments(self, active: ActiveEntry, now: int) -> Iterator[int]:
         """The moments that are to be fired, oldest first; then the slot knows its next one."""
         moments = self._last_moment if self._jumped else self._each_moment
-        for moment in moments(slot, now):
+        for moment in moments(active, now):
             yield moment
-            if slot.left <= 0:
+            if active.left <= 0:
                 break
-        if slot.left <= 0:
-            slot.due = NEVER
+        if active.left <= 0:
+            active.due = NEVER
 
-    def _each_moment(self, slot: Slot, now: int) -> Iterator[int]:
-        if now - slot.due > self.late:
-            last = slot.timing.latest(slot.due - 1, now) if self.catch_up else None
+    def _each_moment(self, active: ActiveEntry, now: int) -> Iterator[int]:
+        if now - active.due > self.late:
+            last = active.timing.latest(active.due - 1, now) if self.catch_up else None
             if last is not None:
-                slot.before, slot.due, slot.made_up = last - 1, last, last
+                active.before, active.due, active.made_up = last - 1, last, last
                 yield last
-            slot.before = last or now - self.late - 1
-            slot.due = slot.timing.next_after(slot.before)
-        while slot.due <= now:
-            yield slot.due
-            slot.before, slot.due = slot.due, slot.timing.next_after(slot.due)
+            active.before = last or now - self.late - 1
+            active.due = active.timing.next_after(active.before)
+        while active.due <= now:
+            yield active.due
+            active.before, active.due = active.due, active.timing.next_after(active.due)
 
-    def _last_moment(self, slot: Slot, now: int) -> Iterator[int]:
+    def _last_moment(self, active: ActiveEntry, now: int) -> Iterator[int]:
         """_each_moment() where only the last is to be fired."""
-        earliest = slot.due - 1 if self.catch_up else max(slot.due - 1, now - self.late - 1)
-        last = slot.timing.latest(earliest, now)
+        earliest = active.due - 1 if self.catch_up else max(active.due - 1, now - self.late - 1)
+        last = active.timing.latest(earliest, now)
         if last is not None:
-            slot.before, slot.due, slot.made_up = last - 1, last, last
+            active.before, active.due, active.made_up = last - 1, last, last
             yield last
-        slot.before = now if last is None else last
-        slot.due = slot.timing.next_after(now)
+        active.before = now if last is None else last
+        active.due = active.timing.next_after(now)
 
-    def _fire(self, slot: Slot, moment: int, now: float) -> bool:
-        entry = slot.entry
-        claim = unique.claim(slot.target, entry.klass, entry.args, now)
-        job = unique.job(slot.queue, self.resq._recurring_payload(entry, now))
+    def _fire(self, active: ActiveEntry, moment: int, now: float) -> bool:
+        entry = active.entry
+        lock = unique.lock_for(active.target, entry.klass, entry.args, now)
+        job = unique.job(active.queue, self.resq._recurring_payload(entry, now))
         firing = Firing(
             entry.name,
             moment,
-            moment - slot.timing.step,
+            moment - active.timing.step,
             datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
             job.queue,
             job.payload,
-            slot.before,
+            active.before,
             int(now),
-            moment == slot.made_up,
-            *(claim or unique.Claim("", "", 0)),
+            moment == active.made_up,
+            *(lock or unique.UniqueLock("", "", 0)),
             run=digest(entry.timing, entry.limits) if entry.limits.times is not None else "",
             times=entry.limits.times or 0,
-            locked=job.fields() if claim else (),
+            locked=job.fields() if lock else (),
         )
         try:
             outcome = self.resq.store.schedules.fire(firing)
-            if claim and outcome == DROPPED and self.resq.store.unique.push(*claim, job, now):
+            if lock and outcome == DROPPED and self.resq.store.unique.push(*lock, job, now):
                 # Others had removed the job that was locked.
                 outcome = FIRED
         except ConnectionLost:
@@ -425,12 +425,12 @@ class Agenda:
         except ResponseError as error:
             if self._refused.get(entry.name) != str(error):
                 self._refused[entry.name] = str(error)
-                logger.error("%s could not be enqueued to %s: %s", entry.name, slot.queue, error)
+                logger.error("%s could not be enqueued to %s: %s", entry.name, active.queue, error)
             return False
         self._refused.pop(entry.name, None)
-        slot.left = 0 if outcome == OVER else slot.left - (outcome in (FIRED, DROPPED))
+        active.left = 0 if outcome == OVER else active.left - (outcome in (FIRED, DROPPED))
         if outcome == FIRED:
-            logger.info("Enqueued %s to %s for %s", entry.name, slot.queue, _shown(moment))
+            logger.info("Enqueued %s to %s for %s", entry.name, active.queue, _shown(moment))
         elif outcome == DROPPED:
             logger.warning("Dropped %s: a job like it was enqueued, and one is enough", entry.name)
         return outcome == FIRED
@@ -438,8 +438,9 @@ class Agenda:
     def lines(self) -> list[str]:
         """What is in force, a line each, soonest first."""
         return [
-            f"{slot.entry.name}: {slot.entry.when} to {slot.queue}, next at {_shown(slot.due)}"
-            for slot in sorted(self._slots.values(), key=lambda slot: slot.due)
+            f"{active.entry.name}: {active.entry.when} to {active.queue}, "
+            f"next at {_shown(active.due)}"
+            for active in sorted(self._active.values(), key=lambda active: active.due)
         ]
 
 

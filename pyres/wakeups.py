@@ -62,14 +62,14 @@ def warn_cannot_watch(error: CannotWatchError) -> None:
     _warn_once(str(error))
 
 
-class Hand(NamedTuple):
+class Slot(NamedTuple):
     """One that performs jobs, one after the other: a process, or one of its greenlets."""
 
     pid: int
     number: int = 0
 
 
-class Lookout:
+class QueueWatcher:
     """Reports a job in one of the queues without fetching it. Needs a server from Redis 6 on.
 
     `name` is the worker or manager that watches, to be counted among the watchers; `forks` closes
@@ -79,40 +79,40 @@ class Lookout:
     def __init__(
         self, store: Store, queue_list: QueueList, name: str, *, forks: bool = False
     ) -> None:
-        self._watch = store.push_watch()
+        self._listener = store.push_listener()
         self._queue_list = queue_list
-        self._crowd = Crowd(store, queue_list.names, name, forks)
+        self._watcher_count = WatcherCount(store, queue_list.names, name, forks)
         self._watching_since = self._watch_at = 0.0
 
     def connect(self) -> None:
-        """Raises as nothing_there() does; so that a reason not to watch is known at the start."""
-        self._watch.connect()
+        """Raises as all_empty() does; so that a reason not to watch is known at the start."""
+        self._listener.connect()
 
-    def nothing_there(self) -> bool:
+    def all_empty(self) -> bool:
         """Whether there is no job now; if so, the next one makes fileno() readable.
 
         For wildcards a queue that is new counts as well. CannotWatchError when the server reports
         no push, one of ConnectionLost when it is disconnected.
         """
-        self._watch.begin()
-        self._crowd.announce()
+        self._listener.begin()
+        self._watcher_count.announce()
         self._watching_since = time.monotonic()
         try:
-            known = self._watch.names() if self._queue_list.dynamic else ()
-            return self._watch.empty(self._queue_list.among(known))
+            known = self._listener.names() if self._queue_list.dynamic else ()
+            return self._listener.empty(self._queue_list.among(known))
         except ConnectionLost:
             raise
         except ResponseError as error:
             raise CannotWatchError(f"Redis answered: {error}") from error
 
     def fileno(self) -> int:
-        """To be waited on after nothing_there()."""
-        return self._watch.fileno()
+        """To be waited on after all_empty()."""
+        return self._listener.fileno()
 
-    def told(self) -> bool:
-        """Whether there may be a job since nothing_there(); never waits for a push."""
-        self._crowd.announce()
-        return self._watch.told()
+    def has_changed(self) -> bool:
+        """Whether there may be a job since all_empty(); never waits for a push."""
+        self._watcher_count.announce()
+        return self._listener.has_changed()
 
     def delay(self) -> float:
         """Seconds to wait before the look that a report asks for: for a few of many watchers none.
@@ -120,7 +120,7 @@ class Lookout:
         Each watcher of a queue hears of a push to it, and one of them fetches the job. If all of
         many looked at once, the server would have more to do for them than for the jobs.
         """
-        watchers = self._crowd.size(self._watch.changed())
+        watchers = self._watcher_count.size(self._listener.changed())
         if watchers <= FIRST_WATCHERS:
             return 0.0
         now = time.monotonic()
@@ -136,21 +136,21 @@ class Lookout:
         return 0.0
 
     def pause(self) -> float:
-        """Seconds to wait before the next nothing_there(), for one of many that looked at once."""
+        """Seconds to wait before the next all_empty(), for one of many that looked at once."""
         return max(0.0, self._watch_at - time.monotonic())
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: let go of the parent's connection."""
-        self._watch.forget()
+        self._listener.abandon()
 
     def close(self) -> None:
         """Leave, and close the connection."""
-        if self._watch.connected:
-            self._crowd.withdraw()
-        self._watch.close()
+        if self._listener.connected:
+            self._watcher_count.withdraw()
+        self._listener.close()
 
 
-class Crowd:
+class WatcherCount:
     """How many watch the same queues: by the names and wildcards that they were told to watch."""
 
     def __init__(self, store: Store, patterns: Sequence[str], name: str, forks: bool) -> None:
@@ -175,7 +175,7 @@ class Crowd:
             queues = [text(self._store.keys.queue(pattern)) for pattern in self._patterns]
             self._sizes = dict(zip(queues, sizes, strict=False))
         if self._forks:
-            self._store.rest()
+            self._store.close_idle()
 
     def size(self, changed: frozenset[bytes] | None) -> int:
         """How many watch these keys; 1 where that is unknown."""
@@ -194,106 +194,106 @@ class Crowd:
                 logger.debug("Could not withdraw the watcher %s: %s", self._name, error)
 
 
-class Waker:
-    """Khan's: one lookout for the whole pool, which wakes one idle hand at a time.
+class Wakeups:
+    """Khan's: one queue_watcher for the whole pool, which wakes one idle hand at a time.
 
     A push must not wake the whole fleet: eight takes for one job, of which seven find nothing. The
     one that is woken says whether it has taken a job, and only then the next look tells whether
     there is another for the next one.
     """
 
-    def __init__(self, lookout: Lookout, wake: Callable[[Hand], None]) -> None:
-        self._lookout = lookout
+    def __init__(self, queue_watcher: QueueWatcher, wake: Callable[[Slot], None]) -> None:
+        self._queue_watcher = queue_watcher
         self._wake = wake
-        self._idle: dict[Hand, None] = {}
-        self._woken: Hand | None = None
+        self._idle: dict[Slot, None] = {}
+        self._woken: Slot | None = None
         self._woken_until = 0.0
         self._armed = False
-        self._look_at: float | None = None
+        self._refresh_queues: float | None = None
         self._polls_until = 0.0
 
-    def idle(self, hand: Hand) -> None:
+    def idle(self, slot: Slot) -> None:
         """This hand waits to be woken."""
-        self._idle[hand] = None
-        self._has_answered(hand)
+        self._idle[slot] = None
+        self._has_answered(slot)
 
-    def busy(self, hand: Hand) -> None:
+    def busy(self, slot: Slot) -> None:
         """This hand has a job."""
-        self._idle.pop(hand, None)
-        self._has_answered(hand)
+        self._idle.pop(slot, None)
+        self._has_answered(slot)
         if self._polls_until:
             # There may be another job for the next one.
-            self._look_at = None
+            self._refresh_queues = None
 
-    def gone(self, pid: int) -> None:
+    def remove(self, pid: int) -> None:
         """This process waits no more."""
-        for hand in [hand for hand in self._idle if hand.pid == pid]:
-            del self._idle[hand]
+        for slot in [slot for slot in self._idle if slot.pid == pid]:
+            del self._idle[slot]
         if self._woken and self._woken.pid == pid:
             self._woken = None
 
-    def _has_answered(self, hand: Hand) -> None:
-        if hand == self._woken:
+    def _has_answered(self, slot: Slot) -> None:
+        if slot == self._woken:
             self._woken = None
 
     def fds(self) -> tuple[int, ...]:
         """What is to be waited on, beside the reports of the hands."""
-        return (self._lookout.fileno(),) if self._armed else ()
+        return (self._queue_watcher.fileno(),) if self._armed else ()
 
     def until(self) -> float | None:
         """The monotonic time at which tend() is wanted, whatever comes; None for none."""
         if not self._idle:
             return None
         answer = self._woken_until if self._woken else None
-        if self._look_at is None:
+        if self._refresh_queues is None:
             return answer
-        return max(self._look_at, answer or 0.0)
+        return max(self._refresh_queues, answer or 0.0)
 
-    def tend(self, now: float) -> None:
+    def process_events(self, now: float) -> None:
         """Wake one if a job came; else see to it that the next push is reported. ConnectionLost and
         CannotWatchError pass through, and the next call begins anew.
         """
         if now < self._polls_until:
             self._poll(now)
         elif self._armed:
-            self._hear(now)
-        elif self._is_look_due(now):
-            self._look(now)
+            self._check_reports(now)
+        elif self._is_check_due(now):
+            self._check_queues(now)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """The connection was closed: the next call of tend() opens another, and looks."""
-        self._armed, self._look_at = False, None
+        self._armed, self._refresh_queues = False, None
 
     def poll(self, now: float) -> None:
         """Wake one each second, for a while, in place of watching."""
-        self._armed, self._look_at = False, now
+        self._armed, self._refresh_queues = False, now
         self._polls_until = now + WATCH_RETRY
 
     def _poll(self, now: float) -> None:
-        if self._is_look_due(now):
-            self._look_at = now + POLL_INTERVAL
+        if self._is_check_due(now):
+            self._refresh_queues = now + POLL_INTERVAL
             self._wake_one(now)
 
-    def _hear(self, now: float) -> None:
+    def _check_reports(self, now: float) -> None:
         self._armed = False
-        if not self._lookout.told():
+        if not self._queue_watcher.has_changed():
             self._armed = True
-        elif delay := self._lookout.delay():
-            self._look_at = now + delay
+        elif delay := self._queue_watcher.delay():
+            self._refresh_queues = now + delay
         else:
             # Before another look at the queues: this is what the job waits for.
             self._wake_one(now)
-            if pause := self._lookout.pause():
-                self._look_at = now + pause
+            if pause := self._queue_watcher.pause():
+                self._refresh_queues = now + pause
 
-    def _is_look_due(self, now: float) -> bool:
-        if not self._idle or (self._look_at is not None and now < self._look_at):
+    def _is_check_due(self, now: float) -> bool:
+        if not self._idle or (self._refresh_queues is not None and now < self._refresh_queues):
             return False
         return not (self._woken and now < self._woken_until)
 
-    def _look(self, now: float) -> None:
-        self._look_at, self._polls_until = None, 0.0
-        if self._lookout.nothing_there():
+    def _check_queues(self, now: float) -> None:
+        self._refresh_queues, self._polls_until = None, 0.0
+        if self._queue_watcher.all_empty():
             self._armed, self._woken = True, None
         else:
             self._wake_one(now)
@@ -301,6 +301,6 @@ class Waker:
     def _wake_one(self, now: float) -> None:
         """The one that went idle last: its memory is still warm."""
         if self._idle:
-            hand, _ = self._idle.popitem()
-            self._woken, self._woken_until = hand, now + WOKEN_LIMIT
-            self._wake(hand)
+            slot, _ = self._idle.popitem()
+            self._woken, self._woken_until = slot, now + WOKEN_LIMIT
+            self._wake(slot)

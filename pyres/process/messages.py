@@ -17,10 +17,10 @@ DONE, IDLE, BUSY = -1.0, -2.0, -3.0
 WRITTEN = -4.0
 
 #: Its job is done and recorded, and threads or exit hooks of the job go on.
-LEFT = -5.0
+LINGERING = -5.0
 
 #: In place of a hand: the child ends, and what follows is how many jobs it has finished.
-WHOLE = -1
+PROCESS_ENDS = -1
 
 
 #: What a pipe holds, which is a whole number of records: one read leaves nothing in it.
@@ -68,7 +68,7 @@ class Report(NamedTuple):
     """What one hand of a child says: the seconds that its job may take, or DONE, IDLE, BUSY."""
 
     pid: int
-    hand: int
+    slot: int
     seconds: float
 
 
@@ -78,31 +78,31 @@ class Reports(_Pipe):
     def __init__(self) -> None:
         super().__init__("<iid")
 
-    def tell(self, seconds: float, hand: int = 0) -> bool:
+    def send(self, seconds: float, slot: int = 0) -> bool:
         """In the child: the job in this hand may take so many seconds from now; or one of DONE,
         IDLE, BUSY. Whether it was written.
         """
-        return self._put(os.getpid(), hand, seconds)
+        return self._put(os.getpid(), slot, seconds)
 
-    def hear(self) -> list[Report]:
+    def receive(self) -> list[Report]:
         """In the parent: what was said since, in order."""
         return [Report(*fields) for fields in self._get()]
 
 
-class Bell(_Pipe):
+class WakeupPipe(_Pipe):
     """Wakes one hand of one child; made by the parent before the fork."""
 
     def __init__(self) -> None:
         super().__init__("<i")
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a child that it is not for."""
         self.close()
 
-    def ring(self, hand: int = 0) -> None:
+    def wake(self, slot: int = 0) -> None:
         """In the parent."""
-        self._put(hand)
+        self._put(slot)
 
-    def rung(self) -> list[int]:
+    def woken_slots(self) -> list[int]:
         """In the child: the hands that it rang for since."""
-        return [hand for (hand,) in self._get()]
+        return [slot for (slot,) in self._get()]

@@ -14,7 +14,7 @@ from pyres import ResQ
 from pyres.exceptions import CannotWatchError, TooOldError
 from pyres.queue_list import QueueList
 from pyres.store import ConnectionLost
-from pyres.waking import LONGEST_SPREAD, WATCH_RETRY, WOKEN_LIMIT, Hand, Lookout, Waker
+from pyres.wakeups import LONGEST_SPREAD, WATCH_RETRY, WOKEN_LIMIT, QueueWatcher, Slot, Wakeups
 from tests.proxy import Proxy
 from tests.servers import Server, until
 
@@ -28,66 +28,68 @@ _pids = itertools.count(1)
 
 
 @pytest.fixture
-def lookout(resq: ResQ) -> Lookout:
-    return Lookout(resq.store, QueueList("a,b"), name())
+def queue_watcher(resq: ResQ) -> QueueWatcher:
+    return QueueWatcher(resq.store, QueueList("a,b"), name())
 
 
-def is_told(lookout: Lookout) -> bool:
+def is_told(queue_watcher: QueueWatcher) -> bool:
     """Whether the server tells of something within a generous time."""
-    ready = select.select([lookout.fileno()], [], [], 20)[0]
-    return bool(ready) and lookout.told()
+    ready = select.select([queue_watcher.fileno()], [], [], 20)[0]
+    return bool(ready) and queue_watcher.has_changed()
 
 
-def test_a_push_is_told_and_nothing_is_popped(lookout: Lookout, redis: Redis) -> None:
-    assert lookout.nothing_there()
-    assert not lookout.told()
+def test_a_push_is_told_and_nothing_is_popped(queue_watcher: QueueWatcher, redis: Redis) -> None:
+    assert queue_watcher.all_empty()
+    assert not queue_watcher.has_changed()
 
     redis.rpush("resque:queue:b", "x")
 
-    assert is_told(lookout)
+    assert is_told(queue_watcher)
     assert redis.lrange("resque:queue:b", 0, -1) == [b"x"]
-    assert not lookout.nothing_there()
+    assert not queue_watcher.all_empty()
 
 
-def test_a_push_to_another_queue_is_not_told(lookout: Lookout, redis: Redis) -> None:
-    lookout.nothing_there()
+def test_a_push_to_another_queue_is_not_told(queue_watcher: QueueWatcher, redis: Redis) -> None:
+    queue_watcher.all_empty()
 
     redis.rpush("resque:queue:c", "x")
     redis.set("resque:stat:processed", 1)
 
-    assert lookout.nothing_there()
+    assert queue_watcher.all_empty()
 
 
 def test_a_new_queue_is_told_to_a_wildcard(resq: ResQ, redis: Redis) -> None:
-    lookout = Lookout(resq.store, QueueList("mail-*"), name())
-    assert lookout.nothing_there()
+    queue_watcher = QueueWatcher(resq.store, QueueList("mail-*"), name())
+    assert queue_watcher.all_empty()
 
     resq.push("mail-new", {"class": "X", "args": []})
 
-    assert is_told(lookout)
-    assert not lookout.nothing_there()
+    assert is_told(queue_watcher)
+    assert not queue_watcher.all_empty()
 
 
-def test_a_push_between_the_look_and_the_wait_is_told(lookout: Lookout, redis: Redis) -> None:
-    lookout.nothing_there()
+def test_a_push_between_the_look_and_the_wait_is_told(
+    queue_watcher: QueueWatcher, redis: Redis
+) -> None:
+    queue_watcher.all_empty()
     redis.rpush("resque:queue:a", "x")
     redis.delete("resque:queue:a")
 
     # It is gone again, but it has been told: the reply of the next look must not swallow that.
-    assert is_told(lookout)
+    assert is_told(queue_watcher)
 
 
-def test_a_connection_that_was_cut_is_made_anew(lookout: Lookout, redis: Redis) -> None:
-    lookout.nothing_there()
+def test_a_connection_that_was_cut_is_made_anew(queue_watcher: QueueWatcher, redis: Redis) -> None:
+    queue_watcher.all_empty()
     (watching,) = [c for c in redis.client_list() if c["flags"].count("t")]
     redis.client_kill_filter(_id=watching["id"])
 
     with pytest.raises(ConnectionLost):
-        is_told(lookout)
+        is_told(queue_watcher)
 
-    assert lookout.nothing_there()
+    assert queue_watcher.all_empty()
     redis.rpush("resque:queue:a", "x")
-    assert is_told(lookout)
+    assert is_told(queue_watcher)
 
 
 def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(
@@ -96,15 +98,15 @@ def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(
     with Proxy(server.port) as proxy:
         for passed in range(4):
             redis.flushall()
-            lookout = Lookout(ResQ(proxy.dsn).store, QueueList("a"), name())
+            queue_watcher = QueueWatcher(ResQ(proxy.dsn).store, QueueList("a"), name())
             proxy.lose_reply(b"EXISTS", passed)
             with pytest.raises(ConnectionLost):
-                lookout.nothing_there()
+                queue_watcher.all_empty()
 
-            assert lookout.nothing_there()
+            assert queue_watcher.all_empty()
             redis.rpush("resque:queue:a", "x")
-            assert is_told(lookout)
-            lookout.close()
+            assert is_told(queue_watcher)
+            queue_watcher.close()
 
 
 def test_a_server_without_tracking_is_too_old() -> None:
@@ -113,32 +115,32 @@ def test_a_server_without_tracking_is_too_old() -> None:
         Server("--rename-command", "HELLO", "") as old,
         pytest.raises(TooOldError, match="CLIENT TRACKING"),
     ):
-        Lookout(ResQ(old.dsn).store, QueueList("a"), name()).nothing_there()
+        QueueWatcher(ResQ(old.dsn).store, QueueList("a"), name()).all_empty()
 
 
 @pytest.fixture
-def restricted(server: Server, redis: Redis) -> Iterator[Callable[..., Lookout]]:
-    """The lookout of a user with all rights but for these."""
+def restricted(server: Server, redis: Redis) -> Iterator[Callable[..., QueueWatcher]]:
+    """The queue_watcher of a user with all rights but for these."""
     with contextlib.ExitStack() as opened:
 
-        def make(*rules: str) -> Lookout:
+        def make(*rules: str) -> QueueWatcher:
             every = ["reset", "on", ">secret", "~*", "&*", "+@all"]
             redis.execute_command("ACL", "SETUSER", "few", *every, *rules)
             resq = ResQ(f"redis://few:secret@127.0.0.1:{server.port}")
             opened.callback(resq.close)
-            lookout = Lookout(resq.store, QueueList("a,b"), name())
-            opened.callback(lookout.close)
-            return lookout
+            queue_watcher = QueueWatcher(resq.store, QueueList("a,b"), name())
+            opened.callback(queue_watcher.close)
+            return queue_watcher
 
         yield make
         redis.execute_command("ACL", "DELUSER", "few")
 
 
 def test_a_user_without_the_right_to_tracking_is_told_so(restricted) -> None:
-    lookout = restricted("-client|tracking")
+    queue_watcher = restricted("-client|tracking")
 
     with pytest.raises(CannotWatchError, match=r"refuses CLIENT TRACKING: .*tracking"):
-        lookout.nothing_there()
+        queue_watcher.all_empty()
 
 
 @pytest.mark.parametrize(
@@ -147,40 +149,40 @@ def test_a_user_without_the_right_to_tracking_is_told_so(restricted) -> None:
 def test_a_user_who_may_not_count_the_watchers_watches_nevertheless(
     restricted, redis: Redis, rule: str
 ) -> None:
-    lookout = restricted(*rule.split())
-    assert lookout.nothing_there()
+    queue_watcher = restricted(*rule.split())
+    assert queue_watcher.all_empty()
 
     redis.rpush("resque:queue:b", "x")
 
-    assert is_told(lookout)
-    assert lookout.delay() == 0.0
+    assert is_told(queue_watcher)
+    assert queue_watcher.delay() == 0.0
 
 
 # Many watchers of a queue
 
 
 @pytest.fixture
-def crowd(resq: ResQ, redis: Redis) -> Iterator[Callable[[int, str], list[Lookout]]]:
+def crowd(resq: ResQ, redis: Redis) -> Iterator[Callable[[int, str], list[QueueWatcher]]]:
     """So many more lookouts on these queues."""
-    made: list[Lookout] = []
+    made: list[QueueWatcher] = []
 
-    def add(number: int, queues: str) -> list[Lookout]:
+    def add(number: int, queues: str) -> list[QueueWatcher]:
         names = [name() for _ in range(number)]
         redis.sadd("resque:workers", *names)
-        made.extend(Lookout(resq.store, QueueList(queues), worker) for worker in names)
-        for lookout in made[-number:]:
-            assert lookout.nothing_there()
+        made.extend(QueueWatcher(resq.store, QueueList(queues), worker) for worker in names)
+        for queue_watcher in made[-number:]:
+            assert queue_watcher.all_empty()
         return made[-number:]
 
     yield add
-    for lookout in made:
-        lookout.close()
+    for queue_watcher in made:
+        queue_watcher.close()
 
 
-def looks_at_once(lookout: Lookout) -> float:
+def looks_at_once(queue_watcher: QueueWatcher) -> float:
     """The share of the reports after which this one looks at once, if all have long watched."""
-    lookout._watching_since = -1e6
-    delays = [lookout.delay() for _ in range(2000)]
+    queue_watcher._watching_since = -1e6
+    delays = [queue_watcher.delay() for _ in range(2000)]
     assert max(delays) <= LONGEST_SPREAD
     return sum(not delay for delay in delays) / len(delays)
 
@@ -216,8 +218,8 @@ def test_watchers_by_a_wildcard_are_counted_too(crowd, redis: Redis) -> None:
 def test_watchers_that_have_left_are_counted_no_more(crowd, resq: ResQ) -> None:
     *others, last = crowd(5, "a,mail-*")
     assert resq.store.watchers.announce("another", ["a", "mail-*"], 150, 1) == [6, 6]
-    for lookout in others:
-        lookout.close()
+    for queue_watcher in others:
+        queue_watcher.close()
 
     assert resq.store.watchers.announce("another", ["a", "mail-*"], 150, 1) == [2, 2]
 
@@ -240,168 +242,168 @@ def test_a_few_workers_are_not_counted_and_leave_no_key(crowd, redis: Redis) -> 
 
 def test_what_cannot_count_the_watchers_watches_nevertheless(resq: ResQ, redis: Redis) -> None:
     redis.set("resque:pyres:watchers:a", "no sorted set")
-    lookout = Lookout(resq.store, QueueList("a"), name())
-    assert lookout.nothing_there()
+    queue_watcher = QueueWatcher(resq.store, QueueList("a"), name())
+    assert queue_watcher.all_empty()
 
     redis.rpush("resque:queue:a", "x")
 
-    assert is_told(lookout)
-    assert lookout.delay() == 0.0
-    lookout.close()
+    assert is_told(queue_watcher)
+    assert queue_watcher.delay() == 0.0
+    queue_watcher.close()
 
 
 # The waker of a pool
 
 
 @pytest.fixture
-def woken() -> list[Hand]:
+def woken() -> list[Slot]:
     return []
 
 
 @pytest.fixture
-def waker(lookout: Lookout, woken: list[Hand]) -> Waker:
-    waker = Waker(lookout, woken.append)
+def wakeups(queue_watcher: QueueWatcher, woken: list[Slot]) -> Wakeups:
+    wakeups = Wakeups(queue_watcher, woken.append)
     for pid in (1, 2, 3):
-        waker.idle(Hand(pid))
-    waker.tend(0.0)
-    return waker
+        wakeups.idle(Slot(pid))
+    wakeups.process_events(0.0)
+    return wakeups
 
 
-def push(redis: Redis, waker: Waker, count: int = 1) -> None:
+def push(redis: Redis, wakeups: Wakeups, count: int = 1) -> None:
     redis.rpush("resque:queue:a", *["x"] * count)
-    select.select(waker.fds(), [], [], 20)
+    select.select(wakeups.fds(), [], [], 20)
 
 
 def test_a_push_wakes_one_and_that_the_last_that_went_idle(
-    waker: Waker, redis: Redis, woken: list[Hand]
+    wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    push(redis, waker)
-    waker.tend(0.0)
-    waker.tend(0.0)
+    push(redis, wakeups)
+    wakeups.process_events(0.0)
+    wakeups.process_events(0.0)
 
-    assert woken == [Hand(3)]
+    assert woken == [Slot(3)]
 
 
 def test_the_next_is_woken_when_the_first_has_taken_and_there_is_more(
-    waker: Waker, redis: Redis, woken: list[Hand]
+    wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    push(redis, waker, 2)
-    waker.tend(0.0)
+    push(redis, wakeups, 2)
+    wakeups.process_events(0.0)
 
     redis.lpop("resque:queue:a")
-    waker.busy(Hand(3))
-    waker.tend(0.0)
+    wakeups.busy(Slot(3))
+    wakeups.process_events(0.0)
     redis.lpop("resque:queue:a")
-    waker.busy(Hand(2))
-    waker.tend(0.0)
+    wakeups.busy(Slot(2))
+    wakeups.process_events(0.0)
 
-    assert woken == [Hand(3), Hand(2)]
-    assert waker.fds()
+    assert woken == [Slot(3), Slot(2)]
+    assert wakeups.fds()
 
 
 def test_another_is_woken_for_one_that_says_nothing(
-    waker: Waker, redis: Redis, woken: list[Hand]
+    wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    push(redis, waker)
-    waker.tend(10.0)
-    assert waker.until() == 10.0 + WOKEN_LIMIT
+    push(redis, wakeups)
+    wakeups.process_events(10.0)
+    assert wakeups.until() == 10.0 + WOKEN_LIMIT
 
-    waker.tend(10.0 + WOKEN_LIMIT)
+    wakeups.process_events(10.0 + WOKEN_LIMIT)
 
-    assert woken == [Hand(3), Hand(2)]
+    assert woken == [Slot(3), Slot(2)]
 
 
 def test_another_is_woken_for_one_that_has_died(
-    waker: Waker, redis: Redis, woken: list[Hand]
+    wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    waker.gone(2)
-    push(redis, waker)
-    waker.tend(0.0)
-    waker.gone(3)
-    waker.tend(0.0)
+    wakeups.remove(2)
+    push(redis, wakeups)
+    wakeups.process_events(0.0)
+    wakeups.remove(3)
+    wakeups.process_events(0.0)
 
-    assert woken == [Hand(3), Hand(1)]
+    assert woken == [Slot(3), Slot(1)]
 
 
 def test_a_waker_whose_server_was_away_looks_again(
-    waker: Waker, redis: Redis, woken: list[Hand]
+    wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
     (watching,) = [c for c in redis.client_list() if c["flags"].count("t")]
     redis.client_kill_filter(_id=watching["id"])
     redis.rpush("resque:queue:a", "x")
-    until(lambda: select.select(waker.fds(), [], [], 0)[0])
+    until(lambda: select.select(wakeups.fds(), [], [], 0)[0])
 
     with pytest.raises(ConnectionLost):
-        waker.tend(0.0)
-    assert waker.fds() == ()
-    waker.tend(0.0)
+        wakeups.process_events(0.0)
+    assert wakeups.fds() == ()
+    wakeups.process_events(0.0)
 
-    assert woken == [Hand(3)]
+    assert woken == [Slot(3)]
 
 
 @pytest.fixture
-def one_of_many(lookout: Lookout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the lookout one of those that look later, half a second after a report."""
-    monkeypatch.setattr(lookout, "delay", lambda: 0.5)
+def one_of_many(queue_watcher: QueueWatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the queue_watcher one of those that look later, half a second after a report."""
+    monkeypatch.setattr(queue_watcher, "delay", lambda: 0.5)
 
 
 def test_one_of_many_watchers_wakes_nobody_for_a_job_that_another_has_fetched(
-    one_of_many: None, waker: Waker, redis: Redis, woken: list[Hand]
+    one_of_many: None, wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    push(redis, waker)
-    waker.tend(10.0)
-    assert waker.until() == 10.5
+    push(redis, wakeups)
+    wakeups.process_events(10.0)
+    assert wakeups.until() == 10.5
     redis.lpop("resque:queue:a")
-    waker.tend(10.4)
-    waker.tend(10.5)
+    wakeups.process_events(10.4)
+    wakeups.process_events(10.5)
 
     assert woken == []
-    assert waker.fds()
-    assert waker.until() is None
+    assert wakeups.fds()
+    assert wakeups.until() is None
 
 
 def test_one_of_many_watchers_wakes_one_for_a_job_that_is_still_there(
-    one_of_many: None, waker: Waker, redis: Redis, woken: list[Hand]
+    one_of_many: None, wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    push(redis, waker)
-    waker.tend(10.0)
-    waker.tend(10.4)
+    push(redis, wakeups)
+    wakeups.process_events(10.0)
+    wakeups.process_events(10.4)
     assert woken == []
 
-    waker.tend(10.5)
+    wakeups.process_events(10.5)
 
-    assert woken == [Hand(3)]
+    assert woken == [Slot(3)]
 
 
 # Where the server reports nothing
 
 
 def test_one_is_woken_each_second_and_the_next_at_once_when_there_was_a_job(
-    waker: Waker, woken: list[Hand]
+    wakeups: Wakeups, woken: list[Slot]
 ) -> None:
-    waker.poll(10.0)
-    waker.tend(10.0)
-    assert woken == [Hand(3)]
-    waker.idle(Hand(3))
-    waker.tend(10.9)
-    assert woken == [Hand(3)]
-    assert waker.until() == 11.0
+    wakeups.poll(10.0)
+    wakeups.process_events(10.0)
+    assert woken == [Slot(3)]
+    wakeups.idle(Slot(3))
+    wakeups.process_events(10.9)
+    assert woken == [Slot(3)]
+    assert wakeups.until() == 11.0
 
-    waker.tend(11.0)
-    waker.busy(Hand(3))
-    waker.tend(11.0)
+    wakeups.process_events(11.0)
+    wakeups.busy(Slot(3))
+    wakeups.process_events(11.0)
 
-    assert woken == [Hand(3), Hand(3), Hand(2)]
+    assert woken == [Slot(3), Slot(3), Slot(2)]
 
 
 def test_a_server_that_reported_nothing_is_asked_again_after_a_minute(
-    waker: Waker, redis: Redis, woken: list[Hand]
+    wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
-    waker.poll(10.0)
-    waker.tend(10.0 + WATCH_RETRY)
-    assert waker.fds()
+    wakeups.poll(10.0)
+    wakeups.process_events(10.0 + WATCH_RETRY)
+    assert wakeups.fds()
 
-    push(redis, waker)
-    waker.tend(11.0 + WATCH_RETRY)
+    push(redis, wakeups)
+    wakeups.process_events(11.0 + WATCH_RETRY)
 
-    assert woken == [Hand(3)]
+    assert woken == [Slot(3)]

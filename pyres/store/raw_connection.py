@@ -47,7 +47,7 @@ def reply_error(text: str) -> Exception:
     return denial(text) or ResponseError(text)
 
 
-class Line:
+class RawConnection:
     """A connection of `client`'s pool for one owner; opened again after it was lost.
 
     redis-py makes it and logs in. Replies are then read here: redis-py's way to one goes through a
@@ -72,7 +72,7 @@ class Line:
         """Open the connection if there is none."""
         if self.connected:
             return
-        with self._translated():
+        with self._checked():
             if self._connection is None:
                 self._connection = self.client.connection_pool.get_connection()
             if self._connection._sock is None:
@@ -85,7 +85,7 @@ class Line:
 
     def command(self, *words: str | bytes) -> Any:
         """One command and its reply."""
-        with self._translated():
+        with self._checked():
             return self.call(packed(*words))
 
     def call(self, request: bytes) -> Any:
@@ -95,7 +95,7 @@ class Line:
         self._send(request)
         while (reply := self._next()) is False:
             self._receive()
-        return self._judged(reply)
+        return self._translated(reply)
 
     def _next(self) -> Any:
         """The next whole reply among the bytes that came; False for none yet."""
@@ -145,9 +145,9 @@ class Line:
             raise self._lost(ConnectionError("the server closed the connection"))
         self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
 
-    def _judged(self, reply: Any) -> Any:
+    def _translated(self, reply: Any) -> Any:
         if isinstance(reply, hiredis.ReplyError):
-            with self._translated():
+            with self._checked():
                 raise reply_error(str(reply))
         return reply
 
@@ -156,7 +156,7 @@ class Line:
         return redis_exceptions.ConnectionError(str(error))
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _checked(self) -> Iterator[None]:
         """A reply by which the server says that it cannot write now is a lost connection too."""
         try:
             yield
@@ -189,7 +189,7 @@ class Line:
             self.client.connection_pool.release(self._connection)
             self._connection = None
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: let go of the parent's connection without a word on it."""
         if self.connected:
             # Closed and not shut down: this takes the child's hand off it and leaves the parent's.

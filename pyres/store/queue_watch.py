@@ -16,11 +16,11 @@ from redis.exceptions import ResponseError
 
 from pyres.exceptions import CannotWatchError, TooOldError
 from pyres.store.keys import Keys
-from pyres.store.line import Line
+from pyres.store.raw_connection import RawConnection
 from pyres.store.text import text
 
 
-class Watch(Line):
+class PushListener(RawConnection):
     """Looks at queues, and gets a report when one that was empty is so no more."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
@@ -43,7 +43,7 @@ class Watch(Line):
         one of ConnectionLost, as the others raise.
         """
         self.connect()
-        self.told()
+        self.has_changed()
         self._changed = set()
 
     def names(self) -> list[str]:
@@ -55,9 +55,9 @@ class Watch(Line):
         count = 0
         if queues:
             count = self.command("EXISTS", *[self.keys.queue(queue) for queue in queues])
-        return not count and not self.told()
+        return not count and not self.has_changed()
 
-    def told(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether something changed since begin(); never waits."""
         self._receive_now()
         while (push := self._next()) is not False:
@@ -68,13 +68,13 @@ class Watch(Line):
         """The keys that changed since begin(); None when all may have."""
         return None if self._changed is None else frozenset(self._changed)
 
-    def _judged(self, reply: Any) -> Any:
+    def _translated(self, reply: Any) -> Any:
         # A report may come between a command and its reply.
         while isinstance(reply, hiredis.PushNotification):
             self._note(reply)
             while (reply := self._next()) is False:
                 self._receive()
-        return super()._judged(reply)
+        return super()._translated(reply)
 
     def _note(self, push: Any) -> None:
         if not isinstance(push, hiredis.PushNotification) or push[0] != b"invalidate":

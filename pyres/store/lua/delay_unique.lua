@@ -1,4 +1,4 @@
--- put_off_unique: lays a payload by, unless a job like it was enqueued and its claim still stands.
+-- delay_unique: lays a payload by, unless a job like it was enqueued and its claim still stands.
 --
 -- KEYS[1]  STRING  Keys.unique()
 -- KEYS[2]  (HASH)  Keys.unique_job(), as check_unique has it

@@ -15,15 +15,15 @@ from pyres.process.children import Children
 from pyres.process.native import close, pipe
 
 
-class Spare:
+class StandbyChild:
     """At most one child in waiting; `run` gets the bytes that it is given, and does its job."""
 
     def __init__(
-        self, children: Children, run: Callable[[bytes], int], warm: Callable[[], object]
+        self, children: Children, run: Callable[[bytes], int], warm_up: Callable[[], object]
     ) -> None:
         self.children = children
         self._run = run
-        self._warm = warm
+        self._warm_up = warm_up
         self._waiting: tuple[int, int] | None = None
 
     def prepare(self) -> None:
@@ -43,14 +43,14 @@ class Spare:
         """The child's part: touch what a job needs, then wait for one, or for the parent's end."""
         close(writer)
         self._waiting = None
-        self._warm()
+        self._warm_up()
         parts = []
         while part := os.read(reader, 1 << 16):
             parts.append(part)
         close(reader)
         return self._run(b"".join(parts)) if parts else 0
 
-    def give(self, data: bytes) -> int | None:
+    def assign(self, data: bytes) -> int | None:
         """Let the child in waiting do this; its pid. None when there is none, or it has died."""
         if self._waiting is None:
             return None
@@ -61,17 +61,17 @@ class Spare:
             while left:
                 left = left[os.write(writer, left) :]
         except BrokenPipeError:
-            self.children.let_go(pid)
+            self.children.detach(pid)
             return None
         finally:
             close(writer)
         return pid
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """Send the child in waiting home."""
         if self._waiting is not None:
             pid, writer = self._waiting
             self._waiting = None
             with contextlib.suppress(OSError):
                 close(writer)
-            self.children.let_go(pid)
+            self.children.detach(pid)

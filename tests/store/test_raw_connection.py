@@ -16,21 +16,21 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: S
     redis.config_set("busy-reply-threshold", 10)
     resq = ResQ(own_server.dsn)
     resq.store.workers.register("h:1:notes", "1")
-    taker = resq.store.taker("h:1:notes")
-    taker.look_at(["notes"])
-    assert taker.take(False, NOW) is None
+    fetcher = resq.store.fetcher("h:1:notes")
+    fetcher.set_queues(["notes"])
+    assert fetcher.fetch(False, NOW) is None
     connection = busy.connection_pool.get_connection()
     connection.send_command("EVAL", "while true do end", 0)
     until(lambda: is_busy(resq))
 
     with pytest.raises(CannotWriteNow, match="BUSY"):
-        taker.take(False, NOW)
+        fetcher.fetch(False, NOW)
     redis.script_kill()
     until(lambda: not is_busy(resq))
 
     resq.push("notes", {"class": "A", "args": []})
-    assert taker.take(False, NOW)
-    taker.close()
+    assert fetcher.fetch(False, NOW)
+    fetcher.close()
     resq.close()
     connection.disconnect()
 

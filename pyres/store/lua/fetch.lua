@@ -1,4 +1,4 @@
--- take: records the job just finished and moves the oldest payload of the first queue that has one into the taker's hand.
+-- fetch: records the job just finished and moves the oldest payload of the first queue that has one into the taker's hand.
 --
 -- KEYS[1]     (STRING)  the taker's hand: Keys.worker()
 -- KEYS[2]     (STRING)  Keys.stat("processed")

@@ -1,4 +1,4 @@
--- take_due: removes and returns the oldest payload of a timestamp; the last one takes the timestamp with it.
+-- pop_due: removes and returns the oldest payload of a timestamp; the last one takes the timestamp with it.
 --
 -- KEYS[1]  LIST  Keys.delayed()
 -- KEYS[2]  ZSET  Keys.delayed_schedule
