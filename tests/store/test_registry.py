@@ -323,8 +323,8 @@ def test_a_poison_job_of_a_dead_one_is_a_failure_that_holds_its_bytes(resq, redi
     assert record["queue"] == "mail"
 
 
-@pytest.mark.parametrize("hand", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
-def test_a_hand_that_is_no_hand_is_a_failure_of_its_own(resq, redis, record):
+@pytest.mark.parametrize("record", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
+def test_an_in_flight_record_that_is_malformed_is_a_failure_of_its_own(resq, redis, record):
     enlist(redis, "here:2:mail", record)
 
     assert registry(resq).prune() == ["here:2:mail"]
