@@ -216,12 +216,15 @@ PRIVATE_WORDS = {
     r"(job|jobs) in hand": "running job",
     r"its hand|in a hand|hands": "in-flight record, slot",
     r"taker": "fetcher",
-    r"crash_handler": "crash handler",
+    r"undertakers?": "crash handler",
     r"sign of life|signs of life": "heartbeat",
-    r"queue_watcher": "queue watcher",
+    r"lookouts?": "queue watcher",
+    r"spare|child in waiting": "standby child",
     r"in force": "active",
     r"put off|lay by": "delay",
     r"is poison|poison element": "malformed payload",
+    r"stand-ins?": "placeholder",
+    r"what becomes of": "what happens to",
     r"customer": "user",
 }
 

@@ -81,7 +81,7 @@ def check(step: Step, daemon: Daemon, is_idle: Callable[[], bool] = lambda: True
         until(is_idle, timeout=PATIENCE, what="a daemon that has ended its job")
         daemon.send_group(signal.SIGINT)
     assert daemon.wait(PATIENCE) == 0, daemon.output()
-    assert re.fullmatch(pattern(step.output + step.close_idle), daemon.output()), daemon.output()
+    assert re.fullmatch(pattern(step.output + step.rest), daemon.output()), daemon.output()
 
 
 def wait_for(expected: str, daemon: Daemon) -> None:
@@ -98,7 +98,7 @@ def wait_for(expected: str, daemon: Daemon) -> None:
 def at_port(step: Step, port: int) -> Step:
     """The step with another port for the web page than 8080, which may be in use here."""
     output = [line.replace("8080", str(port)) for line in step.output]
-    return Step(f"{step.command} --port {port}", output, step.interrupted, step.close_idle)
+    return Step(f"{step.command} --port {port}", output, step.interrupted, step.rest)
 
 
 def test_the_quickstart_names_two_files_and_shows_four_commands():
