@@ -135,3 +135,9 @@ def test_readme_names_the_wheel_of_this_version():
     wheels = set(re.findall(r"pyres-([\d.]+)-py3", README.read_text("utf-8")))
 
     assert wheels == {__version__}
+
+
+def test_readme_links_every_page_of_the_documentation():
+    pages = {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
+
+    assert pages - set(re.findall(r"\]\(([^)#]+)\)", README.read_text("utf-8"))) == set()
