@@ -170,7 +170,7 @@ STANDBY = [
     Row("standby child", "waits for its job", place("is ready"), _all(DONE)),
     Row(
         "standby child",
-        "has got its job",
+        "has received its job",
         place("is given its job"),
         _all(DONE, CRASHED),
     ),

@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation, as text to run."""
+"""Reads the fenced blocks of the documentation, so that tests can run them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Block:
 
     @property
     def file_name(self) -> str:
-        """The name that a first line such as `# jobs.py` gives it, or ""."""
+        """The file name in a first line such as `# jobs.py`, or ""."""
         named = re.match(r"# (\w+\.\w+)\n", self.text)
         return named[1] if named else ""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command of a console block: what it prints, and what more after Ctrl-C if that ends it."""
+    """A command of a console block: its output, and its further output if Ctrl-C ends it."""
 
     command: str
     output: list[str]
@@ -42,13 +42,13 @@ class Step:
 
 
 def blocks(page: Path, language: str = "") -> list[Block]:
-    """The fenced blocks of a page, or those of one language."""
+    """The fenced blocks of a page, or only those of one language."""
     text = page.read_text("utf-8")
-    found = [
+    all_blocks = [
         Block(page, text.count("\n", 0, match.start(2)) + 1, match[1], match[2])
         for match in _FENCE.finditer(text)
     ]
-    return [block for block in found if language in ("", block.language)]
+    return [block for block in all_blocks if language in ("", block.language)]
 
 
 def files(page: Path) -> dict[str, str]:
@@ -74,7 +74,7 @@ def _step(command: str, *lines: str) -> Step:
 
 
 def commands(page: Path) -> list[str]:
-    """Each line of a page's sh blocks, without its comment; continued lines joined."""
+    """The lines of a page's sh blocks, without comments; continued lines are joined."""
     text = "".join(block.text for block in blocks(page, "sh")).replace("\\\n", " ")
     lines = [re.sub(r"(^|\s)#.*$", "", line).strip() for line in text.splitlines()]
     return [line for line in lines if line]

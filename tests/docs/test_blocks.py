@@ -1,4 +1,4 @@
-"""What the documentation shows can be run as it stands there."""
+"""The commands and code in the documentation run exactly as printed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LANGUAGES = {
     *("console", "dockerfile", "ini", "python", "redis", "ruby", "sh", "text", "yaml"),
 }
 
-#: Servers that pages name where a reader has one of his own.
+#: Server addresses on the pages, for which a test uses its own server.
 SERVERS = re.compile(r"\b(localhost|db1|db2):6379(?!\d)")
 
-#: An expression, and behind it the value that it has: `resq.size("mail")  # 2`.
+#: An expression with its value in a comment: `resq.size("mail")  # 2`.
 VALUED = re.compile(r"^(\S.*?)  # (True|False|None|\d+|\[.*?\])(?=$|[:,;])")
 
-#: Programs that are not of this project, and are not run here.
+#: Programs of other projects, which these tests do not run.
 FOREIGN = {"gh", "git", "pip"}
 
 with_python = [page for page in PAGES if blocks(page, "python")]
@@ -65,7 +65,7 @@ def failure_record() -> str:
 
 
 def program(page: Path, dsn: str) -> str:
-    """The blocks as one module, in which each value that a comment names is asserted."""
+    """The blocks as one module that asserts each value named by a comment."""
     text = "\n".join(block.text for block in blocks(page, "python") if not block.file_name)
     return "".join(f"{asserted(line)}\n" for line in SERVERS.sub(dsn, text).splitlines())
 
@@ -74,7 +74,7 @@ def asserted(line: str) -> str:
     valued = VALUED.match(line)
     if not valued or re.match(r"[\w.]+ = ", line):
         return line
-    return f"found = {valued[1]}\nassert found == {valued[2]}, found"
+    return f"value = {valued[1]}\nassert value == {valued[2]}, value"
 
 
 def run(*args: str, cwd: Path, dsn: str) -> subprocess.CompletedProcess[str]:
@@ -94,16 +94,16 @@ def test_a_value_in_a_comment_is_asserted(line, value):
 
 
 @pytest.mark.parametrize("line", ["f(300)  # seconds", "f(1)  # 1 a second", "    f()  # 1"])
-def test_any_other_comment_is_left_alone(line):
+def test_any_other_comment_is_not_changed(line):
     assert asserted(line) == line
 
 
 class Parsed(BaseException):
-    """A command line was understood."""
+    """Raised when a command line has been parsed without an error."""
 
 
 def shown_commands(page: Path) -> list[str]:
-    """Every command line on a page: of sh and console blocks, of units and of containers."""
+    """Every command line on a page: in sh and console blocks, systemd units and containers."""
     text = page.read_text("utf-8")
     units = re.findall(r"^ExecStart=(?:\S*/)?(pyres_.*)$", text, re.MULTILINE)
     arrays = re.findall(r'^(?:CMD| *args:) (\[".*\])$', text, re.MULTILINE)
@@ -131,7 +131,7 @@ def test_every_option_of_a_pyres_command_exists(page, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_command_is_of_a_kind_that_is_tested(page):
+def test_every_command_runs_a_program_that_the_tests_know(page):
     programs = {shlex.split(command)[0] for command in shown_commands(page)}
 
     known = {*FOREIGN, "make", "python", "redis-cli"}
@@ -143,7 +143,7 @@ def test_every_make_target_exists(page):
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z][\w-]*):(?!=)", makefile, re.MULTILINE))
 
-    # In prose, such a command is code: `make chaos SECONDS=60`.
+    # In prose a command is in backticks: `make chaos SECONDS=60`.
     named = re.findall(r"(?:`|^ *)make ([a-z][\w-]*)", page.read_text("utf-8"), re.MULTILINE)
 
     assert set(named) <= targets
@@ -172,14 +172,14 @@ def test_server_settings_are_understood_by_the_server(page, own_server):
 
     for line in filter(None, re.sub(r" *#.*", "", text).splitlines()):
         name, *words = line.split()
-        if name == "user" and "+sentinel|masters" not in words:  # a command of sentinels alone
+        if name == "user" and "+sentinel|masters" not in words:  # for sentinels only
             redis.execute_command("ACL", "SETUSER", *words)
         elif name != "user":
             redis.config_set(name, " ".join(words))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_a_yaml_file_of_schedule_entries_is_read_without_a_mistake(page, tmp_path):
+def test_a_yaml_file_of_schedule_entries_is_read_without_a_fault(page, tmp_path):
     for block in blocks(page, "yaml"):
         if re.search(r"^  (cron|every):", block.text, re.MULTILINE):
             path = tmp_path / "schedule.yml"
@@ -205,23 +205,26 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_no_page_installs_pyres_from_the_index_where_the_name_is_still_1_5(page):
+def test_no_page_installs_pyres_from_pypi_where_the_name_is_still_1_5(page):
     lines = [line for line in commands(page) if re.match(r"pip install '?pyres\b(?!-)", line)]
 
     assert lines == []
 
 
-#: Words that the project once used for what the field has a term for, and the term.
+#: Words that the project once used, and the usual term for each.
 PRIVATE_WORDS = {
     r"(job|jobs) in hand": "running job",
     r"its hand|in a hand|hands": "in-flight record, slot",
     r"taker": "fetcher",
-    r"crash_handler": "crash handler",
+    r"undertakers?": "crash handler",
     r"sign of life|signs of life": "heartbeat",
-    r"queue_watcher": "queue watcher",
+    r"lookouts?": "queue watcher",
+    r"spare|child in waiting": "standby child",
     r"in force": "active",
     r"put off|lay by": "delay",
     r"is poison|poison element": "malformed payload",
+    r"stand-ins?": "placeholder",
+    r"what becomes of": "what happens to",
     r"customer": "user",
 }
 

@@ -1,4 +1,4 @@
-"""The wheel and the sdist hold what pyres needs, and work where the source tree is not."""
+"""The wheel and the sdist contain what pyres needs, and work outside the source tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers import ROOT
 
 pytestmark = pytest.mark.slow
 
-#: What a clone does not have, and what building leaves behind.
+#: Files that a clone does not have, and those that a build creates.
 NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv*", "*.egg-info", "build", "dist", "node_modules", "__pycache__", ".*_cache",
     ".hypothesis", "*.rdb",
@@ -28,7 +28,7 @@ NOT_SOURCE = shutil.ignore_patterns(
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-    """A copy of the source, so that building leaves nothing in it."""
+    """A copy of the source, so that a build creates no files in the source itself."""
     return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("tree") / "pyres", ignore=NOT_SOURCE))
 
 
@@ -42,9 +42,9 @@ def packages(tree: Path, tmp_path_factory) -> dict[str, Path]:
 
 
 def run(*command: str, cwd: Path | None = None, path: str = "") -> str:
-    """What the command prints; an AssertionError with it when the command fails."""
+    """The command's output. Raises AssertionError with it if the command fails."""
     env = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"}
-    # The dependencies are there already, so pip needs no network.
+    # The dependencies are installed already, so pip needs no network.
     env |= {"PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
     env.pop("PYTHONPATH", None)
     done = subprocess.run(
@@ -65,13 +65,13 @@ def clean(tmp_path_factory) -> Path:
     venv.create(folder, with_pip=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    # Python 3.11 puts a setuptools into each environment that is too old to build pyres.
+    # Python 3.11 installs a setuptools into each environment that is too old to build pyres.
     shutil.rmtree(packages / "setuptools", ignore_errors=True)
     return folder / "bin"
 
 
 def installed_in(clean: Path, cwd: Path) -> bool:
-    """Whether `import pyres` outside the tree finds the one of this environment."""
+    """Whether `import pyres` outside the tree imports the pyres of this environment."""
     code = "import pyres; print(pyres.__file__)"
     return run(str(clean / "python"), "-c", code, cwd=cwd).startswith(str(clean.parent))
 
@@ -86,15 +86,15 @@ def tree_files(tree: Path, *folders: str) -> set[str]:
     }
 
 
-def test_the_wheel_holds_every_file_of_both_packages(tree, packages):
+def test_the_wheel_contains_every_file_of_both_packages(tree, packages):
     with zipfile.ZipFile(packages["wheel"]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert names == tree_files(tree, "pyres", "resweb")
-    assert {"pyres/py.typed", "resweb/py.typed", "pyres/store/lua/take.lua"} <= names
+    assert {"pyres/py.typed", "resweb/py.typed", "pyres/store/lua/fetch.lua"} <= names
 
 
-def test_the_sdist_holds_every_file_of_the_source(tree, packages):
+def test_the_sdist_contains_every_file_of_the_source(tree, packages):
     with tarfile.open(packages["sdist"]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
 

@@ -1,4 +1,4 @@
-"""README's quickstart, copied out of README, does what README says."""
+"""README's quickstart, copied from README, does what README says."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.servers import ROOT, Daemon, free_port, until
 
 README = ROOT / "README.md"
 
-#: Seconds after which a test gives up, on a machine that is busy with other things.
+#: Seconds after which a test fails, enough for a busy machine.
 PATIENCE = 120
 
-#: What differs between runs, as README shows it, and what may stand in its place.
+#: Patterns of what differs between runs in README's output, and what may replace it.
 VARYING = {
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
     r" +\b42\d\d\b": r" +\d+",
@@ -50,7 +50,7 @@ def _expression(part: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, dsn: str) -> Path:
-    """A folder with README's files; they use the test's server in place of localhost:6379."""
+    """A folder with README's files, which use the test's server instead of localhost:6379."""
     for name, text in files(README).items():
         (tmp_path / name).write_text(text.replace("localhost:6379", dsn))
     return tmp_path
@@ -58,7 +58,7 @@ def folder(tmp_path: Path, dsn: str) -> Path:
 
 @pytest.fixture
 def start(folder: Path, server) -> Iterator[Callable[[str], Daemon]]:
-    """Starts a command in that folder, as a shell whose PATH begins with this Python would."""
+    """Starts a command in that folder, with the folder of this Python first in PATH."""
     started: list[Daemon] = []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "REDIS_URL": server.url, "PYTHONUNBUFFERED": "1"}
@@ -75,17 +75,17 @@ def start(folder: Path, server) -> Iterator[Callable[[str], Daemon]]:
 
 
 def check(step: Step, daemon: Daemon, is_idle: Callable[[], bool] = lambda: True) -> None:
-    """Wait for what the step shows; end the daemon as the step does, and compare all of it."""
+    """Wait for the step's output, end the daemon as the step does, and compare all output."""
     if step.interrupted:
         wait_for(pattern(step.output), daemon)
-        until(is_idle, timeout=PATIENCE, what="a daemon that has ended its job")
+        until(is_idle, timeout=PATIENCE, what="a daemon without a running job")
         daemon.send_group(signal.SIGINT)
     assert daemon.wait(PATIENCE) == 0, daemon.output()
-    assert re.fullmatch(pattern(step.output + step.close_idle), daemon.output()), daemon.output()
+    assert re.fullmatch(pattern(step.output + step.rest), daemon.output()), daemon.output()
 
 
 def wait_for(expected: str, daemon: Daemon) -> None:
-    """Return when the daemon has written this."""
+    """Wait until the daemon's output matches this regular expression."""
 
     def is_written() -> bool:
         assert daemon.returncode is None, daemon.output()
@@ -96,9 +96,9 @@ def wait_for(expected: str, daemon: Daemon) -> None:
 
 
 def at_port(step: Step, port: int) -> Step:
-    """The step with another port for the web page than 8080, which may be in use here."""
+    """The step with this port for the web page, since 8080 may be in use."""
     output = [line.replace("8080", str(port)) for line in step.output]
-    return Step(f"{step.command} --port {port}", output, step.interrupted, step.close_idle)
+    return Step(f"{step.command} --port {port}", output, step.interrupted, step.rest)
 
 
 def test_the_quickstart_names_two_files_and_shows_four_commands():
@@ -110,7 +110,7 @@ def test_the_quickstart_names_two_files_and_shows_four_commands():
 
 def test_the_quickstart_prints_what_readme_shows(start, redis):
     def is_idle() -> bool:
-        # Ctrl-C reaches the process of a running job, too, and is the job's failure.
+        # Ctrl-C also reaches the process of a running job, which would then fail.
         return all(key.endswith(b":started") for key in redis.keys("resque:worker:*"))
 
     for step in steps(README)[:3]:
@@ -135,3 +135,9 @@ def test_readme_names_the_wheel_of_this_version():
     wheels = set(re.findall(r"pyres-([\d.]+)-py3", README.read_text("utf-8")))
 
     assert wheels == {__version__}
+
+
+def test_readme_links_every_page_of_the_documentation():
+    pages = {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
+
+    assert pages - set(re.findall(r"\]\(([^)#]+)\)", README.read_text("utf-8"))) == set()

@@ -1,4 +1,4 @@
-"""Each statement of docs/ruby.md is held by a test, which names it."""
+"""A test in tests/neighbours proves each statement of docs/ruby.md, and names it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.servers import ROOT
 
 FILES = sorted(ROOT.glob("tests/neighbours/test_*.py"))
 
-#: What the tests hold, and by which of them.
-HELD = [
+#: Each phrase that a test proves, and the test.
+PROVEN = [
     (phrase, f"{file.name}::{test}")
     for file in FILES
     for test, phrases in held(file).items()
@@ -22,12 +22,12 @@ HELD = [
 
 
 @pytest.mark.parametrize("statement", statements())
-def test_a_statement_of_the_page_is_held_by_a_test(statement):
-    assert [test for phrase, test in HELD if phrase in statement]
+def test_a_statement_of_the_page_is_proven_by_a_test(statement):
+    assert [test for phrase, test in PROVEN if phrase in statement]
 
 
-@pytest.mark.parametrize("phrase", sorted({phrase for phrase, _ in HELD}))
-def test_what_a_test_holds_stands_in_one_statement_of_the_page(phrase):
+@pytest.mark.parametrize("phrase", sorted({phrase for phrase, _ in PROVEN}))
+def test_a_phrase_that_a_test_names_is_in_exactly_one_statement(phrase):
     assert len([statement for statement in statements() if phrase in statement]) == 1
 
 

@@ -1,4 +1,4 @@
-"""GitHub's workflows and forms are valid, and ask for nothing that is not here."""
+"""GitHub's workflows and forms are valid, and use only what exists in the repository."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_file_follows_githubs_schema(path, schema):
 def test_zizmor_finds_nothing_in_the_workflows():
     program = installed("zizmor")
     if not program:
-        pytest.skip("zizmor is not installed; it has no wheel for every system")
+        pytest.skip("zizmor is not installed; it has no wheel for this system")
 
     command = [program, "--offline", "--no-progress", str(GITHUB)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -72,9 +72,9 @@ def test_zizmor_finds_nothing_in_the_workflows():
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_make_target_of_a_workflow_is_in_the_makefile(path):
-    wanted = {target for text in runs(path) for target in re.findall(r"\bmake ([\w-]+)", text)}
+    used = {target for text in runs(path) for target in re.findall(r"\bmake ([\w-]+)", text)}
 
-    assert wanted - make_targets() == set()
+    assert used - make_targets() == set()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -74,7 +74,7 @@ def test_the_pages_worker_performs_what_the_pages_ruby_enqueued(page, ruby, run_
     assert "archived stable of 7\n" in worker.output()
 
 
-@holds("Python enqueues, Ruby performs", "Start Ruby's worker as ever")
+@holds("Python enqueues, Ruby performs", "Start Ruby's worker as usual")
 def test_rubys_worker_performs_what_the_pages_python_enqueued(page, start_ruby, server):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "enqueue.py"], cwd=page, env=env, check=True, timeout=60)
