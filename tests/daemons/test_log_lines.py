@@ -67,7 +67,7 @@ def test_a_pool_and_its_minions_say_at_their_start_what_they_are(
     assert f":{daemon.pid}:1 " in manager
     assert "1 minions take jobs from basic on " in manager
     assert "reports a push" in manager
-    assert "takes jobs from basic on " in minion
+    assert "fetches jobs from basic on " in minion
 
 
 @pytest.mark.parametrize("name", ["pyres_scheduler", "pyres_web"])

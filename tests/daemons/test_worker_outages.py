@@ -217,7 +217,7 @@ def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is
         daemon.send(signal.SIGTERM)
 
         assert daemon.wait() == 0
-        assert "what is in hand stays recorded there" in daemon.output()
+        assert "a running job stays in Redis as in flight" in daemon.output()
 
 
 def test_a_worker_whose_server_has_forgotten_everything_registers_again(
