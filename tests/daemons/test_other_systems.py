@@ -127,7 +127,7 @@ def test_max_memory_counts_the_peak_where_there_is_no_proc(
     daemon = run_daemon(*command, env=like("macos"))
     resq.enqueue(EchoJob, 1)
 
-    daemon.until_output("MB, more than it may")
+    daemon.until_output("MB, more than its limit")
 
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
