@@ -65,7 +65,7 @@ def test_a_pool_and_its_minions_say_at_their_start_what_they_are(
 
     manager, minion = re.findall(r"Started .* with pyres 2.*\n", daemon.output())
     assert f":{daemon.pid}:1 " in manager
-    assert "1 minions take jobs from basic on " in manager
+    assert "1 minions fetch jobs from basic on " in manager
     assert "reports a push" in manager
     assert "fetches jobs from basic on " in minion
 
