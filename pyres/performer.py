@@ -313,7 +313,7 @@ class Performer:
         job, self._ended_well = self._ended_well, None
         self._was_removed = self._fetcher.changed = False
         if removed and job is not None:
-            self.registry.take_back(job)
+            self.registry.retract_failure(job)
 
     def _register_again(self) -> None:
         """Register after another process has unregistered us; before startup(), for one job."""

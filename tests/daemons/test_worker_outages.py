@@ -280,7 +280,7 @@ def test_a_worker_that_was_pruned_alive_registers_again_at_its_next_beat(
     resq.store.workers.unregister(mine.decode())
 
     until(lambda: registered(redis, daemon))
-    daemon.until_output("was unregistered by somebody else; registering again")
+    daemon.until_output("was unregistered by another process; registering again")
     assert redis.exists(b"resque:worker:" + mine + b":started")
     redis.hdel("resque:workers:heartbeat", mine)
     until(lambda: redis.hget("resque:workers:heartbeat", mine), what="the next sign of life")
