@@ -363,7 +363,7 @@ def test_faults_are_published_as_long_as_they_are_there(clocked, redis, tmp_path
         "bad": "file", "lost": "file", "custom": "Redis", "garbled": "Redis", "queueless": "Redis",
     }  # fmt: skip
     assert "schedule.json:1: the schedule entry 'bad' is left out" in found["bad"]["text"]
-    assert "--queue-for RJ::Cron=QUEUE says it" in found["queueless"]["text"]
+    assert "set it with --queue-for RJ::Cron=QUEUE" in found["queueless"]["text"]
     for name in ("custom", "garbled"):
         set_by_ruby(redis, name, EACH_SECOND)
     redis.hdel("resque:persistent_schedules", "queueless")
@@ -387,7 +387,7 @@ def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_sto
     scheduler.seconds(NOW, 3)
     assert not redis.exists(LOCK)
     assert faults(redis).keys() == {"ruby"}
-    assert caplog.text.count("Stands by, to stop no entry") == 1
+    assert caplog.text.count("Not becoming the master") == 1
 
     set_by_ruby(redis, "ruby", EACH_SECOND)
     scheduler.seconds(NOW + 3, 3)
@@ -460,10 +460,10 @@ def test_that_nobody_is_the_master_is_said(clocked, redis, caplog):
     set_by_ruby(redis, "ruby", CUSTOM)
     scheduler = clocked(take_lock="able", lock_timeout=0.001)
 
-    until(lambda: scheduler.seconds(NOW, 1) or "Nobody is the master" in caplog.text)
+    until(lambda: scheduler.seconds(NOW, 1) or "No scheduler is the master" in caplog.text)
     scheduler.seconds(NOW, 3)
 
-    assert caplog.text.count("Nobody is the master") == 1
+    assert caplog.text.count("No scheduler is the master") == 1
 
 
 @pytest.mark.parametrize(

@@ -368,7 +368,7 @@ def test_dynamic_entries_come_and_go_while_it_runs(start, resq, redis):
     until(lambda: not redis.exists("resque:schedules_changed"))
 
     scheduler.send(signal.SIGUSR1)
-    scheduler.until_output("in force: no entry")
+    scheduler.until_output("active entries: none")
 
 
 def test_a_changed_file_is_read_when_asked_for(start, redis, tmp_path):
@@ -383,7 +383,7 @@ def test_a_changed_file_is_read_when_asked_for(start, redis, tmp_path):
     schedule.write_text("{")
     scheduler.send(signal.SIGUSR2)
 
-    scheduler.until_output("The schedule stays as it was")
+    scheduler.until_output("Keeping the previous schedule")
     assert scheduler.returncode is None
 
 
@@ -504,7 +504,7 @@ def test_an_entry_without_a_queue_takes_its_classs(resq, redis, tmp_path, caplog
     assert active_schedule(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 2) == 2
 
     assert redis.llen("resque:queue:basic") == 2
-    assert "'lost' is left out: it names no queue, and its class cannot be asked" in caplog.text
+    assert "'lost' is left out: it names no queue, and its class cannot be imported" in caplog.text
 
 
 def test_a_recurring_job_of_which_one_is_enough_waits_once(resq, redis, tmp_path, monkeypatch):
