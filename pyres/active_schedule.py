@@ -282,8 +282,10 @@ class ActiveSchedule:
         if isinstance(timing, Every):
             first = limits.first.seconds if limits.first else None
             if past is None or past < (first or 0):
-                past = first or schedules.anchor(entry.name, timing.begun(self._checked_until + 1))
-            timing = timing.anchored(past)
+                past = first or schedules.anchor(
+                    entry.name, timing.first_anchor(self._checked_until + 1)
+                )
+            timing = timing.with_anchor(past)
         active_entry.timing = limits.bound(timing, begun)
 
     def _doubt(self, name: str, fired: list[Range]) -> list[Range]:
