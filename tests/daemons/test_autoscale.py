@@ -47,7 +47,7 @@ def test_a_range_that_is_none_is_one_line_and_exit_code_2(wrong: str, run_daemon
 
     assert daemon.wait() == 2
     (line,) = daemon.output().strip().splitlines()
-    assert f"{wrong!r} is not a" in line
+    assert f"invalid value {wrong!r}: expected a" in line
 
 
 # What is imported before the fork

@@ -221,7 +221,7 @@ def test_greenlets_want_a_number(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_manager", "basic", "--greenlets", "0")
 
     assert daemon.wait() == 2
-    assert "'0' is not a whole number from 1" in daemon.output()
+    assert "invalid value '0': expected a whole number from 1" in daemon.output()
 
 
 @pytest.mark.parametrize("option", [["--reinit-gevent"], ["--greenlets", "5"]])

@@ -268,15 +268,15 @@ def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--pool", "many"], "'many' is not a whole number from 1"),
-        (["--pool", "0"], "'0' is not a whole number from 1"),
-        (["-j", "-1"], "'-1' is not a whole number from 0"),
-        (["--max-memory", "big"], "'big' is not a number"),
+        (["--pool", "many"], "invalid value 'many': expected a whole number from 1"),
+        (["--pool", "0"], "invalid value '0': expected a whole number from 1"),
+        (["-j", "-1"], "invalid value '-1': expected a whole number from 0"),
+        (["--max-memory", "big"], "invalid value 'big': expected a number"),
         (["--minions_interval", "0"], "above 0"),
-        (["--pool", "-3"], "'-3' is not a whole number from 1"),
-        (["--pool", "2.5"], "'2.5' is not a whole number from 1"),
-        (["--pool", ""], "'' is not a whole number from 1"),
-        (["--grace", "soon"], "'soon' is not a number"),
+        (["--pool", "-3"], "invalid value '-3': expected a whole number from 1"),
+        (["--pool", "2.5"], "invalid value '2.5': expected a whole number from 1"),
+        (["--pool", ""], "invalid value '': expected a whole number from 1"),
+        (["--grace", "soon"], "invalid value 'soon': expected a number"),
         (["-i", "0"], "above 0"),
     ],
 )

@@ -273,8 +273,8 @@ def test_a_pidfile_stands_while_it_runs(start, tmp_path, redis):
     [
         (["--schedule", "gone.yml"], "the schedule gone.yml cannot be read: No such file"),
         (["--queue-for", "Report"], "invalid --queue-for 'Report': expected Class=queue"),
-        (["--interval", "0"], "'0' is not a number of seconds above 0"),
-        (["--lock-timeout", "soon"], "'soon' is not a number of seconds"),
+        (["--interval", "0"], "invalid value '0': expected a number of seconds above 0"),
+        (["--lock-timeout", "soon"], "invalid value 'soon': expected a number of seconds"),
         (["--require", "no_such_module"], "'no_such_module' cannot be imported"),
     ],
 )
