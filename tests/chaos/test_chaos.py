@@ -12,7 +12,7 @@ from tests.chaos.monkey import LOSSLESS, Monkey
 
 
 @pytest.mark.chaos
-def test_no_job_is_lost_and_none_done_twice_but_those_cut_before_their_record(
+def test_no_job_is_lost_and_only_jobs_cut_off_before_their_record_repeat(
     tmp_path: Path,
 ) -> None:
     """OLD-FAULTS B30, B31, B37, B43, B44."""

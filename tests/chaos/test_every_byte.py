@@ -54,7 +54,7 @@ def sweep() -> Iterator[Limit]:
         ("pyres_worker", ("--watch-pop",)),
     ],
 )
-def test_a_connection_cut_after_any_byte_loses_no_job_and_does_none_twice(
+def test_a_connection_cut_after_any_byte_neither_loses_nor_repeats_a_job(
     script: str, options: tuple[str, ...], own_server: Server, tmp_path: Path
 ) -> None:
     jobs = JOBS if script == "pyres_manager" else JOBS // 4

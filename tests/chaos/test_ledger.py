@@ -69,7 +69,7 @@ def test_only_one_end_and_one_record_of_a_cut_explain_each_other(
     assert ledger.lost == []
 
 
-def test_what_stands_in_redis_without_anybody_who_works_is_named(redis: Redis) -> None:
+def test_keys_left_in_redis_after_all_work_is_done_are_named(redis: Redis) -> None:
     redis.sadd("resque:workers", "here:100:basic")
     redis.set("resque:worker:here:100:basic", "{}")
     redis.set("resque:stat:processed", 3)

@@ -114,20 +114,20 @@ def note(path: str, what: str) -> None:
 def daemon(script: str) -> int:
     """Be a daemon that may stop at the places that only pyres' own code comes by."""
     from pyres import scripts
-    from pyres.process import children, reports
+    from pyres.process import children, messages
     from pyres.worker import Worker
 
     _stop_around(children, "_fork", "before fork", "after fork")
     _stop_around(Worker, "_perform_as_child", "process starts")
     _stop_around(Worker, "_perform_assigned", "is given its job")
-    own_send = reports.Reports.send
+    own_send = messages.Reports.send
 
     def tell(self: Any, seconds: float, record: int = 0) -> bool:
-        if seconds == reports.DONE:
+        if seconds == messages.DONE:
             stop_at("before report")
         return own_send(self, seconds, record)
 
-    reports.Reports.send = tell  # type: ignore[method-assign]
+    messages.Reports.send = tell  # type: ignore[method-assign]
     return int(getattr(scripts, script)())
 
 

@@ -77,7 +77,7 @@ WHEN = pytest.mark.parametrize(
 
 @WHEN
 @pytest.mark.parametrize("source", [BASIC_CONFIG, DICT_CONFIG], ids=["basicConfig", "dictConfig"])
-def test_the_set_up_in_a_job_module_takes_effect_and_does_not_silence_pyres(
+def test_logging_set_up_in_a_job_module_takes_effect_beside_that_of_pyres(
     run_daemon: Daemons, resq: ResQ, folder: Path, source: str, require: list[str]
 ) -> None:
     set_up_by(folder, source)

@@ -42,7 +42,9 @@ def test_a_pool_grows_while_jobs_wait_and_shrinks_when_it_is_idle(
 
 
 @pytest.mark.parametrize("wrong", ["0..4", "4..2", "2..", "..3", "a..b", "2.5"])
-def test_a_range_that_is_none_is_one_line_and_exit_code_2(wrong: str, run_daemon: Daemons) -> None:
+def test_an_invalid_range_is_a_one_line_error_and_exit_code_2(
+    wrong: str, run_daemon: Daemons
+) -> None:
     daemon = run_daemon("pyres_manager", "basic", "--pool", wrong)
 
     assert daemon.wait() == 2
@@ -93,7 +95,7 @@ def test_preload_imports_once_in_khan(
     assert imported_by == daemon.pid != minion
 
 
-def test_without_preload_each_minion_imports_and_a_rolling_restart_takes_new_code(
+def test_without_preload_each_minion_imports_and_a_rolling_restart_loads_new_code(
     run_daemon: Daemons, resq: ResQ, redis: Redis, module: Path
 ) -> None:
     options = ["--path", str(module.parent), "--require", "where_jobs"]
@@ -111,7 +113,7 @@ def test_without_preload_each_minion_imports_and_a_rolling_restart_takes_new_cod
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]])
-def test_a_module_that_cannot_be_imported_is_one_line_and_exit_code_2(
+def test_a_module_that_cannot_be_imported_is_a_one_line_error(
     preload: list[str], run_daemon: Daemons, module: Path
 ) -> None:
     module.write_text("import no_such_module_anywhere")
@@ -124,7 +126,7 @@ def test_a_module_that_cannot_be_imported_is_one_line_and_exit_code_2(
     assert "--require 'where_jobs' cannot be imported: ModuleNotFoundError" in line
 
 
-def test_a_module_that_takes_its_process_down_is_named(run_daemon: Daemons, module: Path) -> None:
+def test_a_module_that_crashes_its_process_is_named(run_daemon: Daemons, module: Path) -> None:
     module.write_text("import os; os.abort()")
     options = ["--path", str(module.parent), "--require", "where_jobs"]
 
@@ -134,7 +136,7 @@ def test_a_module_that_takes_its_process_down_is_named(run_daemon: Daemons, modu
     assert "where_jobs: the process that imports it was killed by SIGABRT" in daemon.output()
 
 
-def test_preload_without_a_module_says_what_is_missing(run_daemon: Daemons) -> None:
+def test_preload_without_a_module_reports_what_is_missing(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_manager", "--queues", "basic", "--preload")
 
     assert daemon.wait() == 2

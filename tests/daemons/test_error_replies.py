@@ -90,7 +90,7 @@ def test_no_error_reply_ends_a_daemon_that_has_started(
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
 @pytest.mark.parametrize("request_", [b"workers:heartbeat", b"pruning_dead_workers", b"TRACKING"])
-def test_a_refusal_of_what_is_no_fetch_stops_no_fetch(
+def test_a_refusal_of_another_request_stops_no_fetch(
     command: str, request_: bytes, run_daemon: Daemons, redis: Redis, between: Proxy
 ) -> None:
     daemon = start(run_daemon, redis, between, command)
@@ -115,7 +115,7 @@ STARTS = {
 
 @pytest.mark.parametrize("kind", STARTS)
 @pytest.mark.parametrize("command", DAEMONS)
-def test_a_start_at_what_cannot_be_used_is_one_line_and_exit_code_2(
+def test_a_start_on_an_unusable_server_is_a_one_line_error_and_exit_code_2(
     command: str, kind: str, run_daemon: Daemons, between: Proxy
 ) -> None:
     reply, words = STARTS[kind]

@@ -122,7 +122,9 @@ def test_two_hundred_jobs_that_wait_a_tenth_of_a_second_take_less_than_one(
     assert redis.get("resque:stat:processed") == b"200"
 
 
-def test_each_job_is_in_a_hand_of_its_own(start: Start, resq: ResQ, redis: Redis) -> None:
+def test_each_job_has_its_own_slot_and_in_flight_record(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
     daemon = start(3)
     resq.enqueue_many([(GateJob, "g")] * 3)
     until(lambda: redis.llen(BEGUN) == 3)
@@ -146,7 +148,7 @@ def _title(pid: int) -> str:
         return file.read()
 
 
-def test_jobs_in_hand_are_finished_before_the_end(start: Start, resq: ResQ, redis: Redis) -> None:
+def test_running_jobs_are_finished_before_the_end(start: Start, resq: ResQ, redis: Redis) -> None:
     daemon = start(2)
     resq.enqueue_many([(GateJob, "g")] * 2)
     until(lambda: redis.llen(BEGUN) == 2)
@@ -179,7 +181,7 @@ def test_all_jobs_of_a_minion_that_dies_are_failures(
     end(daemon, redis)
 
 
-def test_a_late_job_is_ended_and_those_beside_it_go_on(
+def test_a_job_over_its_timeout_is_ended_and_the_others_go_on(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(2, command=PATIENT)
@@ -195,7 +197,7 @@ def test_a_late_job_is_ended_and_those_beside_it_go_on(
     end(daemon, redis)
 
 
-def test_a_job_that_lets_no_other_run_is_killed_from_outside(
+def test_a_job_that_blocks_all_greenlets_is_killed_by_the_manager(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(2)
@@ -209,7 +211,7 @@ def test_a_job_that_lets_no_other_run_is_killed_from_outside(
     end(daemon, redis)
 
 
-def test_a_killed_khan_takes_idle_greenlets_along(start: Start, redis: Redis) -> None:
+def test_idle_greenlets_end_with_a_killed_manager(start: Start, redis: Redis) -> None:
     daemon = start(5)
 
     daemon.send(signal.SIGKILL)
@@ -217,7 +219,7 @@ def test_a_killed_khan_takes_idle_greenlets_along(start: Start, redis: Redis) ->
     until(lambda: not redis.exists("resque:minions"))
 
 
-def test_greenlets_want_a_number(run_daemon: Daemons) -> None:
+def test_greenlets_requires_a_number(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_manager", "basic", "--greenlets", "0")
 
     assert daemon.wait() == 2
@@ -225,7 +227,7 @@ def test_greenlets_want_a_number(run_daemon: Daemons) -> None:
 
 
 @pytest.mark.parametrize("option", [["--reinit-gevent"], ["--greenlets", "5"]])
-def test_without_gevent_one_line_says_which_extra_to_install(
+def test_without_gevent_one_line_names_the_extra_to_install(
     option: list[str], run_daemon: Daemons, tmp_path: object
 ) -> None:
     # What comes first on the path hides the gevent that is installed here.
@@ -248,7 +250,7 @@ def test_a_khan_refuses_greenlets_on_sockets_that_block() -> None:
         Khan(1, ["basic"], greenlets=5)
 
 
-def test_a_minion_of_many_hands_is_replaced_after_its_jobs_and_loses_none(
+def test_a_minion_of_many_slots_is_replaced_after_its_jobs_and_loses_none(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(3, "--max-jobs", "10", "--watch-pop")
@@ -262,7 +264,7 @@ def test_a_minion_of_many_hands_is_replaced_after_its_jobs_and_loses_none(
     assert redis.get("resque:stat:processed") == b"60"
 
 
-def test_signals_change_and_renew_a_pool_of_many_hands(
+def test_signals_change_and_renew_a_pool_of_many_slots(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(3)
@@ -290,9 +292,7 @@ def test_a_job_may_use_greenlets_of_its_own(start: Start, resq: ResQ, redis: Red
     end(daemon, redis)
 
 
-def test_coroutines_run_beside_each_other_in_one_minion(
-    start: Start, resq: ResQ, redis: Redis
-) -> None:
+def test_coroutines_run_concurrently_in_one_minion(start: Start, resq: ResQ, redis: Redis) -> None:
     daemon = start(6)
 
     resq.enqueue_many([(CoroutineJob, number) for number in range(6)])

@@ -146,7 +146,7 @@ def test_a_manager_whose_user_may_have_no_more_processes_waits_and_goes_on(
 
 
 @pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
-def test_a_job_that_takes_all_descriptors_and_fails_is_recorded(
+def test_a_job_that_uses_up_all_descriptors_and_fails_is_recorded(
     run_daemon: Daemons, redis: Redis, resq: ResQ, script: str
 ) -> None:
     pool = ("--pool", "1") if script == "pyres_manager" else ()

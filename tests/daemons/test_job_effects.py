@@ -59,7 +59,7 @@ def test_an_alarm_that_a_job_left_is_not_there_in_the_next(
         ("stdout", "a job has replaced stdout"),
     ],
 )
-def test_a_minion_near_a_limit_ends_after_its_job_and_says_why(
+def test_a_minion_near_a_limit_ends_after_its_job_and_logs_why(
     way: str, reason: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start_pool(run_daemon, redis, 1)
@@ -130,7 +130,7 @@ def test_hup_leaves_a_minion_its_job_for_longer_than_the_grace(
     end_pool(daemon, redis)
 
 
-def test_each_new_process_has_random_numbers_of_numpy_of_its_own(
+def test_each_new_process_has_its_own_random_numbers_of_numpy(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     (tmp_path / "numpy").mkdir()
@@ -148,7 +148,7 @@ def test_each_new_process_has_random_numbers_of_numpy_of_its_own(
 
 
 @pytest.mark.timing
-def test_where_a_job_has_changed_nothing_the_look_takes_at_most_five_microseconds() -> None:
+def test_the_check_after_a_job_without_effects_takes_at_most_five_microseconds() -> None:
     signals = Signals(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), wake))
     signals.install()
     state = ProcessState(signals)

@@ -66,7 +66,7 @@ def start(run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path) -> Call
 
 
 @COMMANDS
-def test_a_log_folder_that_is_taken_away_and_comes_back_costs_no_job(
+def test_a_log_folder_that_is_removed_and_comes_back_fails_no_job(
     start: Callable[..., Logged], script: str
 ) -> None:
     logged = start(script)
@@ -83,7 +83,7 @@ def test_a_log_folder_that_is_taken_away_and_comes_back_costs_no_job(
 
 
 @COMMANDS
-def test_a_full_disk_of_logs_costs_no_job(
+def test_a_full_log_disk_fails_no_job(
     start: Callable[..., Logged], script: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "logs"
@@ -105,7 +105,7 @@ def test_a_full_disk_of_logs_costs_no_job(
 
 @as_root
 @COMMANDS
-def test_a_log_file_that_belongs_to_another_user_since_its_rotation_costs_no_job(
+def test_a_log_file_that_another_user_owns_after_rotation_fails_no_job(
     start: Callable[..., Logged], script: str
 ) -> None:
     with open_folder() as folder:
@@ -126,7 +126,7 @@ def test_a_log_file_that_belongs_to_another_user_since_its_rotation_costs_no_job
 
 @COMMANDS
 @pytest.mark.parametrize("kind", STDERR)
-def test_a_stderr_that_takes_nothing_costs_no_job(
+def test_a_stderr_that_accepts_no_writes_fails_no_job(
     run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path, script: str, kind: str
 ) -> None:
     pool = ["--pool", "1"] if script == "pyres_manager" else []

@@ -33,7 +33,7 @@ def ends(daemon: Daemon) -> list[tuple[str, str]]:
         (("--nonblocking-pop",), "waits by pauses"),
     ],
 )
-def test_a_worker_says_at_its_start_what_it_is_and_no_password(
+def test_a_worker_logs_at_its_start_what_it_is_without_the_password(
     options: tuple[str, ...], way: str, run_daemon: Daemons, dsn: str, redis: Redis
 ) -> None:
     options = ("--queues", "low,basic", "--burst", "--dsn", f"redis://:secret@{dsn}", *options)
@@ -57,7 +57,7 @@ def test_a_worker_says_at_its_start_what_it_is_and_no_password(
     assert "secret" not in daemon.output()
 
 
-def test_a_pool_and_its_minions_say_at_their_start_what_they_are(
+def test_a_pool_and_its_minions_log_at_their_start_what_they_are(
     run_daemon: Daemons, redis: Redis
 ) -> None:
     daemon = start_pool(run_daemon, redis, 1)
@@ -71,7 +71,7 @@ def test_a_pool_and_its_minions_say_at_their_start_what_they_are(
 
 
 @pytest.mark.parametrize("name", ["pyres_scheduler", "pyres_web"])
-def test_the_other_daemons_say_at_their_start_what_they_are(
+def test_the_other_daemons_log_at_their_start_what_they_are(
     name: str, run_daemon: Daemons, dsn: str
 ) -> None:
     options = ["--port", str(free_port())] if name == "pyres_web" else []
@@ -129,7 +129,7 @@ def test_a_line_of_json_has_the_fields_of_the_jobs_end(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_long_arguments_are_in_the_log_only_where_they_are_wanted(
+def test_long_arguments_are_in_the_log_only_if_enabled(
     wanted: bool, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(EchoJob, LONG)
@@ -139,7 +139,7 @@ def test_long_arguments_are_in_the_log_only_where_they_are_wanted(
     assert (f"['{LONG}']" in daemon.output()) == wanted
 
 
-def test_long_arguments_are_in_the_log_of_a_pool_where_they_are_wanted(
+def test_long_arguments_are_in_the_log_of_a_pool_only_if_enabled(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start_pool(run_daemon, redis, 1, "--log-arguments")

@@ -158,7 +158,7 @@ def test_what_a_program_allows_may_be_spelt_as_script_or_as_main(
     assert [record["exception"] for record in records(resq)] == ["NotAllowedError"]
 
 
-def test_every_way_to_name_a_job_of_a_script_gives_the_same_name(
+def test_every_way_to_refer_to_a_job_of_a_script_yields_the_same_name(
     run_daemon: Daemons, redis: Redis, folder: Path
 ) -> None:
     written(folder, "shop.py", JOBS, NAMES)
@@ -223,7 +223,7 @@ def _elsewhere(folder: Path) -> list[str]:
     ],
     ids=["no identifier", "__main__.py", "no .py", "-c", "another file", "not on the path"],
 )
-def test_a_script_that_nobody_can_import_is_one_warning_for_each_class(
+def test_a_script_that_cannot_be_imported_is_one_warning_for_each_class(
     run_daemon: Daemons, redis: Redis, folder: Path, command: Any
 ) -> None:
     env = {"PYTHONPATH": f"{folder}:{ROOT}"}
@@ -235,7 +235,7 @@ def test_a_script_that_nobody_can_import_is_one_warning_for_each_class(
     assert output.count("__main__.Echo") == output.count("__main__.echo") == 1
 
 
-def test_a_program_that_nobody_can_import_performs_its_own_jobs(
+def test_a_program_that_cannot_be_imported_performs_its_own_jobs(
     run_daemon: Daemons, redis: Redis, resq: ResQ, folder: Path
 ) -> None:
     written(folder, "my-shop.py", JOBS, ENQUEUE, WORK)
@@ -247,7 +247,7 @@ def test_a_program_that_nobody_can_import_performs_its_own_jobs(
     assert imports(redis) == [b"__main__"]
 
 
-def test_a_worker_that_is_not_the_script_says_why_it_lacks_the_job(
+def test_a_worker_that_is_not_the_script_reports_why_it_lacks_the_job(
     run_daemon: Daemons, redis: Redis, resq: ResQ
 ) -> None:
     redis.rpush("resque:queue:basic", b'{"class":"__main__.Echo","args":[]}')

@@ -79,7 +79,7 @@ def end_of_all(redis: Redis, jobs: int) -> None:
 
 
 @pytest.mark.parametrize("pop", ["--nonblocking-pop", "--interval=5"])
-def test_what_cannot_be_read_is_a_failure_that_keeps_its_bytes(
+def test_a_malformed_payload_is_a_failure_that_keeps_its_bytes(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B32: one record each, in order, the good jobs in between done, and a retry pushes
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_a_failure_that_keeps_its_bytes(
 
 
 @pytest.mark.parametrize("pop", ["--nonblocking-pop", "--interval=5"])
-def test_an_object_that_is_no_job_is_a_failure_that_says_why(
+def test_an_object_that_is_not_a_job_is_a_failure_with_the_reason(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B32, B35."""
@@ -138,7 +138,7 @@ def test_an_object_that_is_no_job_is_a_failure_that_says_why(
     assert redis.lrange("resque:queue:basic", 0, -1) == [raw for raw, _ in NO_JOBS.values()]
 
 
-def test_a_queue_of_nothing_but_poison_is_emptied(
+def test_a_queue_of_malformed_payloads_only_is_emptied(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     redis.rpush("resque:queue:basic", *[b"\xff"] * 50)
@@ -150,7 +150,7 @@ def test_a_queue_of_nothing_but_poison_is_emptied(
     assert resq.size("basic") == 0
 
 
-def test_a_worker_that_dies_with_poison_in_hand_leaves_it_to_the_next(
+def test_a_malformed_payload_of_a_worker_that_died_is_recorded_by_the_next(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B31, B32: what stands in the hand then is no JSON either."""

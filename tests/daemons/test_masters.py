@@ -89,7 +89,9 @@ def note_of_ruby(redis, name, moment):
 
 
 @pytest.mark.parametrize("seconds", [20, 180, 350])
-def test_what_ruby_had_not_fired_of_its_last_second_is_made_up(clocked, resq, redis, seconds):
+def test_moments_that_ruby_had_not_fired_in_its_last_second_are_fired_late(
+    clocked, resq, redis, seconds
+):
     """Whatever timeout Ruby's lock has: what Ruby fired before is not fired again."""
     redis.set(LOCK, "ruby:1", ex=seconds)
     for name in ("stored", "behind"):
@@ -120,7 +122,9 @@ def test_a_lock_that_was_not_renewed_is_one_of_a_scheduler_that_has_ended(clocke
 
 
 @pytest.mark.parametrize("ahead", [70, 150])
-def test_firings_since_a_late_last_look_are_those_of_no_wrong_clock(clocked, resq, redis, ahead):
+def test_firings_after_a_late_last_check_are_not_taken_for_those_of_a_wrong_clock(
+    clocked, resq, redis, ahead
+):
     """A lock with a short timeout looks as if its holder had ended long ago."""
     redis.set(LOCK, "ruby:1", ex=180 - ahead)
     resq.set_schedule("stored", EACH_SECOND)
@@ -134,7 +138,7 @@ def test_firings_since_a_late_last_look_are_those_of_no_wrong_clock(clocked, res
     assert fired(redis) == {"stored": 1}
 
 
-def test_who_ends_fires_what_is_due_before_another_follows(clocked, resq, redis):
+def test_a_stopping_scheduler_fires_what_is_due_before_another_takes_over(clocked, resq, redis):
     resq.set_schedule("stored", EACH_SECOND)
     clocked(dynamic=True).seconds(NOW, 1)
     before = fired(redis)["stored"]
@@ -213,7 +217,7 @@ def test_static_entries_yield_to_those_in_redis_that_another_master_follows(cloc
 
 
 @pytest.mark.parametrize("config", [EACH_SECOND, {"every": "1s", "queue": "cron"}])
-def test_an_entry_of_ruby_with_the_name_of_a_static_one_takes_no_moment_from_it(
+def test_a_ruby_entry_with_the_name_of_a_static_one_does_not_suppress_its_firings(
     clocked, redis, config
 ):
     def fire(second):
@@ -239,7 +243,7 @@ def test_a_scheduler_without_entries_leaves_the_static_ones_to_others(clocked, r
     assert not redis.exists(STATIC_LOCK)
 
 
-def test_a_scheduler_whose_file_lost_its_entries_gives_their_lock_back(clocked, redis, tmp_path):
+def test_a_scheduler_whose_file_lost_its_entries_releases_their_lock(clocked, redis, tmp_path):
     scheduler = clocked({"own": EACH_SECOND})
     scheduler.seconds(NOW, 2)
     assert redis.exists(STATIC_LOCK)
@@ -332,7 +336,7 @@ def faults(redis):
     }
 
 
-def test_the_queue_of_a_class_that_is_unknown_here_can_be_said(clocked, resq, redis):
+def test_the_queue_of_a_class_that_is_unknown_here_can_be_set(clocked, resq, redis):
     set_by_ruby(redis, "stored", QUEUELESS)
     scheduler = clocked(
         {"filed": {**QUEUELESS, "class": "Other"}, "named": {**QUEUELESS, "queue": "own"}},
@@ -379,7 +383,7 @@ def test_faults_are_published_as_long_as_they_are_there(clocked, redis, tmp_path
 
 
 @pytest.mark.parametrize("config", [CUSTOM, QUEUELESS, 5, {"every": "often", "queue": "q"}])
-def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_stop(
+def test_with_take_lock_able_a_scheduler_is_on_standby_while_an_entry_would_stop(
     clocked, redis, caplog, config
 ):
     set_by_ruby(redis, "ruby", config)
@@ -400,7 +404,7 @@ def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_sto
     assert fired(redis) == {"own": 9, "ruby": 3}
 
 
-def test_faults_that_cannot_be_published_make_nobody_the_master(clocked, redis, caplog):
+def test_faults_that_cannot_be_published_do_not_change_who_is_the_master(clocked, redis, caplog):
     redis.set("resque:pyres:schedule_faults", "of another type")
     set_by_ruby(redis, "ruby", QUEUELESS)
     scheduler = clocked({"own": EACH_SECOND}, dynamic=True, take_lock="able")
@@ -442,7 +446,7 @@ def test_an_entry_that_only_another_scheduler_knows_counts_as_one_that_would_sto
     assert warned == (days < 32 and options.get("take_lock") != "never")
 
 
-def test_entries_in_redis_stop_with_a_master_without_dynamic_and_that_is_said(
+def test_entries_in_redis_stop_with_a_master_that_is_not_dynamic_which_is_logged(
     clocked, redis, caplog
 ):
     set_by_ruby(redis, "ruby", EACH_SECOND)
@@ -456,7 +460,7 @@ def test_entries_in_redis_stop_with_a_master_without_dynamic_and_that_is_said(
     assert "'ruby' needs --dynamic" in faults(redis)["ruby"]["text"]
 
 
-def test_that_nobody_is_the_master_is_said(clocked, redis, caplog):
+def test_that_no_scheduler_is_the_master_is_logged(clocked, redis, caplog):
     set_by_ruby(redis, "ruby", CUSTOM)
     scheduler = clocked(take_lock="able", lock_timeout=0.001)
 
@@ -475,7 +479,7 @@ def test_that_nobody_is_the_master_is_said(clocked, redis, caplog):
         ({"a": {**EACH_SECOND, "args": [1]}, "b": EACH_SECOND}, ["a"]),
     ],
 )
-def test_a_standby_says_which_of_its_entries_the_other_does_not_have(
+def test_a_standby_logs_which_of_its_entries_the_other_scheduler_lacks(
     clocked, redis, caplog, theirs, unknown
 ):
     clocked({**theirs, "c": EACH_SECOND}).seconds(NOW, 1)
@@ -500,7 +504,7 @@ def test_a_standby_says_which_of_its_entries_the_other_does_not_have(
         ({"every": "10h"}, [], False),
     ],
 )
-def test_a_standby_says_which_entries_in_redis_the_master_does_not_fire(
+def test_a_standby_logs_which_entries_in_redis_the_master_does_not_fire(
     clocked, redis, caplog, timing, fired_at, overdue
 ):
     redis.set(LOCK, "ruby:1", ex=350)
@@ -523,10 +527,10 @@ def test_a_queue_for_a_class_that_cannot_be_read_is_refused(text):
         queues_for([text])
 
 
-def test_queues_are_said_by_class():
+def test_queues_are_set_by_class():
     assert queues_for(["A::B=low", " app.jobs.x = a=b"]) == {"A::B": "low", "app.jobs.x = a": "b"}
 
 
-def test_a_take_lock_that_is_none_is_refused(resq):
+def test_an_invalid_take_lock_is_refused(resq):
     with pytest.raises(BadOptionError, match="invalid take_lock 'often': expected one of always"):
         Scheduler(resq, take_lock="often")

@@ -86,7 +86,7 @@ def end(daemon: Daemon, redis: Redis, begun: int, processed: int) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_job_whose_end_was_forgotten_is_neither_done_again_nor_a_failure(
+def test_a_job_whose_outcome_redis_lost_is_neither_repeated_nor_failed(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:
@@ -99,7 +99,7 @@ def test_a_job_whose_end_was_forgotten_is_neither_done_again_nor_a_failure(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_job_whose_fetch_was_forgotten_while_it_runs_is_done_once(
+def test_a_job_whose_fetch_redis_lost_while_it_runs_is_done_once(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:
@@ -117,7 +117,7 @@ def test_a_job_whose_fetch_was_forgotten_while_it_runs_is_done_once(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_daemon_that_stops_makes_no_failure_of_a_job_whose_end_was_forgotten(
+def test_a_stopping_daemon_records_no_failure_for_a_job_whose_outcome_redis_lost(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:

@@ -25,7 +25,7 @@ ENDS: list[tuple[Any, str, int, list[str]]] = [
 
 @pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
 @pytest.mark.parametrize(("job", "said", "attempts", "failures"), ENDS)
-def test_a_server_that_is_away_when_a_job_ends_changes_nothing(
+def test_a_disconnected_server_at_the_end_of_a_job_changes_nothing(
     run_daemon: Daemons,
     tmp_path: Path,
     script: str,

@@ -52,7 +52,7 @@ def test_a_pool_is_registered_works_and_counts(start: Start, resq: ResQ, redis: 
     assert redis.get("resque:stat:processed") == b"20"
 
 
-def test_a_killed_minion_is_replaced_and_its_job_says_how_it_died(
+def test_a_killed_minion_is_replaced_and_its_failure_tells_how_it_died(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B37, B38."""
@@ -280,7 +280,7 @@ def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
         (["-i", "0"], "above 0"),
     ],
 )
-def test_a_wrong_value_is_one_line_and_exit_code_2(
+def test_a_wrong_value_is_a_one_line_error_and_exit_code_2(
     options: list[str], complaint: str, run_daemon: Daemons
 ) -> None:
     daemon = run_daemon("pyres_manager", "basic", *options)

@@ -143,7 +143,7 @@ def test_an_idle_pool_ends_within_a_second(run_daemon: Daemons, redis: Redis) ->
     assert time.monotonic() - signalled < 1
 
 
-def test_a_stop_without_limit_can_be_given_one(
+def test_a_stop_without_limit_can_be_given_a_grace_later(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """QUIT, and then TERM: whoever asked for patience may lose it."""
@@ -196,7 +196,7 @@ def test_ctrl_c_is_one_orderly_end(run_daemon: Daemons, resq: ResQ, redis: Redis
     assert nothing_is_left(redis)
 
 
-def test_a_pool_whose_server_is_gone_ends_in_time_and_its_job_is_found_later(
+def test_a_pool_without_its_server_ends_in_time_and_its_job_is_pruned_later(
     run_daemon: Daemons,
 ) -> None:
     """OLD-FAULTS B43: what was cut meanwhile stands in the hand until the next Khan starts."""

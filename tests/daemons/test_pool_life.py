@@ -86,7 +86,7 @@ def test_a_pool_of_which_all_die_at_once_is_whole_again(
     end_pool(daemon, redis)
 
 
-def test_a_job_that_takes_its_minion_along_is_counted_once_and_one_that_leaves_well_is_done(
+def test_a_job_that_ends_its_minion_is_counted_once_and_a_clean_exit_is_a_success(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B16, B37, B44, B47, on a queue with a colon in its name."""
@@ -136,7 +136,7 @@ def test_minions_that_die_at_once_are_started_after_growing_pauses(
     end_pool(daemon, redis)
 
 
-def test_what_is_left_of_a_killed_pool_is_gone_when_the_next_starts(
+def test_registrations_of_a_killed_pool_are_removed_when_the_next_starts(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B31, B49: its khan, its minions, and the job that one of them had."""
@@ -157,7 +157,7 @@ def test_what_is_left_of_a_killed_pool_is_gone_when_the_next_starts(
     end_pool(second, redis)
 
 
-def test_signals_meant_for_khan_end_no_more_than_the_minion_that_they_are_sent_to(
+def test_a_managers_signal_sent_to_a_minion_ends_only_that_minion(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B71: it passed USR1 on to a sibling, and died too."""
@@ -179,7 +179,7 @@ def test_signals_meant_for_khan_end_no_more_than_the_minion_that_they_are_sent_t
 # The size
 
 
-def test_a_pool_of_none_ignores_to_be_smaller_and_may_grow_again(
+def test_an_empty_pool_ignores_a_removal_and_may_grow_again(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B50: USR1 on an empty pool ended the khan, and left its name."""
@@ -245,7 +245,7 @@ def test_a_rolling_restart_never_has_more_than_one_less(
 # Signs of life
 
 
-def test_a_minion_gives_signs_of_life_in_the_middle_of_a_long_job(
+def test_a_minion_has_heartbeats_during_a_long_job(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """They come from Khan: the minion itself sits in its job."""
@@ -301,7 +301,7 @@ def test_what_others_left_behind_is_found_while_the_pool_works(
 # What it shows
 
 
-def test_ps_tells_what_everybody_does(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+def test_ps_shows_what_each_process_does(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
     daemon = start_pool(run_daemon, redis, 2)
     resq.enqueue(GateJob, "g")
     busy = begun(redis)

@@ -149,7 +149,7 @@ def orphans_of(init: int, daemon: int) -> list[int]:
         ("pyres_scheduler", signal.SIGTERM),
     ],
 )
-def test_what_stops_process_1_stops_the_daemon_in_order(
+def test_a_stop_signal_to_process_1_stops_the_daemon_in_order(
     name: str, signum: int, run_daemon: Daemons, redis: Redis
 ) -> None:
     daemon = contained(run_daemon, name, *COMMANDS[name])
@@ -205,7 +205,7 @@ def test_a_pool_on_gevent_works_under_process_1(
     assert sorted(echoed(redis)) == [[1], [2]]
 
 
-def test_every_signal_to_process_1_comes_to_its_child_once(run_daemon: Daemons) -> None:
+def test_every_signal_to_process_1_reaches_its_child_once(run_daemon: Daemons) -> None:
     waits = (
         "import signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
@@ -234,7 +234,7 @@ def test_every_signal_to_process_1_comes_to_its_child_once(run_daemon: Daemons) 
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 128 + signal.SIGTERM),
     ],
 )
-def test_process_1_leaves_with_the_status_of_its_child(
+def test_process_1_exits_with_the_status_of_its_child(
     last: str, status: int, run_daemon: Daemons
 ) -> None:
     assert contained(run_daemon, "-c", _UNDER_INIT + last).wait() == status
@@ -256,7 +256,7 @@ def test_a_daemon_that_is_killed_ends_process_1(run_daemon: Daemons) -> None:
     assert daemon.wait() == 128 + signal.SIGKILL
 
 
-def test_ctrl_c_in_the_terminal_of_process_1_comes_to_the_daemon_once(
+def test_ctrl_c_in_the_terminal_of_process_1_reaches_the_daemon_once(
     run_daemon: Daemons,
 ) -> None:
     master, slave = pty.openpty()

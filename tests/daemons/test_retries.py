@@ -83,7 +83,7 @@ def test_a_job_over_its_timeout_is_tried_again(resq, redis):
     assert redis.llen("resque:failed") == 0
 
 
-def test_the_last_of_the_tries_is_a_failure_that_tells_how_many_there_were(resq, redis):
+def test_the_last_attempt_is_a_failure_that_tells_the_number_of_attempts(resq, redis):
     payload = {"class": f"{__name__}.Retrying", "args": ["kill"], "retry_attempt": 2}
     resq.push("retrying", payload)
 

@@ -105,7 +105,7 @@ def test_a_stopped_minion_does_not_keep_the_job_from_the_others(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_reports_no_push_is_named_once_and_looked_at_every_second(
+def test_a_server_that_reports_no_push_is_logged_once_and_polled_every_second(
     command: list[str], run_daemon: Daemons
 ) -> None:
     with Server("--rename-command", "HELLO", "") as old:
@@ -126,7 +126,7 @@ def test_a_server_that_reports_no_push_is_named_once_and_looked_at_every_second(
 
 
 @pytest.mark.parametrize("queues", ["basic", "*"])
-def test_a_lookout_whose_connection_is_cut_looks_again_at_once(
+def test_a_queue_watcher_whose_connection_is_cut_checks_again_at_once(
     queues: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     options = ["--pool", "2", "--minions_interval", "600", "--interval", "600"]
@@ -142,7 +142,7 @@ def test_a_lookout_whose_connection_is_cut_looks_again_at_once(
         until(lambda: redis.llen(ECHOED) == number + 1 and watches(redis))  # noqa: B023
 
 
-def test_a_paused_minion_says_so(run_daemon: Daemons, redis: Redis) -> None:
+def test_the_title_of_a_paused_minion_shows_the_pause(run_daemon: Daemons, redis: Redis) -> None:
     redis.set("resque:pause-all-workers", "true")
     daemon = run_daemon("pyres_manager", "--queues", "basic", "--watch-pop")
     until(lambda: redis.scard("resque:minions") == 1)
@@ -150,7 +150,7 @@ def test_a_paused_minion_says_so(run_daemon: Daemons, redis: Redis) -> None:
     until(lambda: ": paused" in title_of(daemon.children()[0]))
 
 
-def test_two_ways_to_wait_are_a_mistake(run_daemon: Daemons) -> None:
+def test_two_waiting_modes_at_once_are_refused(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_worker", "basic", "--watch-pop", "--nonblocking-pop")
 
     assert daemon.wait() == 2

@@ -58,7 +58,7 @@ from tests.jobs import (
 from tests.servers import Daemons, Server, until
 
 
-def test_no_jobs_process_holds_a_socket_of_the_parents(
+def test_no_jobs_process_has_an_open_socket_of_its_parent(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     """The first is forked after a wait, the later ones while another job was performed."""
@@ -90,7 +90,7 @@ def test_a_job_that_needs_no_server_makes_no_connection(
     assert lines(tmp_path / "lines") == list(range(20))
 
 
-def test_a_job_stands_in_the_hand_before_its_process_does_anything(
+def test_a_job_is_in_flight_before_its_process_does_anything(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
     """OLD-FAULTS B30: byte for byte as it was queued."""
@@ -125,9 +125,7 @@ def test_an_idle_worker_keeps_no_zombie(run_daemon: Daemons, resq: ResQ, redis: 
     assert daemon.returncode is None
 
 
-def test_a_class_says_how_long_its_jobs_may_take(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
-) -> None:
+def test_a_classs_timeout_limits_its_jobs(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
     """Shorter, longer and without end, whatever its worker was told. When neither an alarm nor
     anything else ends a job, the parent kills it 1 s later.
     """
@@ -200,7 +198,7 @@ ODD = {
 }
 
 
-def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
+def test_a_misbehaving_job_has_exactly_one_outcome(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B16, B19, B20, B21, B32, B37, B44: one record or none, counted once, and the
@@ -228,7 +226,7 @@ def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
     assert echoed(redis)[-1] == [list(ODD)[-1]]
 
 
-def test_the_failure_hooks_of_a_job_that_settled_and_then_died_run_once(
+def test_the_failure_hooks_of_a_job_that_died_after_its_record_run_once(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     """OLD-FAULTS B44: its process ends dirty after the failure was recorded."""
@@ -262,7 +260,7 @@ def script(folder: Path, code: str) -> str:
     return str(path)
 
 
-def test_a_failure_that_cannot_be_recorded_makes_no_second_worker(
+def test_a_failure_that_cannot_be_recorded_starts_no_second_worker(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
 ) -> None:
     """OLD-FAULTS B19: the exception left work() in the child, and here started another worker."""
@@ -316,7 +314,7 @@ def test_a_backend_that_a_module_installs_stays(
     assert counted(redis) == (2, 2)
 
 
-def test_a_worker_of_ones_own_works_as_in_1_5(
+def test_a_subclass_of_worker_works_as_in_1_5(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
 ) -> None:
     """A subclass with process() and both hooks; before_fork runs in the parent, the others not."""
@@ -351,7 +349,7 @@ def test_a_worker_of_ones_own_works_as_in_1_5(
 
 
 @pytest.mark.usefixtures("own_title")
-def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
+def test_fork_worker_works_without_startup_and_applies_a_classs_timeout(
     resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue_many([(EchoJob, 1), (StuckJob,), (EchoJob, 2)])
@@ -372,7 +370,7 @@ def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
     assert len(os.listdir("/proc/self/fd")) <= len(fds)
 
 
-def test_processing_nothing_is_nothing(resq: ResQ, redis: Redis) -> None:
+def test_process_without_a_job_does_nothing(resq: ResQ, redis: Redis) -> None:
     """OLD-FAULTS B15."""
     assert Worker("basic", resq).process() is None
 
@@ -404,7 +402,7 @@ def test_a_jobs_process_has_default_handlers(
     assert echoed(redis) == [[[True] * 4]]
 
 
-def test_what_fails_is_shown_as_ruby_shows_it(
+def test_a_failure_is_recorded_in_the_form_of_ruby(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B13: the name of the class, its message, and the way to the line in the job."""

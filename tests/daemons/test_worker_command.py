@@ -32,7 +32,7 @@ def guarded() -> Iterator[Server]:
         yield server
 
 
-def test_its_help_teaches(run_daemon: Daemons) -> None:
+def test_its_help_has_examples_signals_and_defaults(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_worker", "--help")
 
     assert daemon.wait() == 0
@@ -75,7 +75,7 @@ def test_a_password_is_seen_nowhere(
     assert SECRET not in daemon.output()
 
 
-def test_a_server_that_refuses_is_one_line(run_daemon: Daemons, guarded: Server) -> None:
+def test_a_server_that_refuses_is_a_one_line_error(run_daemon: Daemons, guarded: Server) -> None:
     wrong = [
         run_daemon("pyres_worker", "basic", "--dsn", guarded.dsn),
         run_daemon("pyres_worker", "basic", "--dsn", guarded.dsn, "--password", "not-it"),
@@ -135,7 +135,9 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
     ]
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(run_daemon: Daemons, tmp_path: Path) -> None:
+def test_a_wrong_option_is_a_one_line_error_and_exit_code_2(
+    run_daemon: Daemons, tmp_path: Path
+) -> None:
     """None of them is a traceback, and none of the values is silently taken for another."""
     all_of_them = mistakes(tmp_path)
     for at_once in (all_of_them[first::4] for first in range(4)):
@@ -148,7 +150,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(run_daemon: Daemons, tmp_path: Pa
             assert SECRET not in line
 
 
-def test_a_database_that_the_server_has_not_is_one_line(
+def test_a_database_that_does_not_exist_is_a_one_line_error(
     run_daemon: Daemons, server: Server
 ) -> None:
     daemon = run_daemon("pyres_worker", "a", "--dsn", f"127.0.0.1:{server.port}/999")
@@ -186,7 +188,7 @@ def test_queues_come_from_the_environment_and_else_all_are_worked_with_a_warning
     assert echoed(redis) == [["one"], ["two"], ["three"]]
 
 
-def test_only_what_is_allowed_is_performed(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+def test_only_allowed_classes_are_performed(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
     resq.enqueue(EchoJob, 1)
     resq.enqueue_to("basic", "os.system", "true")
 
@@ -262,7 +264,7 @@ def test_a_namespace_keeps_two_apart(run_daemon: Daemons, redis: Redis, dsn: str
     assert redis.keys("resque:stat*") == []
 
 
-def test_what_was_asked_not_to_be_logged_is_not_and_a_jobs_print_is(
+def test_messages_below_the_log_level_are_not_logged_and_a_jobs_print_is_kept(
     run_daemon: Daemons, resq: ResQ
 ) -> None:
     """OLD-FAULTS B18: also where the log goes to stdout too."""
@@ -273,7 +275,7 @@ def test_what_was_asked_not_to_be_logged_is_not_and_a_jobs_print_is(
     assert daemon.output() == "printed by the job\n"
 
 
-def test_output_into_a_pipe_that_nobody_reads_ends_no_worker(
+def test_output_into_a_pipe_without_a_reader_ends_no_worker(
     resq: ResQ, redis: Redis, dsn: str
 ) -> None:
     """As after `pyres_worker | head -1`."""
@@ -295,7 +297,7 @@ def test_output_into_a_pipe_that_nobody_reads_ends_no_worker(
     assert redis.keys("resque:worker*") == []
 
 
-def test_each_line_of_a_json_log_says_who_when_and_what(
+def test_each_line_of_a_json_log_has_process_time_and_message(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(FailJob, 'a "quote"\nand a line')
@@ -309,7 +311,7 @@ def test_each_line_of_a_json_log_says_who_when_and_what(
     assert failed["pid"] != daemon.pid, "told by the job's own process"
 
 
-def test_a_pidfile_of_a_killed_worker_stands_in_nobodys_way(
+def test_the_pidfile_of_a_killed_worker_is_replaced(
     run_daemon: Daemons, redis: Redis, tmp_path: Path
 ) -> None:
     """OLD-FAULTS B67."""
@@ -398,7 +400,7 @@ raise SystemExit(pyres_worker())
 
 
 @pytest.mark.parametrize("option", ["--monkey-patch", "--reinit-gevent"])
-def test_without_gevent_the_worker_says_which_extra_it_is_in(
+def test_without_gevent_the_worker_names_the_extra_to_install(
     option: str, run_daemon: Daemons
 ) -> None:
     daemon = run_daemon("-c", WITHOUT, "basic", option)
@@ -412,7 +414,7 @@ def ended(daemon: Daemon) -> bool:
     return daemon.returncode is not None
 
 
-def test_a_burst_ends_when_all_is_done_in_each_way_of_looking(
+def test_a_burst_ends_when_all_queues_are_empty_in_each_waiting_mode(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B42."""

@@ -12,7 +12,7 @@ from tests.jobs import ECHOED, EchoJob, NoopJob
 from tests.servers import Daemons, Server, until
 
 
-def test_the_most_important_queue_is_first_although_its_jobs_came_last(
+def test_the_queue_with_the_highest_priority_is_first_although_its_jobs_came_last(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
     queues = [f"p{number}" for number in range(10, 0, -1)]
@@ -65,7 +65,7 @@ def test_the_pauses_are_one_two_four_and_eight_seconds(
     assert looks - len(pauses(daemon)) in (0, 1)
 
 
-def test_wildcards_and_negations_see_queues_that_come_later(
+def test_wildcards_and_negations_see_new_queues(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     start(run_daemon, redis, "--queues", "m*,!mute", "--nonblocking-pop")

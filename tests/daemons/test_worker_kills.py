@@ -163,7 +163,7 @@ def murder(daemon: Daemon, way: str, redis: Redis) -> None:
 
 
 @pytest.mark.chaos
-def test_no_job_is_lost_and_none_counted_twice_whoever_is_killed_and_when(
+def test_no_job_is_lost_or_counted_twice_whichever_process_is_killed_when(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, chaos_rounds: int
 ) -> None:
     """OLD-FAULTS B30, B31, B44. Some are killed before they have registered."""

@@ -56,7 +56,7 @@ def lasting() -> Iterator[Server]:
         yield server
 
 
-def test_a_server_that_stands_still_costs_nothing(
+def test_a_frozen_server_loses_nothing(
     run_daemon: Daemons, own_server: Server, tmp_path: Path
 ) -> None:
     """OLD-FAULTS B43: while idle, during a job, and while a child wants to record a failure."""
@@ -124,7 +124,7 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
     resq.close()
 
 
-def test_a_server_killed_among_many_jobs_loses_none_and_doubles_none(
+def test_a_server_killed_during_many_jobs_neither_loses_nor_repeats_one(
     run_daemon: Daemons, lasting: Server, tmp_path: Path
 ) -> None:
     """OLD-FAULTS B43, B44."""
@@ -148,7 +148,7 @@ def test_a_server_killed_among_many_jobs_loses_none_and_doubles_none(
     assert redis.keys("resque:worker*") == []
 
 
-def test_connections_cut_among_many_jobs_lose_none_and_double_none(
+def test_connections_cut_during_many_jobs_neither_lose_nor_repeat_one(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     dice, jobs, done = random.Random(3), 200, tmp_path / "lines"
@@ -201,7 +201,7 @@ def test_a_worker_may_start_before_its_server(run_daemon: Daemons) -> None:
         resq.close()
 
 
-def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is_gone(
+def test_a_stopping_worker_waits_at_most_its_grace_for_a_disconnected_server(
     run_daemon: Daemons,
 ) -> None:
     with Server() as server:
@@ -220,7 +220,7 @@ def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is
         assert "a running job stays in Redis as in flight" in daemon.output()
 
 
-def test_a_worker_whose_server_has_forgotten_everything_registers_again(
+def test_a_worker_whose_server_has_lost_all_data_registers_again(
     run_daemon: Daemons,
 ) -> None:
     with Server() as server:
@@ -242,7 +242,7 @@ def test_a_worker_whose_server_has_forgotten_everything_registers_again(
         resq.close()
 
 
-def test_a_password_asked_for_later_is_waited_for(run_daemon: Daemons) -> None:
+def test_a_worker_waits_when_the_server_starts_to_require_a_password(run_daemon: Daemons) -> None:
     """Who set it may take it back, or restart us: but the job in hand is not to be lost."""
     with Server() as server:
         redis, resq = server.client(), ResQ(server.url)
@@ -289,7 +289,7 @@ def test_a_worker_that_was_pruned_alive_registers_again_at_its_next_beat(
     until(lambda: echoed(redis)[-1:] == [["after"]])
 
 
-def test_workers_that_start_together_throw_none_of_the_living_out(
+def test_workers_that_start_together_prune_no_live_worker(
     run_daemon: Daemons, redis: Redis
 ) -> None:
     """OLD-FAULTS B7, B46, B47: among members that are no ids, and an id with colons in a queue."""
@@ -308,7 +308,7 @@ def test_workers_that_start_together_throw_none_of_the_living_out(
     assert {str(worker.pid) for worker in found} >= {str(worker.pid) for worker in workers}
 
 
-def test_an_editor_and_a_reused_pid_are_no_workers(
+def test_an_editor_and_a_reused_pid_are_not_taken_for_workers(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     """OLD-FAULTS B46, B31: the job of a worker whose pid is an editor's now is a failure."""
@@ -336,7 +336,7 @@ def test_an_editor_and_a_reused_pid_are_no_workers(
 
 
 @pytest.mark.slow
-def test_jobs_that_end_well_are_no_failures_after_an_outage_longer_than_the_prune_interval(
+def test_successful_jobs_are_not_failures_after_an_outage_over_the_prune_interval(
     run_daemon: Daemons, lasting: Server, tmp_path: Path
 ) -> None:
     """The usual 60 and 300 s, and an outage of 305 s, divided by 30."""

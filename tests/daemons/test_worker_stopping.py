@@ -220,7 +220,7 @@ def test_usr1_without_a_job_changes_nothing(run_daemon: Daemons, resq: ResQ, red
     assert counted(redis) == (5, 0)
 
 
-def test_usr1_kills_the_job_in_hand_and_no_child_in_waiting(
+def test_usr1_kills_the_running_job_and_not_the_standby_child(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis)
@@ -248,7 +248,7 @@ def test_usr2_pauses_and_cont_resumes(run_daemon: Daemons, resq: ResQ, redis: Re
     until(lambda: echoed(redis) == [[1]])
 
 
-def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
+def test_a_worker_paused_in_a_job_finishes_it_and_fetches_no_other(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis)
@@ -269,7 +269,7 @@ def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
 
 
 @pytest.mark.parametrize("other", ["false", None])
-def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
+def test_the_pause_key_stops_each_waiting_mode_and_only_true_does(
     other: str | None, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     redis.set("resque:pause-all-workers", " TRUE ")
@@ -291,7 +291,7 @@ def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
     until(lambda: sorted(echoed(redis)) == [["one"], ["two"]])
 
 
-def test_a_blocking_worker_sees_queues_that_come_later_and_none_that_is_left_out(
+def test_a_blocking_worker_sees_new_queues_but_not_excluded_ones(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.watch_queue("m1")
@@ -308,7 +308,7 @@ def test_a_blocking_worker_sees_queues_that_come_later_and_none_that_is_left_out
     assert (resq.size("late-not"), resq.size("m10")) == (1, 1)
 
 
-def test_a_job_may_tell_its_own_worker_to_stop(
+def test_a_job_may_signal_its_own_worker_to_stop(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis)
