@@ -1,4 +1,4 @@
-"""pyres_manager as its operator meets it: a pool of real processes that is kept alive."""
+"""The command pyres_manager: a pool of real processes that is kept alive."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ def test_a_pool_is_registered_works_and_counts(start: Start, resq: ResQ, redis: 
 def test_a_killed_minion_is_replaced_and_its_failure_tells_how_it_died(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B37, B38."""
     daemon = start(2)
     resq.enqueue(SleepJob, 60)
     victim = int(until(lambda: redis.lindex(BEGUN, 0)))
@@ -83,7 +82,7 @@ def test_a_job_that_ends_its_minion_is_one_failure(
     resq.enqueue(EchoJob, "next")
 
     until(lambda: redis.llen(ECHOED) == 1)
-    # By a process of its own, beside the next minion.
+    # By a crash handler, while the next minion works.
     (record,) = until(lambda: failure.all(resq, 0, 9))
     assert said in record["error"] or record["exception"] == "TimeoutError"
     end_pool(daemon, redis)
@@ -123,7 +122,7 @@ def test_a_second_term_ends_it_at_once(start: Start, resq: ResQ, redis: Redis) -
 
 
 def test_signals_and_commands_change_the_pool(start: Start, redis: Redis) -> None:
-    """OLD-FAULTS B8, B50, P4: words that came as bytes, and a name that changed meanwhile."""
+    """Also commands read as bytes, and pushed for an id that has changed meanwhile."""
     daemon = start(2, "--interval", "0.1")
     (first,) = redis.smembers("resque:khans")
 
@@ -160,7 +159,6 @@ def test_hup_replaces_every_minion(start: Start, redis: Redis) -> None:
 def test_a_minion_does_exactly_as_many_jobs_as_it_may_and_the_pool_keeps_its_size(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B52, P3."""
     daemon = start(2, "--max-jobs", "1")
     resq.enqueue_many([(SleepJob, 0) for _ in range(30)])
 
@@ -193,7 +191,6 @@ def test_minions_end_after_their_job_when_khan_is_killed(
 def test_a_term_while_forty_are_being_forked_leaves_no_orphan(
     run_daemon: Daemons, redis: Redis
 ) -> None:
-    """OLD-FAULTS B51."""
     daemon = run_daemon("pyres_manager", "--pool", "40", "--queues", "basic")
     until(lambda: len(daemon.children()) > 3)
 
@@ -202,7 +199,7 @@ def test_a_term_while_forty_are_being_forked_leaves_no_orphan(
 
 def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, server: Server) -> None:
     daemon = start(1, "--nonblocking-pop")
-    # What comes before its first job (a heartbeat, loading the script) is not the cost of a job.
+    # The requests before its first job (a heartbeat, loading the script) are not counted.
     resq.enqueue(NoopJob, "first")
     until(lambda: redis.get("resque:stat:processed") == b"1")
 
@@ -216,7 +213,7 @@ def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, serv
     minion = max(sent, key=lambda client: sent[client].count("EVALSHA"))
     assert set(sent[minion]) == {"EVALSHA"}
     assert 99 <= len(sent[minion]) <= 103
-    # Ours, and what the khan may do just now, however many jobs there are.
+    # This test's own, and those of the manager, which do not depend on the number of jobs.
     others = [names for client, names in sent.items() if client != minion]
     khans = [name for names in others for name in names if name not in ("SADD", "RPUSH", "GET")]
     assert len(khans) < 50, khans
@@ -226,7 +223,6 @@ def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, serv
 def test_each_minion_logs_beside_the_managers_log(
     start: Start, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B53."""
     daemon = start(1, "-f", str(tmp_path / "khan.log"))
     (minion,) = minions(redis)
 
@@ -246,7 +242,6 @@ def test_gevent_is_made_anew_in_each_minion(start: Start, resq: ResQ, redis: Red
 
 
 def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
-    """OLD-FAULTS B43."""
     with Server(appendonly=True) as server:
         redis, resq = server.client(), ResQ(server.dsn)
         options = ("--pool", "2", "--queues", "basic", "--dsn", server.dsn)

@@ -1,4 +1,4 @@
-"""A job's own process: what it has of the worker's, how long it may live, how it may die."""
+"""A job's own process: what it inherits from the worker, its timeout, and how it may die."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_job_that_needs_no_server_makes_no_connection(
 def test_a_job_is_in_flight_before_its_process_does_anything(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS B30: byte for byte as it was queued."""
+    """The in-flight record has the payload byte for byte as it was queued."""
     raw = b'{"class": "tests.jobs.GateJob",  "args":["g"],"more":1.50}'
     with server.monitor() as monitor:
         daemon = start(run_daemon, redis, "--queues", "basic", "--blocking-pop")
@@ -115,7 +115,7 @@ def test_a_job_is_in_flight_before_its_process_does_anything(
 
 
 def test_an_idle_worker_keeps_no_zombie(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B21: neither of a job over its time nor of one that went well."""
+    """Neither of a job that exceeded its timeout nor of one that succeeded."""
     daemon = start(run_daemon, redis, "--queues", "basic", "--interval", "0.2")
 
     resq.enqueue_many([(NoopJob,), (StuckJob,), (NoopJob,), (NoopJob,)])
@@ -126,7 +126,7 @@ def test_an_idle_worker_keeps_no_zombie(run_daemon: Daemons, resq: ResQ, redis: 
 
 
 def test_a_classs_timeout_limits_its_jobs(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """Shorter, longer and without end, whatever its worker was told. When neither an alarm nor
+    """A shorter timeout, a longer one or none, whatever its worker's is. When neither an alarm nor
     anything else ends a job, the parent kills it 1 s later.
     """
     jobs = {
@@ -140,7 +140,7 @@ def test_a_classs_timeout_limits_its_jobs(run_daemon: Daemons, resq: ResQ, redis
 
     for queue in jobs:
         limit = [] if queue == "no limit" else ["--timeout", "0.3"]
-        # A class says its time once it is imported, for which a busy machine needs some.
+        # The class's timeout is known once it is imported, which takes time on a busy machine.
         known = ["--require", "tests.daemons.odd_jobs"]
         run_daemon("pyres_worker", "--queues", queue, *limit, *known)
     until(lambda: counted(redis)[0] == 7)
@@ -159,7 +159,7 @@ def test_a_classs_timeout_limits_its_jobs(run_daemon: Daemons, resq: ResQ, redis
 
 
 def test_the_workers_own_timeout_holds_too(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B20: a job over its time, and one that ends in time is none."""
+    """A job that exceeds it fails, and one that ends in time does not."""
     resq.enqueue(SleepJob, 60)
     # Needs nothing, not even the server, that a busy machine could keep for longer than its time.
     resq.enqueue(NoopJob)
@@ -201,7 +201,7 @@ ODD = {
 def test_a_misbehaving_job_has_exactly_one_outcome(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B16, B19, B20, B21, B32, B37, B44: one record or none, counted once, and the
+    """One failure record or none, counted once, and the
     worker goes on.
     """
     # The thread that never ends gets the grace.
@@ -229,7 +229,7 @@ def test_a_misbehaving_job_has_exactly_one_outcome(
 def test_the_failure_hooks_of_a_job_that_died_after_its_record_run_once(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B44: its process ends dirty after the failure was recorded."""
+    """Its process crashes after the failure was recorded."""
     (tmp_path / "hooked.py").write_text(
         "class Interrupted:\n"
         "    queue = 'basic'\n"
@@ -254,7 +254,7 @@ def test_the_failure_hooks_of_a_job_that_died_after_its_record_run_once(
 
 
 def script(folder: Path, code: str) -> str:
-    """A program of a user's own."""
+    """A user's program."""
     path = folder / "program.py"
     path.write_text(code)
     return str(path)
@@ -263,7 +263,7 @@ def script(folder: Path, code: str) -> str:
 def test_a_failure_that_cannot_be_recorded_starts_no_second_worker(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
 ) -> None:
-    """OLD-FAULTS B19: the exception left work() in the child, and here started another worker."""
+    """An exception must not leave work() in the child, where it would start another worker."""
     program = script(
         tmp_path,
         "import os\n"
@@ -299,7 +299,6 @@ def test_a_failure_that_cannot_be_recorded_starts_no_second_worker(
 def test_a_backend_that_a_module_installs_stays(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B12."""
     (tmp_path / "setup_failures.py").write_text(
         "from pyres import failure\n"
         "from pyres.failure.redis_multi_queue import RedisMultiQueueBackend\n"
@@ -371,7 +370,6 @@ def test_fork_worker_works_without_startup_and_applies_a_classs_timeout(
 
 
 def test_process_without_a_job_does_nothing(resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B15."""
     assert Worker("basic", resq).process() is None
 
     assert redis.get("resque:stat:processed") is None
@@ -394,7 +392,6 @@ worker.work(0)
 def test_a_jobs_process_has_default_handlers(
     command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B17."""
     resq.enqueue(HandlerJob)
 
     assert run_daemon(*command).wait() == 0
@@ -405,7 +402,7 @@ def test_a_jobs_process_has_default_handlers(
 def test_a_failure_is_recorded_in_the_form_of_ruby(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B13: the name of the class, its message, and the way to the line in the job."""
+    """The exception's class, its message, and the backtrace to the line in the job."""
     resq.enqueue(FailJob, "why")
 
     burst(run_daemon)
@@ -418,7 +415,7 @@ def test_a_failure_is_recorded_in_the_form_of_ruby(
     assert not any("/performer.py" in line for line in record["backtrace"][-2:])
 
 
-#: A user's own program that had gevent at work before it began to work on jobs.
+#: A user's program that has used gevent before it starts to work on jobs.
 PATCHED = """
 from gevent import monkey
 monkey.patch_all()
@@ -444,7 +441,7 @@ Worker.run("basic", os.environ["REDIS_URL"], interval=0)
 def test_gevent_in_the_parent_stalls_no_job(
     command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """Its hub is the parent's, and a child that waits on it would wait for ever."""
+    """A child that waited on the hub inherited from the parent would wait for ever."""
     for _ in range(3):
         resq.enqueue_to("basic", "tests.daemons.green.GreenJob", 5)
     resq.enqueue_many([(FailJob, 1), (EchoJob, "last")])

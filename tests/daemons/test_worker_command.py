@@ -1,4 +1,4 @@
-"""The command pyres_worker: what it is told, what it shows, and what it answers to a mistake."""
+"""The command pyres_worker: its options, its output, and its answers to mistakes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ECHO = b'{"class":"tests.jobs.EchoJob","args":["%s"]}'
 
 @pytest.fixture
 def guarded() -> Iterator[Server]:
-    """A server that asks for a password."""
+    """A server that requires a password."""
     with Server("--requirepass", SECRET) as server:
         yield server
 
@@ -53,7 +53,7 @@ def test_its_help_has_examples_signals_and_defaults(run_daemon: Daemons) -> None
 def test_a_password_is_seen_nowhere(
     options: list[str], run_daemon: Daemons, guarded: Server
 ) -> None:
-    """Neither in `ps` of the worker and its job, nor in the log, which tells of a lost server."""
+    """Neither in `ps` of the worker and its job, nor in the log of a lost connection."""
     given = [option.format(port=guarded.port) for option in options]
     redis, resq = guarded.client(password=SECRET), ResQ(guarded.dsn, SECRET)
     daemon = run_daemon("pyres_worker", "basic", "-l", "debug", *given)
@@ -90,7 +90,7 @@ def test_a_server_that_refuses_is_a_one_line_error(run_daemon: Daemons, guarded:
 
 
 def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]:
-    """Options, environment, and what the one line says."""
+    """Options, environment, and what the error line contains."""
     return [
         (["a", "-t", "nan"], {}, "invalid value 'nan': expected a number of seconds"),
         (["a", "-i", "-1"], {}, "invalid value '-1': expected a number of seconds"),
@@ -138,7 +138,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
 def test_a_wrong_option_is_a_one_line_error_and_exit_code_2(
     run_daemon: Daemons, tmp_path: Path
 ) -> None:
-    """None of them is a traceback, and none of the values is silently taken for another."""
+    """None of them is a traceback, and no value is silently replaced by another."""
     all_of_them = mistakes(tmp_path)
     for at_once in (all_of_them[first::4] for first in range(4)):
         daemons = [run_daemon("pyres_worker", *given, env=env) for given, env, _ in at_once]
@@ -234,7 +234,6 @@ def test_jobs_are_found_in_the_current_folder(
 def test_names_of_queues_are_stripped_and_may_be_any_bytes(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B64."""
     odd = b"caf\xe9"
     for queue in (b"one", b"two", b"a:b", odd):
         redis.rpush(
@@ -267,7 +266,7 @@ def test_a_namespace_keeps_two_apart(run_daemon: Daemons, redis: Redis, dsn: str
 def test_messages_below_the_log_level_are_not_logged_and_a_jobs_print_is_kept(
     run_daemon: Daemons, resq: ResQ
 ) -> None:
-    """OLD-FAULTS B18: also where the log goes to stdout too."""
+    """Also where the log goes to stdout, too."""
     resq.enqueue(PrintJob)
 
     daemon = burst(run_daemon, "-f", "stdout", "-l", "warning")
@@ -314,7 +313,6 @@ def test_each_line_of_a_json_log_has_process_time_and_message(
 def test_the_pidfile_of_a_killed_worker_is_replaced(
     run_daemon: Daemons, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B67."""
     pidfile = tmp_path / "w.pid"
     killed = start(run_daemon, redis, "basic", "-p", str(pidfile))
     killed.send(signal.SIGKILL)
@@ -350,7 +348,7 @@ def test_a_log_file_survives_rotation_and_the_pidfile_goes(
     assert not pidfile.exists()
 
 
-#: A daemon that gets a signal when its pidfile is there and its handlers are not.
+#: A daemon that gets a signal when its pidfile exists but its handlers are not installed yet.
 STOPPED_EARLY = """
 import os, signal
 from unittest import mock
@@ -380,7 +378,7 @@ with mock.patch.object(where, name, stopped(getattr(where, name))):
 def test_a_stop_right_after_the_pidfile_appeared_is_an_orderly_end(
     command: str, where: str, name: str, options: list[str], run_daemon: Daemons, tmp_path: Path
 ) -> None:
-    """The signal killed it, and the pidfile stayed."""
+    """The signal must not kill it and leave the pidfile."""
     code = STOPPED_EARLY.format(command=command, where=where, name=name)
     options = [str(free_port()) if option == "PORT" else option for option in options]
 
@@ -417,7 +415,6 @@ def ended(daemon: Daemon) -> bool:
 def test_a_burst_ends_when_all_queues_are_empty_in_each_waiting_mode(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B42."""
     resq.enqueue_to("one", EchoJob, 1)
     resq.enqueue_to("two", EchoJob, 2)
 

@@ -1,4 +1,4 @@
-"""How a worker looks for jobs: in which order, at what price, and with which pauses."""
+"""How a worker fetches jobs: in which order, with how many round trips and which pauses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_queue_with_the_highest_priority_is_first_although_its_jobs_came_las
 def test_a_job_costs_one_round_trip(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS B41, B42: no look every half second, no wait where all is to be drained."""
+    """Without polling every half second, and without a wait while there are jobs."""
     resq.enqueue_many([(NoopJob, number) for number in range(30)])
 
     with server.monitor() as monitor:
@@ -49,8 +49,8 @@ def test_a_job_costs_one_round_trip(
 def test_the_pauses_are_one_two_four_and_eight_seconds(
     run_daemon: Daemons, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS P1, P2: they were 2, 4, 8, and a worker left instead. One look before each."""
-    # The first look is sent twice to a server that does not know the script yet.
+    """One fetch comes before each pause."""
+    # The first fetch is sent twice to a server that does not know the script yet.
     burst(run_daemon, "--nonblocking-pop")
 
     with server.monitor() as monitor:
@@ -61,7 +61,7 @@ def test_the_pauses_are_one_two_four_and_eight_seconds(
         looks = len(takes(monitor))
 
     assert pauses(daemon)[:6] == [1, 2, 4, 8, 8, 8]
-    # The last look may have been cut off from its pause by the signal.
+    # The last pause may have been cut short by the signal.
     assert looks - len(pauses(daemon)) in (0, 1)
 
 

@@ -1,4 +1,4 @@
-"""A worker that waits, pauses and stops: by signals, by Redis, and by what its jobs do to it."""
+"""A worker that waits, pauses and stops: by signals, by keys in Redis, and by its jobs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.servers import Daemons, Server, alive, until
 def test_a_job_resets_the_pause_and_a_signal_ends_it(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS P2; the pause after a job is 1 s again, and CONT alone starts a new look."""
+    """The pause after a job is 1 s again, and CONT alone causes a new fetch."""
     daemon = run_daemon("-c", PATIENT, "--queues", "basic", "--nonblocking-pop")
     until(lambda: pauses(daemon) == [1], what="a first look")
 
@@ -67,7 +67,7 @@ def test_the_pause_after_a_job_takes_one_second_unless_a_signal_ends_it(
         third = until(lambda: after_the_job()[2:], what="a look after the signal")[0]
 
     assert round(looks[1] - looks[0]) == 1
-    # The pause that the signal cut short was one of 2 s.
+    # The signal cut short a pause of 2 s.
     assert third - looks[1] < 1.5
 
 
@@ -86,7 +86,6 @@ def test_term_ends_the_pause_of_an_idle_worker(run_daemon: Daemons, redis: Redis
 def test_term_ends_an_idle_worker_within_half_a_second(
     pop: str, run_daemon: Daemons, redis: Redis
 ) -> None:
-    """OLD-FAULTS B39."""
     daemon = start(run_daemon, redis, "--queues", "basic", pop)
     daemon.until_title("Waiting")
 
@@ -189,7 +188,7 @@ def test_quit_waits_for_the_job(run_daemon: Daemons, resq: ResQ, redis: Redis) -
 def test_ctrl_c_is_one_failure_and_an_orderly_end(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B16: the terminal sends it to the job's process too, and to one in waiting."""
+    """The terminal sends it to the job's process, too, and to a standby child."""
     daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "20")
     resq.enqueue_many([(NoopJob,), (SleepJob, 60), (NoopJob,)])
     begun(redis)
@@ -202,12 +201,11 @@ def test_ctrl_c_is_one_failure_and_an_orderly_end(
     assert record["exception"] == "KeyboardInterrupt"
     assert counted(redis) == (2, 1)
     assert resq.size("basic") == 1
-    # The job's own; a process that only waited for a job has nothing to say.
+    # The job's process reports; a standby child without a job has nothing to report.
     assert daemon.output().count("Traceback") == 1
 
 
 def test_usr1_without_a_job_changes_nothing(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B68."""
     daemon = start(run_daemon, redis)
     daemon.until_title("Waiting")
 
@@ -324,7 +322,7 @@ def test_a_job_may_signal_its_own_worker_to_stop(
 def test_an_idle_worker_waits_again_and_again_on_one_connection(
     run_daemon: Daemons, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS B3: the client's time limit must be longer than any such wait."""
+    """The client's time limit must be longer than any such wait."""
     with server.monitor() as monitor:
         options = ["--queues", "basic", "--interval", "0.3", "--blocking-pop"]
         daemon = start(run_daemon, redis, *options)
