@@ -1,4 +1,4 @@
-"""The application's own log in a daemon: its set-up takes effect; without one it is ours."""
+"""Logging set up by the application in a daemon takes effect; without one, pyres' is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 from pyres import ResQ
 from tests.servers import Daemon, Daemons, until
 
-#: How pyres 1.5's users set up their log: where their jobs are.
+#: How pyres 1.5's users set up their logging: in the module of their jobs.
 BASIC_CONFIG = """
 import logging
 logging.basicConfig(filename="app.log", level="INFO", format="%(name)s: %(message)s")
@@ -63,7 +63,7 @@ def enqueue(resq: ResQ) -> None:
 
 
 def worker(run_daemon: Daemons, folder: Path, *options: str) -> Daemon:
-    """A worker that has done all."""
+    """A worker that has done all jobs."""
     command = ["pyres_worker", "--queues", "q", "--burst", *options]
     daemon = run_daemon(*command, cwd=folder)
     assert daemon.wait() == 0, daemon.output()

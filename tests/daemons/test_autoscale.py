@@ -1,4 +1,4 @@
-"""--pool 2..16: a pool that grows and shrinks with its work; and --preload, what it shares."""
+"""--pool 2..16: a pool that grows and shrinks with its load; and --preload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import Daemons, until
 
 
 def pool(redis: Redis) -> tuple[int, int]:
-    """The registered minions, and the size that their khan says."""
+    """The registered minions, and the size in the manager's id."""
     (khan,) = redis.smembers("resque:khans")
     return redis.scard("resque:minions"), int(khan.rpartition(b":")[2])
 
@@ -71,14 +71,14 @@ VERSION = 1
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
-    """A module of jobs that tells which process has imported it."""
+    """A module of jobs that records which process has imported it."""
     path = tmp_path / "where_jobs.py"
     path.write_text(MODULE)
     return path
 
 
 def echoed(redis: Redis) -> list[int]:
-    """What the one job has told."""
+    """What the one job has recorded."""
     (told,) = until(lambda: redis.lrange(ECHOED, 0, -1))
     return [int(number) for number in told.strip(b"[]").split(b",")]
 

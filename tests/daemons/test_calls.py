@@ -1,4 +1,4 @@
-"""Jobs that are coroutines, generators or decorated, raise what is no Exception, or fork."""
+"""Jobs that are coroutines, generators or decorated, raise a BaseException, or fork."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.servers import Daemons, until
 
 Perform = Callable[[int], None]
 
-#: So that jobs with names of their own are known.
+#: So that jobs with a name of their own can be found.
 REQUIRE = ("--require", "tests.daemons.call_jobs")
 
 
 @pytest.fixture(params=["worker", "minion"])
 def perform(request: pytest.FixtureRequest, run_daemon: Daemons, redis: Redis) -> Perform:
-    """Have a worker, or a pool of one minion, perform so many jobs."""
+    """Have a worker, or a pool of one minion, perform N jobs."""
 
     def run(processed: int) -> None:
         if request.param == "worker":

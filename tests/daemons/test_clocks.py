@@ -1,4 +1,4 @@
-"""Clocks that are set, or differ: of the scheduler, of the server, of a client."""
+"""Clocks that are set, or that differ: of the scheduler, the server, a client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENTRIES = {
 
 @pytest.fixture
 def proxy(server, redis):
-    """A proxy that can shift the server's clock; where it is used nothing may fork."""
+    """A proxy that can shift the server's clock; tests with it must not fork."""
     with Proxy(server.port) as proxy:
         yield proxy
 
@@ -48,7 +48,7 @@ def distant(proxy):
 
 
 class Run:
-    """Agendas under a clock that a test sets, and the moments that they fired."""
+    """Active schedules under a clock that a test sets, and the moments that they fired."""
 
     def __init__(self, resq, folder, **options):
         self.resq, self.options = resq, options
@@ -65,13 +65,13 @@ class Run:
         return outcome
 
     def begin(self, now):
-        """Start anew, as a scheduler does that comes up."""
+        """Start over, as a scheduler that has just started."""
         self.active_schedule = ActiveSchedule(self.resq, str(self.path), **self.options)
         self.active_schedule.load()
         self.active_schedule.start(now - 1)
 
     def seconds(self, first, count, jumped=False):
-        """Look once a second; what was fired."""
+        """Check once a second; what was fired."""
         start = len(self.fired)
         for second in range(first, first + count):
             self.active_schedule.fire(second, jumped and second == first)
@@ -142,7 +142,7 @@ def test_a_scheduler_that_is_late_fires_each_moment_when_no_clock_jumped(resq, t
 def test_a_future_firing_noted_by_an_older_version_blocks_for_a_minute_at_most(
     resq, redis, tmp_path
 ):
-    """It has no ranges: its moment alone is known."""
+    """An older version notes only the moment, not ranges."""
     redis.hset("resque:pyres:schedule_fired", "second", NOW + 30)
     redis.hset("resque:pyres:schedule_fired", "minute", NOW + 86400)
     when = datetime.fromtimestamp(NOW + 86400, UTC)
@@ -166,7 +166,7 @@ def test_a_future_firing_noted_by_an_older_version_blocks_for_a_minute_at_most(
         ([(100, 0, 0), (3701, 1, 1), (3702, 2, 2)], [False, True, False]),
         ([(100, 0, 0), (50, 1, 1), (102, 2, 2)], [False, False, True]),
         ([(100, 0, 0), (160, 60, 60)], [False, False]),
-        # A reply that is late says a time between its request and its arrival.
+        # The time in a late reply is one between its request and its arrival.
         ([(100, 0, 10), (111, 11, 11), (121, 12, 22)], [False, False, False]),
     ],
     ids=["right", "forward", "back and right", "a long pause", "slow replies"],
@@ -466,7 +466,7 @@ def enqueue_again(resq, how):
 def test_a_unique_lock_with_a_wrong_expiry_gets_a_new_one(resq, redis, how, expiry):
     resq.enqueue(UniqueUntilDone, 1)
     key = claim_of(redis)
-    # As a server has it whose clock was a day ahead and went back.
+    # As on a server whose clock was a day ahead and was set back.
     redis.set(key, f"done:{time.time() + 86_400 - 10!r}", ex=expiry and expiry + 60)
 
     assert enqueue_again(resq, how) is False

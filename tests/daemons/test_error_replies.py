@@ -1,4 +1,4 @@
-"""No error reply of the server ends a daemon that has started; at the start it is one line."""
+"""No error reply of the server ends a daemon that has started; at the start, it is one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.jobs import EchoJob
 from tests.proxy import Proxy
 from tests.servers import Daemon, Daemons, Server, until
 
-#: What is answered in place of every reply, and how the log names it.
+#: What replaces every reply, and the text in the log for it.
 REPLIES = {
     "an unknown error": (b"-WEIRD never seen\r\n", "Redis answered: WEIRD never seen"),
     "unknown command": (b"-ERR unknown command 'X'\r\n", "Redis answered: "),
@@ -49,7 +49,7 @@ def between(server: Server) -> Iterator[Proxy]:
 def start(run_daemon: Daemons, redis: Redis, proxy: Proxy, command: str) -> Daemon:
     daemon = run_daemon(command, *DAEMONS[command], "--dsn", proxy.dsn)
     if command == "pyres_scheduler":
-        # Then its first turn is over.
+        # Then its first cycle is over.
         daemon.until_title("Waiting")
     else:
         ResQ(redis).enqueue(EchoJob, "before")
@@ -58,7 +58,7 @@ def start(run_daemon: Daemons, redis: Redis, proxy: Proxy, command: str) -> Daem
 
 
 def works(redis: Redis, command: str) -> None:
-    """Wait until the daemon has done what it is for."""
+    """Wait until the daemon has done its work."""
     resq = ResQ(redis)
     if command == "pyres_scheduler":
         resq.enqueue_in(0, EchoJob, "after")

@@ -1,4 +1,4 @@
-"""What a job leaves for the end of its process: threads, executors, exit hooks."""
+"""Work that a job leaves for the end of its process: threads, executors, exit hooks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _THREADED = (
 )
 
 
-#: A worker that leaves it to a job's process to end in time, however late that may be.
+#: A worker that never kills a job's process, which must end in time by itself.
 _PATIENT = (
     "from pyres import scripts, worker\n"
     "worker.ALARM_MARGIN = 600.0\n"
@@ -47,7 +47,7 @@ _PATIENT = (
 
 
 def ended(redis: Redis) -> list[str]:
-    """What has come to its end after its job."""
+    """The threads and hooks that have ended after their job."""
     return sorted(texts(redis.lrange("ended", 0, -1)))
 
 

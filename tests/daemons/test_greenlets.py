@@ -1,4 +1,4 @@
-"""--greenlets: many jobs at once in one minion, each in a hand of its own."""
+"""--greenlets: many jobs at once in one minion, each in its own slot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers import Daemon, Daemons, until
 
 Start = Callable[..., Daemon]
 
-#: A manager that leaves it to its minions to end a job in time, however late that may be.
+#: A manager that never kills a minion for a job over its timeout.
 PATIENT = (
     "-c",
     "from gevent import monkey\n"
@@ -36,12 +36,12 @@ PATIENT = (
 
 @pytest.fixture
 def start(run_daemon: Daemons, redis: Redis) -> Start:
-    """Starts one minion with so many greenlets, and waits until all its hands are registered."""
+    """Starts one minion with N greenlets, and waits until all its slots are registered."""
 
     def run(count: int, *options: str, command: Sequence[str] = ("pyres_manager",)) -> Daemon:
         given = ["--greenlets", str(count), "--queues", "green,basic", *options]
         daemon = run_daemon(*command, *given)
-        until(lambda: redis.scard("resque:minions") == count, what="the hands to register")
+        until(lambda: redis.scard("resque:minions") == count, what="the slots to register")
         return daemon
 
     return run
@@ -110,7 +110,6 @@ def test_two_hundred_jobs_wait_at_the_same_time(
 def test_two_hundred_jobs_that_wait_a_tenth_of_a_second_take_less_than_one(
     wait: str, start: Start, resq: ResQ, redis: Redis, slow_port: int
 ) -> None:
-    """The number is the specification's own."""
     daemon = start(200, wait)
 
     resq.enqueue_many([(AskJob, slow_port)] * 200)
@@ -134,7 +133,7 @@ def test_each_job_has_its_own_slot_and_in_flight_record(
 
     assert len(hands) == 3
     assert all(record and b"GateJob" in record for record in hands)
-    # Host and pid stand in front, as Ruby's pruning reads them.
+    # Host and pid come first, as Ruby's pruning reads them.
     assert {worker.split(b":")[1] for worker in workers} == set(redis.lrange(BEGUN, 0, 0))
     (minion,) = daemon.children()
     until(lambda: "processing 3 of 3 jobs" in _title(minion))
@@ -230,7 +229,7 @@ def test_greenlets_requires_a_number(run_daemon: Daemons) -> None:
 def test_without_gevent_one_line_names_the_extra_to_install(
     option: list[str], run_daemon: Daemons, tmp_path: object
 ) -> None:
-    # What comes first on the path hides the gevent that is installed here.
+    # An empty package earlier on the path hides the installed gevent.
     hidden = f"{tmp_path}/no_gevent"
     os.mkdir(hidden)
     with open(f"{hidden}/sitecustomize.py", "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What a job does to its minion's process does not reach the next job."""
+"""A job's changes to its minion's process do not affect the next job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_next_job_finds_the_process_as_the_first_one_did(
 
     assert first == second
     assert minions(redis) == before
-    # It has no job, so nothing but the signal ends its wait of an hour.
+    # It has no job: only the signal ends its wait of an hour.
     end_pool(daemon, redis)
 
 
@@ -107,7 +107,7 @@ def test_a_minion_that_has_no_job_and_does_not_end_is_killed_after_the_grace(
 
 
 def looks(redis: Redis) -> int:
-    """How often managers have looked at the in-flight records of their minions."""
+    """How often managers have read the in-flight records of their minions."""
     return redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"]
 
 

@@ -1,4 +1,4 @@
-"""What the log of a daemon says of itself and of each job."""
+"""The log lines of a daemon about itself and about each job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = "x" * 3000
 
 
 def ends(daemon: Daemon) -> list[tuple[str, str]]:
-    """The classes and the outcomes in the lines that tell of the end of a job."""
+    """The classes and outcomes in the log lines for ended jobs."""
     found = re.findall(r"\| (\S+) \| .* (\w+) after \d+\.\d{3} s\n", daemon.output())
     return [(name.rpartition(".")[2], outcome) for name, outcome in found]
 

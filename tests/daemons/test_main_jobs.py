@@ -1,4 +1,4 @@
-"""Jobs defined in the script that enqueues them: `__main__` here, a module for everybody else."""
+"""Jobs defined in the script that enqueues them: `__main__` there, a module elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyres import ResQ
 from tests.daemons.watching import echoed, records
 from tests.servers import ROOT, Daemon, Daemons
 
-#: A script that says each time when its module-level code is executed.
+#: A script that prints a line each time when its module-level code is executed.
 JOBS = """
 import os, sys
 from redis import Redis
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     Worker.run(["basic"], resq, interval=0)
 """
 
-#: Where each way to give a job a name or to look for one gives it: all must be the same.
+#: The name that each way to name or to find a job yields: all must be the same.
 NAMES = """
 if __name__ == "__main__":
     from datetime import datetime, timedelta
@@ -91,7 +91,7 @@ def ended(daemon: Daemon) -> str:
 
 
 def named(redis: Redis) -> list[str]:
-    """The classes of the jobs that wait."""
+    """The classes of the queued jobs."""
     return [json.loads(raw)["class"] for raw in redis.lrange("resque:queue:basic", 0, -1)]
 
 
@@ -133,7 +133,7 @@ def test_the_jobs_of_a_module_that_is_run_go_by_the_name_in_its_package(
 def test_a_program_that_performs_its_own_jobs_is_not_imported_again(
     run_daemon: Daemons, redis: Redis, resq: ResQ, folder: Path, command: list[str]
 ) -> None:
-    """As 1.5's one-file programs; what was enqueued by 1.5 says `__main__.Echo`."""
+    """As 1.5's one-file programs do; payloads from 1.5 name `__main__.Echo`."""
     written(folder, "shop.py", JOBS, ENQUEUE, WORK)
     redis.rpush("resque:queue:basic", b'{"class":"__main__.Echo","args":[]}')
 
@@ -202,7 +202,7 @@ def _of_text(folder: Path) -> list[str]:
 
 
 def _shadowed(folder: Path) -> list[str]:
-    """What `import shop` finds is another file."""
+    """`import shop` finds another file."""
     written(folder, "shop.py", "")
     return ["-P", str(written(folder, "sub/shop.py", JOBS, ENQUEUE, ENQUEUE))]
 

@@ -1,4 +1,4 @@
-"""What no job is: it stops no worker, it is one failure record, and its bytes are never lost."""
+"""Malformed payloads stop no worker, become one failure record each, and keep their bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.daemons.watching import burst, counted, echoed, records, registered, 
 from tests.jobs import EchoJob
 from tests.servers import Daemons, until
 
-#: Elements that cannot be read as a job at all: kept as the bytes they are.
+#: Elements that cannot be read as a job at all: their bytes are kept.
 UNREADABLE = {
     "not JSON": b"not json",
     "empty": b"",
@@ -37,10 +37,10 @@ UNREADABLE = {
     "a number of 10,000 digits": b'{"class":"tests.jobs.EchoJob","args":[' + b"7" * 10_000 + b"]}",
     "YAML": b"--- !ruby/object:Gem::Installer\ni: x\n",
     "pickle": b"\x80\x04N.",
-    "a hand": b'{"queue":"basic","run_at":"x","payload":',
+    "an in-flight record": b'{"queue":"basic","run_at":"x","payload":',
 }
 
-#: JSON objects that are no jobs, or jobs of no class: kept as what they say.
+#: JSON objects that are not jobs, or have no known class: kept as JSON.
 NO_JOBS = {
     "no class": (b'{"args":[1]}', "UndecodableError"),
     "nothing": (b"{}", "UndecodableError"),
@@ -82,8 +82,8 @@ def end_of_all(redis: Redis, jobs: int) -> None:
 def test_a_malformed_payload_is_a_failure_that_keeps_its_bytes(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B32: one record each, in order, the good jobs in between done, and a retry pushes
-    what was taken.
+    """One record each, in order; the valid jobs in between are done; a retry pushes the
+    original bytes.
     """
     for name, raw in UNREADABLE.items():
         redis.rpush("resque:queue:basic", raw)
@@ -116,7 +116,6 @@ def test_a_malformed_payload_is_a_failure_that_keeps_its_bytes(
 def test_an_object_that_is_not_a_job_is_a_failure_with_the_reason(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B32, B35."""
     for name, (raw, _) in NO_JOBS.items():
         redis.rpush("resque:queue:basic", raw)
         resq.enqueue(EchoJob, name)
@@ -153,7 +152,7 @@ def test_a_queue_of_malformed_payloads_only_is_emptied(
 def test_a_malformed_payload_of_a_worker_that_died_is_recorded_by_the_next(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B31, B32: what stands in the hand then is no JSON either."""
+    """The in-flight record is not valid JSON either then."""
     other = start(run_daemon, redis, "--queues", "other")
     host = registered(redis, other).split(b":")[0]
     for pid, raw in enumerate(UNREADABLE.values(), 10_000_000):

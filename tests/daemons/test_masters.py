@@ -1,4 +1,4 @@
-"""Who fires which entries: those of code and files fire whoever is the master."""
+"""Which scheduler fires which entries: those of code and files fire with any master."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clocked:
         self.scheduler.static.load()
 
     def seconds(self, first, count):
-        """One turn a second."""
+        """Run once for each second."""
         for second in range(first, first + count):
             moment = datetime.fromtimestamp(second, UTC)
             self.resq._current_time = lambda moment=moment: moment
@@ -92,7 +92,7 @@ def note_of_ruby(redis, name, moment):
 def test_moments_that_ruby_had_not_fired_in_its_last_second_are_fired_late(
     clocked, resq, redis, seconds
 ):
-    """Whatever timeout Ruby's lock has: what Ruby fired before is not fired again."""
+    """Whatever timeout Ruby's lock has, moments that Ruby has fired are not fired again."""
     redis.set(LOCK, "ruby:1", ex=seconds)
     for name in ("stored", "behind"):
         resq.set_schedule(name, EACH_SECOND)
@@ -212,7 +212,7 @@ def test_static_entries_yield_to_those_in_redis_that_another_master_follows(cloc
     scheduler.seconds(NOW + 5, 4)
 
     assert fired(redis) == {"tick": 2 + 4, "own": 9}
-    # The master is to find out what changed.
+    # So that the master notices the change.
     assert changed == {b"tick"}
 
 
@@ -225,7 +225,7 @@ def test_a_ruby_entry_with_the_name_of_a_static_one_does_not_suppress_its_firing
         redis.hset("resque:delayed:last_enqueued_at", "own", when)
 
     clocked({"own": config}).seconds(NOW, 3)
-    # It was killed; the next one has to do its moments of the last seconds, in which Ruby fired.
+    # It was killed: the next one must fire the moments of the last seconds, as Ruby did.
     fire(NOW + 6)
     taken_over = clocked({"own": config}).scheduler
     taken_over.resq._current_time = lambda: datetime.fromtimestamp(NOW + 6, UTC)
@@ -279,7 +279,7 @@ def test_groups_of_schedulers_with_a_prefix_each_fire_their_own(clocked, redis):
 )
 def test_an_entry_ends_when_it_should_though_schedulers_are_restarted(clocked, resq, redis, config):
     def run(start):
-        # The first scheduler goes on, as one does that was frozen.
+        # The first scheduler goes on, like one that was frozen.
         for first in range(start, start + 12, 4):
             for scheduler in (frozen, clocked({"a": {**config, "queue": "cron"}})):
                 scheduler.seconds(first, 4)
@@ -318,7 +318,7 @@ def test_an_entry_with_a_custom_job_class_is_left_to_ruby(clocked, redis, caplog
     assert "'ruby' is left out: its custom_job_class 'JobWithStatus'" in caplog.text
 
 
-# Entries that cannot be followed here
+# Entries that cannot be fired here
 
 CUSTOM = {**EACH_SECOND, "custom_job_class": "JobWithStatus"}
 QUEUELESS = {"cron": "* * * * * *", "class": "RJ::Cron"}

@@ -19,7 +19,7 @@ WITHOUT_URL = {"REDIS_URL": None}
 
 
 def queues_of_workers(redis: Redis) -> set[bytes]:
-    """The queues in the ids of those that are registered."""
+    """The queues in the registered ids."""
     return {worker.rpartition(b":")[2] for worker in redis.smembers("resque:workers")}
 
 

@@ -38,14 +38,14 @@ def resq(own_server: Server) -> Iterator[ResQ]:
 
 
 class Past:
-    """What stands in Redis now, but for what jobs write of themselves."""
+    """The data in Redis now, except what jobs write themselves."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._dumps = {key: redis.dump(key) for key in redis.keys("resque:*")}
 
     def go_back(self, *queued: bytes) -> None:
-        """Let Redis be so again, with more payloads in the queue, and lose all connections."""
+        """Restore Redis to that state, with more payloads in the queue, and cut all connections."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.delete(*self._redis.keys("resque:*"))
         for key, dumped in self._dumps.items():

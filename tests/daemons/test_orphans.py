@@ -1,4 +1,4 @@
-"""No process of a daemon outlives its reason."""
+"""No process of a daemon outlives its parent."""
 
 from __future__ import annotations
 
