@@ -1,4 +1,4 @@
-"""macOS and Windows, as far as Linux can be one: their missing calls are taken away before a start.
+"""macOS and Windows, as far as Linux can imitate them: calls that they lack are removed at a start.
 
 `tests/systems/<name>/sitecustomize.py` does that. None of this was run on a Mac or on Windows.
 """
@@ -21,7 +21,7 @@ from tests.web.visitor import Visitor
 
 
 def like(system: str) -> dict[str, str]:
-    """The environment of a program that runs as on this system."""
+    """The environment of a program that is to run as on this system."""
     folder = ROOT / "tests/systems" / system
     return {
         "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
@@ -198,7 +198,7 @@ def test_a_scheduler_takes_over_a_stale_pidfile_where_files_cannot_be_locked(
     assert not pidfile.exists()
 
 
-# What is left on Windows for whom no process can be forked
+# What remains on Windows, without fork
 
 
 ENQUEUE = """

@@ -1,4 +1,4 @@
-"""What careless jobs leave behind in a minion, which forks for none of them."""
+"""Sockets and memory that careless jobs leave in a minion, which does not fork for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon as process 1 of its container, in a PID namespace of its own."""
+"""A daemon as process 1 of a container, in its own PID namespace."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CONTAINED = (
     "os.execvp('unshare', ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc',"
     " sys.executable, *sys.argv[1:]])\n"
 )
-#: A program that runs under the init, and what it does there.
+#: A program that runs under the init process, and what it does there.
 _UNDER_INIT = "from pyres.process.init import run_under_init\nrun_under_init('test')\n"
 
 
 def _refusal() -> str:
-    """Why this machine makes no namespace; empty if it does."""
+    """Why this machine cannot make a namespace; empty if it can."""
     if os.geteuid():
         return "a PID namespace needs root"
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "true"]
@@ -80,7 +80,7 @@ def only_child(parent: int) -> int:
 
 
 def init_and_daemon(daemon: Daemon, title: str) -> tuple[int, int]:
-    """The pids, outside of the namespace, of its process 1 and of the daemon under that."""
+    """The pids, as seen outside the namespace, of its process 1 and of the daemon."""
     init = only_child(daemon.pid)
 
     def found() -> list[int]:

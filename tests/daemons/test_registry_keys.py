@@ -1,4 +1,4 @@
-"""Keys of the registry that another program has put there stop no daemon."""
+"""Keys of the wrong type in place of the registry's stop no daemon."""
 
 from __future__ import annotations
 

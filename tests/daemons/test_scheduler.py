@@ -1,4 +1,4 @@
-"""Schedulers as processes: they may be killed, and what they move or fire comes once."""
+"""Schedulers as processes: even if they are killed, each job is promoted or fired once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def master(redis, lock=LOCK):
 
 
 def holder(schedulers, redis, lock=LOCK):
-    """The daemon that is the master, as soon as one is: a lock of a second may run out."""
+    """The daemon that is the master, as soon as one is: a lock of a second may expire."""
     return until(
         lambda: next((daemon for daemon in schedulers if daemon.pid == master(redis, lock)), None),
         what="a master among these",
@@ -65,7 +65,7 @@ def fired(redis, queue="cron"):
 
 
 def promoted(start, resq, redis):
-    """When a job that is due now and one that is due in 2 s came to their queue, after now."""
+    """The seconds until a job due now, and one due in 2 s, were on their queue."""
     start().until_title(": Waiting")
 
     began = time.time()
@@ -98,7 +98,7 @@ def test_each_job_is_on_its_queue_once_though_schedulers_are_killed(
         redis.flushall()
         dice = random.Random(seed)
         options = ("--lock-timeout", "0.5", "--interval", "0.05")
-        # All wait for the same lock, until it is nobody's.
+        # All wait for the same lock, until none holds it.
         redis.set(LOCK, "nobody:1", ex=300)
         schedulers = [run_daemon("pyres_scheduler", *options) for _ in range(3)]
         delay(resq, 10_000, int(time.time()) - 1)
@@ -130,7 +130,7 @@ def test_two_that_both_think_they_are_the_master_move_nothing_twice(run_daemon, 
     assert counts == Counter(range(5000))
 
 
-# OLD-FAULTS B33: an item was lost between pop and push, and a bad one ended the scheduler.
+# An item must not be lost between pop and push, and a malformed one must not end the scheduler.
 def test_a_malformed_payload_stops_no_scheduler(start, resq, redis):
     for payload in (
         b"not json",
@@ -178,7 +178,7 @@ def test_a_clean_stop_releases_the_lock_and_another_takes_over(start, redis):
 
 
 def taken_over(start, redis, lock_timeout):
-    """The seconds after which another scheduler has the lock of a master that was killed."""
+    """The seconds until another scheduler has the lock of a killed master."""
     first = start("--lock-timeout", str(lock_timeout))
     until(lambda: master(redis) == first.pid)
     second = start("--lock-timeout", str(lock_timeout))
@@ -218,7 +218,7 @@ def test_the_lock_may_have_rubys_prefix(start, redis):
     until(lambda: redis.get("resque:resque:blue:resque_scheduler_master_lock"))
 
 
-# Life
+# Starting and stopping
 
 
 def test_a_stop_ends_a_pause_of_an_hour(run_daemon, redis):
@@ -306,11 +306,11 @@ def test_the_handlers_are_the_public_methods(resq):
     assert resq.redis.get(LOCK) is None
 
 
-# Again and again
+# Recurring jobs
 
 
 def test_no_moment_fires_twice_or_is_lost_when_schedulers_are_killed(start, redis, tmp_path):
-    # These are fired by who holds the lock for them, whoever is the master.
+    # These are fired by the holder of their own lock, whichever scheduler is the master.
     redis.set(LOCK, "ruby:1", ex=300)
     schedule = tmp_path / "schedule.json"
     schedule.write_text('{"tick": {"cron": "* * * * * *", "class": "Tick", "queue": "cron"}}')
@@ -325,7 +325,7 @@ def test_no_moment_fires_twice_or_is_lost_when_schedulers_are_killed(start, redi
     until(lambda: int(redis.hget("resque:pyres:schedule_fired", "tick")) >= before + 3)
     both[0].close()
     both[1].close()
-    # The new master made up what fell into the lock's time.
+    # The new master fired late what was due until the lock expired.
     lines = re.findall(r"Enqueued tick to cron for (.*)", both[0].output() + both[1].output())
     told = sorted(int(datetime.fromisoformat(line).timestamp()) for line in lines)
     assert len(told) == len(set(told))
@@ -387,7 +387,7 @@ def test_a_changed_schedule_file_is_read_after_usr2(start, redis, tmp_path):
     assert scheduler.returncode is None
 
 
-# The agenda, with the clock as an argument
+# The active schedule, with the clock as an argument
 
 
 def active_schedule(resq, folder, entries, since=NOW, **options):
@@ -464,7 +464,7 @@ def test_every_goes_on_from_where_the_last_scheduler_was(resq, tmp_path):
     entries = {"often": {"every": "10m", "queue": "cron"}}
     active_schedule(resq, tmp_path, entries)
 
-    # Restarted more often than every ten minutes, and it fires all the same.
+    # Restarted more often than every ten minutes, it still fires.
     second = active_schedule(resq, tmp_path, entries, since=NOW + 400)
     assert second.fire(NOW + 601) == 1
     third = active_schedule(resq, tmp_path, entries, since=NOW + 700)
