@@ -1,4 +1,4 @@
-"""The ledger finds what is lost and what is doubled: a chaos that sees nothing proves nothing."""
+"""The ledger detects lost and repeated jobs: otherwise a chaos run would prove nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.ledger import Ledger
 
 
 def trace(redis: Redis, where: str, *numbers: int) -> None:
-    """Jobs that have begun or ended, each in a performance of its own."""
+    """Jobs that have started or ended, each in a run of its own."""
     for number in numbers:
         redis.sadd(where, f"{number} 100 {redis.incr('clock')}")
 

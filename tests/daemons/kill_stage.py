@@ -85,12 +85,12 @@ class Stage:
     def reach(self) -> None:
         """Wait until the step is reached."""
         if self.cell.row.at.request:
-            until(lambda: self.proxy.has_in_flight, what=f"the step; {self._told()}")
+            until(lambda: self.proxy.has_in_flight, what=f"the step; {self._output()}")
         else:
-            self.stopper = until(self._stopper_pid, what=f"the step; {self._told()}")
+            self.stopper = until(self._stopper_pid, what=f"the step; {self._output()}")
             until(lambda: state_of(self.stopper) == "T")
 
-    def _told(self) -> str:
+    def _output(self) -> str:
         return self.daemon.output() if self.daemon else ""
 
     def _stopper_pid(self) -> int:

@@ -79,8 +79,8 @@ def module(tmp_path: Path) -> Path:
 
 def echoed(redis: Redis) -> list[int]:
     """What the one job has recorded."""
-    (told,) = until(lambda: redis.lrange(ECHOED, 0, -1))
-    return [int(number) for number in told.strip(b"[]").split(b",")]
+    (echo,) = until(lambda: redis.lrange(ECHOED, 0, -1))
+    return [int(number) for number in echo.strip(b"[]").split(b",")]
 
 
 def test_preload_imports_once_in_khan(

@@ -372,7 +372,7 @@ def test_all_moments_that_are_written_are_of_the_servers_clock(own_title, distan
         record["run_at"],
         failed["failed_at"],
         failed["payload"]["enqueue_timestamp"],
-        Fails.has_changed["perform_timestamp"],
+        Fails.metadata["perform_timestamp"],
         worker.started.decode(),
         distant.store.workers.heartbeats()[str(worker)],
     ]
@@ -409,7 +409,7 @@ def test_a_scheduler_lock_with_a_wrong_expiry_gets_a_new_one(
 
     scheduler._run_once()
     scheduler._run_once()
-    until(lambda: scheduler._run_once() and scheduler.master, what="the lock to be ours")
+    until(lambda: scheduler._run_once() and scheduler.master, what="the lock")
 
     assert caplog.text.count("The master's lock of gone-host:4711") == 1
 
@@ -492,11 +492,11 @@ class Quick:
 
 
 class Fails(Quick):
-    told: dict[str, float]
+    metadata: dict[str, float]
 
     @classmethod
     def before_perform(cls, metadata):
-        cls.has_changed = metadata
+        cls.metadata = metadata
 
     @classmethod
     def perform(cls, *args):

@@ -106,7 +106,7 @@ def test_a_minion_that_has_no_job_and_does_not_end_is_killed_after_the_grace(
     end_pool(daemon, redis)
 
 
-def looks(redis: Redis) -> int:
+def reads(redis: Redis) -> int:
     """How often managers have read the in-flight records of their minions."""
     return redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"]
 
@@ -119,9 +119,9 @@ def test_hup_leaves_a_minion_its_job_for_longer_than_the_grace(
     resq.enqueue(GateJob, "long")
     until(lambda: redis.llen(BEGUN) == 1)
 
-    before_that = looks(redis)
+    before_that = reads(redis)
     daemon.send(signal.SIGHUP)
-    until(lambda: looks(redis) > before_that, what="a look at the one that is to end")
+    until(lambda: reads(redis) > before_that, what="a check of the retiring minion")
 
     redis.rpush("gate:long", "go")
     until(lambda: len(minions(redis)) == 1 and minions(redis) != [before])

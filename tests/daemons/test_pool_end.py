@@ -99,7 +99,7 @@ def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
     stubborn = busy_with(redis, "StubbornJob")
     idle = set(minions(redis)) - set(map(int, redis.lrange(BEGUN, 0, -1)))
 
-    told = time.monotonic()
+    signalled = time.monotonic()
     for queue, signum in queues.items():
         pools[queue].send(signum)
     ended = seconds_until(
@@ -111,7 +111,7 @@ def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
                 for queue, pool in pools.items()
             },
         },
-        told,
+        signalled,
     )
 
     assert (len(stubborn), len(idle)) == (4, 5)

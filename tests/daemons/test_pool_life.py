@@ -232,8 +232,8 @@ def test_a_rolling_restart_never_has_more_than_one_less(
 
     def changes() -> list[int]:
         """The sizes of the pool in the manager's log."""
-        told = re.findall(r"Started minion|Minion \d+ ended", daemon.output())
-        return [1 if change == "Started minion" else -1 for change in told]
+        events = re.findall(r"Started minion|Minion \d+ ended", daemon.output())
+        return [1 if change == "Started minion" else -1 for change in events]
 
     until(lambda: len(changes()) == 9, what="six starts and three ends")
     assert min([*accumulate(changes())][2:]) >= 2
@@ -256,9 +256,9 @@ def test_a_minion_has_heartbeats_during_a_long_job(
 
     for _ in range(3):
         assert redis.hdel("resque:workers:heartbeat", mine) == 1
-        until(lambda: redis.hget("resque:workers:heartbeat", mine), what="a sign of life")
+        until(lambda: redis.hget("resque:workers:heartbeat", mine), what="a heartbeat")
     daemon.send(signal.SIGSTOP)
-    until(lambda: state_of(daemon.pid) == "T", what="a khan that stands still")
+    until(lambda: state_of(daemon.pid) == "T", what="a stopped manager")
     redis.hdel("resque:workers:heartbeat", mine)
     redis.rpush(GATE.format("g"), 1)
     until(lambda: echoed(redis) == [["g"]])

@@ -327,10 +327,10 @@ def test_no_moment_fires_twice_or_is_lost_when_schedulers_are_killed(start, redi
     both[1].close()
     # The new master fired late what was due until the lock expired.
     lines = re.findall(r"Enqueued tick to cron for (.*)", both[0].output() + both[1].output())
-    told = sorted(int(datetime.fromisoformat(line).timestamp()) for line in lines)
-    assert len(told) == len(set(told))
+    seconds = sorted(int(datetime.fromisoformat(line).timestamp()) for line in lines)
+    assert len(seconds) == len(set(seconds))
     last = int(redis.hget("resque:pyres:schedule_fired", "tick"))
-    assert redis.llen("resque:queue:cron") == last - told[0] + 1
+    assert redis.llen("resque:queue:cron") == last - seconds[0] + 1
 
 
 def test_a_broken_entry_is_named_with_its_line_and_the_others_fire(start, redis, tmp_path):

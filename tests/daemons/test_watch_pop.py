@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
-from tests.daemons.watching import takes, watches
+from tests.daemons.watching import fetches, watches
 from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
 from tests.servers import Daemons, Server, title_of, until
 
@@ -78,7 +78,7 @@ def test_a_push_wakes_one_minion_and_not_the_fleet(
             resq.enqueue(EchoJob, number)
             # Counted, not only done: counting and the next fetch are one call.
             until(lambda: redis.get("resque:stat:processed") == str(number).encode())
-            return len(takes(monitor))
+            return len(fetches(monitor))
 
     # The woken minion fetches the job, and then finds that there is no other. Where it does so
     # too slowly, on a busy machine, another is woken in its place; but not each time.

@@ -63,14 +63,14 @@ def test_no_jobs_process_has_an_open_socket_of_its_parent(
 ) -> None:
     """The first is forked after a wait, the later ones while another job was performed."""
     daemon = start(run_daemon, redis)
-    told = tmp_path / "sockets"
+    path = tmp_path / "sockets"
 
-    resq.enqueue_many([(SocketsJob, str(told))] * 4)
+    resq.enqueue_many([(SocketsJob, str(path))] * 4)
     until(lambda: counted(redis)[0] == 4)
 
     # The parent's own: it fetches on one and watches on the other.
     until(lambda: len(sockets(daemon.pid)) == 2)
-    seen = [line.split() for line in told.read_text().splitlines()]
+    seen = [line.split() for line in path.read_text().splitlines()]
     assert [parent for parent, *_ in seen] == [str(daemon.pid)] * 4
     assert [held for _, *held in seen] == [[]] * 4
 
@@ -235,7 +235,7 @@ def test_the_failure_hooks_of_a_job_that_died_after_its_record_run_once(
         "    queue = 'basic'\n"
         "    retry_dirty_exit = True\n"
         "    def on_failure_tell(error):\n"
-        "        Interrupted.resq.redis.rpush('told', type(error).__name__)\n"
+        "        Interrupted.resq.redis.rpush('raised', type(error).__name__)\n"
         "    @staticmethod\n"
         "    def perform():\n"
         "        raise KeyboardInterrupt\n"
@@ -248,7 +248,7 @@ def test_the_failure_hooks_of_a_job_that_died_after_its_record_run_once(
 
     burst(run_daemon, "--path", str(tmp_path), "--require", "lent")
 
-    assert redis.lrange("told", 0, -1) == [b"KeyboardInterrupt"]
+    assert redis.lrange("raised", 0, -1) == [b"KeyboardInterrupt"]
     assert [record["exception"] for record in records(resq)] == ["KeyboardInterrupt"]
     assert counted(redis) == (1, 1)
 

@@ -303,11 +303,11 @@ def test_each_line_of_a_json_log_has_process_time_and_message(
 
     daemon = burst(run_daemon, "--json-logs", "--logfile", "stderr")
 
-    told = [json.loads(line) for line in daemon.output().splitlines()]
-    assert all({"time", "pid", "level", "logger", "message"} <= line.keys() for line in told)
-    (failed,) = [line for line in told if line["level"] == "ERROR"]
+    lines = [json.loads(line) for line in daemon.output().splitlines()]
+    assert all({"time", "pid", "level", "logger", "message"} <= line.keys() for line in lines)
+    (failed,) = [line for line in lines if line["level"] == "ERROR"]
     assert 'ValueError: a "quote"\nand a line' in failed["exception"]
-    assert failed["pid"] != daemon.pid, "told by the job's own process"
+    assert failed["pid"] != daemon.pid, "logged by the job's own process"
 
 
 def test_the_pidfile_of_a_killed_worker_is_replaced(

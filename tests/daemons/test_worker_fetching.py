@@ -7,7 +7,7 @@ import signal
 from redis import Redis
 
 from pyres import ResQ
-from tests.daemons.watching import HASTY, burst, echoed, pauses, start, takes
+from tests.daemons.watching import HASTY, burst, echoed, fetches, pauses, start
 from tests.jobs import ECHOED, EchoJob, NoopJob
 from tests.servers import Daemons, Server, until
 
@@ -58,11 +58,11 @@ def test_the_pauses_are_one_two_four_and_eight_seconds(
         until(lambda: len(pauses(daemon)) >= 6, what="six pauses")
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
-        looks = len(takes(monitor))
+        fetched = len(fetches(monitor))
 
     assert pauses(daemon)[:6] == [1, 2, 4, 8, 8, 8]
     # The last pause may have been cut short by the signal.
-    assert looks - len(pauses(daemon)) in (0, 1)
+    assert fetched - len(pauses(daemon)) in (0, 1)
 
 
 def test_wildcards_and_negations_see_new_queues(

@@ -282,7 +282,7 @@ def test_a_worker_that_was_pruned_alive_registers_again_at_its_next_beat(
     daemon.until_output("was unregistered by another process; registering again")
     assert redis.exists(b"resque:worker:" + mine + b":started")
     redis.hdel("resque:workers:heartbeat", mine)
-    until(lambda: redis.hget("resque:workers:heartbeat", mine), what="the next sign of life")
+    until(lambda: redis.hget("resque:workers:heartbeat", mine), what="the next heartbeat")
     redis.rpush(GATE.format("g"), 1)
     resq.enqueue(EchoJob, "after")
     until(lambda: echoed(redis)[-1:] == [["after"]])

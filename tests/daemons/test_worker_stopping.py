@@ -18,14 +18,14 @@ from tests.daemons.watching import (
     begun,
     child_titled,
     counted,
+    counts_last_job,
     echoed,
+    fetches,
     living,
     pauses,
     records,
     registered,
-    says_finished,
     start,
-    takes,
 )
 from tests.jobs import GATE, EchoJob, GateJob, NoopJob, SleepJob, StubbornJob
 from tests.servers import Daemons, Server, alive, until
@@ -36,10 +36,10 @@ def test_a_job_resets_the_pause_and_a_signal_ends_it(
 ) -> None:
     """The pause after a job is 1 s again, and CONT alone causes a new fetch."""
     daemon = run_daemon("-c", PATIENT, "--queues", "basic", "--nonblocking-pop")
-    until(lambda: pauses(daemon) == [1], what="a first look")
+    until(lambda: pauses(daemon) == [1], what="a first fetch")
 
     daemon.send(signal.SIGCONT)
-    until(lambda: pauses(daemon) == [1, 2], what="a look after the signal")
+    until(lambda: pauses(daemon) == [1, 2], what="a fetch after the signal")
     resq.enqueue(NoopJob)
     daemon.send(signal.SIGCONT)
 
@@ -53,22 +53,22 @@ def test_the_pause_after_a_job_takes_one_second_unless_a_signal_ends_it(
 ) -> None:
     with server.monitor() as monitor:
         daemon = start(run_daemon, redis, "--queues", "basic", "--nonblocking-pop")
-        until(lambda: takes(monitor), what="a first look")
+        until(lambda: fetches(monitor), what="a first fetch")
         resq.enqueue(NoopJob)
 
         def after_the_job() -> list[float]:
-            seen = takes(monitor)
-            finished = [index for index, take in enumerate(seen) if says_finished(take)]
-            looks = [take.at for take in seen[finished[0] :]] if finished else []
-            return looks if len(looks) >= 2 else []
+            seen = fetches(monitor)
+            finished = [index for index, fetch in enumerate(seen) if counts_last_job(fetch)]
+            times = [fetch.at for fetch in seen[finished[0] :]] if finished else []
+            return times if len(times) >= 2 else []
 
-        looks = until(after_the_job, what="a look and a pause after the job")
+        times = until(after_the_job, what="a fetch and a pause after the job")
         daemon.send(signal.SIGCONT)
-        third = until(lambda: after_the_job()[2:], what="a look after the signal")[0]
+        third = until(lambda: after_the_job()[2:], what="a fetch after the signal")[0]
 
-    assert round(looks[1] - looks[0]) == 1
+    assert round(times[1] - times[0]) == 1
     # The signal cut short a pause of 2 s.
-    assert third - looks[1] < 1.5
+    assert third - times[1] < 1.5
 
 
 def test_term_ends_the_pause_of_an_idle_worker(run_daemon: Daemons, redis: Redis) -> None:

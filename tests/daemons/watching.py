@@ -87,14 +87,14 @@ def burst(run_daemon: Daemons, *options: str) -> Daemon:
     return daemon
 
 
-def takes(monitor: Monitor) -> list[Command]:
+def fetches(monitor: Monitor) -> list[Command]:
     """The calls by which workers fetched a job."""
     return [command for command in monitor.commands if scripts.sha("fetch") in command.args]
 
 
-def says_finished(take: Command) -> bool:
+def counts_last_job(fetch: Command) -> bool:
     """Whether such a call also counted the job before."""
-    words = take.args[take.args.index(scripts.sha("fetch")) + 1 :]
+    words = fetch.args[fetch.args.index(scripts.sha("fetch")) + 1 :]
     return words[1 + int(words[0])] == "1"
 
 
