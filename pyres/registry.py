@@ -213,8 +213,8 @@ class Registry:
     def _lock(self, liveness: Liveness) -> str:
         """Acquire the prune lock; returns its holder, or "" when this process holds it now."""
         holder = self.workers.prune_lock_holder()
-        gone = holder if holder and liveness.is_gone(holder) else ""
-        if self.workers.prune_lock(self.worker_id, math.ceil(self.pace.heartbeat), gone):
+        dead_holder = holder if holder and liveness.is_gone(holder) else ""
+        if self.workers.prune_lock(self.worker_id, math.ceil(self.pace.heartbeat), dead_holder):
             return ""
         return holder or self.workers.prune_lock_holder()
 
@@ -223,11 +223,11 @@ class Registry:
         the same dead worker record its job once.
         """
         registered = liveness.known.ids
-        gone = [worker_id for worker_id in sorted(registered) if liveness.is_gone(worker_id)]
+        dead = [worker_id for worker_id in sorted(registered) if liveness.is_gone(worker_id)]
         # A manager writes heartbeats for its minions, and one may die before it has registered; and
         # Ruby removes dead workers from the set `workers` only.
         strays = sorted({*liveness.known.beats, *self.workers.minion_ids()} - registered)
-        return gone + [stray for stray in strays if self._has_no_process(stray)]
+        return dead + [stray for stray in strays if self._has_no_process(stray)]
 
     def _has_no_process(self, worker_id: str) -> bool:
         with contextlib.suppress(ValueError):  # not a worker id
