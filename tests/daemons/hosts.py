@@ -49,9 +49,9 @@ STDERR = {
 #: it, but that user may: a program does so.
 CAN_LIMIT = os.geteuid() == 0 and shutil.which("prlimit") is not None
 
-can_limit = pytest.mark.skipif(not CAN_LIMIT, reason="wants root, and the program prlimit")
+can_limit = pytest.mark.skipif(not CAN_LIMIT, reason="requires root, and the program prlimit")
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="wants root, to become another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="requires root, to become another user")
 
 
 def with_stderr(kind: str) -> str:

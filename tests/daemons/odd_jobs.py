@@ -41,14 +41,14 @@ class FileGateJob(TestJob):
         cls.begin()
         while not os.path.exists(path):
             time.sleep(0.01)
-        if said := Path(path).read_text():
-            raise ValueError(said)
+        if text := Path(path).read_text():
+            raise ValueError(text)
 
 
-def open_file_gate(path: Path, said: str = "") -> None:
+def open_file_gate(path: Path, text: str = "") -> None:
     """Let a FileGateJob go on, by creating its file in one step; with an empty one it succeeds."""
     written = path.with_name(f"{path.name}.written")
-    written.write_text(said)
+    written.write_text(text)
     written.rename(path)
 
 

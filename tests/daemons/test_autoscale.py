@@ -32,9 +32,9 @@ def test_a_pool_grows_while_jobs_wait_and_shrinks_when_it_is_idle(
     redis.rpush(GATE.format("g"), *[1] * 6)
     until(lambda: redis.llen(ECHOED) == 6)
     until(lambda: pool(redis) == (1, 1), timeout=60)
-    said = daemon.output()
-    assert "From 1 to 2 minions: 5 jobs wait" in said
-    assert "to 1 minions: 0 jobs wait" in said
+    output = daemon.output()
+    assert "From 1 to 2 minions: 5 jobs wait" in output
+    assert "to 1 minions: 0 jobs wait" in output
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
     assert redis.get("resque:stat:processed") == b"6"
@@ -140,4 +140,4 @@ def test_preload_without_a_module_reports_what_is_missing(run_daemon: Daemons) -
     daemon = run_daemon("pyres_manager", "--queues", "basic", "--preload")
 
     assert daemon.wait() == 2
-    assert "--preload imports what --require names" in daemon.output()
+    assert "--preload requires --require" in daemon.output()

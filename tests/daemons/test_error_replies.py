@@ -125,9 +125,9 @@ def test_a_start_on_an_unusable_server_is_a_one_line_error_and_exit_code_2(
 
     assert daemon.wait() == 2, daemon.output()
     assert "Traceback" not in daemon.output()
-    said = daemon.output().splitlines(True)[-1]
-    assert said.startswith(f"{command}: error: ")
-    assert words in said
+    line = daemon.output().splitlines(True)[-1]
+    assert line.startswith(f"{command}: error: ")
+    assert words in line
 
 
 @pytest.mark.parametrize("command", DAEMONS)

@@ -39,8 +39,8 @@ def start(run_daemon: Daemons, redis: Redis) -> Start:
     """Starts one minion with N greenlets, and waits until all its slots are registered."""
 
     def run(count: int, *options: str, command: Sequence[str] = ("pyres_manager",)) -> Daemon:
-        given = ["--greenlets", str(count), "--queues", "green,basic", *options]
-        daemon = run_daemon(*command, *given)
+        arguments = ["--greenlets", str(count), "--queues", "green,basic", *options]
+        daemon = run_daemon(*command, *arguments)
         until(lambda: redis.scard("resque:minions") == count, what="the slots to register")
         return daemon
 
@@ -129,10 +129,10 @@ def test_each_job_has_its_own_slot_and_in_flight_record(
     until(lambda: redis.llen(BEGUN) == 3)
 
     workers = redis.smembers("resque:workers")
-    hands = [redis.get(b"resque:worker:" + worker) for worker in workers]
+    records = [redis.get(b"resque:worker:" + worker) for worker in workers]
 
-    assert len(hands) == 3
-    assert all(record and b"GateJob" in record for record in hands)
+    assert len(records) == 3
+    assert all(record and b"GateJob" in record for record in records)
     # Host and pid come first, as Ruby's pruning reads them.
     assert {worker.split(b":")[1] for worker in workers} == set(redis.lrange(BEGUN, 0, 0))
     (minion,) = daemon.children()

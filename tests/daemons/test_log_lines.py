@@ -128,15 +128,15 @@ def test_a_line_of_json_has_the_fields_of_the_jobs_end(
     assert job == {"class": "tests.jobs.FailJob", "queue": "basic", "outcome": "failed"}
 
 
-@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("enabled", [True, False])
 def test_long_arguments_are_in_the_log_only_if_enabled(
-    wanted: bool, run_daemon: Daemons, resq: ResQ, redis: Redis
+    enabled: bool, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(EchoJob, LONG)
 
-    daemon = burst(run_daemon, *(["--log-arguments"] if wanted else []))
+    daemon = burst(run_daemon, *(["--log-arguments"] if enabled else []))
 
-    assert (f"['{LONG}']" in daemon.output()) == wanted
+    assert (f"['{LONG}']" in daemon.output()) == enabled
 
 
 def test_long_arguments_are_in_the_log_of_a_pool_only_if_enabled(

@@ -61,13 +61,14 @@ if __name__ == "__main__":
     def often(): ...
 
     when = datetime.now() + timedelta(hours=1)
-    said = [resq.enqueue(Echo, 1), resq.dequeue(Echo, 1)]
-    said += [resq.enqueue_at(when, Echo, 1), len(resq.delayed_at(Echo, 1))]
-    said += [resq.enqueue_delayed_now(Echo, 1), resq.dequeue_from("basic", Echo)]
-    said += [resq.enqueue_in(60, Echo, 1), resq.remove_delayed(Echo, 1)]
-    said += [resq.enqueue(Once, 1), resq.enqueue(Once, 1), resq.dequeue(Once), resq.enqueue(Once)]
-    said += [entry.klass for entry in schedule.from_code().entries.values()]
-    print("said:", *said)
+    results = [resq.enqueue(Echo, 1), resq.dequeue(Echo, 1)]
+    results += [resq.enqueue_at(when, Echo, 1), len(resq.delayed_at(Echo, 1))]
+    results += [resq.enqueue_delayed_now(Echo, 1), resq.dequeue_from("basic", Echo)]
+    results += [resq.enqueue_in(60, Echo, 1), resq.remove_delayed(Echo, 1)]
+    results += [resq.enqueue(Once, 1), resq.enqueue(Once, 1)]
+    results += [resq.dequeue(Once), resq.enqueue(Once)]
+    results += [entry.klass for entry in schedule.from_code().entries.values()]
+    print("results:", *results)
 """
 
 
@@ -166,7 +167,7 @@ def test_every_way_to_refer_to_a_job_of_a_script_yields_the_same_name(
     output = ended(run_daemon("shop.py", cwd=folder))
 
     assert output.splitlines()[-1] == (
-        "said: True 1 True 1 1 1 True 1 True False 1 True shop.often"
+        "results: True 1 True 1 1 1 True 1 True False 1 True shop.often"
     )
     assert named(redis) == ["shop.Once"]
 

@@ -62,12 +62,12 @@ NO_JOBS = {
     "an argument is half a pair": (b'{"class":"no.Such","args":["\\ud800"]}', "ClassNotFoundError"),
     "an argument is no number": (b'{"class":"no.Such","args":[NaN]}', "UndecodableError"),
     "class twice": (b'{"class":"tests.jobs.EchoJob","class":7,"args":[]}', "UndecodableError"),
-    "the stand-in itself": (b'{"class":"<undecodable>","args":["x"]}', "UndecodableError"),
-    "a false stand-in": (
+    "the placeholder itself": (b'{"class":"<undecodable>","args":["x"]}', "UndecodableError"),
+    "a false placeholder": (
         b'{"class":"<undecodable>","args":["x"],"raw":"no base64!"}',
         "UndecodableError",
     ),
-    "a stand-in of a number": (
+    "a placeholder of a number": (
         b'{"class":"<undecodable>","args":["x"],"raw":7}',
         "UndecodableError",
     ),

@@ -24,13 +24,13 @@ ENDS: list[tuple[Any, str, int, list[str]]] = [
 
 
 @pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
-@pytest.mark.parametrize(("job", "said", "attempts", "failures"), ENDS)
+@pytest.mark.parametrize(("job", "text", "attempts", "failures"), ENDS)
 def test_a_disconnected_server_at_the_end_of_a_job_changes_nothing(
     run_daemon: Daemons,
     tmp_path: Path,
     script: str,
     job: Any,
-    said: str,
+    text: str,
     attempts: int,
     failures: list[str],
 ) -> None:
@@ -43,7 +43,7 @@ def test_a_disconnected_server_at_the_end_of_a_job_changes_nothing(
         until(lambda: redis.llen(BEGUN) == 1)
 
         server.kill()
-        open_file_gate(gate, said)
+        open_file_gate(gate, text)
         daemon.until_output("Redis is gone")
         server.restart()
 

@@ -70,11 +70,11 @@ def test_a_killed_minion_is_replaced_and_its_failure_tells_how_it_died(
 
 
 @pytest.mark.parametrize(
-    ("job", "said"),
+    ("job", "text"),
     [((ExitJob, 3), "exited with status 3"), ((SysExitJob, 3), "status 3"), ((StuckJob,), "0.2 s")],
 )
 def test_a_job_that_ends_its_minion_is_one_failure(
-    job: tuple[object, ...], said: str, start: Start, resq: ResQ, redis: Redis
+    job: tuple[object, ...], text: str, start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(1)
 
@@ -84,7 +84,7 @@ def test_a_job_that_ends_its_minion_is_one_failure(
     until(lambda: redis.llen(ECHOED) == 1)
     # By a crash handler, while the next minion works.
     (record,) = until(lambda: failure.all(resq, 0, 9))
-    assert said in record["error"] or record["exception"] == "TimeoutError"
+    assert text in record["error"] or record["exception"] == "TimeoutError"
     end_pool(daemon, redis)
 
 

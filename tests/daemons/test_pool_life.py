@@ -122,12 +122,12 @@ def test_minions_that_die_at_once_are_started_after_growing_pauses(
     last = "the next one starts in 1.6 s"
 
     # Later lines may be there, too, by the time that this is read.
-    said = "".join(daemon.until_output(last).partition(last)[:2])
-    pauses = [float(text) for text in re.findall(r"died at once; .* in ([\d.]+) s", said)]
+    output = "".join(daemon.until_output(last).partition(last)[:2])
+    pauses = [float(text) for text in re.findall(r"died at once; .* in ([\d.]+) s", output)]
     assert pauses == [0.2, 0.4, 0.8, 1.6]
-    assert said.count("exited with status 7") == 4
+    assert output.count("exited with status 7") == 4
     # The first one, the requested one, and one after each pause that is over.
-    assert said.count("Started minion") == 5
+    assert output.count("Started minion") == 5
     assert khans(redis) == ["2"]
     broken.unlink()
     until(lambda: whole(redis, 2))
@@ -274,9 +274,9 @@ def test_what_others_left_behind_is_found_while_the_pool_works(
     """The job of a host that vanished becomes a failure 300 s after its last heartbeat."""
     daemon = run_daemon("-c", QUICK_BEATS, "--queues", "basic", "--interval", "0.1")
     until(lambda: minions(redis))
-    gone, silent = b"vanished:7:basic", b"other:8:basic"
+    vanished, silent = b"vanished:7:basic", b"other:8:basic"
     now = redis.time()[0]
-    for member, age in ((gone, 400), (silent, 200)):
+    for member, age in ((vanished, 400), (silent, 200)):
         job = b'{"class":"%b","args":[]}' % member.split(b":")[0]
         record = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":%b}' % job
         beat = datetime.fromtimestamp(now - age, UTC).isoformat(timespec="seconds")
@@ -292,7 +292,7 @@ def test_what_others_left_behind_is_found_while_the_pool_works(
     until(lambda: records(resq), what="the failure of the one that vanished")
     assert [record["payload"]["class"] for record in records(resq)] == ["vanished"]
     assert records(resq)[0]["exception"] == "PruneDeadWorkerDirtyExitError"
-    assert gone not in redis.smembers("resque:workers") | redis.smembers("resque:minions")
+    assert vanished not in redis.smembers("resque:workers") | redis.smembers("resque:minions")
     assert silent in redis.smembers("resque:workers")
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
@@ -335,8 +335,8 @@ def guarded() -> Iterator[Server]:
 def test_a_pool_has_the_password_and_shows_it_nowhere(run_daemon: Daemons, guarded: Server) -> None:
     redis = guarded.client(password="s3cr3t-of-the-test")
     resq = ResQ(guarded.dsn, "s3cr3t-of-the-test")
-    given = ("--dsn", guarded.dsn, "--password", "s3cr3t-of-the-test", "-l", "debug")
-    daemon = start_pool(run_daemon, redis, 2, *given)
+    arguments = ("--dsn", guarded.dsn, "--password", "s3cr3t-of-the-test", "-l", "debug")
+    daemon = start_pool(run_daemon, redis, 2, *arguments)
 
     resq.enqueue(EchoJob, "in")
     until(lambda: echoed(redis) == [["in"]])
@@ -378,8 +378,8 @@ def test_minions_may_share_a_log(run_daemon: Daemons, redis: Redis, tmp_path: Pa
 
     end_pool(daemon, redis)
 
-    said = (tmp_path / "minion.log").read_text()
-    assert all(f"Minion {pid} has stopped" in said for pid in pids)
+    output = (tmp_path / "minion.log").read_text()
+    assert all(f"Minion {pid} has stopped" in output for pid in pids)
     assert {path.name for path in tmp_path.glob("*.log")} == {"khan.log", "minion.log"}
 
 

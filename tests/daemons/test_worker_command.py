@@ -54,9 +54,9 @@ def test_a_password_is_seen_nowhere(
     options: list[str], run_daemon: Daemons, guarded: Server
 ) -> None:
     """Neither in `ps` of the worker and its job, nor in the log of a lost connection."""
-    given = [option.format(port=guarded.port) for option in options]
+    arguments = [option.format(port=guarded.port) for option in options]
     redis, resq = guarded.client(password=SECRET), ResQ(guarded.dsn, SECRET)
-    daemon = run_daemon("pyres_worker", "basic", "-l", "debug", *given)
+    daemon = run_daemon("pyres_worker", "basic", "-l", "debug", *arguments)
     until(lambda: daemon.title().startswith("pyres_worker"))
     titles = [daemon.title()]
     until(lambda: registered(redis, daemon))
@@ -141,11 +141,11 @@ def test_a_wrong_option_is_a_one_line_error_and_exit_code_2(
     """None of them is a traceback, and no value is silently replaced by another."""
     all_of_them = mistakes(tmp_path)
     for at_once in (all_of_them[first::4] for first in range(4)):
-        daemons = [run_daemon("pyres_worker", *given, env=env) for given, env, _ in at_once]
-        for daemon, (given, _, complaint) in zip(daemons, at_once, strict=True):
-            assert daemon.wait() == 2, (given, daemon.output())
+        daemons = [run_daemon("pyres_worker", *arguments, env=env) for arguments, env, _ in at_once]
+        for daemon, (arguments, _, complaint) in zip(daemons, at_once, strict=True):
+            assert daemon.wait() == 2, (arguments, daemon.output())
             (line,) = daemon.output().strip().splitlines()
-            assert line.startswith("pyres_worker: error: "), given
+            assert line.startswith("pyres_worker: error: "), arguments
             assert complaint in line
             assert SECRET not in line
 
@@ -240,9 +240,9 @@ def test_names_of_queues_are_stripped_and_may_be_any_bytes(
             b"resque:queue:" + queue, b'{"class":"tests.jobs.EchoJob","args":["%s"]}' % queue[:3]
         )
 
-    given = b" one, two ,,a:b," + odd
+    queues = b" one, two ,,a:b," + odd
     daemon = run_daemon(
-        "pyres_worker", "--queues", given.decode(errors="surrogateescape"), "-i", "0"
+        "pyres_worker", "--queues", queues.decode(errors="surrogateescape"), "-i", "0"
     )
 
     assert daemon.wait() == 0

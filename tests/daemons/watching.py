@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,19 +136,14 @@ def _stat(pid: str) -> list[str]:
         return []
 
 
-def child_titled(daemon: Daemon, wanted: str) -> int:
+def child_titled(daemon: Daemon, text: str) -> int:
     """The pid of the daemon's child with this in its title, as soon as there is one."""
     from tests.servers import title_of
 
     def found() -> int:
-        return next((pid for pid in daemon.children() if wanted in title_of(pid)), 0)
+        return next((pid for pid in daemon.children() if text in title_of(pid)), 0)
 
-    return until(found, what=f"a child with {wanted!r} in its title")
-
-
-def settled(condition: Callable[[], Any], what: str) -> None:
-    """AssertionError unless the condition comes true, within a generous time."""
-    until(condition, timeout=60, what=what)
+    return until(found, what=f"a child with {text!r} in its title")
 
 
 def living(pids: list[int]) -> list[int]:

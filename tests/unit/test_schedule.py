@@ -320,7 +320,7 @@ def test_an_entry_whose_class_or_queue_is_no_unicode_is_left_out_with_its_fault(
     found = schedule.from_redis({"a": config})
 
     assert not found.entries
-    assert f"its {field} is" in found.left_out["a"]
+    assert f"invalid {field} " in found.left_out["a"]
 
 
 @pytest.mark.parametrize("value", [b'"\xff"', b'"\\ud800"', b"5", b'["a"]'])
