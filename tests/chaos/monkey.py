@@ -181,8 +181,8 @@ class Monkey:
     # Faults: each returns whether it had a target
 
     def _daemons(self, kind: str) -> list[Daemon]:
-        found = [self._standing[post] for post in self.posts if post.kind == kind]
-        return [daemon for daemon in found if daemon.returncode is None]
+        daemons = [self._standing[post] for post in self.posts if post.kind == kind]
+        return [daemon for daemon in daemons if daemon.returncode is None]
 
     def _kill(self, fault: plan.Fault, pids: list[int]) -> bool:
         if not pids:
@@ -214,8 +214,8 @@ class Monkey:
         return True
 
     def _chosen(self, fault: plan.Fault) -> Daemon | None:
-        found = self._daemons("khan" if "khan" in fault.kind else "worker")
-        return _choose(found, fault) if found else None
+        daemons = self._daemons("khan" if "khan" in fault.kind else "worker")
+        return _choose(daemons, fault) if daemons else None
 
     #: For disturbances.
     chosen = _chosen
