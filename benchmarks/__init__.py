@@ -1,1 +1,1 @@
-"""Measurements; no tests."""
+"""Benchmarks."""

@@ -1,5 +1,5 @@
-"""One contestant, in a process of its own: `python -m benchmarks.contestants NAME PORT COUNT`
-prints how many a second, or what else it measures.
+"""Runs one contestant in its own process: `python -m benchmarks.contestants NAME DSN COUNT` prints
+its rate per second, or its other measurement.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _rate(count: int, act: Callable[[], object]) -> float:
 
 
 def bare_fork(dsn: str, count: int) -> float:
-    """fork, exit, wait, in a process that has imported what a worker has."""
+    """fork, exit, wait, in a process with the same imports as a worker."""
 
     def forks() -> None:
         for _ in range(count):
@@ -52,7 +52,7 @@ def pyres_fork(dsn: str, count: int) -> float:
 
 
 def rq_fork(dsn: str, count: int) -> float:
-    """RQ's forking Worker likewise."""
+    """RQ's forking Worker, in the same way."""
     from rq import Queue
     from rq import Worker as RQWorker
 
@@ -73,13 +73,13 @@ def bare_evalsha(dsn: str, count: int) -> float:
         "redis.call('INCR', KEYS[3]) end return p"
     )
 
-    def takes() -> None:
-        while script(keys=["bare", "hand", "count"]):
+    def fetch_all() -> None:
+        while script(keys=["bare", "in-flight", "count"]):
             pass
 
-    takes()
+    fetch_all()
     client.rpush("bare", *[PAYLOAD] * count)
-    return _rate(count, takes)
+    return _rate(count, fetch_all)
 
 
 def pyres_minion(dsn: str, count: int) -> float:
@@ -133,7 +133,7 @@ def _manager(dsn: str, minions: int, *options: str) -> Iterator[subprocess.Popen
 
 
 def pyres_pool(dsn: str, count: int, minions: int) -> float:
-    """A Khan's pool, from a tenth of the jobs done to nine tenths."""
+    """A manager's pool, measured from one tenth of the jobs done to nine tenths."""
     resq = ResQ(dsn)
     resq.enqueue_many([(Noop, 1, "two")] * count)
     marks = []
@@ -147,19 +147,17 @@ def pyres_pool(dsn: str, count: int, minions: int) -> float:
 
 
 def idle_to_start(dsn: str, count: int, share: float, *options: str) -> float:
-    """Milliseconds from enqueue() to a job's first line in an idle pool: this share of the jobs
-    takes no longer.
-    """
+    """Milliseconds from enqueue() to a job's first line in an idle pool: the quantile `share`."""
     resq = ResQ(dsn)
     waits = []
     with _manager(dsn, 4, *options):
         for number in range(-20, count):
             _until_idle(resq)
             resq.enqueue(Timed, time.time())
-            while (told := resq.redis.lpop(Timed.key)) is None:
+            while (waited := resq.redis.lpop(Timed.key)) is None:
                 time.sleep(0.0005)
-            # The first ones import the class.
-            waits += [1000 * float(told)] if number >= 0 else []
+            # The first jobs import the class, and do not count.
+            waits += [1000 * float(waited)] if number >= 0 else []
     return sorted(waits)[int(len(waits) * share)]
 
 
@@ -170,7 +168,7 @@ def _until_idle(resq: ResQ) -> None:
 
 
 def unique_megabytes(dsn: str, count: int, *options: str) -> float:
-    """The unique set size of a minion: what it alone has in memory, on the average of a pool."""
+    """The unique set size of a minion (its unshared memory), as the average of a pool."""
     resq = ResQ(dsn)
     with _manager(dsn, count, "--require", "benchmarks.heavy", *options) as khan:
         while len(resq.store.workers.minion_ids()) < count:
@@ -201,7 +199,7 @@ def pyres_bulk(dsn: str, count: int) -> float:
 
 
 def bare_rpush(dsn: str, count: int) -> float:
-    """redis-py's RPUSH of a payload that stands already, one at a time."""
+    """redis-py's RPUSH of a ready-made payload, one at a time."""
     client = redis.Redis.from_url(f"redis://{dsn}")
     return _rate(count, lambda: [client.rpush("bare", PAYLOAD) for _ in range(count)])
 
@@ -221,10 +219,10 @@ def bare_pipelined(dsn: str, count: int) -> float:
 
 
 def round_trips(dsn: str, count: int) -> float:
-    """Commands that the server got for each job of a minion, counted by the server."""
+    """Commands that the server received for each job of a minion, by its own count."""
     resq = ResQ(dsn)
     resq.enqueue_many([(Noop, 1, "two")] * count)
-    resq.redis.script_load(scripts.source("take"))
+    resq.redis.script_load(scripts.source("fetch"))
     minion = Minion([Noop.queue], resq, max_jobs=count)
     resq.redis.config_resetstat()
     minion.work()

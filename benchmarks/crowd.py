@@ -1,5 +1,5 @@
-"""What a push costs the server while many idle workers of many hosts wait for it: microseconds of
-its processor time. All of them are in one process here; each has the connections that it would.
+"""The cost of a push while many idle workers of many hosts wait for it: microseconds of the
+server's CPU time. All workers are in one process, each with its own connections.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORKERS, RATE = 1000, 100
 
 
 class Waiting:
-    """An idle worker; `later` calls a function after so many seconds."""
+    """An idle worker; `later` calls a function after N seconds."""
 
     def __init__(
         self, resq: ResQ, number: int, later: Callable[[float, Callable[[], None]], None]
@@ -37,7 +37,7 @@ class Waiting:
         self.fetch(False)
 
     def fetch(self, finished: bool) -> None:
-        """Perform all there is."""
+        """Fetch and finish all jobs."""
         while self.fetcher.fetch(finished, RUN_AT):
             finished = True
 
@@ -84,7 +84,7 @@ class Watching(Waiting):
 
 
 def server_time(dsn: str, count: int, kind: type[Blocking | Watching]) -> float:
-    """Microseconds of the server for each of `count` pushes, and for the fetch of its job."""
+    """Microseconds of server time for each of `count` pushes and the fetch of its job."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     resq, order = ResQ(dsn), itertools.count()
     later: list[tuple[float, int, Callable[[], None]]] = []

@@ -1,4 +1,4 @@
-"""What an application imports, for the memory of a pool: much of the standard library."""
+"""Imports as of a large application, to measure a pool's memory: much of the standard library."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sqlite3
 import unittest.mock
 import xml.dom.minidom
 
-#: So that each import is one that is used.
+#: So that each import is used.
 MODULES = (asyncio, decimal, email, http, sqlite3, unittest, xml)
 
-#: And some data that it holds.
+#: Some data in memory.
 TABLE = {str(number): [number] * 10 for number in range(20_000)}

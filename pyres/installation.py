@@ -1,4 +1,4 @@
-"""Whether pip has installed pyres whole, and what mends it if not."""
+"""Checking that pyres' package `resweb` is installed, and not that of another distribution."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pyres.version import __version__
 
 
 def refuse_other_resweb() -> None:
-    """BadOptionError, with two commands that mend it, where the `resweb` that was written for
-    pyres 1.5 is installed, or has taken files of pyres along when it was uninstalled.
+    """Raises BadOptionError, with two commands that repair the installation, where the `resweb` for
+    pyres 1.5 is installed, or has removed files of pyres when it was uninstalled.
     """
     other = _version_of("resweb")
     if other is None and _page_is_ours():
@@ -22,8 +22,8 @@ def refuse_other_resweb() -> None:
         if other is None
         else f"resweb {other}, the page of pyres 1.5, is installed over the package of that name"
     )
-    mend = f"pip uninstall -y resweb && pip install --force-reinstall --no-deps {_source()}"
-    raise BadOptionError(f"{reason}; this mends it: {mend}")
+    repair = f"pip uninstall -y resweb && pip install --force-reinstall --no-deps {_source()}"
+    raise BadOptionError(f"{reason}; to repair it, run: {repair}")
 
 
 def _version_of(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Who is dead: the one place that decides it."""
+"""Deciding which workers and managers are dead: the only place that does."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ HEARTBEAT = 60
 #: Seconds without a heartbeat after which a worker of any host is dead (Resque.prune_interval).
 PRUNE_AFTER = 300
 
-
-#: Seconds that show as a gap for certain: heartbeats are noted in whole seconds.
+#: The shortest gap in seconds that is certain: heartbeats are noted in whole seconds.
 SHORTEST_QUIET = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How often a worker gives a heartbeat, and after how many seconds without one it is dead; None
-    stands for HEARTBEAT and PRUNE_AFTER. All workers of a server want the same.
+    """Seconds between heartbeats, and seconds without one after which a worker counts as dead; None
+    means HEARTBEAT and PRUNE_AFTER. All workers of a server should have the same.
     """
 
     heartbeat_interval: float | None = None
@@ -61,32 +60,32 @@ class Pace:
 
     @property
     def quiet(self) -> float:
-        """Seconds without a heartbeat of anybody that say that the server, or everybody, was away;
-        and those that all then get.
+        """Seconds without a heartbeat of any worker that mean an outage of the server or of all
+        workers; and the seconds that all workers then get for the next one.
         """
         return max(2 * self.heartbeat, SHORTEST_QUIET)
 
     @property
     def longest_pause(self) -> float:
-        """Seconds between two tries to reach a server, at most: within one heartbeat."""
+        """The most seconds between two tries to reach a server: well within one heartbeat."""
         return min(LONGEST_PAUSE, self.heartbeat / 4)
 
 
-#: Hosts that were said to share a name with this one.
-_said: set[str] = set()
+#: Host names that another machine or container has too, and that were logged.
+_warned_hosts: set[str] = set()
 
 
 def split_id(worker_id: str) -> tuple[str, int, list[str]]:
-    """Host, pid and queues of a worker's id; a queue's name may hold colons. ValueError
-    for no id.
+    """Host, pid and queues of a worker id; a queue's name may hold colons. Raises ValueError
+    for text that is not a worker id.
     """
     host, pid, queues = worker_id.split(":", 2)
     return host, int(pid), queues.split(",")
 
 
 class Known(NamedTuple):
-    """What Redis tells of the workers at one moment: who is registered, heartbeats and process
-    starts by id; the server's clock, and the heartbeats of everybody: the last one, and since when
+    """What Redis knows of the workers at one moment: the registered ids, heartbeats and process
+    starts by id; the server's clock; and of all heartbeats together the last one, and since when
     there was no gap (epoch seconds).
     """
 
@@ -103,8 +102,8 @@ class Known(NamedTuple):
 
 
 class Liveness:
-    """Tells the dead from the living, as the worker `own_id` sees it. `shows_worker(pid)` tells
-    whether a process of this host shows in `ps` that it is one.
+    """Decides which workers are dead, from the host of the worker `own_id`. `shows_worker(pid)`:
+    whether the title of a process of this host is that of a worker.
     """
 
     def __init__(
@@ -124,13 +123,13 @@ class Liveness:
         self._with_process_start = set(map(without_queues, self.known.process_starts))
 
     def of_khans(self) -> Liveness:
-        """The same of managers: by their ids, their own heartbeats and what they show in `ps`."""
+        """The same for managers, by their ids, heartbeats and process titles."""
         ids, heartbeats, process_starts = self._workers.khan_snapshot()
         known = self.known._replace(ids=ids, beats=heartbeats, process_starts=process_starts)
         return Liveness(self.own_id, self._workers, title.is_manager, known, self._pace)
 
     def is_gone(self, worker_id: str) -> bool:
-        """Whether it is of this host and certainly dead, whatever its heartbeat says."""
+        """Whether this worker is of this host and certainly dead, whatever its heartbeat."""
         try:
             host, pid, _queues = split_id(worker_id)
         except ValueError:
@@ -139,7 +138,7 @@ class Liveness:
             return False
         process_start = self.known.process_starts.get(worker_id)
         if process_start is None:
-            # Of a process that registers its start no id is without it.
+            # A process that registers its start does so for all of its ids.
             ghost = pid == self.pid or f"{host}:{pid}" in self._with_process_start
             return ghost or self._is_gone(worker_id, pid)
         place, _, start = process_start.rpartition(" ")
@@ -148,43 +147,44 @@ class Liveness:
         return self._is_another(pid, start) if start else self._is_gone(worker_id, pid)
 
     def _is_another(self, pid: int, start: str) -> bool:
-        """Of one whose process start is known: another process has its pid now, or none."""
+        """Whether another process, or none, has this pid, of a worker with a known start."""
         return not is_process(pid) or identity.start(pid) not in ("", start)
 
     def _is_gone(self, worker_id: str, pid: int) -> bool:
-        """Of one whose process start is unknown, as those of Ruby, node and pyres 1.5."""
+        """Whether a worker is dead whose process start is unknown: Ruby's, node's, pyres 1.5's."""
         if self.shows_worker(pid):
             return False
         if not is_process(pid):
             return True
         if self._age(worker_id) is not None and not self._is_old(worker_id):
             return False
-        # One that cannot be read, as with hidepid=2, proves nothing.
+        # A title that cannot be read, as with hidepid=2, proves nothing.
         return title.is_readable(pid) and not self._pings(f"{self.host}:{pid}")
 
     def _ended_with_its_place(self, worker_id: str) -> bool:
-        """Of one with our host's name in another boot or container: whether that boot is over."""
+        """Whether a worker from another boot or container with this host's name ended with it."""
         age = self._age(worker_id)
         if age is None or age <= self._pace.quiet:
-            self._say(worker_id)
+            self._warn_shared_name(worker_id)
             return False
         return age > identity.uptime() > 0
 
-    def _say(self, worker_id: str) -> None:
-        if self.host not in _said:
-            _said.add(self.host)
+    def _warn_shared_name(self, worker_id: str) -> None:
+        if self.host not in _warned_hosts:
+            _warned_hosts.add(self.host)
             logger.warning(
-                "%s is of another machine or container with the name %s of this one: give each a "
-                "host name of its own, for a dead worker is found only after %g s now",
+                "%s is on another machine or container that also has the host name %s: give each "
+                "its own host name, or dead workers are found only after %g s",
                 worker_id,
                 self.host,
                 self._pace.prune_after,
             )
 
     def is_silent(self, worker_id: str) -> bool:
-        """Whether it gave no heartbeat for so long that it counts as dead, on any host.
+        """Whether a worker of any host has written no heartbeat for so long that it counts as dead.
 
-        Not where the server, its clock or everybody was away: all then get two heartbeats' time.
+        Not after an outage of the server or of all workers, or a change of the server's clock: then
+        all get the time of two heartbeats.
         """
         return self._is_old(worker_id) and not self._after_outage()
 
@@ -201,11 +201,11 @@ class Liveness:
         return now - self.known.last > quiet or now - self.known.since < quiet
 
     def _age(self, worker_id: str) -> float | None:
-        """Seconds since the last heartbeat by the server's clock; None for none to be read."""
+        """Seconds since the last heartbeat by the server's clock; None without a readable one."""
         return self._since(self.known.beats.get(worker_id))
 
     def is_old(self, written: object) -> bool:
-        """Whether a time that was written is longer ago than a worker may be silent."""
+        """Whether a timestamp is older than a worker may be without a heartbeat."""
         age = self._since(written)
         return age is not None and age > self._pace.prune_after
 
@@ -214,11 +214,11 @@ class Liveness:
         return None if then is None else self.known.now.timestamp() - then
 
     def _pings(self, name: str) -> bool:
-        """Whether node-resque has a live worker of this name: its title says nothing of that."""
+        """Whether node-resque has a live worker of this name: a process title does not show it."""
         try:
-            pinged = json_parser.loads(self._workers.ping(name) or b"null")
+            ping = json_parser.loads(self._workers.ping(name) or b"null")
         except UndecodableError:
             return False
-        at = pinged.get("time") if isinstance(pinged, dict) else None
+        at = ping.get("time") if isinstance(ping, dict) else None
         oldest = self.known.now.timestamp() - self._pace.prune_after
         return isinstance(at, int | float) and at > oldest

@@ -1,7 +1,6 @@
-"""A minion takes and performs jobs without forking for each, or several at once on gevent.
+"""A minion performs jobs without forking for each, or several at once on gevent.
 
-What it sends for a job that goes well is one call to Redis, which counts the last job and takes the
-next.
+A job that succeeds costs one call to Redis, which counts the last job and fetches the next.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from pyres.wakeups import QueueWatcher
 
 logger = logging.getLogger(__name__)
 
-#: Jobs between two looks for young garbage. Small jobs leave so few objects behind that the
-#: interpreter's own look comes after hundreds of them, and a socket may hang in each.
+#: Jobs between two collections of young garbage. Small jobs leave so few objects behind that the
+#: interpreter collects only after hundreds of them, and each may hold a socket open.
 COLLECT_EVERY = 50
 
 #: How often a minion that stops tries to write what must be written.
@@ -47,19 +46,19 @@ LAST_TRIES = 3
 
 
 class Minion(Performer):
-    """One process that takes and performs jobs, one after the other. From pyres 1.5.
+    """One process that fetches and performs jobs, one after the other. From pyres 1.5.
 
     It has what users of 1.5's multiprocessing.Process call: start(), run(), join(), is_alive(),
     terminate(), kill(), close(), pid, ident, name, exitcode and daemon.
 
-    `interval` seconds is one wait for a job; `max_jobs` (0: no limit) and `max_memory` megabytes
-    (0: no limit) end it between two jobs, and Khan starts a fresh one. With `greenlets` above 1 it
-    performs so many jobs at once on gevent, each in a hand of its own.
+    `interval`: seconds of one wait for a job; `max_jobs` (0: no limit) and `max_memory` in
+    megabytes (0: no limit) end it between two jobs, and the manager starts a new one. With
+    `greenlets` above 1 it performs that many jobs at once on gevent, each in its own slot.
     """
 
     minion = True
 
-    #: Which of the process's hands this is.
+    #: The number of this slot among the process's slots.
     number = 0
 
     #: Whether its process has reported that it ends.
@@ -68,22 +67,22 @@ class Minion(Performer):
     #: Seconds that threads and atexit hooks of jobs get at the end of its process.
     grace = 10.0
 
-    #: What the process was before its first job.
+    #: The state of the process before its first job.
     _state: ProcessState | None = None
     _next_check = 0.0
 
-    #: Called by start() before the fork; a Khan sets it while it has a minion started, so that one
-    #: from a subclass's own _add_minion() is its child too.
+    #: Called by start() before the fork; the manager sets it while it starts a minion, so that one
+    #: made by a subclass's own _add_minion() becomes its child, too.
     before_start: ClassVar[Callable[[Minion], None] | None] = None
 
-    #: multiprocessing's; a minion ends with its parent whatever this is.
+    #: As in multiprocessing.Process; a minion ends with its parent whatever the value.
     daemon = False
     name = "Minion"
 
     #: Set by run() when its process logs to a file of its own.
     log_file: str | None = None
 
-    #: 1.5's, for subclasses that log.
+    #: For subclasses that log. From pyres 1.5.
     logger = logging.getLogger(__name__)
 
     def __init__(
@@ -137,7 +136,7 @@ class Minion(Performer):
         self.json_logs = json_logs
         self.reports: Reports | None = None
         self.wakeup_pipe: WakeupPipe | None = None
-        #: What of the parent's must not stay open in this process.
+        #: What the parent has open and this process must close.
         self.inherited: Sequence[QueueWatcher | WakeupPipe] = ()
         self.children = Children(Signals({}))
         self.exit: Exit | None = None
@@ -152,25 +151,25 @@ class Minion(Performer):
         self._shown = ""
 
     def __str__(self) -> str:
-        # A name that no queue has, behind the queues: Ruby's pruning reads host and pid in front.
+        # At the end, as a name that no queue has: Ruby's pruning reads host and pid at the start.
         return super().__str__() + (f",~{self.number}" if self.number else "")
 
     @property
     def ends_itself(self) -> bool:
-        """Whether a subclass has a process() of its own, which may end the process by os._exit(0)
-        when its job is done, as in pyres 1.5.
+        """Whether a subclass overrides process(), which may then end the process by os._exit(0)
+        after its job, as in pyres 1.5.
         """
         return self.greenlets == 1 and bool(overridden(self, _OWN_PROCESS))
 
     @property
     def ids(self) -> list[str]:
-        """The worker ids of all the hands of this process."""
+        """The worker ids of all slots of this process."""
         return [str(self), *[f"{self},~{number}" for number in range(1, self.greenlets)]]
 
     # As a process
 
     def start(self) -> None:
-        """Fork the process that works."""
+        """Fork the minion's process."""
         if Minion.before_start is not None:
             Minion.before_start(self)
         self._parent = os.getpid()
@@ -178,7 +177,7 @@ class Minion(Performer):
         self.pid = self.children.fork(self._live)
 
     def terminate(self) -> None:
-        """Ask its process to end after the job that it performs."""
+        """Ask its process to end after its running job."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -186,17 +185,17 @@ class Minion(Performer):
         self._signal(signal.SIGKILL)
 
     def _signal(self, signum: int) -> None:
-        # Only a child that has not been waited for: another pid may be anybody's by now.
+        # Only a child that is not reaped yet: after that the pid may belong to any process.
         if int(self.pid) in self.children:
             self.children.kill(signum, int(self.pid))
 
     def wake(self, number: int = 0) -> None:
-        """Wake one of its hands."""
+        """Wake one of its slots."""
         if self.wakeup_pipe:
             self.wakeup_pipe.wake(number)
 
     def close(self) -> None:
-        """What Khan kept open for it, when it has ended."""
+        """Close what the manager kept open for it, once it has ended."""
         if self.wakeup_pipe:
             self.wakeup_pipe.close()
             self.wakeup_pipe = None
@@ -208,31 +207,31 @@ class Minion(Performer):
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end of its process, at most `timeout` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
-        # More than once: a signal that this process handles ends one wait.
+        # In a loop: a signal that this process handles ends one wait.
         while self.exit is None and int(self.pid) in self.children:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            self.exit = self.children.wait(int(self.pid), left)
-            if left == 0:
+            remaining = None if end is None else max(0.0, end - time.monotonic())
+            self.exit = self.children.wait(int(self.pid), remaining)
+            if remaining == 0:
                 return
 
     @property
     def ident(self) -> int | str:
-        """The pid, by multiprocessing's other name."""
+        """The pid, by the other name that multiprocessing has for it."""
         return self.pid
 
     @property
     def exitcode(self) -> int | None:
-        """What its process ended with, negative for a signal; None while it runs."""
+        """The exit code of its process, negative for a signal; None while it runs."""
         self.join(0)
         return None if self.exit is None else self.exit.code
 
     def _live(self) -> int:
-        """The process's whole life."""
+        """What the forked process does: its exit code."""
         self.pid = os.getpid()
         self._renew_gevent()
         reseed_numpy()
-        for parents in self.inherited:
-            parents.abandon()
+        for inherited in self.inherited:
+            inherited.abandon()
         self._drop_inherited_hooks()
         self.run()
         if exit_work.is_left():
@@ -240,8 +239,8 @@ class Minion(Performer):
         return 0
 
     def run(self) -> None:
-        """Log to the minion's own file, import what `require` names, and work; start() calls it in
-        the new process.
+        """Log to the minion's own file, import the modules of `require`, and work; start() calls it
+        in the new process.
         """
         self._title("starting")
         self._log_to_own_file()
@@ -260,20 +259,20 @@ class Minion(Performer):
         logs.setup_child_logging("pyres_minion", self.log_level, self.log_file, self.json_logs)
 
     def clear_logger(self) -> None:
-        """Remove the handler that pyres has set up for the log of this process."""
+        """Remove the log handler that pyres has installed in this process."""
         logs.clear_logging()
 
     # Signals
 
     def register_signal_handlers(self) -> None:
-        """Install the handlers; none of Khan's is left."""
+        """Install the handlers, in place of all of the manager's."""
         stop = self.schedule_shutdown
         self.signals = self.signals.replace(
             dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), stop)
         )
 
     def schedule_shutdown(self, signum: int, frame: FrameType | None) -> None:
-        """TERM, INT, QUIT: end after the job in hand. Khan sees to it that this does not last."""
+        """TERM, INT, QUIT: end after the running job. The manager enforces the grace."""
         self._stop_all()
 
     def _stop_all(self) -> None:
@@ -291,12 +290,12 @@ class Minion(Performer):
         self._log_start()
 
     def work(self, interval: float | None = None) -> None:
-        """Take and perform jobs until a signal says stop, or a limit is reached."""
+        """Fetch and perform jobs until a signal stops the minion, or a limit is reached."""
         self._in_child = True
         if self._parent:
             self._guarded = die_with_parent(self._parent)
         self._title("starting")
-        # What ends a pool at its start its manager has met; one that starts later waits.
+        # Lasting errors at the start have already ended the manager; a minion retries instead.
         self._has_started = bool(self._parent)
         self.startup()
         self._state = ProcessState(self.signals)
@@ -312,7 +311,7 @@ class Minion(Performer):
             self._end()
 
     def _end(self) -> None:
-        """Leave nothing open in a process that goes on; in one of its own it all ends with that."""
+        """Close everything, in a process that goes on; a process of its own just ends."""
         for connected in (self._fetcher, self._queue_watcher):
             if connected is not None:
                 connected.close()
@@ -330,7 +329,7 @@ class Minion(Performer):
         self._announced = True
 
     def prune_dead_workers(self) -> None:
-        """Nothing, as in pyres 1.5: the manager prunes. For subclasses; startup() calls it."""
+        """Do nothing, as in pyres 1.5: the manager prunes. For subclasses; startup() calls it."""
 
     def _work_until_stopped(self, interval: float) -> None:
         try:
@@ -341,14 +340,14 @@ class Minion(Performer):
             self._reconnecting(self._finish_and_unregister, always=True)
 
     def _work_in_slots(self, interval: float) -> None:
-        """Each hand in a greenlet of its own, until all have stopped."""
+        """Run each slot in its own greenlet, until all have stopped."""
         self._slots += [self._new_slot(number) for number in range(1, self.greenlets)]
         for slot in self._slots[1:]:
             slot._begin()
-        real, self.signals = self.signals, GreenSignals()
+        process_signals, self.signals = self.signals, GreenSignals()
         self._alarm = green_alarm
-        works = [slot._work_green(interval) for slot in self._slots]
-        run_together(works, lambda: self._pass_on(real))
+        loops = [slot._slot_loop(interval) for slot in self._slots]
+        run_together(loops, lambda: self._dispatch_wakeups(process_signals))
 
     def _new_slot(self, number: int) -> Minion:
         slot = copy.copy(self)
@@ -357,38 +356,38 @@ class Minion(Performer):
         slot._alarm = green_alarm
         return slot
 
-    def _work_green(self, interval: float) -> Any:
+    def _slot_loop(self, interval: float) -> Any:
         def work() -> None:
             try:
                 self._work_until_stopped(interval)
             finally:
-                # One that ends ends all: a limit is reached, a signal came, or a job wants it.
+                # When one slot ends, all end: after a limit, a signal, or a job's side effects.
                 self._stop_all()
                 for slot in self._slots:
                     slot.signals.wake()
 
         return work
 
-    def _pass_on(self, real: Signals) -> None:
-        """Beside the hands: what comes to the process ends the wait of those it is for."""
-        waits = GreenSignals.of(real)
+    def _dispatch_wakeups(self, process_signals: Signals) -> None:
+        """In a greenlet of its own: wake all slots after a signal, and single ones by the pipe."""
+        signals = GreenSignals.of(process_signals)
         while True:
-            waits.wait((self.wakeup_pipe.reader,) if self.wakeup_pipe else ())
-            called = self._slots if waits.signalled else []
-            rung = self.wakeup_pipe.woken_slots() if self.wakeup_pipe else []
-            for slot in [*called, *[self._slots[number] for number in rung]]:
+            signals.wait((self.wakeup_pipe.reader,) if self.wakeup_pipe else ())
+            slots = self._slots if signals.signalled else []
+            numbers = self.wakeup_pipe.woken_slots() if self.wakeup_pipe else []
+            for slot in [*slots, *[self._slots[number] for number in numbers]]:
                 slot.signals.wake()
 
     def register_minion(self) -> None:
-        """Announce this minion in Redis, as a worker and as a minion."""
+        """Register this minion in Redis, as a worker and as a minion."""
         self.registry.register()
 
     def unregister_minion(self) -> None:
-        """Forget this minion in Redis."""
+        """Remove this minion's registration from Redis."""
         self.registry.unregister()
 
     def _run_once(self, interval: float) -> None:
-        """One job, or one wait for it."""
+        """Perform one job, or wait once for one."""
         reserves = "reserve" in self._overrides
         job = (
             self._reserve_by_subclass(interval)
@@ -409,12 +408,12 @@ class Minion(Performer):
             self._stop_all()
             return None
         if self._finished:
-            # Now, and not with the next fetch: an override may not come to that.
+            # Count it now, not with the next fetch: an override may never fetch.
             self._reconnecting(self._finish_last, always=True)
         return self._reserved(lambda: self.reserve(), interval)
 
     def _call_done_working(self, job: Job) -> None:
-        # In pyres 1.5 a minion's takes no argument.
+        # In pyres 1.5 a minion's done_working() takes no argument.
         self.done_working()
 
     def _do(self, job: Job) -> None:
@@ -443,13 +442,13 @@ class Minion(Performer):
         try:
             return super()._perform(job)
         except Exception:
-            # Before the failure is recorded, which may take long: an alarm of the job's would end
-            # that.
+            # Before the failure is recorded, which may take long: an alarm that the job has set
+            # would interrupt that.
             self._slots[0]._tidy_up(others=self._slots[0]._working - 1, failed=True)
             raise
 
     def _tidy_up(self, others: int, failed: bool = False) -> None:
-        """After a job: make the process what it was before it, or let it end. `others` run here."""
+        """After a job: restore the process's state, or let it end. `others`: jobs still running."""
         if self._state is None:
             return
         if not others:
@@ -458,43 +457,45 @@ class Minion(Performer):
         else:
             problems = self._problems_beside_others(self._state)
         if self._is_orphan():
-            problems.append("its manager is gone")
+            problems.append("its manager has died")
         for problem in problems:
             logger.warning("Minion %s ends after its job: %s", self.pid, problem)
         if problems:
             self._stop_all()
 
     def _problems_beside_others(self, state: ProcessState) -> list[str]:
-        """Where jobs never pause: what a running one may mean to do is not undone under it."""
+        """While other jobs run: check at intervals, and restore nothing that a running job may
+        have set on purpose.
+        """
         if time.monotonic() < self._next_check:
             return []
         self._next_check = time.monotonic() + LIMITS_EVERY
         return state.problems()
 
     def _is_spent(self) -> bool:
-        """Whether a limit says that a fresh minion is to take over."""
+        """Whether `max_jobs` or `max_memory` is reached, so that a new minion must replace this."""
         if self.max_jobs and self._jobs_done >= self.max_jobs:
             logger.info("Minion %s has done its %d jobs", self.pid, self._jobs_done)
             return True
         if self.max_memory and (used := resident_megabytes()) > self.max_memory:
-            logger.info("Minion %s uses %.0f MB, more than it may", self.pid, used)
+            logger.info("Minion %s uses %.0f MB, more than its limit", self.pid, used)
             return True
         return False
 
-    def _report(self, what: float) -> None:
+    def _report(self, value: float) -> None:
         if self.reports:
-            self.reports.send(what, self.number)
+            self.reports.send(value, self.number)
 
     def _timeout_of(self, job: Job) -> float | None:
         seconds = super()._timeout_of(job)
         if seconds:
-            # Khan is told, so that a job which no alarm reaches is ended from outside.
+            # So that the manager can kill a job that its own timeout alarm does not interrupt.
             self._reported_timeout = seconds
             self._report(seconds)
         return seconds
 
     def _is_orphan(self) -> bool:
-        """Whether the parent has died; its signal may have come while a job ignored it."""
+        """Whether the parent has died; a job may have ignored the signal that this sends."""
         return bool(self._parent) and os.getppid() != self._parent
 
     def _wait(self, interval: float) -> None:
@@ -503,7 +504,7 @@ class Minion(Performer):
             self._stop_all()
             return
         if self._parent and not self._guarded:
-            # So the parent is looked for each second.
+            # So that the parent is checked every second.
             interval = min(interval, 1.0)
         job = self._wait_for_job(interval)
         if job is not None:
@@ -514,13 +515,13 @@ class Minion(Performer):
         self._title("paused" if paused else waits)
 
     def _wait_for_push(self, interval: float) -> None:
-        """Where there is a Khan, he looks at the queues for all of us, and rings."""
+        """With a manager, wait for its wake-up: it watches the queues for all of its minions."""
         if self.wakeup_pipe is None:
             super()._wait_for_push(interval)
             return
         fds: tuple[int, ...] = ()
         if len(self._slots) == 1:
-            # Rung before we said that we wait, it was for a job that has been looked for since.
+            # Drop wake-ups from before this report of IDLE: a fetch has come after them.
             self.wakeup_pipe.woken_slots()
             fds = (self.wakeup_pipe.reader,)
         self._is_idle = True
@@ -528,7 +529,7 @@ class Minion(Performer):
         self.signals.wait(fds, interval)
 
     def _finish_and_unregister(self) -> None:
-        # In one: who is unregistered has no hand any more, and what stood in it is gone.
+        # Put back first: unregistering deletes the in-flight record, and with it a fetched job.
         self._finish_and_put_back()
         self.unregister_minion()
 
@@ -540,8 +541,8 @@ class Minion(Performer):
         return bool(self._parent) and not self._is_orphan()
 
     def _gives_up(self, always: bool, tries: int) -> bool:
-        # A connection that was cut is made anew; but for a server that is gone a minion that stops
-        # does not wait: what is in its hand Khan records.
+        # A few tries reopen a connection that was cut. A stopping minion does not wait longer for a
+        # disconnected server: the manager records its in-flight job.
         stops = self._shutdown or self._is_orphan()
         return stops and (not always or tries >= LAST_TRIES)
 
@@ -554,11 +555,11 @@ class Minion(Performer):
     def _title(self, state: str) -> None:
         if self.greenlets > 1:
             state = f"processing {self._slots[0]._working} of {self.greenlets} jobs"
-        # Many small jobs of a class show the same text, since the time in it has whole seconds.
+        # Setting a title costs; small jobs of one class within a second have the same one.
         if state != self._slots[0]._shown:
             self._slots[0]._shown = state
             title.set_title(title.minion_title(self._parent or os.getppid(), state))
 
 
-#: The step as pyres has it, to find what overrides it.
+#: pyres' own process(), to detect an override.
 _OWN_PROCESS = own_methods(Minion, ["process"])

@@ -1,4 +1,4 @@
-"""Which methods a subclass, or an instance, has put in the place of pyres' own."""
+"""Which of pyres' own methods a subclass, or an instance, overrides."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def own_methods(owner: type, names: Iterable[str]) -> dict[str, Any]:
-    """The methods of these names as the class defines or inherits them now."""
+    """The methods with these names, as the class defines or inherits them now."""
     return {name: inspect.getattr_static(owner, name) for name in names}
 
 
 def overridden(thing: object, own: Mapping[str, Any]) -> frozenset[str]:
-    """The names that lead to another method on this class, or on this instance or its class."""
+    """The names for which this class, or this instance or its class, has another method."""
     kind = thing if isinstance(thing, type) else type(thing)
     patched = () if isinstance(thing, type) else vars(thing)
     return frozenset(

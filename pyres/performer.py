@@ -1,4 +1,4 @@
-"""From a job taken to a job recorded: the same in a forked child, in a minion and in a test."""
+"""Fetching a job, running it and recording its outcome, for workers and minions alike."""
 
 from __future__ import annotations
 
@@ -55,28 +55,28 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds that a job gets to end by itself after its own alarm rang inside it.
+#: Seconds that a job gets to end by itself after its own timeout alarm has fired inside it.
 ALARM_MARGIN = 1.0
 
-#: Seconds that the process may take which settles a dead job (hooks, retries).
+#: Seconds that the crash handler may take to record a dead job (hooks, retries).
 CRASH_HANDLER_TIMEOUT = 30.0
 
-#: Seconds between two looks while all workers are told to pause.
+#: Seconds between two fetches while `pause-all-workers` is set.
 PAUSED_PAUSE = 1.0
 
-#: Tries after which a child that lacks files or memory leaves the rest to its parent: some 1.5 s.
+#: Tries after which a child without free files or memory leaves the rest to its parent: some 1.5 s.
 OWN_TRIES = 5
 
 #: Seconds until a heartbeat that failed is tried again, doubled each time up to the longest pause.
 FIRST_BEAT_PAUSE = 1.0
 
-#: Seconds an idle worker sleeps without BLPOP: doubled each time, from the first to the longest.
+#: Seconds an idle worker sleeps in polling mode: doubled each time, from the first to the longest.
 FIRST_IDLE, LONGEST_IDLE = 1.0, 8.0
 
-#: Seconds after which the names behind wildcards are read again.
-NAMES_EVERY = 5.0
+#: Seconds between two reads of the queue names that wildcards match.
+QUEUES_EVERY = 5.0
 
-#: Seconds between two looks for in-flight records whose worker is not registered.
+#: Seconds between two searches for in-flight records whose worker is not registered.
 SWEEP_EVERY = 3600.0
 
 #: Seconds between two calls of an overridden reserve() that did not wait by itself.
@@ -97,7 +97,7 @@ STEPS = (
 SLOW_STEPS = frozenset(STEPS) - {"before_process"}
 
 
-#: What the log says of the ways to wait for a job.
+#: How the log describes the ways to wait for a job, by the value of `blocking_pop`.
 WAYS_TO_WAIT = {
     None: "waits until the server reports a push",
     True: "waits by BLPOP",
@@ -106,7 +106,7 @@ WAYS_TO_WAIT = {
 
 
 class Performer:
-    """What Worker and Minion share: an id, queues, a hand, and the way from a job to its record."""
+    """What Worker and Minion share: queues, in-flight record, and running and recording jobs."""
 
     job_class = Job
     minion = False
@@ -115,7 +115,7 @@ class Performer:
     _announced = False
     _registered_for_job = False
 
-    #: Whether it has looked for a job: what the server answers from then on is waited for.
+    #: Whether it has fetched once: from then on, errors of the server are retried, not raised.
     _has_started = False
 
     #: Whether the last job's outcome could not be recorded.
@@ -124,16 +124,16 @@ class Performer:
     #: Whether a job was fetched that no call has counted yet, and whether this is a forked child.
     _finished = _in_child = False
 
-    #: The monotonic times of the next look at queue names, of the next sweep, and from when on a
-    #: push is waited for again.
-    _next_names = _next_sweep = _watch_at = 0.0
+    #: The monotonic times of the next read of the queue names, of the next search for records
+    #: without a worker, and from when on queues are watched again.
+    _next_queues = _next_sweep = _watch_at = 0.0
 
     _found_overrides: frozenset[str] | None = None
 
     #: Seconds until a heartbeat that the server refuses is tried again.
     _beat_pause = FIRST_BEAT_PAUSE
 
-    #: Whether somebody else has unregistered it since, and the last job if that ended well.
+    #: Whether another process has unregistered it since, and the last job if that succeeded.
     _was_removed = False
     _ended_well: Job | None = None
 
@@ -160,13 +160,13 @@ class Performer:
         self.resq = as_resq(server, password)
         self._primary = PrimaryCheck(self.resq.store)
         self.timeout = timeout
-        #: How to wait for a job: None without popping, True by BLPOP, False by pauses.
+        #: How to wait for a job: None by watching the queues, True by BLPOP, False by pauses.
         self.blocking_pop = None if watch_pop else blocking_pop
         self.reinit_gevent = reinit_gevent
         self.allowed = loading.Allowed(allow) if allow else None
         #: Whether the log shows all of a job's arguments, however long.
         self.log_arguments = log_arguments
-        #: Whether a job's process runs the atexit hooks from before the fork at its end, too.
+        #: Whether a job's process also runs, at its end, the atexit hooks from before the fork.
         self.run_at_exit_hooks = run_at_exit_hooks
         self.pace = Pace(heartbeat_interval, prune_interval)
         self.hostname = platform.node()
@@ -188,22 +188,22 @@ class Performer:
 
     @property
     def _overrides(self) -> frozenset[str]:
-        """Which of 1.5's steps a subclass overrides; looked up once."""
+        """The names of 1.5's steps that a subclass overrides; looked up once."""
         if self._found_overrides is None:
             self._found_overrides = self._find_overrides()
         return self._found_overrides
 
     def _find_overrides(self) -> frozenset[str]:
-        found = overridden(self, _OWN_STEPS)
-        # 1.5's reserve() is Job.reserve(), and that is ResQ.pop().
+        names = overridden(self, _OWN_STEPS)
+        # 1.5's reserve() calls Job.reserve(), and that calls ResQ.pop().
         if overridden(self.job_class, _OWN_RESERVE) or overridden(self.resq, _OWN_POP):
-            found |= {"reserve", "pop"}
-        return found
+            names |= {"reserve", "pop"}
+        return names
 
     def _log_start(self) -> None:
-        """Say once what this process is."""
+        """Log once what this process works on, and how it waits."""
         logger.info(
-            "Started %s with pyres %s: takes jobs from %s on %s, and %s",
+            "Started %s with pyres %s: fetches jobs from %s on %s, and %s",
             self,
             __version__,
             ",".join(self._queue_list.names),
@@ -212,7 +212,7 @@ class Performer:
         )
 
     def _log_end(self, job: Job, began: float) -> None:
-        """One line for each job: how it ended, and after how long."""
+        """Log one line for each job: how it ended, and after how long."""
         seconds = time.monotonic() - began
         logger.info(
             "%s %s after %.3f s",
@@ -230,7 +230,7 @@ class Performer:
         )
 
     def _log_overrides(self, slow: Iterable[str] = SLOW_STEPS) -> None:
-        """Say once which steps of a subclass cost more calls to Redis."""
+        """Log once which steps of a subclass cost more calls to Redis."""
         if slower := sorted(self._overrides.intersection(slow)):
             logger.info(
                 "%s overrides %s: these steps work as in pyres 1.5, with more calls to Redis",
@@ -240,11 +240,11 @@ class Performer:
 
     @property
     def _counts_itself(self) -> bool:
-        """Whether the process of the job counts it, as in 1.5, and no later fetch does."""
+        """Whether the process of the job counts it, as in 1.5, rather than the next fetch."""
         return not self._overrides.isdisjoint(("processed", "done_working"))
 
     def validate_queues(self) -> None:
-        """Raises NoQueueError when there is no queue to look at."""
+        """Raises NoQueueError when no queue is named."""
         self._queue_list = QueueList(",".join(self.queues) if self._are_names() else self.queues)
 
     def _are_names(self) -> bool:
@@ -257,38 +257,36 @@ class Performer:
     def registry(self) -> Registry:
         return Registry(self.resq, str(self), self.minion, pace=self.pace)
 
-    # Taking
+    # Fetching
 
     @property
     def fetcher(self) -> Any:
-        """What takes jobs for this id; made when it is first needed, and again when the id
-        changed.
-        """
+        """Fetches jobs for this id; made on first use, and again when the id has changed."""
         if self._fetcher is None or self._fetcher.worker_id != str(self):
             self._fetcher = self.resq.store.fetcher(str(self))
-            self._next_names = 0.0
+            self._next_queues = 0.0
         return self._fetcher
 
     def _refresh_queues(self) -> None:
-        """Bring the queues behind wildcards up to date, every now and then."""
+        """Set the queues to fetch from; the names that wildcards match are read every 5 s."""
         if not self._queue_list.dynamic:
             self.fetcher.set_queues(self._queue_list.among(()))
-        elif time.monotonic() >= self._next_names:
+        elif time.monotonic() >= self._next_queues:
             self.fetcher.set_queues(self._queue_list.among(self.resq.queues()))
-            self._next_names = time.monotonic() + NAMES_EVERY
+            self._next_queues = time.monotonic() + QUEUES_EVERY
 
     def _fetch(self) -> Job | None:
-        """Count the job that is finished, if one is, and take the next without waiting."""
+        """Count the job that is finished, if one is, and fetch the next without waiting."""
         if self._fetcher is None or self._queue_list.dynamic or self._fetcher.queues == ():
             self._refresh_queues()
         fetched = self._fetch_registered()
         self._finished = False
         if fetched is None:
-            self._next_names = 0.0
+            self._next_queues = 0.0
             return None
         self._note_started()
         self._idle = FIRST_IDLE
-        return self._job_of(fetched)
+        return self._to_job(fetched)
 
     def _note_started(self) -> None:
         if not self._has_started and self._announced:
@@ -296,7 +294,7 @@ class Performer:
             starting.finish()
 
     def _fetch_registered(self) -> Fetched | None:
-        """The next payload; a worker that is not registered does so first."""
+        """The next payload; a worker that is not registered is registered first."""
         while True:
             try:
                 self._fetcher.ended_well = self._ended_well is not None
@@ -304,19 +302,21 @@ class Performer:
             except NotRegistered:
                 self._register_again()
             else:
-                self._take_back_failure()
+                self._retract_failure()
                 return fetched
 
-    def _take_back_failure(self) -> None:
-        """When the last job ended well after all, which somebody had declared dead with us."""
+    def _retract_failure(self) -> None:
+        """Retract the failure of the last job, if it succeeded after another process had declared
+        this worker dead.
+        """
         removed = self._was_removed or self._fetcher.changed
         job, self._ended_well = self._ended_well, None
         self._was_removed = self._fetcher.changed = False
         if removed and job is not None:
-            self.registry.take_back(job)
+            self.registry.retract_failure(job)
 
     def _register_again(self) -> None:
-        """Register after somebody has removed us; before startup(), for one job only."""
+        """Register after another process has unregistered us; before startup(), for one job."""
         self._was_removed = True
         if self._announced:
             self.registry.renew()
@@ -329,14 +329,14 @@ class Performer:
             self._reconnecting(lambda: self.registry.unregister_after_job(), always=True)
             self._registered_for_job = False
 
-    def _job_of(self, fetched: Fetched) -> Job:
+    def _to_job(self, fetched: Fetched) -> Job:
         job = self.job_class.read(
             fetched.queue, fetched.payload, self.resq, self, fetched.in_flight
         )
-        return self._may_load(job)
+        return self._configured(job)
 
-    def _may_load(self, job: Job) -> Job:
-        """The same job, which loads nothing but what is allowed, and is logged as wanted."""
+    def _configured(self, job: Job) -> Job:
+        """The same job, with this worker's `allow` and `log_arguments` applied."""
         if self.log_arguments:
             job.max_shown_chars = sys.maxsize
         if self.allowed:
@@ -344,7 +344,7 @@ class Performer:
         return job
 
     def _fetch_next(self) -> Job | None:
-        # Due at once after the server was gone: it may have forgotten that we are registered.
+        # Due at once after a reconnect: the server may have lost our registration.
         self._beat_if_due()
         return self._fetch()
 
@@ -357,7 +357,7 @@ class Performer:
         if "pop" in self._overrides:
             names = self._queue_list.among(self.resq.queues() if self._queue_list.dynamic else ())
             job = self.job_class.reserve(names, self.resq, str(self), timeout=timeout)
-            return None if job is None else self._may_load(job)
+            return None if job is None else self._configured(job)
         job = self._reserve_within(timeout)
         if job is None:
             self._unregister_after_job()
@@ -367,15 +367,15 @@ class Performer:
         end = time.monotonic() + timeout
         while True:
             job = self._fetch()
-            left = end - time.monotonic()
-            if job is not None or left <= 0 or self._stops():
+            remaining = end - time.monotonic()
+            if job is not None or remaining <= 0 or self._stops():
                 return job
-            job = self._wait_once(left)
+            job = self._wait_once(remaining)
             if job is not None:
                 return job
 
     def _reserved(self, reserve: Callable[[], Job | None], interval: float) -> Job | None:
-        """The job that an overridden reserve() gives, in flight before anything else happens."""
+        """The job that an overridden reserve() returns, marked in flight before anything else."""
         self._reconnecting(self._beat_if_due)
         paused = bool(self._reconnecting(self.resq.store.workers.paused))
         self._show_wait(paused)
@@ -395,10 +395,10 @@ class Performer:
         return job
 
     def _show_wait(self, paused: bool) -> None:
-        """Say in `ps` that this waits for a job."""
+        """Show in `ps` that this waits for a job."""
 
     def _wait_for_job(self, interval: float) -> Job | None:
-        """One wait of up to `interval` seconds; a job that it brought, which only BLPOP does."""
+        """Wait once, up to `interval` seconds; the job, if BLPOP has fetched one."""
         if self._primary.is_needed:
             interval = min(interval, PRIMARY_INTERVAL)
         return self._reconnecting(lambda: self._beat_and_wait(interval))
@@ -408,7 +408,7 @@ class Performer:
         return self._wait_once(interval)
 
     def _wait_once(self, interval: float) -> Job | None:
-        """Wait as this worker was told to."""
+        """Wait in the way that `blocking_pop` selects."""
         if self.fetcher.paused:
             self.signals.sleep(min(interval, PAUSED_PAUSE))
         elif self.blocking_pop is None:
@@ -420,7 +420,7 @@ class Performer:
         return None
 
     def _stops(self) -> bool:
-        """Whether no job is wanted any more."""
+        """Whether it must fetch no more jobs."""
         return self._shutdown
 
     def _wait_for_push(self, interval: float) -> None:
@@ -443,8 +443,8 @@ class Performer:
         if pause > 0 and self.signals.sleep(pause):
             return
         while queue_watcher.all_empty() and not self._stops():
-            left = min(end - time.monotonic(), COUNT_INTERVAL)
-            ready = self.signals.wait((queue_watcher.fileno(),), max(0.0, left))
+            seconds = min(end - time.monotonic(), COUNT_INTERVAL)
+            ready = self.signals.wait((queue_watcher.fileno(),), max(0.0, seconds))
             if self.signals.signalled or time.monotonic() >= end:
                 return
             if ready and queue_watcher.has_changed():
@@ -455,7 +455,7 @@ class Performer:
     def _wait_blocking(self, timeout: float) -> Job | None:
         """Wait for a job by BLPOP for up to `timeout` seconds, or until a signal stops us.
 
-        A job that comes together with the signal is laid back at the head of its queue.
+        A job that arrives together with the signal is put back at the head of its queue.
         """
         self._refresh_queues()
         if not self.fetcher.queues:
@@ -463,18 +463,18 @@ class Performer:
             return None
         self.resq.store.unique.note_pops()
         self.fetcher.start_pop(timeout)
-        # A server that does not answer in time is gone: the read that follows finds that out.
+        # A server that does not answer in time is disconnected: the read that follows will raise.
         end = time.monotonic() + timeout + 1
-        while not self.fetcher.answered() and (left := end - time.monotonic()) > 0:
+        while not self.fetcher.answered() and (remaining := end - time.monotonic()) > 0:
             if self._stops():
                 self.fetcher.unblock()
                 break
-            self.signals.wait((self.fetcher.fileno(),), left)
+            self.signals.wait((self.fetcher.fileno(),), remaining)
         fetched = self.fetcher.end_pop(now_text(self.resq))
         if fetched is None:
             return None
         self._idle = FIRST_IDLE
-        job = self._job_of(fetched)
+        job = self._to_job(fetched)
         if self._stops():
             self._put_back(job)
             return None
@@ -483,10 +483,10 @@ class Performer:
     def _put_back(self, job: Job, why: str = "stopping") -> None:
         assert job.raw is not None and job.in_flight is not None
         self.resq.store.queues.put_back(str(self), job._queue, job.raw, job.in_flight)
-        logger.info("Put the job just taken from %s back: %s", job._queue, why)
+        logger.info("Put the job just fetched from %s back: %s", job._queue, why)
 
     def _finish_and_put_back(self) -> None:
-        """Count the last job, and lay back one that was given by a reply that never came."""
+        """Count the last job, and put back one whose reply from the server was lost."""
         if self._finished:
             self._finish_last()
         if self._fetcher is not None and (
@@ -498,20 +498,20 @@ class Performer:
         self.fetcher.ended_well = self._ended_well is not None
         self.fetcher.finish(now_text(self.resq))
         self._finished = False
-        self._take_back_failure()
+        self._retract_failure()
 
     def _pause(self) -> None:
-        """Sleep 1 s, then 2, 4, 8, 8, …; a job starts again at 1. A signal ends it at once."""
+        """Sleep 1 s, then 2, 4, 8, 8, …; after a job from 1 s again. A signal ends the sleep."""
         self.signals.sleep(self._idle)
         self._idle = min(self._idle * 2, LONGEST_IDLE)
 
     # Performing
 
     def process(self, job: Job | None = None) -> Any:
-        """Perform a job in this process, taking one if none is given.
+        """Perform this job in this process; without one, the next job, if there is one.
 
-        What the job's perform() returns; None when it failed, which is then recorded, or there was
-        none.
+        Returns what the job's perform() returns; None without a job, or when it failed, which is
+        then recorded.
         """
         job = job or self.reserve(0)
         if job is None:
@@ -544,7 +544,7 @@ class Performer:
         self.done_working(job)
 
     def _ensure_in_flight(self, job: Job) -> None:
-        """Write the in-flight record of a job that came without one."""
+        """Write the in-flight record of a job that has none yet."""
         if job.in_flight is None:
             if not self.resq.store.workers.exists(str(self)):
                 self._register_again()
@@ -556,21 +556,23 @@ class Performer:
         job.in_flight = self._reconnecting(self._in_flight_record, always=True)
 
     def _in_flight_record(self) -> bytes | None:
-        """What stands in Redis as this worker's running job."""
+        """This worker's in-flight record as it is stored now, or None."""
         return self.resq.store.workers.in_flight(str(self))
 
     def _prepared(self, job: Job) -> Job:
-        """The job to perform: what before_process() of a subclass gives, as in 1.5."""
+        """The job to perform: what before_process() of a subclass returns, as in 1.5."""
         if "before_process" not in self._overrides:
             return job
         prepared = without_exit(self.before_process, job) or job
         if prepared is not job and prepared.in_flight is None:
             prepared.in_flight, prepared._worker = job.in_flight, prepared._worker or job._worker
-            self._may_load(prepared)
+            self._configured(prepared)
         return prepared
 
     def before_process(self, job: Job) -> Job:
-        """In the process of the job, before it is performed; the job to perform. From pyres 1.5."""
+        """For subclasses: called in the job's process before it is performed; returns the job to
+        perform. From pyres 1.5.
+        """
         return job
 
     def _handle_exception(self, job: Job) -> None:
@@ -594,12 +596,14 @@ class Performer:
             self._count_failure()
 
     def _count_failure(self) -> None:
-        """Call an overridden failed(); otherwise the failure was counted as it was recorded."""
+        """Call an overridden failed(); otherwise the failure was counted when it was recorded."""
         if "failed" in self._overrides:
             self._reconnecting(self.failed, always=True)
 
     def _perform(self, job: Job) -> Any:
-        """The job's own code, with its timeout; a SystemExit of it is success or a CrashError."""
+        """Run the job's own code, with its timeout. SystemExit is a success, or a CrashError if its
+        status is not 0.
+        """
         seconds = self._timeout_of(job)
         try:
             if not seconds:
@@ -607,15 +611,15 @@ class Performer:
             text = f"{job.shown_name} took longer than its timeout of {seconds:g} s"
             with self._alarm(seconds, TimeoutError(text)):
                 return job.perform()
-        except SystemExit as left:
-            if left.code in (None, 0):
+        except SystemExit as ending:
+            if ending.code in (None, 0):
                 return None
-            raise CrashError(f"the job left with status {left.code}").with_traceback(
-                left.__traceback__
+            raise CrashError(f"the job exited with status {ending.code}").with_traceback(
+                ending.__traceback__
             ) from None
 
     def _timeout_of(self, job: Job) -> float | None:
-        """Seconds the job may take: as its class says, else as the worker was told."""
+        """Seconds the job may take: its class's `timeout`, else the worker's."""
         own: float | None = getattr(job.load(), "timeout", None)
         if own is None:
             return self.timeout
@@ -623,15 +627,15 @@ class Performer:
         return own
 
     def record_failure(self, job: Job, error: BaseException) -> bool:
-        """Make the job a failure record and count it, once, however often the server goes away.
+        """Write the job's failure record and count it, once, reconnecting as often as needed.
 
-        False when that was not possible, or somebody else has recorded the outcome.
+        False when that was not possible, or another process has recorded the outcome.
         """
         error = job.failure_hooks(error)
         recorded = self._reconnecting(
             lambda: job.record_outcome(lambda batch: self._save(job, error, batch)), always=True
         )
-        # Given up: it must not be counted as finished, for then its hand would be emptied.
+        # After giving up it must not count as finished: that would delete its in-flight record.
         self._unrecorded = recorded is None
         return bool(recorded)
 
@@ -639,11 +643,11 @@ class Performer:
         save_failure(job, error, batch, count="failed" not in self._overrides)
 
     def record_crash(self, job: Job, error: BaseException) -> bool:
-        """A job whose process is gone: a retry or a failure, unless it was settled before; whether
-        a failure was recorded.
+        """Record a retry or a failure of a job whose process died, unless its outcome is recorded
+        already; whether a failure was recorded.
         """
         job.waiter = self._write_reconnecting
-        # It may have died after that: then the hooks have run, too.
+        # It may have died after it recorded its outcome: then the hooks have run, too.
         is_in_flight = self._reconnecting(
             lambda: self.resq.store.workers.has_in_flight(str(self), job.in_flight), always=True
         )
@@ -652,19 +656,19 @@ class Performer:
         return self.record_failure(job, error)
 
     def _drop_inherited_hooks(self) -> None:
-        """In a forked child: run the atexit hooks of the job only, unless all are wanted."""
+        """In a forked child: drop inherited atexit hooks, unless `run_at_exit_hooks` is set."""
         if not self.run_at_exit_hooks:
             exit_work.drop_inherited_hooks()
 
     def _renew_gevent(self) -> None:
-        """In a forked child. Before anything is closed: the kernel's list of what the parent waits
-        for is the same until then.
+        """In a forked child: make gevent's hub anew. Before any file is closed: until then the
+        child shares the epoll set of the parent's hub.
         """
-        # Patched sockets wait on the hub, and the parent's hears of no socket of ours.
+        # Patched sockets wait on the hub, and the parent's hub does not watch ours.
         if self.reinit_gevent or is_patched():
             make_gevent_anew()
 
-    # The hand, as pyres 1.5 has it
+    # The in-flight record, by the method names of pyres 1.5
 
     def working_on(self, job: Job) -> None:
         """Write the job's in-flight record, if it has none yet. From pyres 1.5."""
@@ -681,8 +685,8 @@ class Performer:
         job._worker = job._worker or self
 
     def done_working(self, job: Job | None = None) -> None:
-        """Delete the in-flight record and count the job as processed; in a child that is the
-        parent's part, unless a subclass overrides this or processed(). From pyres 1.5.
+        """Delete the in-flight record and count the job as processed. A child leaves that to its
+        parent, unless a subclass overrides this or processed(). From pyres 1.5.
         """
         if self._unrecorded or (self._in_child and not self._counts_itself):
             return
@@ -695,7 +699,7 @@ class Performer:
     def _drop_in_flight(self) -> None:
         self.resq.store.workers.delete_in_flight(str(self))
 
-    # What is known of a worker
+    # Counters
 
     def processed(self) -> None:
         """Count one more job as processed."""
@@ -703,7 +707,7 @@ class Performer:
         self.resq.store.stats.count(f"processed:{self}")
 
     def get_processed(self) -> int:
-        """How many jobs this worker has finished with."""
+        """How many jobs this worker has processed."""
         return Stat(f"processed:{self}", self.resq).get()
 
     def failed(self) -> None:
@@ -715,12 +719,13 @@ class Performer:
         """How many jobs of this worker failed."""
         return Stat(f"failed:{self}", self.resq).get()
 
-    # Living with a server that goes away
+    # Connection errors
 
     def _reconnecting(self, act: Callable[[], T], always: bool = False) -> T | None:
-        """Do something on the server; while it is gone, wait and try again.
+        """Call act(); while the server is disconnected, wait and try again.
 
-        Gives up, with None, once a shutdown is asked for; `always`: only when that is urgent.
+        Gives up and returns None once a shutdown is requested; with `always`, only when its grace
+        is over.
         """
         pause, tries = FIRST_PAUSE, 0
         while True:
@@ -728,7 +733,7 @@ class Performer:
             try:
                 if self._primary.is_needed:
                     self._primary.leave_old(close_idle=not self.minion)
-                done = act()
+                result = act()
             except SERVER_ERRORS as error:
                 if is_lasting(error) and not self._has_started:
                     raise
@@ -737,7 +742,7 @@ class Performer:
                 if gives_up or tries >= OWN_TRIES:
                     self._leave_to_parent(error)
                 if gives_up:
-                    text = "%s while stopping; what is in hand stays recorded there"
+                    text = "%s while stopping; a running job stays in Redis as in flight"
                     logger.error(text, described(error))
                     return None
                 self._server_state.failed(error)
@@ -746,32 +751,32 @@ class Performer:
                 self._next_beat = min(self._next_beat, 1.0)
             else:
                 self._server_state.succeeded()
-                return done
+                return result
 
     def _write_reconnecting(self, write: Callable[[], T]) -> T | None:
-        """What is written about a job: waited for, and no part of the time it may take."""
+        """Write something about a job; waiting for the server does not count as the job's time."""
         with silenced():
             return self._reconnecting(write, always=True)
 
     def _stop_clock(self) -> None:
-        """Tell the parent that this waits for a server: the job's time is not meant for that."""
+        """Report to the parent that the job's timeout stops while this waits for the server."""
 
     def _leave_to_parent(self, error: Exception) -> None:
-        """End a child that lacks what it needs for the server: its parent records the job."""
+        """End a child without the files or memory for a connection: its parent records the job."""
         if self._has_parent() and own_error(error) is not None:
             logger.error("%s; this process ends, and its parent records the job", described(error))
             leave(EXIT_SOFTWARE)
 
     def _has_parent(self) -> bool:
-        """Whether another process of ours waits for this one, and records its job."""
+        """Whether a parent process of ours is alive, which will record this one's job."""
         return False
 
     def _gives_up(self, always: bool, tries: int) -> bool:
         return self._shutdown and not always
 
     def _beat_if_due(self) -> None:
-        """Give a heartbeat and prune the dead, once a minute. Where the server refuses that, the
-        next fetch says whether jobs can be done, and this is tried again later.
+        """Write a heartbeat and prune dead workers, once a minute. Where the server refuses that,
+        try again later: whether jobs can run is for the next fetch to find out.
         """
         if time.monotonic() < self._next_beat:
             return
@@ -795,7 +800,7 @@ class Performer:
         self._beat_pause = min(self._beat_pause * 2, self.pace.longest_pause)
 
     def _prune_at_start(self, prune: Callable[[], None]) -> None:
-        """prune_dead_workers(), unless the server refuses that now: a full one can be emptied."""
+        """Call prune(); a refusal is only logged, so that workers can start on a full server."""
         try:
             prune()
         except CannotWriteNow as error:
@@ -807,21 +812,21 @@ class Performer:
         self.resq.store.close_idle()
 
     def _prune(self) -> None:
-        """Prune the dead, and once an hour look for in-flight records of nobody."""
+        """Prune dead workers, and once an hour in-flight records whose worker is not registered."""
         registry = self.registry
         registry.prune(sweep=time.monotonic() >= self._next_sweep)
         if registry.swept:
             self._next_sweep = time.monotonic() + SWEEP_EVERY
 
 
-#: The steps and 1.5's two ways to a job as pyres has them, to find what overrides them.
+#: pyres' own methods for these steps and for 1.5's two ways to get a job, to detect overrides.
 _OWN_STEPS = own_methods(Performer, STEPS)
 _OWN_RESERVE = own_methods(Job, ["reserve"])
 _OWN_POP = own_methods(ResQ, ["pop"])
 
 
 def warn_of_threads() -> None:
-    """Name the threads that a fork leaves behind, where there are any."""
+    """Warn about threads that exist before the fork, if there are any."""
     if names := exit_work.started_threads():
         logger.warning(
             "No thread of this process (%s) runs in the processes that it forks for jobs, and a "
@@ -831,19 +836,19 @@ def warn_of_threads() -> None:
 
 
 def without_exit(step: Callable[[Job], T], job: Job) -> T:
-    """step(job); leaving by SystemExit there is a CrashError, since the job did not run."""
+    """Return step(job); SystemExit in it becomes a CrashError, since the job has not run."""
     try:
         return step(job)
-    except SystemExit as left:
-        raise CrashError(f"{step.__name__} left with status {left.code}").with_traceback(
-            left.__traceback__
+    except SystemExit as ending:
+        raise CrashError(f"{step.__name__} exited with status {ending.code}").with_traceback(
+            ending.__traceback__
         ) from None
 
 
 def _log_failed(job: Job, error: BaseException) -> None:
-    """Log the exception of a job, with its traceback where Python can print that."""
+    """Log the exception of a job, with its traceback where Python can print it."""
     try:
-        # No exception alone: logging leaves out one that is false, as an empty container is.
+        # A tuple, not the exception alone: logging drops a falsy one (one with a len() of 0).
         logger.error("%s failed", job, exc_info=(type(error), error, error.__traceback__))
     except Exception:  # noqa: BLE001 - printing it runs the job author's code, which may do anything
         logger.error("%s failed: %s: %s", job, type(error).__name__, exception_text(error))  # noqa: TRY400

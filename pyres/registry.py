@@ -1,4 +1,4 @@
-"""Who is registered and alive, and what becomes of the job of one who is not."""
+"""Worker registration, heartbeats, and pruning of dead workers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 
 class _Removed(NamedTuple):
-    """What came of unregistering a worker. `done` is False where its record changed meanwhile;
-    `was_there` is False where nothing of it stood in Redis any more.
+    """The result of unregistering a worker. `done` is False if its in-flight record changed
+    meanwhile; `was_there` is False if Redis held nothing of it any more.
     """
 
     done: bool
@@ -47,8 +47,8 @@ class _Removed(NamedTuple):
 
 
 class Registry:
-    """The worker `worker_id` among the others. `alive(pid)` tells workers of this host from the
-    dead.
+    """Registers the worker `worker_id`, and prunes the dead among the others. `alive(pid)`: whether
+    a process of this host is a live worker.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Registry:
         self.alive = alive
         self.pace = pace or Pace()
         self.workers = resq.store.workers
-        #: Whether the last prune() also looked for records of nobody.
+        #: Whether the last prune() also handled in-flight records without a registered worker.
         self.swept = False
 
     def register(self) -> None:
-        """Announce this worker; a job that stands in its hand is one that a namesake died with.
+        """Register this worker; a job in flight under its id is that of a dead worker: prune it.
 
-        In a container every worker is pid 1 of the same host, so the dead one had our very id.
+        In a container every worker may be pid 1 of the same host, so the dead one had the same id.
         """
         if self.workers.in_flight(self.worker_id) is not None:
             self.prune_worker(self.worker_id)
@@ -83,84 +83,89 @@ class Registry:
         self.workers.register(self.worker_id, started, self.minion, process_start, heartbeat)
 
     def register_for_job(self) -> None:
-        """Announce this worker until its job is recorded; without a heartbeat, for nobody would
-        repeat it.
+        """Register this worker until its job is recorded; without a heartbeat, since none would
+        follow.
         """
         started = self.workers.started(self.worker_id)
         self._announce(self._started() if started is None else text(started))
 
     def unregister_after_job(self) -> None:
-        """Forget this worker, but not what it has counted."""
+        """Remove this worker's registration, but not its counters."""
         self.workers.unregister_keeping_counts(self.worker_id)
 
     def renew(self) -> None:
-        """Register again, when somebody else has unregistered this worker."""
-        logger.warning("%s was unregistered by somebody else; registering again", self.worker_id)
+        """Register again after another process has unregistered this worker."""
+        logger.warning("%s was unregistered by another process; registering again", self.worker_id)
         self._announce(self._started(), self.workers.now_text())
 
     def _started(self) -> str:
         return str(int(self.resq.estimated_time()))
 
     def unregister(self) -> None:
-        """Forget this worker; a job that it leaves in its hand becomes a failure, as in Resque."""
+        """Unregister this worker; a job still in flight becomes a failure, as in Resque."""
         while not (removed := self._remove(self.worker_id, None, silent=False)).done:
             pass
         if removed.job_in_flight:
-            logger.error("%s leaves with a job in hand; that is now a failure", self.worker_id)
+            logger.error(
+                "%s was unregistered with a job in flight; recorded it as failed", self.worker_id
+            )
 
     def beat(self) -> bool:
-        """Give a sign of life; whoever was pruned alive registers again, and is told by True."""
+        """Write a heartbeat; True if this worker had been pruned, and is now registered again."""
         missing = bool(self.workers.beat([self.worker_id]))
         if missing:
             self.renew()
         self.workers.note_heartbeat(self.pace.quiet)
         return missing
 
-    def take_back(self, job: Job) -> None:
-        """Of a job that ended well after its worker was declared dead: remove its failure."""
+    def retract_failure(self, job: Job) -> None:
+        """Remove the failure of a job that succeeded after its worker was declared dead."""
         if job.in_flight is None:
             return
         try:
             removed = self.resq.store.failed.take_back(self.worker_id, job.in_flight)
             if removed is None:
-                removed = self._take_back_foreign_failure(job.in_flight)
+                removed = self._retract_foreign_failure(job.in_flight)
         except ConnectionLost:
             raise
         except ResponseError as error:
-            logger.warning("%s ended well after it was declared dead: %s", job, error)
+            logger.warning("%s succeeded after it was declared dead: %s", job, error)
             return
         if removed:
-            logger.warning("%s ended well after it was declared dead; took its failure back", job)
+            logger.warning("%s succeeded after it was declared dead; removed its failure", job)
         elif removed is not None:
-            logger.warning("%s has a failure or was retried, and also ended well", job)
+            logger.warning("%s has a failure or was retried, and also succeeded", job)
 
-    def _take_back_foreign_failure(self, record: bytes) -> bool | None:
-        """take_back() of a failure that was written by who leaves no note: Ruby, node-resque."""
+    def _retract_foreign_failure(self, record: bytes) -> bool | None:
+        """Retract a failure written by Ruby or node-resque, which do not note whom they declare
+        dead.
+        """
         running = in_flight.read(record)
-        found = declared_dead.find(self.resq, self.worker_id, running) if running else None
-        if found is None or found.retried:
-            return None if found is None else False
+        failure = declared_dead.find(self.resq, self.worker_id, running) if running else None
+        if failure is None or failure.retried:
+            return None if failure is None else False
         failed = self.resq.store.failed
-        failed.note_declared_dead(self.worker_id, record, found.name, found.raw)
-        return failed.take_back(self.worker_id, record, found.failed, found.processed)
+        failed.note_declared_dead(self.worker_id, record, failure.name, failure.raw)
+        return failed.take_back(self.worker_id, record, failure.failed, failure.processed)
 
     def prune(self, sweep: bool = False, except_for: Collection[str] = ()) -> list[str]:
-        """Unregister workers that are dead, and record the jobs they held as failures; their ids.
-        `sweep`: also of in-flight records whose worker is not registered. `except_for`: the ids of
-        workers that the caller itself waits for.
+        """Unregister dead workers, and record their in-flight jobs as failures; returns their ids.
+        `sweep`: also handle in-flight records whose worker is not registered. `except_for`: the ids
+        of workers that the caller handles itself.
 
-        Who is dead is said by Liveness. Resque's lock keeps it to one at a time; the dead of this
-        host need no lock among workers of pyres, who do it in one step. Dead managers are
-        unregistered too, by the same rule.
+        Liveness decides which are dead. Resque's lock lets one process prune at a time; dead
+        workers of this host need no lock between workers of pyres, which prune one in a single
+        transaction. Dead managers are unregistered by the same rule.
         """
         liveness = Liveness(self.worker_id, self.workers, self.alive, pace=self.pace)
         self._prune_khans(liveness.of_khans())
         holder = self._lock(liveness)
         if holder and holder not in liveness.known.process_starts:
-            return []  # Ruby's, which writes a failure in several steps
+            return []  # a Ruby worker, which writes a failure in several steps
         dead = [(worker_id, False) for worker_id in self._dead_on_this_host(liveness)]
         if not holder:
-            dead += [(each, True) for each in liveness.known.beats if liveness.is_silent(each)]
+            silent_ids = filter(liveness.is_silent, liveness.known.beats)
+            dead += [(worker_id, True) for worker_id in silent_ids]
         pruned = [
             worker_id
             for worker_id, silent in dead
@@ -168,8 +173,11 @@ class Registry:
         ]
         if not holder:
             if sweep:
-                left = [each for each in self._sweep(liveness) if each not in except_for]
-                pruned += [worker_id for worker_id in left if self.prune_worker(worker_id)]
+                pruned += [
+                    worker_id
+                    for worker_id in self._sweep(liveness)
+                    if worker_id not in except_for and self.prune_worker(worker_id)
+                ]
                 self._unregister_unknown_minions(liveness)
                 self._forget_counters(liveness)
             self.swept = sweep
@@ -185,15 +193,15 @@ class Registry:
             logger.warning("Pruned the dead managers %s", ", ".join(dead))
 
     def _unregister_unknown_minions(self, liveness: Liveness) -> None:
-        """Forget minions that nobody has registered or heard of: one that lives registers again."""
+        """Unregister minions without a worker entry or heartbeat: a live one registers again."""
         unknown = set(self.workers.minion_ids()) - liveness.known.ids - liveness.known.beats.keys()
         for worker_id in unknown:
             if self.workers.in_flight(worker_id) is None and not self.workers.exists(worker_id):
                 self.workers.unregister_keeping_counts(worker_id)
 
     def _forget_counters(self, liveness: Liveness) -> None:
-        """Remove what dead workers of this host have counted that somebody else had unregistered
-        before they ended: nobody would look for it.
+        """Delete the counters of dead workers of this host that another process had unregistered
+        before they ended: nothing else would delete them.
         """
         known = liveness.known.ids.union(liveness.known.beats)
         for worker_id in self.workers.counted():
@@ -203,44 +211,44 @@ class Registry:
                 self.workers.drop_counters(worker_id)
 
     def _lock(self, liveness: Liveness) -> str:
-        """Take the prune lock; who has it, or "" when it is ours now."""
+        """Acquire the prune lock; returns its holder, or "" when this process holds it now."""
         holder = self.workers.prune_lock_holder()
-        gone = holder if holder and liveness.is_gone(holder) else ""
-        if self.workers.prune_lock(self.worker_id, math.ceil(self.pace.heartbeat), gone):
+        dead_holder = holder if holder and liveness.is_gone(holder) else ""
+        if self.workers.prune_lock(self.worker_id, math.ceil(self.pace.heartbeat), dead_holder):
             return ""
         return holder or self.workers.prune_lock_holder()
 
     def _dead_on_this_host(self, liveness: Liveness) -> list[str]:
-        """Burying is atomic here, so that two that find the same dead worker record its
-        job once.
+        """The ids of this host's dead workers. Pruning one is atomic, so two processes that find
+        the same dead worker record its job once.
         """
         registered = liveness.known.ids
-        gone = [worker_id for worker_id in sorted(registered) if liveness.is_gone(worker_id)]
-        # A manager gives heartbeats for its minions, and one may die before it has registered; and
-        # Ruby removes the dead from `workers` only.
+        dead = [worker_id for worker_id in sorted(registered) if liveness.is_gone(worker_id)]
+        # A manager writes heartbeats for its minions, and one may die before it has registered; and
+        # Ruby removes dead workers from the set `workers` only.
         strays = sorted({*liveness.known.beats, *self.workers.minion_ids()} - registered)
-        return gone + [stray for stray in strays if self._has_no_process(stray)]
+        return dead + [stray for stray in strays if self._has_no_process(stray)]
 
     def _has_no_process(self, worker_id: str) -> bool:
-        with contextlib.suppress(ValueError):  # no worker's id
+        with contextlib.suppress(ValueError):  # not a worker id
             host, pid, _queues = split_id(worker_id)
             return host == split_id(self.worker_id)[0] and not is_process(pid)
         return False
 
     def _sweep(self, liveness: Liveness) -> list[str]:
-        """Find in-flight records whose worker somebody has unregistered, and that is dead."""
+        """The ids of dead workers that are not registered but have an in-flight record."""
         return [
             worker_id
             for worker_id, record in self.workers.records()
-            # The second for those that registered since the first was read.
+            # Checked twice, since a worker may have registered after `known` was read.
             if worker_id not in liveness.known.ids
             and self._is_left_behind(worker_id, record, liveness)
             and not self.workers.exists(worker_id)
         ]
 
     def _is_left_behind(self, worker_id: str, record: bytes, liveness: Liveness) -> bool:
-        found = in_flight.read(record)
-        if found is None:
+        running = in_flight.read(record)
+        if running is None:
             return False  # `worker:<id>:started`, node's `worker:ping:<name>`
         try:
             host = split_id(worker_id)[0]
@@ -248,30 +256,29 @@ class Registry:
             return False
         if host == liveness.host:
             return liveness.is_gone(worker_id)
-        return worker_id not in liveness.known.beats and liveness.is_old(found.run_at)
+        return worker_id not in liveness.known.beats and liveness.is_old(running.run_at)
 
     def prune_worker(
         self, worker_id: str, error: BaseException | None = None, silent: bool = False
     ) -> bool:
-        """Unregister a dead worker; its job in hand becomes a failure, in the same transaction.
+        """Unregister a dead worker and record its in-flight job as a failure, in one transaction.
 
-        `error` is what the failure says, where the caller knows how the worker died.
-
-        False when somebody else was quicker, it works again, or it has unregistered itself; what a
-        heartbeat that came later has left of it is removed.
+        `error` is recorded in the failure, if the caller knows how the worker died. False when
+        another process was quicker, the worker has fetched again, or it has unregistered itself;
+        anything that a late heartbeat has written for it is then removed.
         """
         if not self.workers.exists(worker_id) and self.workers.in_flight(worker_id) is None:
             self.workers.unregister(worker_id)
             return False
         removed = self._remove(worker_id, error, silent)
         if removed.done and removed.was_there:
-            what = "its job is now a failure" if removed.job_in_flight else "it held no job"
-            logger.warning("Pruned the dead worker %s; %s", worker_id, what)
+            job = "recorded its job as failed" if removed.job_in_flight else "it had no job"
+            logger.warning("Pruned the dead worker %s; %s", worker_id, job)
             return True
         return False
 
     def finish(self, worker_id: str) -> None:
-        """Unregister a worker that is gone and whose job is done; the job is counted."""
+        """Unregister a worker that ended after finishing its job, and count the job."""
         done = False
         while not done:
             batch = self.resq.store.batch(atomic=True)
@@ -281,7 +288,7 @@ class Registry:
             done = batch.send()
 
     def _remove(self, worker_id: str, error: BaseException | None, silent: bool) -> _Removed:
-        """Unregister a worker, and make a failure of the job that it has in flight."""
+        """Unregister a worker, and record its in-flight job as a failure."""
         batch = self.resq.store.batch(atomic=True)
         record = batch.watch(batch.keys.worker(worker_id))
         if record is not None:
@@ -307,20 +314,20 @@ class Registry:
                 f"Worker {worker_id} did not gracefully exit while processing {job.shown_name}"
             )
         save_failure(job, DirtyExitError() if error is None else error, Pipeline(self.resq, batch))
-        # Resque forgets to count these; here a job is counted once, however it ends.
+        # Resque does not count these jobs; pyres counts each job once, however it ends.
         batch.stats.incr("processed")
 
 
 def job_in_flight(record: bytes, resq: ResQ, worker_id: str) -> Job:
-    """The job in an in-flight record; one that cannot be read is a malformed payload itself."""
-    found = in_flight.read(record)
-    if found is None:
+    """The job of an in-flight record; a malformed record is treated as a malformed payload."""
+    running = in_flight.read(record)
+    if running is None:
         return Job("", payload.undecodable(record), resq, worker_id, raw=record)
-    return Job.read(found.queue, found.payload, resq, worker_id, record)
+    return Job.read(running.queue, running.payload, resq, worker_id, record)
 
 
 def save_failure(job: Job, error: BaseException, resq: ResQ, count: bool = True) -> None:
-    """Record a failure and, with `count`, count it, for the worker that had the job too."""
+    """Record a failure and, with `count`, count it, in total and for the job's worker."""
     try:
         job.fail(error, resq)
     except Exception:  # noqa: BLE001 - the border around a failure backend (rule 8)

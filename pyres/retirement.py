@@ -1,16 +1,16 @@
-"""A minion that was asked to end after its job: when to ask again, and when to end it."""
+"""A minion that was asked to end after its job: when to ask again, and when to kill it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
-#: Seconds between two looks at a minion that was asked to end.
+#: Seconds between two checks of a minion that was asked to end.
 CHECK_INTERVAL = 1.0
 
 
 class Retirement:
-    """What is known of one minion since it was asked, by its in-flight records."""
+    """The state of one minion since it was asked to end, judged by its in-flight records."""
 
     def __init__(self, grace: float) -> None:
         self.next_check = time.monotonic() + min(CHECK_INTERVAL, grace)
@@ -19,14 +19,14 @@ class Retirement:
         self._idle_since: float | None = None
 
     def is_due(self) -> bool:
-        """Whether it is time for a look at its in-flight records."""
+        """Whether it is time to check its in-flight records."""
         if time.monotonic() < self.next_check:
             return False
         self.next_check = time.monotonic() + CHECK_INTERVAL
         return True
 
     def has_new_jobs(self, records: Sequence[bytes | None]) -> bool:
-        """Whether a job has ended, or begun, since the last look, or there is none."""
+        """Whether a job has started or ended since the last check, or there is none."""
         former, self._records = self._records, list(records)
         return not any(records) or (former is not None and former != self._records)
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-#: Any of these on a class asks for resque-retry's way of retrying.
+#: Any of these attributes on a class selects resque-retry's way of retrying.
 RESQUE_RETRY = (
     "retry_limit",
     "retry_delay",
@@ -18,7 +18,7 @@ RESQUE_RETRY = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is known of a job that has just failed. Times are epoch seconds."""
+    """The facts about a job that has just failed. Times are epoch seconds."""
 
     error: BaseException
     retried: int
@@ -27,17 +27,17 @@ class Attempt:
 
 
 def delay(target: Any, attempt: Attempt) -> float | None:
-    """Seconds until the job of this class is to be tried again; None when it has failed for good.
+    """Seconds until the job of this class is to be retried; None when it has failed for good.
 
     `retry_every` (seconds) with `retry_timeout` (seconds since the first attempt; none: no limit)
     are pyres 1.5's. `retry_limit`, `retry_delay`, `backoff_strategy` (a list of seconds),
-    `retry_exceptions`, `fatal_exceptions` and `retry_jitter` (up to so many seconds more) are
-    resque-retry's.
+    `retry_exceptions`, `fatal_exceptions` and `retry_jitter` (the most seconds to add at random)
+    are resque-retry's.
     """
     if _is(attempt.error, getattr(target, "fatal_exceptions", None)):
         return None
-    wanted = getattr(target, "retry_exceptions", None)
-    if wanted is not None and not _is(attempt.error, wanted):
+    retried = getattr(target, "retry_exceptions", None)
+    if retried is not None and not _is(attempt.error, retried):
         return None
     every = getattr(target, "retry_every", None)
     if every:
@@ -48,13 +48,13 @@ def delay(target: Any, attempt: Attempt) -> float | None:
 
 
 def is_retried(target: Any) -> bool:
-    """Whether failed jobs of this class are tried again at all."""
+    """Whether failed jobs of this class are retried at all."""
     names = ("retry_every", *RESQUE_RETRY)
     return any(getattr(target, name, None) is not None for name in names)
 
 
 def longest_delay(target: Any) -> float:
-    """The most seconds that a job of this class waits for another attempt."""
+    """The most seconds that a job of this class waits for a retry."""
     names = ("retry_every", "retry_delay")
     delays = [float(getattr(target, name, None) or 0) for name in names]
     strategy = map(float, getattr(target, "backoff_strategy", None) or ())
@@ -75,9 +75,9 @@ def _limited(target: Any, attempt: Attempt) -> float | None:
     strategy = list(getattr(target, "backoff_strategy", None) or ())
     limit = getattr(target, "retry_limit", None)
     if limit is None:
-        # resque-retry's defaults: as often as the strategy is long, else once.
+        # resque-retry's defaults: as many times as the strategy has delays, else once.
         limit = len(strategy) or 1
-    # A negative limit is resque-retry's way to say "for ever".
+    # A negative limit means "no limit" in resque-retry.
     if 0 <= limit <= attempt.retried:
         return None
     if strategy:

@@ -1,6 +1,6 @@
-"""What is to be enqueued again and again: entries from code, from a YAML or JSON file, from Redis.
+"""Recurring jobs: schedule entries from code, from a YAML or JSON file, and from Redis.
 
-The entries are resque-scheduler's: `cron` or `every`, `class`, `queue`, `args`, `description`.
+The format is resque-scheduler's: `cron` or `every`, `class`, `queue`, `args`, `description`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from pyres.timing import Cron, Every, Limits
 #: The source of an entry in Redis.
 STORED = "Redis"
 
-#: The custom_job_class that is none.
+#: The custom_job_class that stands for an ordinary job.
 PLAIN_JOB = "Resque::Job"
 
-#: What @job gave: the name of each entry to what it says.
+#: The entries from @job: name to configuration.
 _registered: dict[str, dict[str, Any]] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry. `queue` is None where the class is to say it; `custom_job_class` is one of Ruby's
-    that is to enqueue it; `raw_args` are the bytes of args that cannot be encoded again, or b"".
+    """One entry. `queue` is None if the class's queue is to be used; `custom_job_class` is a Ruby
+    class that must enqueue it; `raw_args` are the bytes of args that cannot be encoded again, or
+    b"".
     """
 
     name: str
@@ -46,7 +47,7 @@ class Entry:
 
     @classmethod
     def read(cls, name: str, config: Any, raw: bytes | None = None) -> Entry:
-        """The entry that such a mapping describes. BadScheduleError, which names the entry.
+        """The entry that a mapping describes. Raises BadScheduleError, which names the entry.
 
         `raw` are the bytes that it was read from, if another program may have written them.
         """
@@ -57,14 +58,16 @@ class Entry:
 
     @classmethod
     def read_stored(cls, name: str, raw: bytes) -> Entry:
-        """The entry in these bytes from Redis. BadScheduleError, which names the entry."""
+        """The entry in these bytes from Redis. Raises BadScheduleError, which names the entry."""
         return cls.read(name, _decoded(name, raw), raw)
 
     @classmethod
     def _read(cls, name: str, config: Any, raw: bytes | None) -> Entry:
         if not isinstance(config, Mapping):
-            raise BadScheduleError(f"it is {config!r}, not a mapping with 'cron' or 'every'")
-        # Ruby's symbols stand in YAML with their colon.
+            raise BadScheduleError(
+                f"invalid entry {config!r}: expected a mapping with 'cron' or 'every'"
+            )
+        # Ruby's symbols are written in YAML with their colon.
         config = {str(key).lstrip(":"): value for key, value in config.items()}
         timing, limits = _timing(config)
         custom = _text(config, "custom_job_class", "")
@@ -82,21 +85,22 @@ class Entry:
             raw_args,
         )
 
-    def is_as(self, active: PublishedEntry | None) -> bool:
-        """Whether this is what that scheduler follows, or Redis has an entry in its place."""
-        if active is None:
+    def is_as(self, published: PublishedEntry | None) -> bool:
+        """Whether this entry is published so, or replaced by one from Redis."""
+        if published is None:
             return False
-        same = (self.klass, self.args, self.when) == (active.klass, active.args, active.timing)
-        is_there = same and self.queue in (None, active.queue)
-        return is_there or active.source == STORED
+        fields = (published.klass, published.args, published.timing)
+        is_same = (self.klass, self.args, self.when) == fields
+        is_active = is_same and self.queue in (None, published.queue)
+        return is_active or published.source == STORED
 
     @property
     def when(self) -> str:
-        """Its timing with its limits, for readers."""
+        """Its timing with its limits, as text."""
         return f"{self.timing}{self.limits}"
 
     def check_supported(self) -> None:
-        """BadScheduleError for an entry that only resque-scheduler can run."""
+        """Raises BadScheduleError for an entry that only resque-scheduler can run."""
         if self.custom_job_class:
             raise BadScheduleError(
                 f"the schedule entry {self.name!r} is left out: its custom_job_class "
@@ -105,14 +109,14 @@ class Entry:
             )
 
     def is_for(self, environment: str | None) -> bool:
-        """Whether an entry for certain environments (`rails_env`) is for this one."""
+        """Whether the entry is for this environment: its `rails_env` names it, or none."""
         return not self.environments or environment in self.environments
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublishedEntry:
-    """An entry as the master scheduler follows it, for readers: `source` is code, file or Redis,
-    `next` an epoch second, `unique_for` seconds or None.
+    """An active entry as the master scheduler publishes it: `source` is code, file or Redis, `next`
+    an epoch second, `unique_for` seconds or None.
     """
 
     klass: str
@@ -126,25 +130,25 @@ class PublishedEntry:
     unique_until: str = ""
 
     def encoded(self) -> bytes:
-        """As it is published."""
+        """The JSON that is published."""
         return json_parser.encode_again(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, raw: bytes) -> PublishedEntry | None:
-        """What encoded() wrote; None for anything else."""
+        """The entry that encoded() wrote; None for anything else."""
         try:
-            found = cls(**json_parser.loads(raw))
+            entry = cls(**json_parser.loads(raw))
         except (TypeError, UndecodableError):
             return None
-        texts = (found.klass, found.queue, found.timing, found.source, found.unique_until)
-        well = all(isinstance(value, str) for value in (*texts, found.description))
-        numbers = isinstance(found.next, int) and isinstance(found.unique_for, int | float | None)
-        return found if well and numbers and isinstance(found.args, list) else None
+        texts = (entry.klass, entry.queue, entry.timing, entry.source, entry.unique_until)
+        are_texts = all(isinstance(value, str) for value in (*texts, entry.description))
+        numbers = isinstance(entry.next, int) and isinstance(entry.unique_for, int | float | None)
+        return entry if are_texts and numbers and isinstance(entry.args, list) else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Schedule:
-    """Entries by name, what was wrong, and what of that keeps an entry of this name out."""
+    """Entries by name, all faults, and the faults by name of the entries that are left out."""
 
     entries: dict[str, Entry]
     faults: list[PyresError]
@@ -152,24 +156,24 @@ class Schedule:
 
 
 def register(name: str, config: dict[str, Any]) -> None:
-    """Add an entry from code; the last one of a name wins."""
+    """Add an entry from code; of two with the same name the later one wins."""
     _registered[name] = config
 
 
 def from_code() -> Schedule:
-    """The entries that @job gave in the modules imported until now."""
+    """The entries from @job in the modules imported so far."""
     return _schedule((name, config, "") for name, config in _registered.items())
 
 
-def from_redis(found: Mapping[str, bytes]) -> Schedule:
+def from_redis(stored: Mapping[str, bytes]) -> Schedule:
     """The entries of `persistent_schedules`: name to JSON."""
-    return _schedule((name, _stored(name, raw), "") for name, raw in found.items())
+    return _schedule((name, _stored(name, raw), "") for name, raw in stored.items())
 
 
 def from_file(path: str | Path) -> Schedule:
     """The entries of a YAML or JSON file; faults name the file and the line.
 
-    Raises BadOptionError when there is no such file, BadScheduleError when all of it is neither.
+    Raises BadOptionError when it cannot be read, BadScheduleError when it is neither as a whole.
     """
     try:
         text = Path(path).read_text("utf-8")
@@ -181,8 +185,8 @@ def from_file(path: str | Path) -> Schedule:
 
 
 def for_ruby(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry that resque-scheduler can follow as well: it knows no `timezone`, does not take the
-    entry's name for its class, and can ask no class of Python for its queue.
+    """The same entry in a form that resque-scheduler can run, too: it does not know `timezone`, nor
+    use the entry's name as its class, nor read the queue of a Python class.
     """
     entry = Entry.read(name, config)
     written = {key: value for key, value in config.items() if key != "timezone"}
@@ -192,23 +196,24 @@ def for_ruby(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
         written["cron"] = [cron, *config["cron"][1:]] if isinstance(config["cron"], list) else cron
     if written.get("class") is None and not entry.custom_job_class:
         written["class"] = entry.klass
-    # A dotted name is no class of Ruby, which would know the queue.
+    # A dotted name is not a Ruby class, which would have a queue itself.
     if entry.queue is None and queue and "." in entry.klass:
         written["queue"] = queue
     return written
 
 
-def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
+def _schedule(configs: Iterator[tuple[str, Any, str]]) -> Schedule:
+    """A schedule from names, configurations, and their places as prefixes of error texts."""
     entries: dict[str, Entry] = {}
     faults: list[PyresError] = []
     left_out: dict[str, str] = {}
-    for name, config, where in found:
+    for name, config, where in configs:
         try:
             if isinstance(config, BadScheduleError):
                 raise config
             if name in entries:
                 faults.append(
-                    BadScheduleError(f"{where}{name!r} stands there twice; this one counts")
+                    BadScheduleError(f"{where}the entry {name!r} is duplicated; using this one")
                 )
             entries[name] = config if isinstance(config, Entry) else Entry.read(name, config)
         except BadScheduleError as error:
@@ -219,10 +224,12 @@ def _schedule(found: Iterator[tuple[str, Any, str]]) -> Schedule:
 
 def _from_json(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
     try:
-        found = members(text)
+        entries = members(text)
     except (ValueError, RecursionError) as error:
-        raise BadScheduleError(f"{path} is no JSON object of schedule entries: {error}") from None
-    for member in found:
+        raise BadScheduleError(
+            f"invalid schedule {path}: expected a JSON object of schedule entries: {error}"
+        ) from None
+    for member in entries:
         yield member.key, member.value, text.count("\n", 0, member.start) + 1
 
 
@@ -234,7 +241,9 @@ def _from_yaml(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
         if root is None:
             return
         if not isinstance(root, yaml.MappingNode):
-            raise BadScheduleError(f"{path} is no mapping of names to schedule entries")
+            raise BadScheduleError(
+                f"invalid schedule {path}: expected a mapping of names to schedule entries"
+            )
         loader.flatten_mapping(root)
         for key, value in root.value:
             yield (
@@ -245,7 +254,7 @@ def _from_yaml(text: str, path: str | Path) -> Iterator[tuple[str, Any, int]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise BadScheduleError(
-            f"{path}:{mark.line + 1 if mark else 1}: this is no YAML: {error.problem}"
+            f"{path}:{mark.line + 1 if mark else 1}: invalid YAML: {error.problem}"
         ) from None
     finally:
         loader.dispose()
@@ -263,7 +272,7 @@ def _yaml_library() -> Any:
         return importlib.import_module("yaml")
     except ModuleNotFoundError:
         raise BadOptionError(
-            "a schedule in YAML needs PyYAML; it comes with: pip install 'pyres[cron]'"
+            "a schedule in YAML requires PyYAML: pip install 'pyres[cron]'"
         ) from None
 
 
@@ -278,7 +287,7 @@ def _decoded(name: str, raw: bytes) -> Any:
     try:
         return json_parser.loads(raw)
     except UndecodableError as error:
-        # What is no UTF-8 may stand in the arguments, which are enqueued as their bytes.
+        # Bytes that are not UTF-8 are allowed in arguments, which are enqueued as they are.
         with contextlib.suppress(UndecodableError):
             return json_parser.loads(raw.decode("utf-8", "surrogateescape"))
         raise BadScheduleError(f"the schedule entry {name!r} is left out: {error}") from None
@@ -289,24 +298,24 @@ def _text(config: Mapping[str, Any], key: str, default: str) -> str:
     if value is None:
         return default
     if not isinstance(value, str) or not value.strip():
-        raise BadScheduleError(f"its {key} is {value!r}, not a name")
+        raise BadScheduleError(f"invalid {key} {value!r}: expected a name")
     return value
 
 
 def _unicode(key: str, value: str) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise BadScheduleError(f"its {key} is {value!r}, which is no Unicode")
+        raise BadScheduleError(f"invalid {key} {value!r}: expected valid Unicode")
     return value
 
 
 def _description(value: Any) -> str:
-    """The description for readers, whatever stands there."""
+    """The description as text, whatever its type."""
     return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def _args(value: Any, raw: bytes | None) -> tuple[list[Any], bytes]:
-    """The arguments as Ruby reads them: a list is all of them, anything else is the only one. Those
-    that cannot be encoded again come with their bytes in the entry's bytes.
+    """The arguments as Ruby reads them: a list is all of them, anything else is the only one. For
+    arguments that cannot be encoded again, also their bytes in the entry; else b"".
     """
     args = [] if value is None or value is False else value if isinstance(value, list) else [value]
     try:
@@ -315,13 +324,13 @@ def _args(value: Any, raw: bytes | None) -> tuple[list[Any], bytes]:
     except TypeError as error:
         if raw is None:
             raise BadScheduleError(f"its args cannot be enqueued: {error}") from None
-        said = {key.lstrip(":"): span.strip() for key, span in values(raw).items()}["args"]
-        return args, said if isinstance(value, list) else b"[%b]" % said
+        span = {key.lstrip(":"): span.strip() for key, span in values(raw).items()}["args"]
+        return args, span if isinstance(value, list) else b"[%b]" % span
     return args, b""
 
 
 def _timing(config: Mapping[str, Any]) -> tuple[Cron | Every, Limits]:
-    """Its cron, which wins unless it is empty, or its every; with its limits."""
+    """The entry's `cron`, which wins unless it is empty, or its `every`; with its limits."""
     cron, options = _with_options(config.get("cron"))
     if cron not in (None, ""):
         return Cron(str(cron), _text(config, "timezone", "") or None), Limits.read(options)

@@ -1,4 +1,4 @@
-"""Which schedule entries cannot be followed here, why, and where the others go."""
+"""Which schedule entries cannot be fired here and why, and to which queues the others go."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from pyres.store import Schedules
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EntryFault:
-    """Why an entry is not followed; `source` is code, file or Redis."""
+    """Why an entry is not active; `source` is code, file or Redis."""
 
     text: str
     source: str
 
     def encoded(self) -> bytes:
-        """As it is published."""
+        """The JSON that is published."""
         return json_parser.encode_again(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, raw: bytes) -> EntryFault | None:
-        """What encoded() wrote; None for anything else."""
+        """The fault that encoded() wrote; None for anything else."""
         try:
-            found = cls(**json_parser.loads(raw))
+            fault = cls(**json_parser.loads(raw))
         except (TypeError, UndecodableError):
             return None
-        return found if isinstance(found.text, str) and isinstance(found.source, str) else None
+        return fault if isinstance(fault.text, str) and isinstance(fault.source, str) else None
 
 
 class Faults:
-    """The faults of the entries that one scheduler is to follow, and what is published of them.
+    """The faults of the entries of one scheduler, and the publication of them.
 
-    It replaces the published ones of entries in Redis if `stored`, of code and files if `static`.
+    It replaces the published faults of entries in Redis if `stored`, of code and files if `static`.
     """
 
     def __init__(self, schedules: Schedules, *, stored: bool, static: bool) -> None:
@@ -44,16 +44,16 @@ class Faults:
         self._stored = stored
         self._static = static
         self._faults: dict[str, EntryFault] = {}
-        #: What is published; None as long as nobody looked what others have left.
+        #: The faults that are published; None until those of former masters are read.
         self._published: dict[str, EntryFault] | None = None
 
     def begin(self, faults: Mapping[str, EntryFault]) -> None:
-        """Know just these, and replace whatever is published."""
+        """Set the faults; publish() will replace all that are published."""
         self._faults = dict(faults)
         self._published = None
 
     def change(self, names: Iterable[str], faults: Mapping[str, EntryFault]) -> None:
-        """Know these, and no other ones of these names."""
+        """Replace the faults of the entries `names` by these."""
         for name in names:
             self._faults.pop(name, None)
         self._faults |= faults
@@ -61,7 +61,7 @@ class Faults:
     def publish(self) -> None:
         """Publish what has changed."""
         if self._published is None:
-            self._published = self._left_by_others()
+            self._published = self._published_by_others()
         if self._faults == self._published:
             return
         changed = {
@@ -69,48 +69,48 @@ class Faults:
             for name, fault in self._faults.items()
             if self._published.get(name) != fault
         }
-        gone = sorted(self._published.keys() - self._faults.keys())
-        self._schedules.publish_faults(changed, gone)
+        removed = sorted(self._published.keys() - self._faults.keys())
+        self._schedules.publish_faults(changed, removed)
         self._published = dict(self._faults)
 
     def publish_again(self) -> None:
-        """Publish those that somebody has removed."""
+        """Publish again the faults that were removed from Redis."""
         missing = self._faults.keys() - self._schedules.faults().keys()
         if missing:
             faults = {name: self._faults[name].encoded() for name in sorted(missing)}
             self._schedules.publish_faults(faults)
 
-    def _left_by_others(self) -> dict[str, EntryFault]:
-        found = {name: EntryFault.read(raw) for name, raw in self._schedules.faults().items()}
+    def _published_by_others(self) -> dict[str, EntryFault]:
+        faults = {name: EntryFault.read(raw) for name, raw in self._schedules.faults().items()}
         return {
             name: fault or EntryFault("", "")
-            for name, fault in found.items()
+            for name, fault in faults.items()
             if fault is None or (self._stored if fault.source == STORED else self._static)
         }
 
 
 class Destinations:
-    """Where the jobs of entries go; `queue_for` has the queues of classes unknown here."""
+    """The classes and queues of entries; `queue_for` has the queues of classes unknown here."""
 
     def __init__(self, queue_for: Mapping[str, str] | None = None) -> None:
         self._queue_for = dict(queue_for or {})
 
     def of(self, entry: Entry) -> tuple[Any, str]:
-        """The class, if it is known here, and the queue. BadScheduleError for an entry that cannot
-        be followed. The class is imported where it must say the queue.
+        """The class, if it is imported here, and the queue. Raises BadScheduleError for an entry
+        that cannot be fired here. The class is imported only to read its queue.
         """
         entry.check_supported()
         queue = entry.queue or self._queue_for.get(entry.klass)
-        return (loading.loaded(entry.klass), queue) if queue else self._ask(entry)
+        return (loading.loaded(entry.klass), queue) if queue else self._from_class(entry)
 
     @staticmethod
-    def _ask(entry: Entry) -> tuple[Any, str]:
+    def _from_class(entry: Entry) -> tuple[Any, str]:
         left_out = f"the schedule entry {entry.name!r} is left out"
-        remedy = f"--queue-for {entry.klass}=QUEUE says it"
+        remedy = f"set it with --queue-for {entry.klass}=QUEUE"
         try:
             target = loading.safe_str_to_class(entry.klass)
-        except Exception as error:  # noqa: BLE001 - an import runs anybody's code
-            reason = f"its class cannot be asked: {type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - an import may run any code
+            reason = f"its class cannot be imported: {type(error).__name__}: {error}"
             raise BadScheduleError(
                 f"{left_out}: it names no queue, and {reason}; {remedy}"
             ) from None
@@ -123,11 +123,11 @@ class Destinations:
 
 
 def queues_for(texts: Iterable[str]) -> dict[str, str]:
-    """The queues of classes, from texts like `Report=mail`. BadOptionError for another one."""
-    found = {}
+    """The queues of classes, from texts like `Report=mail`. BadOptionError for any other text."""
+    queues = {}
     for text in texts:
         klass, _, queue = text.rpartition("=")
         if not klass.strip() or not queue.strip():
             raise BadOptionError(f"invalid --queue-for {text!r}: expected Class=queue")
-        found[klass.strip()] = queue.strip()
-    return found
+        queues[klass.strip()] = queue.strip()
+    return queues

@@ -1,4 +1,4 @@
-"""Which entries nobody fires while this scheduler is the master."""
+"""Which entries no scheduler fires while this one is the master."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from pyres import schedule, times
 from pyres.active_schedule import ActiveSchedule
 from pyres.exceptions import BadScheduleError
 
-#: Seconds for which an entry counts that another scheduler fired: a monthly one does.
+#: Seconds for which an entry fired by another scheduler is remembered: enough for a monthly one.
 REMEMBERED = 32 * 86400
 
 
 class Gaps:
-    """The entries in Redis that this agenda cannot follow (none without `dynamic`), and those that
-    another scheduler has fired from its own code.
+    """Finds the entries in Redis that this active schedule cannot fire (all, without `dynamic`),
+    and those that another scheduler has fired from its own code.
     """
 
     def __init__(self, active_schedule: ActiveSchedule) -> None:
         self._active_schedule = active_schedule
         self._schedules = active_schedule.resq.store.schedules
         self._stored: dict[str, bytes] | None = None
-        #: Of the entries in Redis those that cannot be followed here, with the reason.
+        #: The entries in Redis that cannot be fired here, with the reason.
         self.unable: dict[str, str] = {}
 
     def find(self, now: float, own: Collection[str]) -> dict[str, str]:
-        """Each such entry with the reason, where those of the names `own` fire anyway."""
+        """Each such entry with the reason; those with the names `own` fire in any case."""
         stored = self._schedules.all()
         if stored != self._stored:
-            # Asking a class may import it, so each state is looked at once.
-            self.unable = self._unfollowed(stored)
+            # Reading a class's queue may import the class, so each state is checked once.
+            self.unable = self._unable_of(stored)
             self._stored = stored
         return self.unable | self._of_others(now, {*stored, *own})
 
-    def _unfollowed(self, stored: dict[str, bytes]) -> dict[str, str]:
-        found = schedule.from_redis(stored)
-        unable = dict(found.left_out)
-        for name, entry in found.entries.items():
+    def _unable_of(self, stored: dict[str, bytes]) -> dict[str, str]:
+        entries = schedule.from_redis(stored)
+        unable = dict(entries.left_out)
+        for name, entry in entries.entries.items():
             if not entry.is_for(self._active_schedule.environment):
                 continue
             if not self._active_schedule.dynamic:

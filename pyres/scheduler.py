@@ -1,4 +1,4 @@
-"""Scheduler: under Resque's lock, moves what is due to its queue and fires what recurs."""
+"""Scheduler: promotes delayed jobs that are due and fires recurring jobs, under Resque's lock."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ from pyres.store import (
 
 logger = logging.getLogger(__name__)
 
-#: Payloads that one step on the server moves; more would keep others waiting for longer.
+#: Payloads that one call moves on the server; more would block other clients for longer.
 BATCH = 500
 
-#: Seconds of one go at a backlog, before the lock and the schedule have their turn.
-ONE_GO = 0.5
+#: Seconds spent on a backlog before the lock is renewed and the schedule is checked again.
+PROMOTION_LIMIT = 0.5
 
 #: Due timestamps read at a time.
 TIMESTAMPS = 100
 
-#: Seconds between two looks at whether the entries in force are still published.
+#: Seconds between two checks that the active entries are still published.
 CHECK_INTERVAL = 30.0
 
-#: What a subclass may override to choose what is moved, at the cost of a step for each item.
+#: Methods a subclass may override to choose what is promoted, at the cost of a call for each job.
 GENERATORS = ("next_timestamp", "next_item")
 
 
 class Scheduler:
-    """The one who moves delayed jobs when they are due. From pyres 1.5.
+    """Promotes delayed jobs when they are due, and fires recurring ones. From pyres 1.5.
 
-    Any number may run, of Python and of Ruby: who holds the lock works, the others stand by.
-    `interval` seconds between two looks at the lock, `lock_timeout` seconds until that of a master
-    that died is free. What is due is looked for every second. `schedule` is a file of entries,
-    `dynamic` adds those in Redis, `catch_up` makes up the last moment missed while none ran,
-    `front` puts what is due before what waits on its queue already. `queue_for` has the queues of
-    classes that are not known here, for entries and delayed jobs that name none. `take_lock` is
-    "always", "able" (stand by while an entry would stop that another scheduler follows) or "never"
-    (only entries of code and file).
+    Any number may run, of Python and of Ruby: the one that holds the lock works, the others are on
+    standby. `interval`: seconds between two tries to acquire the lock; `lock_timeout`: seconds
+    until the lock of a master that died expires. Due jobs are checked every second. `schedule` is a
+    file of entries, `dynamic` adds those in Redis, `catch_up` fires late the last moment that was
+    missed while no scheduler ran, `front` pushes due jobs to the head of their queues. `queue_for`
+    has the queues of classes that are not known here, for entries and delayed jobs without a queue.
+    `take_lock` is "always", "able" (on standby while an entry would stop that another scheduler
+    fires) or "never" (fire only entries of code and file).
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Scheduler:
         self.signals = Signals({})
         self._shutdown = False
         self._reload = False
-        self._tell = False
+        self._print = False
         self._connected = False
         self._primary = PrimaryCheck(self.resq.store)
         self._server_state = ServerState("trying again, after longer and longer pauses")
@@ -149,7 +149,7 @@ class Scheduler:
         """Whether it moves delayed jobs and fires the entries in Redis."""
         return self._mastership.held
 
-    # Signals: each handler notes, the loop acts
+    # Signals: a handler only sets a flag; the loop acts on it
 
     def register_signal_handlers(self) -> None:
         """Install the handlers: TERM, INT, QUIT stop; USR1 logs the schedule, USR2 reads it."""
@@ -165,31 +165,31 @@ class Scheduler:
         )
 
     def schedule_shutdown(self, signal: int, frame: FrameType | None) -> None:
-        """TERM, INT, QUIT: finish the batch in hand, release the lock and stop."""
+        """TERM, INT, QUIT: finish the current batch, release the lock and stop."""
         self._shutdown = True
 
     def print_schedule(self, signum: int, frame: FrameType | None) -> None:
-        """USR1: log what is in force."""
-        self._tell = True
+        """USR1: log the active entries."""
+        self._print = True
 
     def reload_schedule(self, signum: int, frame: FrameType | None) -> None:
         """USR2: read the schedule again."""
         self._reload = True
 
-    # Life
+    # Starting, working, stopping
 
     @classmethod
     def run(cls, server: Any, password: str | None = None, **more: Any) -> None:
-        """Schedule until a signal says stop."""
+        """Schedule until a signal stops the scheduler."""
         cls(server, password, **more)()
 
     def __call__(self) -> None:
-        """Schedule until a signal says stop. Raises BadScheduleError for a file that is none."""
+        """Schedule until a signal stops the scheduler. BadScheduleError for an invalid file."""
         self.register_signal_handlers()
         if self._overrides(*GENERATORS):
             logger.warning(
-                "%s overrides %s: due jobs move one by one, and one that is between two steps is "
-                "lost when this process is killed",
+                "%s overrides %s: due jobs are promoted one by one, in two calls each; a kill "
+                "between the two loses a job",
                 type(self).__name__,
                 " or ".join(GENERATORS),
             )
@@ -197,7 +197,7 @@ class Scheduler:
             self._title("Starting")
             self.static.load()
             logger.info(
-                "Started the scheduler %s with pyres %s: moves due jobs on %s, and looks at the "
+                "Started the scheduler %s with pyres %s: promotes due jobs on %s, and checks the "
                 "lock every %g s",
                 self,
                 version.__version__,
@@ -208,15 +208,17 @@ class Scheduler:
                 logger.warning("%s has nothing to do: no entries, and never the master", self)
             pause = FIRST_PAUSE
             while not self._shutdown:
-                pause = self._turn_or_wait(pause)
+                pause = self._run_once_or_wait(pause)
             self._fire_last()
             self._release()
         finally:
             self.signals.restore()
         logger.info("%s has stopped", self)
 
-    def _turn_or_wait(self, pause: float) -> float:
-        """One turn; while the server is gone a pause, each twice as long as the one before."""
+    def _run_once_or_wait(self, pause: float) -> float:
+        """Run once; while the server is disconnected, pause instead. Returns the next pause, which
+        is twice as long.
+        """
         try:
             seconds = self._run_once()
         except SERVER_ERRORS as error:
@@ -236,38 +238,38 @@ class Scheduler:
             self.signals.sleep(seconds)
 
     def _run_once(self) -> float:
-        """All there is to do now; the seconds until there may be more."""
+        """Do all that is due now; the seconds until there may be more."""
         self._primary.leave_old()
-        jumped = self._look_at_clock()
-        self._heed_signals()
+        jumped = self._check_clock()
+        self._act_on_signals()
         pauses = [self._lead(jumped), self._fire_static(jumped)]
         self._publish_again()
         self._title(self._state())
         if self.master or self._static_mastership.held:
-            # Jobs are due on whole seconds, and anybody may put one off for this very moment.
+            # Jobs are due on whole seconds, and any client may delay one until this second.
             pauses.append(1.001 - self._now() % 1)
         return min(pauses)
 
     def _lead(self, jumped: bool) -> float:
-        """What the master has to do now; the seconds until there may be more."""
+        """Do the master's work, if it may be the master; the seconds until there may be more."""
         if not self._candidate.may_lead(self._now(), self.static, self.dynamic):
             if self.master:
                 self._mastership.release()
             return self.interval
         pause = self._follow(self._mastership, self.dynamic, jumped)
         if self._mastership.holder and self.dynamic.dynamic:
-            self._overdue.look(self._now(), self._mastership.holder)
+            self._overdue.check(self._now(), self._mastership.holder)
         return pause if not self.master or self._move_due() else 0
 
     def _fire_static(self, jumped: bool) -> float:
-        """What is due of the entries from code and files; the seconds until there may be more.
+        """Fire the due entries from code and files; the seconds until there may be more.
 
-        Who has none leaves the lock to those that have some.
+        A scheduler without such entries leaves their lock to those that have some.
         """
         if self.static.has_static:
             pause = self._follow(self._static_mastership, self.static, jumped)
             if self._static_mastership.holder:
-                self._comparison.look(self.static, self._static_mastership.holder)
+                self._comparison.check(self.static, self._static_mastership.holder)
             return pause
         if self._static_mastership.held:
             self._static_mastership.release()
@@ -276,8 +278,8 @@ class Scheduler:
     def _follow(
         self, mastership: Mastership, active_schedule: ActiveSchedule, jumped: bool
     ) -> float:
-        """Fire what is due of these entries if the lock is ours; the seconds until the next look
-        at it.
+        """Acquire or renew the lock, and with it fire the due entries; the seconds until the lock
+        is to be checked again.
         """
         pause = mastership.renew(self._now())
         if mastership.since is not None:
@@ -289,7 +291,7 @@ class Scheduler:
         return pause
 
     def _state(self) -> str:
-        """What the process title says."""
+        """The state that the process title shows."""
         if self._candidate.state:
             return self._candidate.state
         if self.master or not self._mastership.holder:
@@ -298,7 +300,7 @@ class Scheduler:
         return f"{waiting}, firing entries" if self._static_mastership.held else waiting
 
     def _publish_again(self) -> None:
-        """Now and then, for after FLUSHALL or on an empty server nobody else knows the entries."""
+        """Every 30 s, publish entries that Redis has lost, such as by FLUSHALL or a restart."""
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + CHECK_INTERVAL
@@ -307,8 +309,8 @@ class Scheduler:
         if self._static_mastership.held:
             self.static.publish_again()
 
-    def _look_at_clock(self) -> bool:
-        """Ask the server for its time, once a turn; whether its clock was set forward."""
+    def _check_clock(self) -> bool:
+        """Whether the server's clock was set forward since the last call."""
         if self.resq.has_own_clock:
             before, now = elapsed(), self._now()
             reading = Reading(now, before, elapsed())
@@ -317,17 +319,17 @@ class Scheduler:
         jumped = self._jumps.forward(*reading)
         if jumped:
             logger.warning(
-                "The clock went forward: each schedule entry makes up one moment at most"
+                "The clock went forward: each schedule entry fires at most once for that time"
             )
         return jumped
 
-    def _heed_signals(self) -> None:
+    def _act_on_signals(self) -> None:
         if self._reload:
             self._reload = False
             self.static.reload(self._static_mastership.held)
             self.dynamic.reload(self.master)
-        if self._tell:
-            self._tell = False
+        if self._print:
+            self._print = False
             self._log_schedule()
 
     def _log_schedule(self) -> None:
@@ -336,19 +338,19 @@ class Scheduler:
             (self._static_mastership, self.static),
         ):
             if mastership.held:
-                lines = "; ".join(active_schedule.lines()) or "no entry"
-                logger.info("%s %s; in force: %s", self, mastership.duty, lines)
+                lines = "; ".join(active_schedule.lines()) or "none"
+                logger.info("%s %s; active entries: %s", self, mastership.duty, lines)
             elif mastership.holder:
                 logger.info("%s %s", mastership.holder, mastership.duty)
 
     def _fire_last(self) -> None:
-        """Fire what is due now of the entries in Redis: Ruby, who may follow, makes up nothing."""
+        """Fire the due entries in Redis before stopping: a Ruby master would not fire them late."""
         if not self.master:
             return
         try:
             self._follow(self._mastership, self.dynamic, jumped=False)
         except SERVER_ERRORS as error:
-            logger.warning("%s before the last moments were fired", described(error))
+            logger.warning("%s before the last due entries were fired", described(error))
 
     def _release(self) -> None:
         self._mastership.release()
@@ -366,21 +368,21 @@ class Scheduler:
     # Delayed jobs
 
     def next_timestamp(self) -> Iterator[str]:
-        """Each timestamp that has come, as long as there is one: whoever asks for it empties it."""
+        """Yields each timestamp that is due; the caller must empty it before the next."""
         while timestamp := self.resq.next_delayed_timestamp():
             yield timestamp
 
     def next_item(self, timestamp: int | str) -> Iterator[Any]:
-        """Each item due at a timestamp, removed from it as it is given."""
+        """Yields each item due at a timestamp, after removing it."""
         while (item := self.resq.next_item_for_timestamp(timestamp)) is not None:
             yield item
 
     def handle_delayed_items(self) -> None:
-        """Move all that is due to its queue now, whoever holds the lock."""
+        """Promote all due jobs now, whichever scheduler holds the lock."""
         if self._overrides(*GENERATORS) or self.resq.overrides_push:
             self._move_by_generators()
             return
-        while not self._promote(time.monotonic() + ONE_GO) and not self._shutdown:
+        while not self._promote(time.monotonic() + PROMOTION_LIMIT) and not self._shutdown:
             pass
 
     def _overrides(self, *names: str) -> bool:
@@ -388,14 +390,14 @@ class Scheduler:
         return any(getattr(type(self), name) is not getattr(Scheduler, name) for name in names)
 
     def _move_due(self) -> bool:
-        """One go at what is due; whether nothing that can be moved is left."""
+        """Promote due jobs for up to 0.5 s; whether all that can be promoted are."""
         if self._overrides("handle_delayed_items", *GENERATORS) or self.resq.overrides_push:
             self.handle_delayed_items()
             return True
-        return self._promote(time.monotonic() + ONE_GO)
+        return self._promote(time.monotonic() + PROMOTION_LIMIT)
 
     def _move_by_generators(self) -> None:
-        """As pyres 1.5: each item is removed in one step and pushed in another."""
+        """As in pyres 1.5: each item is removed in one call and pushed in another."""
         for timestamp in self.next_timestamp():
             for item in self.next_item(timestamp):
                 self._push(self._move(payload.encode(item)))
@@ -410,9 +412,9 @@ class Scheduler:
         self.resq.store.stats.incr("failed")
 
     def _promote(self, end: float) -> bool:
-        """Move what is due until `end` (monotonic); whether nothing that can be moved is left."""
+        """Promote due jobs until `end` (monotonic); whether all that can be promoted are."""
         delayed, stuck = self.resq.store.delayed, 0
-        # Timestamps that cannot be emptied stay the earliest; those behind them are due as well.
+        # Skip timestamps that cannot be emptied: they stay the earliest, and later ones are due.
         while timestamps := delayed.due_timestamps(self._now(), TIMESTAMPS + stuck)[stuck:]:
             emptied = [self._empty(timestamp, end) for timestamp in timestamps]
             if self._shutdown or time.monotonic() >= end:
@@ -421,7 +423,7 @@ class Scheduler:
         return True
 
     def _empty(self, timestamp: int, end: float) -> bool:
-        """Move what waits at a timestamp, a batch in one step; whether it is empty now."""
+        """Promote the jobs of a timestamp, a batch in each call; whether it is empty now."""
         delayed, start, refused = self.resq.store.delayed, 0, set[str | None]()
         while not self._shutdown and time.monotonic() < end:
             try:
@@ -436,13 +438,13 @@ class Scheduler:
                     f"delayed:{timestamp}", f"cannot promote the jobs due at {timestamp}: {error}"
                 )
                 return False
-            logger.debug("Moved %d jobs that were due at %d", moved.number, timestamp)
+            logger.debug("Promoted %d jobs that were due at %d", moved.number, timestamp)
             self._log_refused(timestamp, moved)
             if queues := moved.refused.keys() - {None}:
-                # Their jobs become failures when they are read again.
+                # Read the page again: now the jobs of these queues become failures.
                 refused |= queues
                 continue
-            # What cannot be recorded as a failure either has to stay.
+            # Skip what cannot be recorded as a failure either.
             start += sum(move.queue in moved.refused for move in moves)
             if complete:
                 return not start
@@ -454,28 +456,28 @@ class Scheduler:
             self._log_once(key, _not_a_list(timestamp, key))
 
     def _log_once(self, key: str, text: str) -> None:
-        """Log what is wrong with a key once, not each second."""
+        """Log an error of a key once, not every second."""
         if key not in self._logged:
             self._logged.add(key)
             logger.error(text)
 
     def _move(self, raw: bytes, timestamp: int = 0, refused: Collection[str | None] = ()) -> Move:
-        """What becomes of a payload that is due; one that is no job, or whose queue is not a list,
+        """The queue and payload for a due job; a malformed one, or one whose queue is not a list,
         becomes a failure.
         """
         now = self._now() if self.resq.enqueue_timestamp else None
         try:
             move = Move(raw, *promoted(raw, now, self._queue_for))
         except UndecodableError as error:
-            logger.error("A delayed job becomes a failure: %s", error)
+            logger.error("Recording a delayed job as a failure: %s", error)
             return self._failure(raw, error)
         if move.queue in refused:
             return self._failure(raw, JobError(_not_a_list(timestamp, f"queue:{move.queue}")))
         return move
 
     def _failure(self, raw: bytes, error: Exception) -> Move:
-        shown = payload.recordable(payload.show(raw), raw)
-        failed = RedisBackend(error, payload.text_of(raw, "queue"), shown)
+        recorded = payload.recordable(payload.show(raw), raw)
+        failed = RedisBackend(error, payload.text_of(raw, "queue"), recorded)
         failed.raw_payload = payload.own_bytes(payload.show(raw), raw)
         return Move(raw, None, failed.encoded(self.resq))
 

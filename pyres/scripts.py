@@ -1,4 +1,4 @@
-"""The command lines: options and environment to arguments, and the exit codes."""
+"""The command lines: options, environment variables and exit codes."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from pyres.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-#: What is one line on stderr at the start: a mistake of the user's, or the wrong server.
+#: Errors that are one line on stderr at the start: a user's mistake, or the wrong server.
 USER_ERRORS: tuple[type[Exception], ...] = (PyresError, *SERVER_ERRORS)
 
 EXIT_OK = 0
-#: Something that the user gave cannot be used; one line on stderr says what.
+#: Exit code for an option or setting that cannot be used; one line on stderr names it.
 EXIT_USAGE = 2
 
-#: The oldest server whose commands are enough: scripts that may ask for the time, CLIENT ID.
+#: The oldest server with the commands that pyres needs: TIME in scripts that write, CLIENT ID.
 OLDEST_REDIS = "5.0"
 
 DEFAULT_HOST = "localhost"
@@ -59,19 +59,23 @@ DEFAULT_PORT = 6379
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with an error that is one line."""
+    """argparse with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n")
 
 
-def _number(text: str, least: float, kind: Callable[[str], Any], what: str) -> Any:
+def _invalid(text: str, expected: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"invalid value {text!r}: expected {expected}")
+
+
+def _number(text: str, least: float, kind: Callable[[str], Any], expected: str) -> Any:
     try:
         number = kind(text)
     except ValueError:
         number = None
     if number is None or not number >= least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        raise _invalid(text, expected)
     return number
 
 
@@ -82,7 +86,7 @@ def _seconds(text: str) -> float:
 def _positive_seconds(text: str) -> float:
     seconds = _seconds(text)
     if seconds == 0:
-        raise argparse.ArgumentTypeError("'0' is not a number of seconds above 0")
+        raise _invalid(text, "a number of seconds above 0")
     return seconds
 
 
@@ -95,7 +99,7 @@ def _count_or_none(text: str) -> int:
 
 
 def _pool(text: str) -> str:
-    """A number, or two with dots between them."""
+    """A pool size: a number, or a range such as 2..16."""
     least, dots, most = text.partition("..")
     if not dots:
         return str(_count(text))
@@ -104,16 +108,14 @@ def _pool(text: str) -> str:
     except argparse.ArgumentTypeError:
         ends = (1, 0)
     if ends[0] > ends[1]:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a range of whole numbers from 1, the smaller one first: 2..16"
-        )
+        raise _invalid(text, "a range of whole numbers from 1, the smaller one first: 2..16")
     return text
 
 
 def _port(text: str) -> int:
     port = int(_number(text, 1, int, "a port, 1 to 65535"))
     if port > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+        raise _invalid(text, "a port, 1 to 65535")
     return port
 
 
@@ -126,11 +128,11 @@ def _level(text: str) -> int:
 
 #: What each command does.
 DESCRIPTIONS = {
-    "pyres_worker": "Take jobs from queues and fork a process for each.",
+    "pyres_worker": "Fetch jobs from queues and fork a process for each.",
     "pyres_manager": "Keep a pool of processes alive that perform jobs without forking for each.",
-    "pyres_scheduler": "Move delayed jobs to their queues when they are due, and enqueue what "
-    "recurs.",
-    "pyres_web": "One page over all the Redis servers.",
+    "pyres_scheduler": "Push delayed jobs to their queues when they are due, and enqueue recurring "
+    "jobs.",
+    "pyres_web": "Serve a web page for all the Redis servers.",
 }
 
 
@@ -155,15 +157,15 @@ def _add_server(parser: _Parser) -> None:
         "redis+sentinel://h1:p1,h2:p2/service[/db] or redis+cluster://h1:p1,h2:p2, each "
         "with user:password@ where needed (default: $REDIS_URL, else localhost:6379)",
     )
-    group.add_argument("--host", help="in place of --dsn: the host (default: localhost)")
-    group.add_argument("--port", type=_port, help="in place of --dsn: the port (default: 6379)")
+    group.add_argument("--host", help="instead of --dsn: the host (default: localhost)")
+    group.add_argument("--port", type=_port, help="instead of --dsn: the port (default: 6379)")
     group.add_argument(
-        "--password", help="the password, where the DSN has none; it disappears from ps"
+        "--password", help="the password, if the DSN has none; it is removed from ps"
     )
     group.add_argument(
         "--namespace",
         default="resque",
-        help="what every key begins with; in a Redis Cluster with a part in braces, '{resque}' "
+        help="the prefix of every key; in a Redis Cluster with a part in braces: '{resque}' "
         "(default: %(default)s)",
     )
 
@@ -181,9 +183,8 @@ def _add_logging(parser: _Parser) -> None:
         "-f",
         "--logfile",
         default="stderr",
-        help="stderr, stdout, syslog, syslog:<facility>, or a file, which is opened again "
-        "when it was rotated "
-        "(default: %(default)s)",
+        help="stderr, stdout, syslog, syslog:<facility>, or a file, which is reopened after "
+        "rotation (default: %(default)s)",
     )
     group.add_argument("--json-logs", action="store_true", help="log one JSON object a line")
     group.add_argument("-p", "--pidfile", help="write the pid to this file while running")
@@ -197,41 +198,41 @@ def _add_queues(parser: _Parser) -> None:
     group.add_argument(
         "-q",
         "--queues",
-        help="comma list, the most important first; * and ? are wildcards, !name leaves one out "
-        "(default: $QUEUES, $QUEUE, else *)",
+        help="comma-separated list, highest priority first; * and ? are wildcards, !name excludes "
+        "one (default: $QUEUES, $QUEUE, else *)",
     )
-    how = group.add_mutually_exclusive_group()
-    how.add_argument(
+    ways = group.add_mutually_exclusive_group()
+    ways.add_argument(
         "-n",
         "--nonblocking-pop",
         action="store_true",
-        help="fetch with LPOP, looking at every queue again after each job; when all are "
-        "empty pause 1 s, then 2, 4, 8, 8, ... Loses no job, as the default does",
+        help="when all queues are empty, pause 1 s, then 2, 4, 8, 8, ... before the next fetch; "
+        "like the default, this loses no job",
     )
-    how.add_argument(
+    ways.add_argument(
         "--blocking-pop",
         action="store_true",
-        help="when all are empty wait by BLPOP, as pyres 1.5 did; a host that is cut off while "
-        "idle loses one job for each process that waits, for up to 5 s",
+        help="when all queues are empty, wait by BLPOP, as pyres 1.5 did; if an idle host is cut "
+        "off from the server, each waiting process may lose one job, for up to 5 s",
     )
-    how.add_argument(
+    ways.add_argument(
         "-w",
         "--watch-pop",
         action="store_true",
-        help="when all are empty wait until the server reports a push, and fetch only then; the "
-        "default. Needs Redis 6 or Valkey, and else looks every second",
+        help="when all queues are empty, wait until the server reports a push, and only then "
+        "fetch; the default. Needs Redis 6 or Valkey; elsewhere the queues are polled each second",
     )
 
 
 def _blocking_pop(options: argparse.Namespace) -> bool | None:
-    """The way to wait as Worker and Minion take it."""
+    """The way to wait, as the argument of Worker and Minion."""
     if options.nonblocking_pop:
         return False
     return True if options.blocking_pop else None
 
 
 def _run_at_exit_hooks(options: argparse.Namespace) -> bool:
-    # As for Ruby, any value says yes.
+    # As in Ruby, any value means yes.
     return options.run_at_exit_hooks or bool(os.environ.get("RUN_AT_EXIT_HOOKS"))
 
 
@@ -244,7 +245,7 @@ def _add_imports(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="import this before the first job; repeatable",
+        help="import this module before the first job; repeatable",
     )
 
 
@@ -264,51 +265,52 @@ def _add_jobs(parser: _Parser) -> None:
         "--grace",
         type=_seconds,
         default=10.0,
-        help="seconds a job gets to finish after TERM or INT (default: 10)",
+        help="seconds that a running job gets to finish after TERM or INT (default: 10)",
     )
     group.add_argument(
         "--heartbeat-interval",
         type=_positive_seconds,
-        help="seconds between two heartbeats (default: 60); the same for all workers of a server",
+        help="seconds between two heartbeats (default: 60); use the same for all workers of a "
+        "server",
     )
     group.add_argument(
         "--prune-interval",
         type=_positive_seconds,
-        help="seconds without a heartbeat after which a worker is dead (default: 300)",
+        help="seconds without a heartbeat after which a worker counts as dead (default: 300)",
     )
     group.add_argument(
         "--log-arguments",
         action="store_true",
-        help="log all of a job's arguments, not 200 characters of them",
+        help="log all of a job's arguments, not only the first 200 characters",
     )
     group.add_argument(
         "--run-at-exit-hooks",
         action="store_true",
-        help="at the end of a job's process (of a minion's) run the atexit hooks from before the "
-        "fork, too, and not only the job's own (default: $RUN_AT_EXIT_HOOKS)",
+        help="at the end of a job's or minion's process, run not only the job's own atexit hooks "
+        "but also those from before the fork (default: $RUN_AT_EXIT_HOOKS)",
     )
     group.add_argument(
-        "-r", "--reinit-gevent", action="store_true", help="gevent.reinit() after each fork"
+        "-r", "--reinit-gevent", action="store_true", help="call gevent.reinit() after each fork"
     )
     group.add_argument(
         "-m",
         "--monkey-patch",
         action="store_true",
-        help="gevent.monkey.patch_all() before all else",
+        help="call gevent.monkey.patch_all() before anything else",
     )
 
 
 WORKER_EPILOG = """\
 signals:
-  TERM, INT   stop; the job in hand gets --grace seconds; a second one ends it at once
-  QUIT        finish the job in hand, however long it takes, and stop
-  USR1        kill the job in hand (it is recorded as a failure) and go on
-  USR2, CONT  pause, go on
+  TERM, INT   stop; the running job gets --grace seconds to finish; a second signal kills it at once
+  QUIT        finish the running job, however long it takes, and stop
+  USR1        kill the running job (it is recorded as a failure) and go on
+  USR2, CONT  pause, resume
 
 examples:
   pyres_worker --queues critical,mail,low
   pyres_worker --dsn redis://:secret@db1:6379/2 --queues '*,!low' --nonblocking-pop
-  pyres_worker --queues mail --burst        work until all is empty, then end
+  pyres_worker --queues mail --burst        work until all queues are empty, then stop
 """
 
 
@@ -353,8 +355,8 @@ def _run_worker(options: argparse.Namespace) -> None:
 
 SCHEDULER_EPILOG = """\
 signals:
-  TERM, INT, QUIT  finish the batch in hand, release the lock and stop
-  USR1             log the schedule that is in force
+  TERM, INT, QUIT  finish the current batch, release the lock and stop
+  USR1             log the active schedule
   USR2             read the schedule again
 
 examples:
@@ -362,12 +364,12 @@ examples:
   pyres_scheduler --schedule schedule.yml --catch-up
   pyres_scheduler --require app.jobs --dynamic     entries of @job(cron=...), and those in Redis
 
-Run two or more for safety: one of them works, the others stand by. Beside resque-scheduler, which
-cannot know the entries of code and files here, these fire all the same; entries that only
-resque-scheduler knows stop while a pyres_scheduler is the master: see --take-lock.
+Run two or more for safety: one of them works, the others are on standby. With resque-scheduler as
+the master, the entries of code and files here still fire; with a pyres_scheduler as the master,
+entries that only resque-scheduler knows do not fire: see --take-lock.
 """
 
-#: resque-scheduler's ways to say yes in an environment variable.
+#: What resque-scheduler reads as yes in an environment variable.
 YES = {"1", "t", "true", "on", "yes"}
 
 
@@ -388,20 +390,20 @@ def _add_scheduling(parser: _Parser) -> None:
         "--interval",
         type=_positive_seconds,
         default=5.0,
-        help="seconds between two looks at the lock; what is due is looked for every second "
+        help="seconds between two checks of the lock; due jobs are checked every second "
         "(default: 5)",
     )
     group.add_argument(
         "--lock-timeout",
         type=_positive_seconds,
         default=LOCK_TIMEOUT,
-        help="seconds after which another takes over from a scheduler that was killed (default: "
+        help="seconds after which another scheduler takes over from one that was killed (default: "
         "180)",
     )
     group.add_argument(
         "--lock-prefix",
-        help="what resque-scheduler has as RESQUE_SCHEDULER_MASTER_LOCK_PREFIX (default: that "
-        "variable)",
+        help="prefix of the lock's key, as for resque-scheduler (default: "
+        "$RESQUE_SCHEDULER_MASTER_LOCK_PREFIX)",
     )
     group.add_argument(
         "--schedule", metavar="FILE", help="entries with cron or every, in YAML or JSON"
@@ -409,7 +411,7 @@ def _add_scheduling(parser: _Parser) -> None:
     group.add_argument(
         "--dynamic",
         action="store_true",
-        help="follow the entries in Redis too, as set_schedule writes them (default: "
+        help="also fire the entries in Redis, as set_schedule writes them (default: "
         "$DYNAMIC_SCHEDULE)",
     )
     group.add_argument(
@@ -417,7 +419,7 @@ def _add_scheduling(parser: _Parser) -> None:
         metavar="CLASS=QUEUE",
         action="append",
         default=[],
-        help="the queue of entries and delayed jobs of this class that name none, where the class "
+        help="the queue for entries and delayed jobs of this class that have none, where the class "
         "cannot be imported here; repeatable",
     )
     group.add_argument(
@@ -425,19 +427,20 @@ def _add_scheduling(parser: _Parser) -> None:
         choices=TAKE_LOCK,
         default=ALWAYS,
         help="when to become the master, which promotes delayed jobs and fires the entries in "
-        "Redis: always; able: while it can follow all entries, those in Redis and those that other "
-        "schedulers fired; never. Entries of code and files fire all the same (default: always)",
+        "Redis: always; able: only while it can fire all entries, those in Redis and those that "
+        "other schedulers fired; never. Entries of code and files fire in any case (default: "
+        "always)",
     )
     group.add_argument(
         "--catch-up",
         action="store_true",
-        help="make up the last moment that an entry missed while no scheduler ran (default: as "
-        "Ruby, none)",
+        help="fire late the last moment that an entry missed while no scheduler ran (default: "
+        "none, as in Ruby)",
     )
     group.add_argument(
         "--front",
         action="store_true",
-        help="put due jobs at the front of their queues (default: as Ruby, at the end)",
+        help="push due jobs to the head of their queues (default: to the end, as in Ruby)",
     )
 
 
@@ -461,12 +464,12 @@ def _run_scheduler(options: argparse.Namespace) -> None:
 
 MANAGER_EPILOG = """\
 signals:
-  TERM, INT    TERM to all minions; --grace seconds for their jobs, then KILL; a second one: at once
-  QUIT         stop when all have finished their jobs, however long that takes
-  USR1, TTOU   one minion less, after its job       USR2, TTIN   one more
+  TERM, INT    stop; running jobs get --grace seconds to finish; a second signal kills them at once
+  QUIT         finish all running jobs, however long they take, and stop
+  USR1, TTOU   remove one minion, after its job       USR2, TTIN   add one
   HUP          replace every minion, one after the other, each after its job
 
-commands, left in Redis on the list khan:<host>:<pid>:<pool>: ADD, REMOVE, SHUTDOWN
+commands, pushed to the Redis list khan:<host>:<pid>:<pool>: ADD, REMOVE, SHUTDOWN
 
 examples:
   pyres_manager --pool 8 --reinit-gevent --queues critical,mail,low
@@ -492,28 +495,28 @@ def _add_pool(parser: _Parser) -> None:
         "--pool",
         type=_pool,
         default=1,
-        help="how many minions (default: 1), or from how many to how many: 2..16",
+        help="the number of minions (default: 1), or a range for autoscaling: 2..16",
     )
     _add_scale(group)
     group.add_argument(
         "--greenlets",
         type=_count,
         default=1,
-        help="how many jobs each minion performs at once, on gevent; includes --monkey-patch and "
+        help="how many jobs each minion performs at once, on gevent; implies --monkey-patch and "
         "--reinit-gevent (default: 1)",
     )
     group.add_argument(
         "--preload",
         action="store_true",
-        help="import what --require names once, before the minions are forked, not in each of them:"
-        " costs less memory and starts faster, but HUP takes no new code of it",
+        help="import the modules of --require once before the minions are forked, not in each: "
+        "saves memory and starts faster, but HUP does not load new code",
     )
     group.add_argument(
         "-i",
         "--interval",
         type=_positive_seconds,
         default=2.0,
-        help="seconds between looks for commands (default: 2)",
+        help="seconds between two checks for commands (default: 2)",
     )
     group.add_argument(
         "--minions_interval",
@@ -526,7 +529,7 @@ def _add_pool(parser: _Parser) -> None:
         "--concat_minions_logs",
         "--concat-minions-logs",
         action="store_true",
-        help="all minions log to minion.log beside the log file, not each to minion-<pid>.log",
+        help="log all minions to minion.log beside the log file, not each to minion-<pid>.log",
     )
     group.add_argument(
         "-j",
@@ -534,14 +537,14 @@ def _add_pool(parser: _Parser) -> None:
         "--max-jobs",
         type=_count_or_none,
         default=0,
-        help="a minion ends after so many jobs, and a fresh one starts (default: 0, no limit)",
+        help="replace a minion after this many jobs (default: 0, no limit)",
     )
     group.add_argument(
         "--max-memory",
         type=_seconds,
         default=0,
         metavar="MB",
-        help="likewise when it uses more megabytes (default: 0, no limit)",
+        help="replace a minion that uses more megabytes (default: 0, no limit)",
     )
     group.add_argument(
         "-t", "--timeout", type=_positive_seconds, help="seconds a job may take (default: no limit)"
@@ -550,19 +553,24 @@ def _add_pool(parser: _Parser) -> None:
 
 def _add_scale(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        "--scale-up-after",
         "--scale-wait",
+        dest="scale_wait",
         type=_positive_seconds,
         default=5.0,
         metavar="SECONDS",
-        help="a pool of 2..16 grows while jobs wait longer than this (default: 5)",
+        help="add minions while jobs wait longer than this (--pool with a range); --scale-wait is "
+        "the former name (default: 5)",
     )
     group.add_argument(
+        "--scale-down-after",
         "--scale-calm",
+        dest="scale_calm",
         type=_positive_seconds,
         default=30.0,
         metavar="SECONDS",
-        help="and shrinks when no job waited for so long, by the minions that were idle "
-        "(default: 30)",
+        help="remove the minions that were idle all this time while no job waited; --scale-calm is "
+        "the former name (default: 30)",
     )
 
 
@@ -602,9 +610,8 @@ examples:
   pyres_web --dsn mail=redis://:secret@db1:6379/2 --dsn shop=db2:6379
   pyres_web --host 0.0.0.0 --auth ops:$(pyres_web --hash-password)
 
-What is left out comes from the settings file of resweb 0.1 that $RESWEB_SETTINGS names, if there is
-one: RESWEB_HOST, RESWEB_PASSWORD, SERVER_HOST, SERVER_PORT, BASIC_AUTH, AUTH_USERNAME,
-AUTH_PASSWORD.
+The defaults of options can come from a settings file of resweb 0.1, named by $RESWEB_SETTINGS:
+RESWEB_HOST, RESWEB_PASSWORD, SERVER_HOST, SERVER_PORT, BASIC_AUTH, AUTH_USERNAME, AUTH_PASSWORD.
 """
 
 
@@ -612,47 +619,49 @@ def pyres_web(argv: Sequence[str] | None = None) -> int:
     """The command `pyres_web`."""
     parser = _parser("pyres_web", WEB_EPILOG)
     _add_web(parser)
-    _add_doors(parser)
+    _add_access(parser)
     _add_logging(parser)
     return _main(parser, argv, _run_web)
 
 
 def _add_web(parser: _Parser) -> None:
-    # What is left out is looked up in resweb's settings file, so there is no default here.
-    parser.add_argument("--host", help="listen here (default: 127.0.0.1)")
+    # No defaults here: options that are not set are looked up in resweb's settings file.
+    parser.add_argument("--host", help="listen on this address (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, help="listen on this port (default: 8080)")
     parser.add_argument(
         "--dsn",
         "--server",
         action="append",
         default=[],
-        help="a comma list of servers, each as for pyres_worker and with an optional name= before; "
-        "repeatable (default: $REDIS_URL, else localhost:6379)",
+        help="comma-separated list of servers, each as for pyres_worker, with an optional name= "
+        "prefix; repeatable (default: $REDIS_URL, else localhost:6379)",
     )
-    parser.add_argument("--password", help="the password of DSNs that have none")
+    parser.add_argument("--password", help="the password for DSNs that have none")
     parser.add_argument(
-        "--namespace", default="resque", help="what every key begins with (default: %(default)s)"
+        "--namespace", default="resque", help="the prefix of every key (default: %(default)s)"
     )
     parser.add_argument(
-        "--url-prefix", default="", help="the path under which a proxy shows it (default: /)"
+        "--url-prefix", default="", help="the path under which a proxy serves it (default: /)"
     )
 
 
-def _add_doors(parser: _Parser) -> None:
-    group = parser.add_argument_group("doors")
-    group.add_argument("--auth", metavar="USER:HASH", help="ask for this user and password")
+def _add_access(parser: _Parser) -> None:
+    group = parser.add_argument_group("access")
+    group.add_argument("--auth", metavar="USER:HASH", help="require this user and password")
     group.add_argument(
-        "--hash-password", action="store_true", help="ask for a password, print its hash and end"
+        "--hash-password", action="store_true", help="ask for a password, print its hash and exit"
     )
     group.add_argument(
         "--allowed-host",
         metavar="NAME",
         action="append",
         default=[],
-        help="answer requests for this Host besides IP addresses, localhost, --host and this "
+        help="also answer requests for this Host, besides IP addresses, localhost, --host and this "
         "host's names; * allows all; repeatable",
     )
-    group.add_argument("--read-only", action="store_true", help="show, and change nothing")
+    group.add_argument(
+        "--read-only", action="store_true", help="only show, without buttons that change anything"
+    )
 
 
 def _run_web(options: argparse.Namespace) -> None:
@@ -673,8 +682,8 @@ def _run_web(options: argparse.Namespace) -> None:
     )
     if not options.auth and options.host not in ("127.0.0.1", "::1", "localhost"):
         logger.warning(
-            "\n%s\nAnybody who reaches %s:%s can read all jobs%s: nobody is asked for a password."
-            "\nGive --auth, or leave --host at 127.0.0.1.\n%s",
+            "\n%s\nAnyone who can reach %s:%s can read all jobs%s: no password is required."
+            "\nSet --auth, or leave --host at 127.0.0.1.\n%s",
             "!" * 72,
             options.host,
             options.port,
@@ -685,7 +694,7 @@ def _run_web(options: argparse.Namespace) -> None:
 
 
 def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
-    """Serve the page until a signal; what the log says is listened on can be connected to."""
+    """Serve the page until a signal; once the log says "Listening", clients can connect."""
     serving = importlib.import_module(SERVING)
     serving.log_no_queue_depth()
     try:
@@ -696,7 +705,7 @@ def _serve(app: Any, waitress: Any, options: argparse.Namespace) -> None:
         raise BadOptionError(
             f"cannot listen on {options.host}:{options.port}: {error.strerror or error}"
         ) from None
-    # What waitress waits in ends by an exception, and by nothing else.
+    # Only an exception ends waitress's loop.
     Signals({signal.SIGTERM: _leave}).install()
     where = f"http://{options.host}:{options.port}{options.url_prefix}"
     set_title(web_title(f"listening on {where}"))
@@ -726,24 +735,24 @@ def _web_modules() -> list[Any]:
 
 
 def _dsns(options: argparse.Namespace) -> list[str]:
-    """The servers of the command line; a comma within a sentinel's or cluster's DSN parts none."""
-    given = options.dsn or [os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"]
-    found: list[str] = []
-    for text in given:
+    """The servers of the command line; a sentinel's or cluster's DSN is not split at commas."""
+    lists = options.dsn or [os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"]
+    dsns: list[str] = []
+    for text in lists:
         if "+sentinel://" in text or "+cluster://" in text:
-            found.append(text)
+            dsns.append(text)
         else:
-            found += [part.strip() for part in text.split(",") if part.strip()]
-    return found
+            dsns += [part.strip() for part in text.split(",") if part.strip()]
+    return dsns
 
 
 def _main(
     parser: _Parser, argv: Sequence[str] | None, run: Callable[[argparse.Namespace], None]
 ) -> int:
-    """Parse, prepare and run; what the user did wrong is one line and exit code 2."""
+    """Parse, prepare and run; a user's mistake is one line on stderr and exit code 2."""
     options = parser.parse_args(argv)
     starting.begin()
-    # Before anything else: this takes passwords on the command line out of `ps`.
+    # Before anything else: this removes passwords on the command line from `ps`.
     set_title(f"{parser.prog}: Starting")
     try:
         if argv is None:
@@ -754,7 +763,7 @@ def _main(
             run(options)
     except USER_ERRORS as error:
         if starting.is_over():
-            # Exit code 2 says not to start again, and that is for a mistake in what was given.
+            # Exit code 2 tells supervisors not to restart, which only a wrong option calls for.
             logger.critical("%s ends: %s", parser.prog, error, exc_info=error)
             return EXIT_SOFTWARE
         parser.error(_start_error(error))
@@ -764,22 +773,22 @@ def _main(
 
 
 def _start_error(error: Exception) -> str:
-    """What hinders the start, in one line."""
-    words = str(error)
+    """The error that prevents the start, in one line."""
+    text = str(error)
     if isinstance(error, PyresError | NotTrusted | NotRedis | WrongServer):
-        return words
-    if "unknown command" in words.lower():
+        return text
+    if "unknown command" in text.lower():
         return (
             f"the Redis server is too old, or this command is renamed or disabled there; pyres "
-            f"needs Redis {OLDEST_REDIS} or newer, or Valkey: {words}"
+            f"needs Redis {OLDEST_REDIS} or newer, or Valkey: {text}"
         )
-    if isinstance(error, RefusedError) or "DB index" in words:
-        return f"the Redis server refuses us: {words}"
+    if isinstance(error, RefusedError) or "DB index" in text:
+        return f"the Redis server refuses us: {text}"
     return described(error)
 
 
 def _prepare(prog: str, options: argparse.Namespace) -> None:
-    """What each command does before its own part."""
+    """The steps that all commands share before they run."""
     if getattr(options, "forks", False):
         require_fork(prog)
     logs.setup_logging(prog, options.log_level, options.logfile, options.json_logs)
@@ -788,13 +797,17 @@ def _prepare(prog: str, options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _pidfile(path: str) -> Iterator[None]:
-    """The pidfile, while the `with` lasts; whoever finds it may send a signal at once."""
+    """Hold the pidfile. Signals are deferred until the handlers are installed, since a reader of
+    the pidfile may send one at once.
+    """
     with hold_until_installed(), PidFile(path):
         yield
 
 
 def _monkey_patch(prog: str, options: argparse.Namespace) -> None:
-    """Look for gevent where it is asked for; start again under gevent.monkey where patching is."""
+    """Check that gevent is installed if an option needs it; for monkey patching, start this program
+    again under gevent.monkey.
+    """
     patch = getattr(options, "monkey_patch", False) or getattr(options, "greenlets", 1) > 1
     if not (patch or getattr(options, "reinit_gevent", False)):
         return
@@ -807,7 +820,7 @@ def _monkey_patch(prog: str, options: argparse.Namespace) -> None:
 
 
 def _own_command(prog: str) -> list[str]:
-    """How gevent.monkey starts this program again: a script, or what `python -m` was given."""
+    """The arguments with which gevent.monkey starts this program again, as a script or a module."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None:
         return sys.argv
@@ -820,11 +833,11 @@ def _import_jobs(options: argparse.Namespace) -> None:
     if path is None:
         return
     if not os.path.isdir(path):
-        raise BadOptionError(f"--path {path!r} is no folder")
+        raise BadOptionError(f"invalid --path {path!r}: expected a folder")
     sys.path.insert(0, os.path.abspath(path))
     preload = getattr(options, "preload", None)
     if preload and not options.require:
-        raise BadOptionError("--preload imports what --require names, and that names nothing")
+        raise BadOptionError("--preload requires --require, which names the modules to import")
     if preload is False and options.require:
         _try_imports(options.require)
     else:
@@ -842,7 +855,7 @@ def _import_all(modules: Sequence[str]) -> None:
 
 
 def _try_imports(modules: Sequence[str]) -> None:
-    """Import in a child: a mistake is told now, and the minions still take what is new later."""
+    """Import in a child process: errors show now, and minions started later load new code."""
 
     def run() -> int:
         try:
@@ -861,23 +874,19 @@ def _try_imports(modules: Sequence[str]) -> None:
 
 
 def _queues(options: argparse.Namespace) -> str:
-    """The queues of the command line, of the environment, or all of them, which is said."""
+    """The queues of the command line or of the environment; else all of them, which is logged."""
     positional = ",".join(options.queue_list) if options.queue_list else None
     if options.queues is not None and positional is not None:
-        raise BadOptionError(
-            "queues are given twice: as --queues and as an argument; give them once"
-        )
-    for given in (
+        raise BadOptionError("queues are set twice: by --queues and as an argument; set them once")
+    for queues in (
         options.queues,
         positional,
         os.environ.get("QUEUES"),
         os.environ.get("QUEUE"),
     ):
-        if given is not None:
-            return str(given)
-    logger.warning(
-        "No queues were named, so this looks at all of them (*), in order of their names"
-    )
+        if queues is not None:
+            return str(queues)
+    logger.warning("No queues were named: fetching from all of them (*), in order of their names")
     return "*"
 
 
@@ -890,7 +899,7 @@ def _dsn(options: argparse.Namespace) -> str:
     by_parts = options.host is not None or options.port is not None
     if options.dsn is not None and by_parts:
         raise BadOptionError(
-            "the server is given twice: as --dsn and as --host or --port; give it once"
+            "the server is set twice: by --dsn and by --host or --port; set it once"
         )
     if by_parts:
         host = DEFAULT_HOST if options.host is None else options.host
@@ -900,7 +909,7 @@ def _dsn(options: argparse.Namespace) -> str:
             else f"{host}:{options.port or DEFAULT_PORT}"
         )
     if options.dsn is not None:
-        # An empty one is a variable that was not set, and some other server is not meant by it.
+        # An empty one is an error, not the default: it comes from a variable that was not set.
         return str(options.dsn)
     return os.environ.get("REDIS_URL") or f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 

@@ -1,4 +1,4 @@
-"""Why a scheduler stands by, and which entries do not fire because of who is the master."""
+"""Whether a scheduler may become the master, and which entries do not fire with this master."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from pyres.timing import Cron, Every, Limits
 
 logger = logging.getLogger(__name__)
 
-#: Whether a scheduler becomes the master: whenever the lock is free, while no entry stops by that,
-#: or never.
+#: When a scheduler becomes the master: whenever the lock is free; only while that keeps no entry
+#: from firing; never.
 ALWAYS, ABLE, NEVER = TAKE_LOCK = ("always", "able", "never")
 
-#: Seconds between two looks of one that is the master anyway.
+#: Seconds between two checks where the result does not change who is the master.
 RARELY = 30.0
 
-#: Seconds after its time in which the master must have fired an entry.
+#: Seconds after its due time within which the master must have fired an entry.
 GRACE = 60
 
-#: Reasons that one line of the log has.
+#: The most reasons in one line of the log.
 SHOWN = 10
 
 
 class Candidate:
-    """Whether a scheduler may be the master, by `take_lock`; it says which entries would not fire.
+    """Decides by `take_lock` whether a scheduler may be the master; logs and publishes the entries
+    that would not fire.
 
-    Looks at them every `interval` seconds, or more rarely where that changes nothing.
+    Checks them every `interval` seconds, or every 30 s where the result does not matter.
     """
 
     def __init__(
@@ -46,19 +47,20 @@ class Candidate:
         self._interval = interval
         self._late = late
         self._next_check = 0.0
-        self._found: dict[str, str] = {}
-        #: Whether those are published, and the last error of that.
+        #: The entries that would not fire, with the reason.
+        self._unfired: dict[str, str] = {}
+        #: Whether those are published, and the last error of publishing.
         self._is_published, self._refused = True, ""
-        #: Since when nobody has held the lock (monotonic), or None.
+        #: Since when no scheduler has held the lock (monotonic), or None.
         self._vacant: float | None = None
 
     def may_lead(self, now: float, static: ActiveSchedule, dynamic: ActiveSchedule) -> bool:
-        """Whether the lock may be ours."""
+        """Whether this scheduler may acquire or keep the lock."""
         if self.never_leads:
             return False
         if self._take_lock == ABLE or self._mastership.held:
             self._check(now, static, dynamic)
-        return self._take_lock == ALWAYS or not self._found
+        return self._take_lock == ALWAYS or not self._unfired
 
     @property
     def never_leads(self) -> bool:
@@ -67,67 +69,67 @@ class Candidate:
 
     @property
     def state(self) -> str:
-        """What the process title says of one that may not be the master, or ""."""
+        """The process title's text for one that may not be the master, or ""."""
         if self.never_leads:
             return "Firing its own entries"
-        blocked = self._take_lock == ABLE and self._found
-        return f"WorkerState by for {len(self._found)} entries" if blocked else ""
+        blocked = self._take_lock == ABLE and self._unfired
+        return f"Standing by for {len(self._unfired)} entries" if blocked else ""
 
     def _check(self, now: float, static: ActiveSchedule, dynamic: ActiveSchedule) -> None:
         if time.monotonic() < self._next_check:
             return
         pause = self._interval if self._take_lock == ABLE else RARELY
         self._next_check = time.monotonic() + pause
-        found = self._gaps.find(now, static.static_names)
-        before, self._found = self._found, found
-        if found != before:
-            self._log(found)
+        unfired = self._gaps.find(now, static.static_names)
+        before, self._unfired = self._unfired, unfired
+        if unfired != before:
+            self._log(unfired)
             self._is_published = False
         if not self._is_published:
             self._publish(dynamic)
-        if found and self._take_lock == ABLE:
+        if unfired and self._take_lock == ABLE:
             self._watch_lock()
 
-    def _log(self, found: Mapping[str, str]) -> None:
-        reasons = _listed(list(found.values()))
-        if self._take_lock == ALWAYS and found:
+    def _log(self, unfired: Mapping[str, str]) -> None:
+        reasons = _listed(list(unfired.values()))
+        if self._take_lock == ALWAYS and unfired:
             logger.warning("Entries that do not fire with this master: %s", reasons)
-        elif found:
-            logger.error("Stands by, to stop no entry that cannot be followed here: %s", reasons)
+        elif unfired:
+            logger.error("Not becoming the master, since entries would not fire: %s", reasons)
         else:
-            logger.info("All entries can be followed here now")
+            logger.info("All entries can fire here now")
 
     def _publish(self, dynamic: ActiveSchedule) -> None:
         if self._mastership.held and dynamic.dynamic:
             self._is_published = True
-            return  # it knows and publishes the faults of what it follows
+            return  # the active schedule publishes its own faults
         unable = self._gaps.unable
         dynamic.faults.begin({name: EntryFault(text, STORED) for name, text in unable.items()})
         try:
             dynamic.faults.publish()
         except SERVER_ERRORS as error:
-            # It is for those who look, and changes nothing here.
+            # Only readers need it.
             if str(error) != self._refused:
-                logger.warning("The faults of entries cannot be published now: %s", error)
+                logger.warning("Could not publish the faults of entries: %s", error)
             self._refused = str(error)
         else:
             self._is_published, self._refused = True, ""
 
     def _watch_lock(self) -> None:
-        """Log once when nobody has been the master for longer than a takeover takes."""
+        """Log once when no scheduler has been the master for longer than a takeover takes."""
         if self._mastership.another_holds():
             self._vacant = None
         elif self._vacant is None:
             self._vacant = time.monotonic()
         elif 0 <= self._vacant < time.monotonic() - self._late:
             self._vacant = -1.0
-            logger.error("Nobody is the master: delayed jobs and entries in Redis wait for one")
+            logger.error("No scheduler is the master: delayed jobs and entries in Redis wait")
 
 
 class Comparison:
-    """Says which entries from code and files another scheduler, which fires those, does not have.
+    """Logs which entries from code and files are missing in another scheduler that fires those.
 
-    Two looks in a row must find them, since one that has just started has not published its own.
+    Two checks in a row must find one, since a scheduler that just started has not published yet.
     """
 
     def __init__(self, schedules: Schedules, interval: float) -> None:
@@ -137,8 +139,8 @@ class Comparison:
         self._before: list[str] = []
         self._logged: list[str] = []
 
-    def look(self, active_schedule: ActiveSchedule, holder: str) -> None:
-        """Compare the entries, if it is time to."""
+    def check(self, active_schedule: ActiveSchedule, holder: str) -> None:
+        """Compare the entries, when due."""
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + self._interval
@@ -147,7 +149,7 @@ class Comparison:
             self._logged = before
             if before:
                 logger.warning(
-                    "%d entries from code and files here are unknown to %s, or others there, and "
+                    "%d entries from code and files here are unknown to %s, or differ there, and "
                     "do not fire as here: %s",
                     len(before),
                     holder,
@@ -156,8 +158,8 @@ class Comparison:
 
 
 class Overdue:
-    """Says which entries in Redis the master does not fire though they are due, as a Ruby one does
-    that is not dynamic. It counts from when an entry was seen here first.
+    """Logs which entries in Redis are due but not fired by the master, such as a Ruby one that is
+    not dynamic. An entry's moments count from when it was first seen here.
     """
 
     def __init__(self, active_schedule: ActiveSchedule) -> None:
@@ -167,8 +169,8 @@ class Overdue:
         self._seen: dict[str, tuple[bytes, int]] = {}
         self._logged: list[str] = []
 
-    def look(self, now: float, master: str) -> None:
-        """Look at what was fired, if it is time to."""
+    def check(self, now: float, master: str) -> None:
+        """Check what was fired, when due."""
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + RARELY
@@ -197,10 +199,10 @@ class Overdue:
 
 
 def _last_due(timing: Cron | Every, seen: int, now: int) -> int:
-    """The second since which the entry must have fired, or 0 if it need not have."""
+    """The epoch second since which the entry must have fired, or 0 if it need not have."""
     if isinstance(timing, Cron):
         return timing.latest(seen, now) or 0
-    # Another scheduler may count from another moment.
+    # Another scheduler may count intervals from another moment.
     return now - timing.step if now - timing.step > seen + timing.step else 0
 
 

@@ -1,4 +1,4 @@
-"""Times as Ruby, Node, PHP, Go, Java and pyres write them into Redis."""
+"""Reading times as Ruby, Node, PHP, Go, Java and pyres write them into Redis."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-#: What the names of zones mean, hours from UTC. Of a name that several countries use it is the one
-#: that Ruby's Date takes, unless this machine's own zone has that name.
+#: The hours from UTC of zone names. For a name that several countries use it is the one that Ruby's
+#: Date uses, unless this machine's own zone has that name.
 ZONES = {
     "WET": 0,
     "WEST": 1,
@@ -77,15 +77,15 @@ ZONES = {
     "SST": -11,
 }
 
-#: No zone of a machine changes what these mean.
+#: The names that mean UTC, whatever the machine's own zone is called.
 UNIVERSAL = ("Z", "UTC", "UT", "GMT")
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
-#: Longer texts are no time.
+#: The most characters of a text that can be a time.
 LONGEST_TEXT = 100
 
-#: Numbers from here on are no epoch seconds of our times.
+#: Numbers from here on are not epoch seconds (but milliseconds, for instance).
 END_OF_TIME = 1e11
 
 _DIGITS = r"(?P<year>\d{4})[-/](?P<month>\d\d?)[-/](?P<day>\d\d?)"
@@ -94,7 +94,7 @@ _YEAR = r"(?P<year>\d{4})"
 _DAY_FIRST = r"(?P<day>\d\d?) (?P<name>[A-Z][a-z]{2})"
 _CLOCK = r"(?P<hour>\d\d?):(?P<minute>\d\d):(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?"
 _ZONE = r"(?P<zone>(?:GMT|UTC)?[-+]\d\d(?::?\d\d)?|[A-Za-z]+)"
-#: Behind the offset, Go writes the zone's name, and the reading of the process's own clock.
+#: After the offset, Go writes the zone's name, and the reading of its monotonic clock.
 _GO = r"(?:(?<=[-+]\d{4}) (?:[A-Za-z]+|[-+]\d\d(?:\d\d)?))?(?: m=[-+][\d.]+)?"
 _FORMS = tuple(
     re.compile(form, re.ASCII)
@@ -115,9 +115,9 @@ _OFFSET = re.compile(r"([-+])(\d\d):?(\d\d)?\Z", re.ASCII)
 
 
 def moment(value: object) -> float | None:
-    """Epoch seconds of a time as any of them writes it, or None, as for one of an unknown zone.
+    """Epoch seconds of a time in any of these forms; None for anything else, or an unknown zone.
 
-    A time without a zone is this machine's.
+    A time without a zone is in this machine's zone.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if 0 <= value < END_OF_TIME else None
@@ -129,18 +129,20 @@ def moment(value: object) -> float | None:
 
 
 def certain_moment(value: object) -> float | None:
-    """moment(), but None where a zone's name says the offset: several countries use the same names,
-    and nobody is to be taken for dead by mistake.
+    """moment(), but None where only a zone's name gives the offset: several countries use the same
+    names, and a mistake would make a live worker look dead.
     """
     return None if isinstance(value, str) and _NAMED_ZONE.search(value) else moment(value)
 
 
 @functools.lru_cache(maxsize=4096)
 def _of_text(text: str, local: tuple[str, str]) -> float | None:
-    """Many records of a page fail, beat or start in the same second. Under `local` names."""
-    with contextlib.suppress(ValueError):  # no number; tried as a date below
+    """moment() of a text. Cached, since many records of a page have the same second; `local` is
+    part of the key because the result depends on the machine's zone.
+    """
+    with contextlib.suppress(ValueError):  # not a number: try a date
         return moment(float(text))
-    with contextlib.suppress(ValueError, OverflowError):  # no ISO date; the others below
+    with contextlib.suppress(ValueError, OverflowError):  # not an ISO date: try the other forms
         return datetime.fromisoformat(text).timestamp()
     with contextlib.suppress(ValueError, OverflowError):  # no such day, or no such zone
         return _by_form(text.strip())
@@ -149,10 +151,10 @@ def _of_text(text: str, local: tuple[str, str]) -> float | None:
 
 def _by_form(text: str) -> float:
     """The moment of a text in one of the forms, else ValueError."""
-    found = next(filter(None, (form.fullmatch(text) for form in _FORMS)), None)
-    if found is None:
+    match = next(filter(None, (form.fullmatch(text) for form in _FORMS)), None)
+    if match is None:
         raise ValueError(text)
-    part = found.groupdict()
+    part = match.groupdict()
     name = part.get("name")
     wall = datetime(
         int(part["year"]),
@@ -169,7 +171,7 @@ def _by_form(text: str) -> float:
 def _zone(text: str) -> tzinfo:
     """The zone of an offset or a name, else ValueError."""
     if offset := _OFFSET.search(text):
-        # Two digits are hours, as Ruby and C write zones that have no name.
+        # Two digits are hours, as Ruby and C write zones without a name.
         east = timedelta(hours=int(offset[2]), minutes=int(offset[3] or 0))
         return timezone(-east if offset[1] == "-" else east)
     name = text.upper()

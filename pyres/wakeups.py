@@ -1,4 +1,4 @@
-"""Who waits for a job without popping, and who of many that wait is woken when one comes."""
+"""Waiting for pushes by client-side tracking, and waking one idle minion for each."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ from pyres.store import (
     text,
 )
 
-#: Seconds after which another is woken when the one that was said nothing: it may be stopped.
+#: Seconds after which another slot is woken if the woken one has not reported: it may be stopped.
 WOKEN_LIMIT = 0.1
 
-#: Of many watchers that get a report of one push, how many look at once, in the mean.
+#: How many of the watchers that are notified of a push check the queue at once, on average.
 FIRST_WATCHERS = 3
 
-#: Seconds within which the others look, for each watcher; and the longest such time.
+#: Seconds for each watcher over which the others' checks are spread; and the longest such time.
 SPREAD, LONGEST_SPREAD = 0.004, 4.0
 
-#: Seconds after which a watcher counts the others again; and for which it is counted itself.
+#: Seconds after which a watcher counts the others again; and for how long it is counted itself.
 COUNT_INTERVAL, COUNTED_FOR = 60.0, 150
 
-#: Seconds between two looks at the queues where the server reports no push.
+#: Seconds between two checks of the queues where the server does not report pushes.
 POLL_INTERVAL = 1.0
 
-#: Seconds after which such a server is asked again for reports.
+#: Seconds after which watching is tried again on such a server.
 WATCH_RETRY = 60.0
 
 _CANNOT_COUNT: tuple[type[Exception], ...] = (ResponseError, CannotWriteNow, *RefusedError)
 _CANNOT_WITHDRAW: tuple[type[Exception], ...] = (ResponseError, *ConnectionLost)
 
-# Its own, from the system: jobs may seed the one of the module, the same in each process.
+# From the system: jobs may seed the module's generator, to the same value in each process.
 _random = random.SystemRandom()
-
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ logger = logging.getLogger(__name__)
 @functools.lru_cache(maxsize=16)
 def _warn_once(reason: str) -> None:
     logger.warning(
-        "Cannot watch the queues, so this looks at them every second; --blocking-pop starts a job "
+        "Cannot watch the queues, so they are checked every second; --blocking-pop starts a job "
         "sooner, but can lose one when a host is cut off: %s",
         reason,
     )
@@ -63,17 +62,17 @@ def warn_cannot_watch(error: CannotWatchError) -> None:
 
 
 class Slot(NamedTuple):
-    """One that performs jobs, one after the other: a process, or one of its greenlets."""
+    """One place that performs jobs, one after the other: a process, or one of its greenlets."""
 
     pid: int
     number: int = 0
 
 
 class QueueWatcher:
-    """Reports a job in one of the queues without fetching it. Needs a server from Redis 6 on.
+    """Detects a job in one of the queues without fetching it. Needs Redis 6 or later.
 
-    `name` is the worker or manager that watches, to be counted among the watchers; `forks` closes
-    the connection of that at once, so that no child inherits it.
+    `name`: the id under which this watcher is counted; `forks`: close the connection for counting
+    after each use, so that no child inherits it.
     """
 
     def __init__(
@@ -85,14 +84,16 @@ class QueueWatcher:
         self._watching_since = self._watch_at = 0.0
 
     def connect(self) -> None:
-        """Raises as all_empty() does; so that a reason not to watch is known at the start."""
+        """Connect now, so that a reason not to watch is known at the start; raises as all_empty()
+        does.
+        """
         self._listener.connect()
 
     def all_empty(self) -> bool:
-        """Whether there is no job now; if so, the next one makes fileno() readable.
+        """Whether there is no job now; if so, the next push makes fileno() readable.
 
-        For wildcards a queue that is new counts as well. CannotWatchError when the server reports
-        no push, one of ConnectionLost when it is disconnected.
+        With wildcards a new queue does so, too. Raises CannotWatchError when the server does not
+        report pushes, one of ConnectionLost when it is disconnected.
         """
         self._listener.begin()
         self._watcher_count.announce()
@@ -106,7 +107,7 @@ class QueueWatcher:
             raise CannotWatchError(f"Redis answered: {error}") from error
 
     def fileno(self) -> int:
-        """To be waited on after all_empty()."""
+        """The file descriptor to wait on after all_empty()."""
         return self._listener.fileno()
 
     def has_changed(self) -> bool:
@@ -115,43 +116,43 @@ class QueueWatcher:
         return self._listener.has_changed()
 
     def delay(self) -> float:
-        """Seconds to wait before the look that a report asks for: for a few of many watchers none.
+        """Seconds to wait before checking the queues after a notification; 0 for a few watchers.
 
-        Each watcher of a queue hears of a push to it, and one of them fetches the job. If all of
-        many looked at once, the server would have more to do for them than for the jobs.
+        Every watcher of a queue is notified of a push to it, and one of them fetches the job. If
+        many watchers all checked at once, that would load the server more than the jobs do.
         """
         watchers = self._watcher_count.size(self._listener.changed())
         if watchers <= FIRST_WATCHERS:
             return 0.0
         now = time.monotonic()
         spread = min(watchers * SPREAD, LONGEST_SPREAD)
-        # Who waits for its look gets no report: that takes half of the spread in the mean, while
-        # watching takes about twice the time since this one began.
+        # A watcher that waits before its check is not notified: that lasts half of the spread on
+        # average, while watching lasts about twice the time since this one began.
         watched = 2 * (now - self._watching_since)
-        reported = watchers * watched / (watched + spread / 2)
+        notified = watchers * watched / (watched + spread / 2)
         delay = _random.random() * spread
-        if _random.random() * reported >= FIRST_WATCHERS:
+        if _random.random() * notified >= FIRST_WATCHERS:
             return delay
         self._watch_at = now + delay
         return 0.0
 
     def pause(self) -> float:
-        """Seconds to wait before the next all_empty(), for one of many that looked at once."""
+        """Seconds to wait before the next all_empty(), for one of many that checked at once."""
         return max(0.0, self._watch_at - time.monotonic())
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's connection."""
+        """In a forked child: drop the parent's connection without closing it on the server."""
         self._listener.abandon()
 
     def close(self) -> None:
-        """Leave, and close the connection."""
+        """Stop being counted, and close the connection."""
         if self._listener.connected:
             self._watcher_count.withdraw()
         self._listener.close()
 
 
 class WatcherCount:
-    """How many watch the same queues: by the names and wildcards that they were told to watch."""
+    """How many watchers the same queues have, counted by each queue name and wildcard."""
 
     def __init__(self, store: Store, patterns: Sequence[str], name: str, forks: bool) -> None:
         self._store = store
@@ -162,7 +163,9 @@ class WatcherCount:
         self._announce_at = 0.0
 
     def announce(self) -> None:
-        """Be counted, and count, every now and then. Who may not, or cannot now, counts nobody."""
+        """Once a minute, be counted and count the others. Without the right to, or while the server
+        refuses writes, the old counts stay.
+        """
         if time.monotonic() < self._announce_at:
             return
         self._announce_at = time.monotonic() + COUNT_INTERVAL
@@ -178,15 +181,15 @@ class WatcherCount:
             self._store.close_idle()
 
     def size(self, changed: frozenset[bytes] | None) -> int:
-        """How many watch these keys; 1 where that is unknown."""
+        """How many watchers these keys have; 1 if that is unknown."""
         queues = {text(key) for key in changed or ()}
         if queues and queues <= self._sizes.keys():
             return max(self._sizes[queue] for queue in queues)
-        # A queue that a wildcard stands for, or all of the database.
+        # A queue that only a wildcard matches, or an invalidation of the whole database.
         return max(self._sizes.values(), default=1)
 
     def withdraw(self) -> None:
-        """Be counted no more, if the server is there."""
+        """Stop being counted, if the server can be reached."""
         if self._sizes:
             try:
                 self._store.watchers.withdraw(self._name, self._patterns)
@@ -195,11 +198,11 @@ class WatcherCount:
 
 
 class Wakeups:
-    """Khan's: one queue_watcher for the whole pool, which wakes one idle hand at a time.
+    """The manager's: one queue watcher for the whole pool, which wakes one idle slot at a time.
 
-    A push must not wake the whole fleet: eight takes for one job, of which seven find nothing. The
-    one that is woken says whether it has taken a job, and only then the next look tells whether
-    there is another for the next one.
+    A push must not wake the whole pool: of eight fetches for one job, seven would find nothing. The
+    woken slot reports whether it has fetched a job; only then are the queues checked again, and
+    another slot is woken if they still hold a job.
     """
 
     def __init__(self, queue_watcher: QueueWatcher, wake: Callable[[Slot], None]) -> None:
@@ -209,24 +212,25 @@ class Wakeups:
         self._woken: Slot | None = None
         self._woken_until = 0.0
         self._armed = False
-        self._refresh_queues: float | None = None
+        #: The monotonic time of the next check of the queues; None: at once.
+        self._next_check: float | None = None
         self._polls_until = 0.0
 
     def idle(self, slot: Slot) -> None:
-        """This hand waits to be woken."""
+        """Note that this slot waits to be woken."""
         self._idle[slot] = None
         self._has_answered(slot)
 
     def busy(self, slot: Slot) -> None:
-        """This hand has a job."""
+        """Note that this slot has a job."""
         self._idle.pop(slot, None)
         self._has_answered(slot)
         if self._polls_until:
-            # There may be another job for the next one.
-            self._refresh_queues = None
+            # There may be another job, for the next slot.
+            self._next_check = None
 
     def remove(self, pid: int) -> None:
-        """This process waits no more."""
+        """Forget the slots of this process, which has ended."""
         for slot in [slot for slot in self._idle if slot.pid == pid]:
             del self._idle[slot]
         if self._woken and self._woken.pid == pid:
@@ -237,21 +241,21 @@ class Wakeups:
             self._woken = None
 
     def fds(self) -> tuple[int, ...]:
-        """What is to be waited on, beside the reports of the hands."""
+        """The file descriptors to wait on, beside the one for the slots' reports."""
         return (self._queue_watcher.fileno(),) if self._armed else ()
 
     def until(self) -> float | None:
-        """The monotonic time at which tend() is wanted, whatever comes; None for none."""
+        """The monotonic time at which process_events() must be called, in any case; None: never."""
         if not self._idle:
             return None
         answer = self._woken_until if self._woken else None
-        if self._refresh_queues is None:
+        if self._next_check is None:
             return answer
-        return max(self._refresh_queues, answer or 0.0)
+        return max(self._next_check, answer or 0.0)
 
     def process_events(self, now: float) -> None:
-        """Wake one if a job came; else see to it that the next push is reported. ConnectionLost and
-        CannotWatchError pass through, and the next call begins anew.
+        """Wake one slot if there is a job; else make sure that the next push is reported. May raise
+        ConnectionLost and CannotWatchError; the next call then starts over.
         """
         if now < self._polls_until:
             self._poll(now)
@@ -261,17 +265,17 @@ class Wakeups:
             self._check_queues(now)
 
     def restart(self) -> None:
-        """The connection was closed: the next call of tend() opens another, and looks."""
-        self._armed, self._refresh_queues = False, None
+        """Note that the connection was closed: the next process_events() reconnects and checks."""
+        self._armed, self._next_check = False, None
 
     def poll(self, now: float) -> None:
-        """Wake one each second, for a while, in place of watching."""
-        self._armed, self._refresh_queues = False, now
+        """Wake one slot each second, for a minute, instead of watching."""
+        self._armed, self._next_check = False, now
         self._polls_until = now + WATCH_RETRY
 
     def _poll(self, now: float) -> None:
         if self._is_check_due(now):
-            self._refresh_queues = now + POLL_INTERVAL
+            self._next_check = now + POLL_INTERVAL
             self._wake_one(now)
 
     def _check_reports(self, now: float) -> None:
@@ -279,27 +283,27 @@ class Wakeups:
         if not self._queue_watcher.has_changed():
             self._armed = True
         elif delay := self._queue_watcher.delay():
-            self._refresh_queues = now + delay
+            self._next_check = now + delay
         else:
-            # Before another look at the queues: this is what the job waits for.
+            # Before the queues are checked again: the new job waits for this.
             self._wake_one(now)
             if pause := self._queue_watcher.pause():
-                self._refresh_queues = now + pause
+                self._next_check = now + pause
 
     def _is_check_due(self, now: float) -> bool:
-        if not self._idle or (self._refresh_queues is not None and now < self._refresh_queues):
+        if not self._idle or (self._next_check is not None and now < self._next_check):
             return False
         return not (self._woken and now < self._woken_until)
 
     def _check_queues(self, now: float) -> None:
-        self._refresh_queues, self._polls_until = None, 0.0
+        self._next_check, self._polls_until = None, 0.0
         if self._queue_watcher.all_empty():
             self._armed, self._woken = True, None
         else:
             self._wake_one(now)
 
     def _wake_one(self, now: float) -> None:
-        """The one that went idle last: its memory is still warm."""
+        """Wake the slot that became idle last: its memory is most likely still cached."""
         if self._idle:
             slot, _ = self._idle.popitem()
             self._woken, self._woken_until = slot, now + WOKEN_LIMIT

@@ -1,4 +1,4 @@
-"""Worker: takes a job, forks a child for it, waits for the child, and takes the next."""
+"""Worker: fetches a job, forks a child for it, waits for the child, and fetches the next."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from pyres.store import parse_in_flight
 
 logger = logging.getLogger(__name__)
 
-#: What the crash handler leaves with: a failure was recorded; it could not be; there was none to
-#: record, since the job is retried or its outcome stands already.
+#: Exit codes of the crash handler: a failure was recorded; it could not be; there was none to
+#: record, since the job is retried or its outcome is recorded already.
 RECORDED, UNRECORDED, NOTHING_TO_RECORD = 0, 1, 3
 
-#: How often the process of a job tries to reach a server, when its worker is gone: some 6 s.
+#: How often the process of a job tries to reach the server when its worker has died: some 6 s.
 ORPHAN_TRIES = 6
 
-#: What the process of a job leaves with that has ended, where it could not report that: the job
-#: has closed all files.
+#: Exit code of a job's process that has finished but could not report that, because the job has
+#: closed all files.
 ENDED = 79
 
 #: The longest wait in an overridden reserve(), so that heartbeats go on.
@@ -60,21 +60,21 @@ COUNTED_AT_ONCE = frozenset({"reserve", "fork_worker", "processed", "done_workin
 
 
 class CannotStartError(OSError):
-    """The system refuses a job's process, or the pipe to it: nothing of the job has run."""
+    """The system refuses to create a job's process or its pipe: nothing of the job has run."""
 
 
 class Worker(Performer):
     """Resque's worker. From pyres 1.5.
 
-    `queues` in order of priority, with wildcards and !negations; `timeout` seconds a job may take;
-    `grace` seconds a job gets to finish after TERM or INT. `blocking_pop` says how to wait when all
-    queues are empty: None, until the server reports a push (`watch_pop=True` is the same), and
-    where it reports none by pauses of a second; True, by BLPOP, which can lose a job when a host is
+    `queues` in order of priority, with wildcards and !negations; `timeout`: seconds a job may take;
+    `grace`: seconds a job gets to finish after TERM or INT. `blocking_pop` selects how to wait when
+    all queues are empty: None, until the server reports a push (`watch_pop=True` is the same), or
+    by pauses of a second where it reports none; True, by BLPOP, which can lose a job when a host is
     cut off; False, by pauses of 1 to 8 seconds. `reinit_gevent` makes gevent's hub anew in each
-    child; `allow` are the dotted prefixes that payloads may name; `log_arguments` logs all of a
-    job's arguments, not 200 characters; `run_at_exit_hooks` runs the atexit hooks from before the
-    fork, too, at the end of a job's process. `heartbeat_interval` (60 s) and `prune_interval` (300
-    s) want to be the same for all workers of a server.
+    child; `allow`: the dotted prefixes of the classes that payloads may name; `log_arguments` logs
+    all of a job's arguments, not only 200 characters; `run_at_exit_hooks` also runs, at the end of
+    a job's process, the atexit hooks from before the fork. `heartbeat_interval` (60 s) and
+    `prune_interval` (300 s) should be the same for all workers of a server.
     """
 
     def __init__(
@@ -122,28 +122,28 @@ class Worker(Performer):
         self._last_record = b""
         self._refusal = FIRST_IDLE
 
-    #: The pid that forks for jobs, and in such a child the one that has forked it; 0: none.
+    #: The pid of the process that forks for jobs, and in a child the pid of its parent; 0: none.
     _parent_pid = _forked_by = 0
 
-    #: Whether it stops, and has no job any more.
+    #: Whether it is stopping and has no job any more.
     _is_leaving = False
-    #: The process of a job whose outcome is recorded, and whose threads or hooks go on.
+    #: The pid of a job's process whose outcome is recorded, but whose threads or hooks still run.
     _ending: int | None = None
 
-    #: When the present job was given to its process, on the monotonic clock.
+    #: The monotonic time at which the current job was handed to its process.
     _began = 0.0
 
-    #: The id of a worker that was found in Redis, or one that a subclass sets; else it is made of
-    #: host, pid and queues. From pyres 1.5.
+    #: The id of a worker read from Redis, or one that a subclass sets; else None, and the id is
+    #: made of host, pid and queues. From pyres 1.5.
     id: str | None = None
 
     def __str__(self) -> str:
         return self.id or super().__str__()
 
-    # Signals: each handler notes, or signals a child, and the loop acts
+    # Signals: a handler only sets a flag or signals a child; the loop acts on it
 
     def register_signal_handlers(self) -> None:
-        """Install the handlers: Resque's signals, with pyres' grace for TERM and INT."""
+        """Install handlers for Resque's signals, with pyres' grace for TERM and INT."""
         self.signals = self.signals.replace(
             {
                 signal.SIGTERM: self.shutdown_all,
@@ -157,7 +157,7 @@ class Worker(Performer):
         self.children.signals = self.signals
 
     def shutdown_all(self, signum: int, frame: FrameType | None) -> None:
-        """TERM, INT: take nothing more; the job gets its grace. A second one kills it at once."""
+        """TERM, INT: fetch no more; the job gets its grace. A second signal kills it at once."""
         again = self._stop_at is not None
         if again:
             self.kill_child(signum, frame)
@@ -165,27 +165,27 @@ class Worker(Performer):
         self._stop_at = time.monotonic() + (0 if again else self.grace)
 
     def schedule_shutdown(self, signum: int, frame: FrameType | None) -> None:
-        """QUIT: finish the job, however long it takes, and stop."""
+        """QUIT: finish the running job, however long it takes, then stop."""
         self._shutdown = True
 
     def kill_child(self, signum: int, frame: FrameType | None) -> None:
-        """USR1: kill the job in hand, and go on."""
-        # Not every child: one that waits for a job of the backlog has none to be killed for.
+        """USR1: kill the running job, and go on."""
+        # Only the running job's child: a standby child has no job to kill.
         if self.child in self.children.pids:
             self.children.kill(signal.SIGKILL, self.child)
 
     def pause_processing(self, signum: int, frame: FrameType | None) -> None:
-        """USR2: take no job until CONT."""
+        """USR2: fetch no job until CONT."""
         self._paused = True
 
     def unpause_processing(self, signum: int, frame: FrameType | None) -> None:
-        """CONT: take jobs again."""
+        """CONT: fetch jobs again."""
         self._paused = False
 
-    # Life
+    # Starting, working, stopping
 
     def startup(self) -> None:
-        """Install the handlers, prune the dead, register, and show it in `ps`."""
+        """Install the handlers, prune dead workers, register, and set the title in `ps`."""
         require_fork("A worker")
         self._found_overrides = None
         self.register_signal_handlers()
@@ -194,7 +194,7 @@ class Worker(Performer):
         self._reconnecting(self._announce)
         self._log_start()
         warn_of_threads()
-        # What stands now will stand: a collection in a child would touch, and so copy, all of it.
+        # Objects alive now are long-lived: a collection in a child would touch, and so copy, them.
         gc.collect()
         gc.freeze()
 
@@ -210,21 +210,21 @@ class Worker(Performer):
         self._next_beat = time.monotonic() + self.pace.heartbeat
 
     def register_worker(self) -> None:
-        """Announce this worker in Redis."""
+        """Register this worker in Redis."""
         self.registry.register()
 
     def unregister_worker(self) -> None:
-        """Forget this worker in Redis."""
+        """Remove this worker's registration from Redis."""
         self.registry.unregister()
 
     def prune_dead_workers(self) -> None:
-        """Unregister workers that died, and record the jobs they held as failures."""
+        """Unregister workers that died, and record their in-flight jobs as failures."""
         self._prune()
 
     @property
     def started(self) -> bytes | None:
         """When the worker registered: whole epoch seconds, as the bytes in Redis (pyres 1.5).
-        Setting it to a true value writes the key with the time now, None deletes it.
+        Setting it to a true value writes the current time, None deletes the key.
         """
         return self.resq.store.workers.started(str(self))
 
@@ -246,14 +246,14 @@ class Worker(Performer):
         timeout: float | None = None,
         **more: Any,
     ) -> None:
-        """Work on these queues until a signal says stop."""
+        """Work on these queues until a signal stops the worker."""
         worker = cls(queues=queues, server=server, password=password, timeout=timeout, **more)
         worker.work() if interval is None else worker.work(interval)
 
     def work(self, interval: float = 5) -> None:
-        """Take and perform jobs until a signal says stop.
+        """Fetch and perform jobs until a signal stops the worker.
 
-        `interval` seconds is how long one wait for a job lasts; 0 means to stop once all is empty.
+        `interval`: seconds that one wait for a job lasts; 0: stop once all queues are empty.
         """
         self.startup()
         try:
@@ -279,18 +279,18 @@ class Worker(Performer):
             self._reports = None
 
     def _finish_and_unregister(self) -> None:
-        # In one: who is unregistered has no hand any more, and what stood in it is gone.
+        # Put back first: unregistering deletes the in-flight record, and with it a fetched job.
         self._finish_and_put_back()
         self.unregister_worker()
 
     def _stop_standby_child(self) -> None:
-        """There is no backlog any more: no child waits for a job of it, none is left a zombie."""
+        """Without a backlog, stop the standby child, and reap all children that have ended."""
         self._busy = False
         self._standby_child.stop()
         self.children.collect()
 
     def _run_once(self, interval: float) -> None:
-        """One job, or one wait for it."""
+        """Perform one job, or wait once for one."""
         if self._paused:
             self._reconnecting(self._beat_if_due)
             self._wait_while_paused()
@@ -326,7 +326,7 @@ class Worker(Performer):
             self._refusal = FIRST_IDLE
 
     def _postpone(self, job: Job, error: CannotStartError) -> None:
-        """Put a job back for which there is no process, and wait, longer each time."""
+        """Put back a job whose process cannot be started, and wait, longer each time."""
         self._reconnecting(lambda: self._put_back(job, "no process for it"), always=True)
         pause, self._refusal = self._refusal, min(self._refusal * 2, LONGEST_PAUSE)
         logger.error("No process can be started (%s); trying again in %.0f s", error, pause)
@@ -336,26 +336,26 @@ class Worker(Performer):
     def _perform_fetched(self, job: Job) -> None:
         if not self._overrides.isdisjoint(COUNTED_AT_ONCE):
             self.fork_worker(job)
-            # An override may have left it there; then the job is done, and no failure.
+            # An override may have left the record; the job is finished then, not failed.
             if self._is_in_flight(job):
                 self._reconnecting(self._drop_in_flight, always=True)
             return
         self._perform_in_child(job)
         self._finished = not self._unrecorded
         if self._ending is not None and self._finished:
-            # Now, and not with the next fetch, which may come much later.
+            # Count it now, not with the next fetch, which may come much later.
             self._reconnecting(self._finish_last, always=True)
         self._await_end()
 
     def _is_in_flight(self, job: Job) -> bool:
-        """Whether the job's in-flight record still stands as it was written."""
+        """Whether the job's in-flight record is unchanged."""
         if self._unrecorded:
             return False
         record = self._reconnecting(self._in_flight_record, always=True)
         return record is not None and record == job.in_flight
 
     def _wait_while_paused(self) -> None:
-        """Paused by USR2: count the last job, and sleep until a signal or the next sign of life."""
+        """Paused by USR2: count the last job, and sleep until a signal or the next heartbeat."""
         if self._finished:
             self._reconnecting(self._finish_last)
         self._stop_standby_child()
@@ -364,7 +364,7 @@ class Worker(Performer):
             self.signals.sleep(max(0, self._next_beat - time.monotonic()))
 
     def _wait(self, interval: float) -> None:
-        """Nothing to do: wait for a job."""
+        """Wait for a job, and perform it if the wait has fetched it."""
         self._show_wait(self.fetcher.paused)
         job = self._wait_for_job(interval)
         if job is not None:
@@ -385,20 +385,20 @@ class Worker(Performer):
 
     def _gives_up(self, always: bool, tries: int) -> bool:
         if self._forked_by and os.getppid() != self._forked_by and tries >= ORPHAN_TRIES:
-            # The worker is gone, and the server too: the in-flight record tells the rest.
+            # The worker has died and the server is unreachable: pruning will record the job.
             return True
-        # What must be written is waited for as long as a job would be; then its hand, which still
-        # stands in Redis, is left to whoever prunes us.
+        # What must be written is retried until the grace is over; then the in-flight record stays
+        # in Redis for the process that prunes this worker.
         is_late = self._stop_at is not None and time.monotonic() >= self._stop_at
         if always:
             return is_late
-        # When it leaves, one more try opens a connection that was cut.
+        # While stopping, one more try reopens a connection that was cut.
         return self._shutdown and (not self._is_leaving or is_late or tries > 1)
 
     # One job, one child
 
     def fork_worker(self, job: Job) -> None:
-        """Perform a job in a child and wait for it; then the job is counted and no longer in
+        """Perform a job in a child and wait for it; afterwards it is counted and no longer in
         flight. From pyres 1.5.
         """
         self._ensure_in_flight(job)
@@ -416,25 +416,24 @@ class Worker(Performer):
         self._unregister_after_job()
 
     def _close_children(self) -> None:
-        """Wait for the children, and close their pipe: without work() nothing does so later."""
+        """Reap the children and close their pipe: without work() nothing does so later."""
         self._stop_standby_child()
         self.children.collect(block=True)
         self._close_reports()
 
     def _perform_in_child(self, job: Job) -> None:
-        """Fork, wait, and record how the child ended if it could not do so itself."""
+        """Fork, wait, and record the outcome if the child could not do so itself."""
         exit, late = self._run_child(job)
         if not exit.clean:
             self._record_dirty_exit(job, exit, late)
 
     def _run_child(self, job: Job) -> tuple[Exit, float | None]:
-        """Fork and wait; how the child ended, and the timeout in seconds if that is why."""
+        """Fork and wait. How the child ended, and the timeout in seconds if it exceeded that."""
         self.before_fork(job)
         self._learn_hooks(job.name)
         logger.info("Got %s", job)
         self._began = time.monotonic()
-        # Before the fork, so that both show it: after it each would have to copy the pages for
-        # that.
+        # Before the fork, so that both processes show it: setting it later would copy pages twice.
         self._title_of(job)
         self.child = self._start_child(job)
         self._fork_ahead(job)
@@ -446,7 +445,7 @@ class Worker(Performer):
         return ended
 
     def _await_end(self) -> None:
-        """Wait for a job's process that has reported LEFT, at most for the grace."""
+        """Wait for a job's process that has reported LINGERING, at most for the grace."""
         pid, self._ending = self._ending, None
         if pid is None:
             return
@@ -457,8 +456,10 @@ class Worker(Performer):
             if now >= end:
                 self.children.kill(signal.SIGKILL, pid)
             until_beat = self._seconds_left(now, None)
-            left = end - now if now < end else 1.0
-            exit = self.children.wait(pid, left if until_beat is None else min(left, until_beat))
+            seconds = end - now if now < end else 1.0
+            if until_beat is not None:
+                seconds = min(seconds, until_beat)
+            exit = self.children.wait(pid, seconds)
             self._beat_while_waiting(time.monotonic())
         self.child = None
         if not exit.clean:
@@ -480,37 +481,37 @@ class Worker(Performer):
 
     def _fork_ahead(self, job: Job) -> None:
         """With a backlog, fork the next job's child while this one works."""
-        # before_fork() of a subclass is to see each job before its fork; and a job that a
-        # subclass has made cannot be made again from its bytes.
+        # before_fork() of a subclass must see each job before its fork; and a job made by an
+        # overridden reserve() cannot be made again from its bytes.
         if self._busy and job.in_flight and self._overrides.isdisjoint(("before_fork", "reserve")):
             self._last_record = job.in_flight
-            # The system may refuse it: then the next job's child is forked when that job comes.
+            # If the system refuses it, the next job's child is forked when that job is fetched.
             with contextlib.suppress(OSError):
                 self._standby_child.prepare()
         self._busy = True
 
     def _warm_up(self) -> None:
-        """In a child in waiting: touch what a job needs, so that its pages are copied by then."""
+        """In a standby child: touch what a job needs, so that its pages are copied beforehand."""
         self._become_child()
         self._title("Ready")
-        self._learn_hooks(self._job_of(parse_in_flight(self._last_record)).name)
+        self._learn_hooks(self._to_job(parse_in_flight(self._last_record)).name)
 
     def _perform_assigned(self, record: bytes) -> int:
-        """In a child in waiting: its job has come."""
-        job = self._job_of(parse_in_flight(record))
+        """In a standby child: perform the job that was assigned to it."""
+        job = self._to_job(parse_in_flight(record))
         self._title_of(job)
         return self._perform_as_child(job)
 
     def _learn_hooks(self, name: str) -> None:
-        """Learn a class's hooks once, here, if its module is imported already; else each child
-        would.
+        """Look up a class's hooks once in this process, if its module is imported already; else
+        each child would.
         """
         if name not in self._learned and (target := loading.loaded(name)) is not None:
             hooks.learn(target)
             self._learned.add(name)
 
     def _be_child(self, job: Job) -> int:
-        """The child's part: everything after the fork that is not the job's."""
+        """What the child does after the fork: its exit code."""
         self._become_child()
         return self._perform_as_child(job)
 
@@ -520,9 +521,9 @@ class Worker(Performer):
         self._renew_gevent()
         reseed_numpy()
         self._drop_inherited_hooks()
-        for parents in (self._fetcher, self._queue_watcher):
-            if parents is not None:
-                parents.abandon()
+        for inherited in (self._fetcher, self._queue_watcher):
+            if inherited is not None:
+                inherited.abandon()
         self._fetcher = self._queue_watcher = None
 
     def _perform_as_child(self, job: Job) -> int:
@@ -553,17 +554,17 @@ class Worker(Performer):
     def _timeout_of(self, job: Job) -> float | None:
         seconds = super()._timeout_of(job)
         if seconds != self.timeout and self._in_child and self._reports:
-            # 0 says no limit, also where the worker was told one.
+            # 0 means no limit, also where the worker has one.
             self._reports.send(seconds or 0.0)
         return seconds
 
     def _wait_for_child(self, pid: int) -> tuple[Exit, float | None]:
-        """How the child ended, and the timeout in seconds if that is why."""
+        """How the child ended, and the timeout in seconds if it exceeded that."""
         timeout, began, late = self.timeout, time.monotonic(), None
         fds = (self._reports.reader,) if self._reports else ()
         while True:
             exit = self.children.wait(pid, self._seconds_left(began, timeout), fds)
-            # Also of a child that has ended: it may have done so right after that.
+            # Read also for a child that has ended: it may have reported just before.
             reported = self._reports_of(pid)
             if WRITTEN in reported:
                 self._ended_well = None
@@ -585,7 +586,9 @@ class Worker(Performer):
             self._beat_while_waiting(now)
 
     def _translated(self, exit: Exit, reported: list[float]) -> Exit:
-        """How the job's process ended: well only if it said so, or a subclass ends it itself."""
+        """How the job's process ended. A clean exit without a report is an EarlyExit, unless a
+        subclass ends the process itself.
+        """
         if exit.code == ENDED or DONE in reported or LINGERING in reported:
             return Exit(exit.pid, 0)
         if exit.clean and not self._ends_child_itself():
@@ -607,7 +610,7 @@ class Worker(Performer):
         return [report.seconds for report in reports if report.pid == pid]
 
     def _seconds_left(self, began: float, timeout: float | None) -> float | None:
-        """Seconds until there is something to do for the parent while the child works."""
+        """Seconds until the parent has something to do while the child works."""
         ends = [self._next_beat] if self.signals.installed else []
         if timeout:
             ends.append(began + timeout + ALARM_MARGIN)
@@ -616,8 +619,8 @@ class Worker(Performer):
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _beat_while_waiting(self, now: float) -> None:
-        """A sign of life during a long job; a server that is gone must not keep us from
-        the child.
+        """Write a heartbeat during a long job, without waiting for a disconnected server: the child
+        must be watched.
         """
         if not self.signals.installed or now < self._next_beat:
             return
@@ -630,7 +633,7 @@ class Worker(Performer):
             self._note_beat()
 
     def _record_dirty_exit(self, job: Job, exit: Exit, late: float | None) -> None:
-        """The child could not say how its job went, so we do: a retry or a failure, and once."""
+        """Record a retry or a failure of a job whose child ended without recording an outcome."""
         if late is not None:
             error: CrashError | TimeoutError = TimeoutError(
                 f"{job.shown_name} took longer than {late:g} s and was killed"
@@ -649,7 +652,7 @@ class Worker(Performer):
             self._log_end(job, self._began)
 
     def _record_exception(self, job: Job) -> None:
-        """The job's own exception, or in the parent one that says how the child ended."""
+        """Record the job's own exception, or in the parent the one for how the child ended."""
         error = sys.exc_info()[1]
         if self._crashed and isinstance(error, JobError):
             job.failure_handled = True
@@ -659,11 +662,11 @@ class Worker(Performer):
 
     def _handle_crash(self, job: Job, error: JobError) -> None:
         """Have the crash handler, a child, record the outcome of a job whose child has died."""
-        # To run the class's hooks its module is needed, and a module that just took a process down
-        # must not be imported into the worker.
+        # The class's hooks need its module, and a module that may have crashed a process must not
+        # be imported into the worker.
         if "working_on" in self._overrides:
             job.in_flight = self._reconnecting(self._in_flight_record, always=True) or job.in_flight
-        # Its time is for the hooks of the class, not for a server that is away.
+        # Reconnect first: the handler's time limit is for the class's hooks, not for the server.
         self._reconnecting(self._in_flight_record, always=True)
         pid = self._start_crash_handler(job, error)
         code = UNRECORDED if pid is None else self._wait_for_crash_handler(pid)
@@ -675,7 +678,7 @@ class Worker(Performer):
             self._count_failure()
 
     def _wait_for_crash_handler(self, pid: int) -> int:
-        """What it leaves with; one that takes too long is killed."""
+        """Its exit code; a crash handler that takes too long is killed."""
         end = time.monotonic() + CRASH_HANDLER_TIMEOUT
         while True:
             ended = self.children.wait(pid, max(0.0, end - time.monotonic()))
@@ -685,8 +688,8 @@ class Worker(Performer):
                 self.children.kill(signal.SIGKILL, pid)
 
     def _start_crash_handler(self, job: Job, error: JobError) -> int | None:
-        """Its pid; where the system refuses it, after growing pauses, or None to a worker that
-        must stop.
+        """Its pid; where the system refuses to fork, try again after growing pauses. None when the
+        worker must stop.
         """
         pause = FIRST_IDLE
         while not self._gives_up(True, 1):
@@ -717,15 +720,15 @@ class Worker(Performer):
         """In the child, after each fork."""
 
     def _title(self, state: str) -> None:
-        # Many small jobs of a class show the same text, since the time in it has whole seconds.
+        # Setting a title costs; small jobs of one class within a second have the same one.
         if state != self._shown:
             self._shown = state
             title.set_title(title.worker_title(self._queue_list.names, state))
 
-    # Looking at workers
+    # Reading the state of workers
 
     def job(self) -> dict[str, Any]:
-        """What this worker has in hand: queue, run_at and payload; empty when it is idle."""
+        """This worker's in-flight job: queue, run_at and payload; empty when it is idle."""
         record = self.resq.store.workers.in_flight(str(self))
         if record is None:
             return {}
@@ -745,29 +748,29 @@ class Worker(Performer):
 
     @classmethod
     def worker_pids(cls) -> list[str]:
-        """The pids, as text, of the workers that live on this machine."""
+        """The pids, as text, of the workers that run on this machine."""
         return [str(pid) for pid in title.worker_pids()]
 
     @classmethod
     def all(cls, host: Any = "localhost:6379") -> list[Worker]:
         """The registered workers of a server (a DSN or a ResQ)."""
         resq = as_resq(host)
-        found = (cls._found(worker_id, resq) for worker_id in resq.workers())
-        return [worker for worker in found if worker is not None]
+        workers = (cls._from_id(worker_id, resq) for worker_id in resq.workers())
+        return [worker for worker in workers if worker is not None]
 
     @classmethod
     def working(cls, host: Any = "localhost:6379") -> list[Worker]:
-        """Those that hold a job now."""
+        """The workers that have a job in flight now."""
         resq = as_resq(host)
         ids = resq.workers()
         working = resq.store.workers.have_jobs(ids)
         busy = [worker_id for worker_id, works in zip(ids, working, strict=True) if works]
-        return [worker for worker in (cls._found(worker_id, resq) for worker_id in busy) if worker]
+        return [worker for each in busy if (worker := cls._from_id(each, resq))]
 
     @classmethod
     def find(cls, worker_id: str, resq: ResQ) -> Worker | None:
         """The worker with this id, or None when it is not registered."""
-        return cls._found(worker_id, resq) if cls.exists(worker_id, resq) else None
+        return cls._from_id(worker_id, resq) if cls.exists(worker_id, resq) else None
 
     @classmethod
     def exists(cls, worker_id: str, resq: ResQ) -> bool:
@@ -775,8 +778,8 @@ class Worker(Performer):
         return resq.store.workers.exists(worker_id)
 
     @classmethod
-    def _found(cls, worker_id: str, resq: ResQ) -> Worker | None:
-        """A worker by its id; None for a member of the set that is no worker's id."""
+    def _from_id(cls, worker_id: str, resq: ResQ) -> Worker | None:
+        """A worker by its id; None for a set member that is not a valid worker id."""
         try:
             host, pid, queues = split_id(worker_id)
         except ValueError:
@@ -788,7 +791,7 @@ class Worker(Performer):
         return worker
 
 
-#: The steps as pyres has them, to find what overrides them.
+#: pyres' own methods for these steps, to detect overrides.
 _OWN_STEPS = own_methods(Worker, ("fork_worker", "before_fork", "after_fork"))
 #: In pyres 1.5 an override of these may end the child by os._exit(0).
 _OWN_ENDS = own_methods(Worker, ("fork_worker", "process"))

@@ -1,6 +1,6 @@
-"""When something that recurs is due: by cron, in a time zone, or every so many seconds.
+"""When recurring jobs are due: by cron in a time zone, or at intervals.
 
-Moments are whole epoch seconds, and always arguments: nothing here reads a clock.
+Moments are whole epoch seconds, and are passed as arguments: nothing here reads a clock.
 """
 
 from pyres.timing.cron import NEVER, Cron

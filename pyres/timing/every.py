@@ -1,4 +1,4 @@
-"""Intervals, written as for fugit, which reads those of resque-scheduler."""
+"""Intervals, in the format of fugit, which resque-scheduler uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyres.exceptions import BadScheduleError
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WEEK, MONTH, YEAR = 7 * DAY, 30 * DAY, 365 * DAY
 
-#: The shortest interval that rufus-scheduler accepts, and the longest of ours, seconds.
+#: The shortest interval that rufus-scheduler accepts and the longest that pyres does, in seconds.
 SHORTEST, LONGEST = 0.3, 100 * YEAR
 
 #: `M` is a month and `m` a minute; case does not matter in the other units.
@@ -46,10 +46,10 @@ _ISO_TIME_SECONDS = {"H": HOUR, "M": MINUTE, "S": 1}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Every:
-    """Every so many milliseconds, counted from the moment it was last fired, or first seen.
+    """An interval in milliseconds, counted from the moment it last fired or was first seen.
 
-    Its moments are whole seconds: one of 1.5 s comes after 1 s and 2 s in turn, one of less than a
-    second comes each second.
+    Its moments are whole seconds: 1.5 s fires after 1 s and 2 s in turn, less than a second fires
+    every second.
     """
 
     milliseconds: int
@@ -58,7 +58,7 @@ class Every:
 
     @classmethod
     def read(cls, value: Any, first_in: Any = None) -> Every:
-        """From `30s`, `1 hour`, `PT1H` or seconds; `first_in` is how long until the first time."""
+        """From `30s`, `1 hour`, `PT1H` or seconds; `first_in`: until the first moment."""
         seconds = duration(value, SHORTEST)
         every = cls(round(seconds * 1000), 0)
         first = every.step if first_in is None else int(duration(first_in))
@@ -70,34 +70,34 @@ class Every:
 
     @property
     def step(self) -> int:
-        """Seconds that lie between two of its moments at least."""
+        """The least seconds between two of its moments."""
         return max(1, self.milliseconds // 1000)
 
-    def anchored(self, fired: int) -> Every:
-        """The same, counted from `fired`."""
+    def with_anchor(self, fired: int) -> Every:
+        """The same interval, counted from `fired`."""
         return dataclasses.replace(self, anchor=fired)
 
-    def begun(self, now: int) -> int:
-        """The anchor of one that is first seen now."""
+    def first_anchor(self, now: int) -> int:
+        """The moment to count from for an interval first seen now."""
         return now + self.first_in - self.step
 
     def next_after(self, second: int) -> int:
-        """The first moment after `second` that is not the one it is counted from."""
+        """The first moment after `second`, other than the anchor itself."""
         anchor = self._anchor(second)
         return self._moment(anchor, self._count(anchor, second))
 
     def latest(self, after: int, until: int) -> int | None:
         """The last moment after `after` and not after `until`, or None."""
         anchor = self._anchor(until)
-        found = self._moment(anchor, self._count(anchor, until) - 1)
-        return found if after < found <= until else None
+        last = self._moment(anchor, self._count(anchor, until) - 1)
+        return last if after < last <= until else None
 
     def _anchor(self, second: int) -> int:
-        # A last time that lies in the future (a clock was wrong) must not silence it until then.
+        # An anchor in the future (from a wrong clock) must not keep it from firing until then.
         return self.anchor if self.anchor <= second + self.first_in else second
 
     def _count(self, anchor: int, second: int) -> int:
-        """The number of its first moment after `second` and the anchor, whose own number is 0."""
+        """The number of the first moment after `second` and the anchor; the anchor is number 0."""
         return -(-(max(0, second - anchor) + 1) * 1000 // self.milliseconds)
 
     def _moment(self, anchor: int, number: int) -> int:
@@ -120,7 +120,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _seconds(text: str) -> float | None:
-    """The seconds that a text says, or None."""
+    """The seconds of a duration as text, or None."""
     plain = _plain_seconds(text)
     return _iso_seconds(text.upper()) if plain is None else plain
 
@@ -131,7 +131,7 @@ def _plain_seconds(text: str) -> float | None:
         part = _PART.match(text, at)
         if part is None or (at == 0 and part["between"]):
             return None
-        # A sign holds for the parts that follow it without a space.
+        # A sign also applies to the parts that follow it without a space.
         if part["between"] or part["sign"]:
             sign = -1 if part["sign"] == "-" else 1
         total += sign * float(part["number"]) * _PART_SECONDS[part.lastgroup or "bare"]
@@ -140,10 +140,10 @@ def _plain_seconds(text: str) -> float | None:
 
 
 def _iso_seconds(text: str) -> float | None:
-    found = _ISO.fullmatch(text)
-    if found is None:
+    match = _ISO.fullmatch(text)
+    if match is None:
         return None
-    return _sum(found[1], _ISO_DATE_SECONDS) + _sum(found[2] or "", _ISO_TIME_SECONDS)
+    return _sum(match[1], _ISO_DATE_SECONDS) + _sum(match[2] or "", _ISO_TIME_SECONDS)
 
 
 def _sum(parts: str, units: dict[str, int]) -> float:

@@ -1,7 +1,7 @@
-"""Cron expressions in the dialect of fugit, which reads those of resque-scheduler.
+"""Cron expressions in the syntax of fugit, which resque-scheduler uses.
 
-The reference is fugit 1.5.2. A range of weekdays with a step that wraps, and a list that names a
-weekday twice, are read as by fugit 1.12, which corrected them.
+The reference is fugit 1.5.2. A wrapping range of weekdays with a step, and a list that names a
+weekday twice, are read as in fugit 1.12, which fixed them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pyres.exceptions import BadScheduleError
 from pyres.times import MONTHS
 
-#: What a word stands for.
+#: The expressions for the special words.
 ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -28,8 +28,8 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 
-#: How far ahead a day that fits is looked for: a 29th of February that is the fifth of its weekday
-#: comes every 28 years, and after 40 where a century's leap day is left out.
+#: How many years ahead a matching day is searched: a 29th of February that is the fifth of its
+#: weekday comes every 28 years, or after 40 where a century has no leap day.
 SEARCHED_YEARS = 45
 
 #: `mon%2` counts weeks from here, as et-orbi does.
@@ -46,7 +46,7 @@ _ZONE = re.compile(
 
 
 class InvalidFieldError(Exception):
-    """A field that says nothing."""
+    """A field of an expression is invalid."""
 
 
 class Element(NamedTuple):
@@ -58,7 +58,7 @@ class Element(NamedTuple):
 
 
 class Field:
-    """How one field of an expression is written; `least` and `greatest` are its limits."""
+    """The syntax of one field of an expression; `least` and `greatest` are its limits."""
 
     def __init__(
         self, least: int, greatest: int, value: str, expected: str, names: Sequence[str] = ()
@@ -73,15 +73,15 @@ class Field:
         )
 
     def elements(self, text: str) -> list[Element]:
-        """The elements of a list. InvalidFieldError for one that is none."""
+        """The elements of a list. Raises InvalidFieldError for an invalid one."""
         return [self.element(part) for part in text.split(",")]
 
     def element(self, text: str) -> Element:
-        """The element that a text is, else InvalidFieldError."""
-        found = self._element.fullmatch(text) if text else None
-        if found is None:
+        """The element that a text represents. Raises InvalidFieldError for an invalid text."""
+        match = self._element.fullmatch(text) if text else None
+        if match is None:
             raise InvalidFieldError
-        first, last, step = found.groups()
+        first, last, step = match.groups()
         return Element(self.number(first), self.number(last), None if step is None else int(step))
 
     def number(self, text: str | None) -> int | None:
@@ -94,14 +94,14 @@ class Field:
         return self._numbers[text] if text in self._numbers else int(text)
 
     def values(self, text: str) -> tuple[int, ...] | None:
-        """All values that a list names, in order; None where it names each, as `*` does."""
-        found: set[int] = set()
-        anything = False
+        """All values that a list names, in order; None if it names all, as `*` does."""
+        numbers: set[int] = set()
+        names_all = False
         for element in self.elements(text):
             values = self._values(element)
-            anything = anything or values is None
-            found.update(values or ())
-        return None if anything else tuple(sorted(found))
+            names_all = names_all or values is None
+            numbers.update(values or ())
+        return None if names_all else tuple(sorted(numbers))
 
     def _values(self, element: Element) -> Iterable[int] | None:
         first, last, step = element
@@ -116,9 +116,9 @@ class Field:
         return self._walk(first, last)[:: step or 1]
 
     def _walk(self, first: int, last: int) -> list[int]:
-        """The values from the first to the last, past the end of the field if need be."""
+        """The values from first to last, wrapping at the end of the field."""
         if self.greatest < first != last:
-            # Hour 24 is counted beside hour 0, which follows.
+            # fugit counts hour 24 in addition to the hour 0 that follows.
             return [self.least, *self._walk(self.least, last)]
         size = self.greatest - self.least + 1
         low = -self.greatest if first < 0 else self.least
@@ -146,8 +146,8 @@ _NTH_OR_WEEKS = re.compile(
 
 
 class Weekday(NamedTuple):
-    """A day of the week: each, the `nth` of a month (-1 is the last), or that of each so many
-    `weeks`, counted from FIRST_WEEK and plus an offset.
+    """A day of the week: every one, the `nth` of a month (-1 is the last), or the one of every N
+    `weeks`, counted from FIRST_WEEK plus an offset.
     """
 
     number: int
@@ -156,7 +156,7 @@ class Weekday(NamedTuple):
     offset: int = 0
 
     def is_on(self, day: date) -> bool:
-        """Whether the day is one of these."""
+        """Whether it includes this day."""
         if day.isoweekday() % 7 != self.number:
             return False
         if self.nth is not None:
@@ -169,9 +169,9 @@ class Weekday(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Expression:
-    """The days and the times of day that an expression names, and the zone that stands behind it.
+    """The days and the times of day that an expression names, and the zone after them.
 
-    None is each. `each_hour` says whether its hours begin with a star.
+    None means all. `each_hour`: whether its hours begin with a star.
     """
 
     seconds: tuple[int, ...]
@@ -184,7 +184,9 @@ class Expression:
     zone: str | None
 
     def next_after(self, wall: datetime) -> datetime | None:
-        """The first time after this one, without regard to any zone; None for none in years."""
+        """The first local time after this one, without regard to any zone; None if there is none
+        within SEARCHED_YEARS.
+        """
         if self._has(wall.date()) and (later := self._time_after(wall.time())):
             return datetime.combine(wall, later)
         first = time(self.hours[0], self.minutes[0], self.seconds[0])
@@ -218,7 +220,7 @@ class Expression:
             return False
         if self.monthdays is None:
             return self._has_weekday(day)
-        # Of two restrictions one is enough, as in every cron.
+        # With both restrictions, a day that meets either one matches, as in every cron.
         return self._has_monthday(day) or (self.weekdays is not None and self._has_weekday(day))
 
     def _has_weekday(self, day: date) -> bool:
@@ -230,7 +232,7 @@ class Expression:
 
 
 def read(text: str) -> Expression:
-    """The expression that a text is. BadScheduleError, which says what was expected."""
+    """The expression that a text represents. Raises BadScheduleError with what was expected."""
     fields, zone = _split(text)
     second, minute, hour, monthday, month, weekday = fields
     months, monthdays = _months_and_days(
@@ -251,14 +253,14 @@ def read(text: str) -> Expression:
 
 
 def _split(text: str) -> tuple[list[str], str | None]:
-    """The six fields, and the zone behind them if there is one."""
+    """The six fields, and the zone after them if there is one."""
     parts = _BLANKS.split(text.strip())
     parts = [*ALIASES.get(parts[0], parts[0]).split(), *parts[1:]]
     zone = None
     if len(parts) > 5 and _ZONE.fullmatch(parts[-1]) and not _is_weekday(parts[-1]):
         zone = parts.pop()
     if len(parts) not in (5, 6):
-        raise _invalid(text, "5 fields, or 6 with the seconds first, and perhaps a time zone")
+        raise _invalid(text, "5 fields, or 6 with the seconds first, and optionally a time zone")
     return (parts if len(parts) == 6 else ["0", *parts]), zone
 
 
@@ -289,8 +291,8 @@ def _weekday_list(text: str) -> list[Weekday]:
 
 
 def _weekday_element(text: str) -> Iterable[Weekday]:
-    if found := _NTH_OR_WEEKS.fullmatch(text):
-        return [_special_weekday(found)]
+    if match := _NTH_OR_WEEKS.fullmatch(text):
+        return [_special_weekday(match)]
     first, last, step = WEEKDAY.element(text)
     if step is None and first is None:
         return []
@@ -301,20 +303,20 @@ def _weekday_element(text: str) -> Iterable[Weekday]:
     return [Weekday(number % 7) for number in range(first, last + 1, max(1, step or 1))]
 
 
-def _special_weekday(found: re.Match[str]) -> Weekday:
-    day, last, step = WEEKDAY.element(found["day"])
-    weeks = int(found["weeks"] or 1)
+def _special_weekday(match: re.Match[str]) -> Weekday:
+    day, last, step = WEEKDAY.element(match["day"])
+    weeks = int(match["weeks"] or 1)
     if day is None or last is not None or step is not None or weeks == 0:
         raise InvalidFieldError
-    if found["nth"]:
-        return Weekday(day % 7, nth=WEEKDAY.number(found["nth"]))
-    return Weekday(day % 7, weeks=weeks, offset=int(found["offset"] or 0))
+    if match["nth"]:
+        return Weekday(day % 7, nth=WEEKDAY.number(match["nth"]))
+    return Weekday(day % 7, weeks=weeks, offset=int(match["offset"] or 0))
 
 
 def _months_and_days(
     months: tuple[int, ...] | None, days: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """Without the months that have none of the days, and the days that none of the months has."""
+    """The months that have at least one of the days, and the days that at least one month has."""
     if months is None or days is None:
         return months, days
     longest = max(LONGEST_MONTHS[month - 1] for month in months)
@@ -341,5 +343,5 @@ def _days_of_month(day: date) -> int:
 
 
 def _nths(day: date) -> tuple[int, int]:
-    """Which of its weekday it is in its month, from the first and from the last, which is -1."""
+    """Which one of its weekday in the month a day is: from the start, and from the end as -1."""
     return (day.day - 1) // 7 + 1, -((_days_of_month(day) - day.day) // 7 + 1)

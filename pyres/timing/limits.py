@@ -1,4 +1,4 @@
-"""When a recurring job begins and ends, in the words of rufus-scheduler: first, last, times."""
+"""When a recurring job starts and ends, by rufus-scheduler's options: first, last, times."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pyres.timing.cron import NEVER, Cron
 from pyres.timing.every import Every, duration
 from pyres.timing.zones import zone
 
-#: The names of each option; the first one that is given counts.
+#: The names of each option; the first one that is set counts.
 FIRST = ("first", "first_time", "first_at", "first_in")
 LAST = ("last", "last_at", "last_in")
 
 _NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.ASCII)
 
-#: Ruby's symbols for a first time at once.
+#: Ruby's symbols for an immediate first time.
 AT_ONCE = ("now", "immediately")
 
 
 class Point(NamedTuple):
-    """An epoch second or, if `relative`, seconds after an entry was first followed."""
+    """An epoch second or, if `relative`, seconds after an entry first became active."""
 
     seconds: int
     relative: bool
 
     def moment(self, begun: int) -> int:
-        """The epoch second, for an entry first followed at `begun`."""
+        """The epoch second, for an entry first active at `begun`."""
         return self.seconds + begun if self.relative else self.seconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """The first time, the time from which there is none any more, and how many there are."""
+    """The first moment, the time from which there are no more moments, and how many there are."""
 
     first: Point | None = None
     last: Point | None = None
@@ -47,34 +47,34 @@ class Limits:
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Limits:
-        """From the options behind `cron` or `every`. BadScheduleError for an invalid one."""
+        """From the options after `cron` or `every`. Raises BadScheduleError for an invalid one."""
         count = options.get("times")
         if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
             raise BadScheduleError(f"invalid times {count!r}: expected a whole number")
         names = (*FIRST, *LAST, "times")
-        given = [f"{name} {options[name]}" for name in names if options.get(name) is not None]
-        return cls(_point(options, FIRST), _point(options, LAST), count, ", ".join(given))
+        texts = [f"{name} {options[name]}" for name in names if options.get(name) is not None]
+        return cls(_point(options, FIRST), _point(options, LAST), count, ", ".join(texts))
 
     def __str__(self) -> str:
         return f" ({self.text})" if self.text else ""
 
     @property
     def first_in(self) -> int | None:
-        """Seconds until the first time, if it is relative."""
+        """Seconds until the first moment, if it is relative."""
         return self.first.seconds if self.first and self.first.relative else None
 
     def after_first_in(self) -> Limits:
-        """The limits of an Every, which knows itself how long it is until its first time."""
+        """The limits of an Every, which handles a relative first moment itself."""
         return self if self.first_in is None else dataclasses.replace(self, first=None)
 
     @property
     def have_begin(self) -> bool:
-        """Whether they depend on when the entry was first followed, or how often it was fired."""
+        """Whether they depend on when the entry first became active, or how often it has fired."""
         points = (self.first, self.last)
         return self.times is not None or any(point and point.relative for point in points)
 
     def bound(self, timing: Cron | Every, begun: int) -> Cron | Every | Bounded:
-        """The timing within these limits, for an entry first followed at `begun`."""
+        """The timing within these limits, for an entry first active at `begun`."""
         if self.first is None and self.last is None:
             return timing
         return Bounded(
@@ -86,7 +86,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bounded:
-    """A timing whose first moment is `first` and which has none from `last` on."""
+    """A timing whose first moment is `first`, and which has no moments from `last` on."""
 
     timing: Cron | Every
     first: int | None
@@ -94,7 +94,7 @@ class Bounded:
 
     @property
     def step(self) -> int:
-        """Seconds that lie between two of its moments at least."""
+        """The least seconds between two of its moments."""
         return self.timing.step
 
     def __str__(self) -> str:
@@ -103,10 +103,10 @@ class Bounded:
     def next_after(self, second: int) -> int:
         """The first moment after `second`; NEVER where there is none."""
         is_early = self.first is not None and second < self.first
-        found = (
+        moment = (
             self.first if is_early and self.first is not None else self.timing.next_after(second)
         )
-        return NEVER if self.last is not None and found >= self.last else found
+        return NEVER if self.last is not None and moment >= self.last else moment
 
     def latest(self, after: int, until: int) -> int | None:
         """The last moment after `after` and not after `until`, or None."""
@@ -115,12 +115,12 @@ class Bounded:
             return self.timing.latest(after, until)
         if until < self.first:
             return None
-        found = self.timing.latest(max(after, self.first), until)
-        return self.first if found is None and after < self.first else found
+        last = self.timing.latest(max(after, self.first), until)
+        return self.first if last is None and after < self.first else last
 
 
 def digest(timing: Cron | Every, limits: Limits) -> str:
-    """Tells this timing with these limits from others."""
+    """A digest of a timing with its limits; equal ones have the same."""
     text = f"{timing}{limits}".encode()
     return hashlib.sha1(text, usedforsecurity=False).hexdigest()[:16]
 
@@ -149,9 +149,9 @@ def _read_point(name: str, value: Any) -> Point:
 
 
 def _moment(value: Any) -> float | None:
-    """The epoch second of a time, or None for what is none: a number is a duration."""
+    """The epoch second of a time, or None for anything else: a number is a duration."""
     if isinstance(value, datetime):
-        # YAML has times without a zone in UTC.
+        # In YAML, times without a zone are in UTC.
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day).astimezone().timestamp()
@@ -163,10 +163,10 @@ def _moment(value: Any) -> float | None:
 def _zoned(text: str) -> float | None:
     """The epoch second of a time with a zone's name: `2026-11-30 10:00 Asia/Tokyo`."""
     wall, _, name = text.rpartition(" ")
-    found = zone(name) if "/" in name else None
-    if found is None:
+    named = zone(name) if "/" in name else None
+    if named is None:
         return None
     try:
-        return datetime.fromisoformat(wall).replace(tzinfo=found).timestamp()
+        return datetime.fromisoformat(wall).replace(tzinfo=named).timestamp()
     except ValueError:
         return None

@@ -9,8 +9,7 @@ from datetime import timedelta, timezone, tzinfo
 #: Offsets as fugit reads them: `+02:00`, `-0330`.
 _OFFSET = re.compile(r"([-+])(0\d|1[01]):?(00|15|30|45)", re.ASCII)
 
-
-#: What a zone's name is said to be like.
+#: Examples of zone names, for error texts.
 EXPECTED = "like Europe/Berlin, UTC or +02:00"
 
 

@@ -1,6 +1,4 @@
-"""python -m tests.chaos: kills, stops and cuts for so many seconds, and tells what became of all
-jobs.
-"""
+"""python -m tests.chaos: kills, stops and cuts for N seconds, and reports all jobs' outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from tests.chaos.plan import FAULTS
 
 
 def main() -> int:
-    """Exit code 1 when a job was lost, or its work done twice for no known reason."""
+    """Exit code 1 when a job was lost, or done twice for no known reason."""
     options = _options()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     _say(f"seed {seed}, {options.seconds:g} s of faults, {' and '.join(options.modes)}")
@@ -75,7 +73,7 @@ def _say(text: str) -> None:
 
 
 def report(monkey: Monkey, ledger: Ledger) -> str:
-    """The figures of a run, and what is known of each job that is not as it should be."""
+    """The figures of a run, and the records of each job with a wrong outcome."""
     lines = [f"  {count:5} {kind}" for kind, count in sorted(monkey.done.items())]
     twice = ledger.twice
     figures = {

@@ -1,4 +1,4 @@
-"""What may happen to server, network, host and jobs beside kills and cuts; each has a name."""
+"""Disturbances of server, network, host and jobs other than kills and cuts; each has a name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENTER = (
 
 
 def make_replica(monkey: Monkey, fault: Fault) -> bool:
-    """The server is a replica of nobody: READONLY."""
+    """The server is a replica without a primary: READONLY."""
     _for_a_while(monkey, fault, ("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"))
     return True
 
@@ -62,7 +62,7 @@ def take_rights(monkey: Monkey, fault: Fault) -> bool:
 
 
 def load(monkey: Monkey, fault: Fault) -> bool:
-    """The server reads its data again: LOADING, slowly."""
+    """The server loads its data again, slowly: LOADING."""
     monkey.note(fault.kind)
     monkey.server.kill()
     monkey.server.restart("--key-load-delay", str(int(200 * fault.amount)))
@@ -70,7 +70,7 @@ def load(monkey: Monkey, fault: Fault) -> bool:
 
 
 def unregister(monkey: Monkey, fault: Fault) -> bool:
-    """A neighbour removes a registration, whoever it is of."""
+    """Another program removes a random registration."""
     with monkey.server.client() as redis:
         ids = sorted(redis.smembers("resque:workers"))
         if not ids:
@@ -86,10 +86,10 @@ def unregister(monkey: Monkey, fault: Fault) -> bool:
 
 
 def take_log_folder(monkey: Monkey, fault: Fault) -> bool:
-    """The folder of the log files is gone, with the files."""
+    """The folder of the log files is removed, with the files."""
     if not monkey.log_folder.exists():
         return False
-    # First out of the way: meanwhile daemons may open more files in it.
+    # Moved first: daemons may open more files in it meanwhile.
     away = monkey.log_folder.with_name("logs-taken")
     monkey.log_folder.rename(away)
     shutil.rmtree(away, ignore_errors=True)
@@ -98,7 +98,7 @@ def take_log_folder(monkey: Monkey, fault: Fault) -> bool:
 
 
 def limit_descriptors(monkey: Monkey, fault: Fault) -> bool:
-    """A daemon of our user may open no more files: EMFILE."""
+    """A daemon of this user may open no more files: EMFILE."""
     daemon = monkey.chosen(fault)
     if daemon is None or daemon in monkey.others():
         return False
@@ -118,8 +118,8 @@ def limit_descriptors(monkey: Monkey, fault: Fault) -> bool:
 
 
 def limit_processes(monkey: Monkey, fault: Fault) -> bool:
-    """A daemon may fork no more: EAGAIN. The limit does not bind root, so it is one of another
-    user then.
+    """A daemon may fork no more: EAGAIN. The limit does not apply to root, who chooses a daemon of
+    another user.
     """
     bound = monkey.others() if os.geteuid() == 0 else monkey.daemons()
     if not bound:
@@ -142,7 +142,7 @@ def cut_host(monkey: Monkey, fault: Fault) -> bool:
     return True
 
 
-#: Each with its weight; `jobs ...` are no faults of their own but kinds of jobs.
+#: Each with its weight; `jobs ...` are not faults but kinds of jobs.
 DISTURBANCES: dict[str, tuple[int, Callable[[Monkey, Fault], bool]]] = {
     "make the server a replica": (3, make_replica),
     "fill the server": (3, fill),
@@ -157,7 +157,7 @@ DISTURBANCES: dict[str, tuple[int, Callable[[Monkey, Fault], bool]]] = {
 
 
 class Namespace:
-    """A network namespace with one way to this host: `address` is that of this host there."""
+    """A network namespace with one link to this host; `address` is this host's address there."""
 
     def __init__(self) -> None:
         number = os.getpid() % 250
@@ -179,7 +179,7 @@ class Namespace:
 
 @contextlib.contextmanager
 def namespace(wanted: bool) -> Iterator[Namespace | None]:
-    """A namespace where it is wanted and this user may make one, else None."""
+    """A namespace if one is needed and this user may make it, else None."""
     if not (wanted and os.geteuid() == 0 and shutil.which("ip")):
         yield None
         return
@@ -194,7 +194,7 @@ def _ip(*words: str) -> None:
 def _for_a_while(
     monkey: Monkey, fault: Fault, begin: tuple[str, ...], end: tuple[str, ...]
 ) -> None:
-    """Bring the server into a state, and out of it; nothing is enqueued in between."""
+    """Put the server into a state, and back; nothing is enqueued in between."""
     monkey.note(fault.kind, " ".join(begin))
     with monkey.server.client() as redis:
         redis.execute_command(*begin)

@@ -1,4 +1,4 @@
-"""Jobs that leave a trace of each time they are performed, whatever happens around them."""
+"""Jobs that write a trace of each run, whatever happens around them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from redis.exceptions import RedisError
 
 from tests.jobs import TestJob
 
-#: Sets in Redis: "number pid nanoseconds" of each performance that has begun, and of each that came
-#: to its end. A set, since what is added again after a lost reply stands there once.
+#: Sets in Redis: "number pid nanoseconds" of each run that has started, and of each that has ended.
+#: A set, since what is added again after a lost reply is stored once.
 BEGUN, ENDED = "chaos:begun", "chaos:ended"
 
-#: The environment variable with the server's Unix socket: past the proxy that cuts connections.
+#: The environment variable with the server's Unix socket, which bypasses the proxy.
 SOCKET = "PYRES_CHAOS_SOCKET"
 
-#: Seconds that a job tries to leave its trace.
+#: Seconds for which a job tries to write its trace.
 PATIENCE = 60.0
 
 _clients: dict[int, Any] = {}
 
 
 def note(where: str, trace: str) -> None:
-    """Leave a trace, for certain: the server may be down just now."""
+    """Write a trace, retrying while the server is down."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -40,7 +40,7 @@ def note(where: str, trace: str) -> None:
 
 
 def _client() -> Any:
-    # One for each process: a forked child must not speak on its parent's.
+    # One for each process: a forked child must not use its parent's connection.
     if os.getpid() not in _clients:
         _clients.clear()
         _clients[os.getpid()] = Redis(unix_socket_path=os.environ[SOCKET])
@@ -48,7 +48,7 @@ def _client() -> Any:
 
 
 class TracedJob(TestJob):
-    """Works for so many seconds, between its two traces."""
+    """Works for N seconds, between its two traces."""
 
     @classmethod
     def perform(cls, number: int, seconds: float) -> None:
@@ -59,7 +59,7 @@ class TracedJob(TestJob):
 
 
 class DoomedJob(TestJob):
-    """Fails by itself, and says so: that record is the only one that it may have."""
+    """Fails by itself, and traces that: its failure must be the only outcome."""
 
     @staticmethod
     def perform(number: int, seconds: float) -> None:
@@ -70,7 +70,7 @@ class DoomedJob(TestJob):
 
 
 class ForkingJob(TestJob):
-    """Comes back twice: its copy returns from perform() as well."""
+    """Forks: its copy returns from perform(), too."""
 
     @classmethod
     def perform(cls, number: int, seconds: float) -> None:
@@ -93,7 +93,7 @@ class DescriptorJob(TracedJob):
 
 
 class HandlerJob(TracedJob):
-    """Leaves other handlers, a mask and an alarm behind."""
+    """Leaves changed handlers, a signal mask and an alarm."""
 
     @classmethod
     def perform(cls, number: int, seconds: float) -> None:
@@ -106,7 +106,7 @@ class HandlerJob(TracedJob):
 
 
 class TitleJob(TracedJob):
-    """Calls its process something else."""
+    """Changes the title of its process."""
 
     @classmethod
     def perform(cls, number: int, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What became of each job, read from raw keys after the last daemon has stopped."""
+"""The outcome of each job, read from raw keys after the last daemon has stopped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from redis import Redis
 from tests.chaos.jobs import BEGUN, ENDED
 from tests.servers import text, texts
 
-#: What a failure record says when the job's process, or the one that was to record it, was cut.
+#: The exceptions of a failure record when the job's process, or the one recording it, was cut off.
 CUT = ("DirtyExitError", "PruneDeadWorkerDirtyExitError", "CrashError")
 
-#: What must not stand in Redis when nobody works any more.
+#: Keys that must not exist in Redis after all work is done.
 REGISTRATIONS = (
     "resque:workers",
     "resque:minions",
@@ -29,7 +29,7 @@ REGISTRATIONS = (
 
 @dataclass
 class Ledger:
-    """The jobs by number, and what is known of each."""
+    """The jobs by number, and the records of each."""
 
     jobs: int
     begun: dict[int, list[str]]
@@ -60,20 +60,20 @@ class Ledger:
 
     @property
     def lost(self) -> list[int]:
-        """Those that are neither done nor failed nor waiting."""
+        """The jobs that are neither done nor failed nor waiting."""
         known = self.ended.keys() | self.failed.keys() | self.waiting
         return sorted(set(range(self.jobs)) - known)
 
     @property
     def twice(self) -> list[int]:
-        """Those that are done and failed, or one of both more than once."""
+        """The jobs that are both done and failed, or one of them more than once."""
         times = Counter({number: len(traces) for number, traces in self.ended.items()})
         times.update({number: len(records) for number, records in self.failed.items()})
         return sorted(number for number, count in times.items() if count > 1)
 
     @property
     def unexplained(self) -> list[int]:
-        """Of those, the ones that are not just done, cut before their record, and so recorded."""
+        """Of those, all but jobs done, cut off before their record, and then recorded as failed."""
         return [number for number in self.twice if not self._was_cut(number)]
 
     def _was_cut(self, number: int) -> bool:
@@ -83,14 +83,14 @@ class Ledger:
 
     @property
     def miscounted(self) -> dict[str, int]:
-        """How much each of the counters is off what is on record; nothing when they agree."""
+        """By how much each counter differs from the records; empty when they agree."""
         records = sum(len(records) for records in self.failed.values())
         expected = len(self.ended.keys() | self.failed.keys())
         off = {"processed": self.processed - expected, "failed": self.failures - records}
         return {name: amount for name, amount in off.items() if amount}
 
     def known_of(self, number: int) -> str:
-        """What is on record of one job."""
+        """The records of one job."""
         records = [
             f"{record['failed_at']} {record['exception']} {record['error']!r} by {record['worker']}"
             for record in self.failed.get(number, [])

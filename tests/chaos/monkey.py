@@ -1,4 +1,4 @@
-"""The chaos itself: real daemons, a server that dies, a proxy that cuts, and jobs meanwhile."""
+"""The chaos run: real daemons, a server that dies, a proxy that cuts, and jobs meanwhile."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ WAITS = {
 #: The modes that lose no job, whatever happens.
 LOSSLESS = ["nonblocking-pop", "watch-pop"]
 
-#: Seconds for what is left to be done after the last fault.
+#: Seconds for the remaining jobs after the last fault.
 DRAIN = 120.0
 
 
 class Post(NamedTuple):
-    """One place in the fleet, which has a daemon at any time."""
+    """One place in the fleet, which always has a daemon."""
 
     kind: str
     script: str
@@ -49,7 +49,7 @@ class Monkey:
 
     `kinds` are the faults with their weights; `pace` is faults a second, `flow` jobs a second.
     `disturbances` are names of DISTURBANCES and JOBS, which come in addition. With `greenlets` the
-    minions of the second khan perform so many jobs at once.
+    minions of the second manager perform that many jobs at once.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Monkey:
             _post("worker", "pyres_worker", modes[0], "--queues", ",".join(QUEUES)),
             _post("worker", "pyres_worker", modes[-1], "--queues", "basic,urgent"),
         ]
-        #: How often each kind of fault was done; one that found nobody is not counted.
+        #: How often each kind of fault was done; one without a target is not counted.
         self.done: Counter[str] = Counter()
-        #: What was done when, for whoever wants to know what became of a job.
+        #: What was done when, to find out why a job had its outcome.
         self.log: list[str] = []
         self.jobs = 0
         self._stopped: list[tuple[float, int]] = []
@@ -104,7 +104,7 @@ class Monkey:
             with self.server.client() as redis:
                 return Ledger.read(redis, self.jobs, QUEUES)
 
-    # While it lasts
+    # During the run
 
     def _do_worst(self, seed: int, seconds: float) -> None:
         faults = plan.faults(seed, seconds, self.kinds, self.pace)
@@ -118,8 +118,8 @@ class Monkey:
                 self.done[event.kind] += 1
 
     def _tend(self) -> float:
-        """Let go on what was stopped long enough, and start again who died; the time since the
-        beginning.
+        """Continue what was stopped long enough, and restart daemons that died; returns the seconds
+        since the start.
         """
         now = time.monotonic() - self._began
         for end, pid in [each for each in self._stopped if each[0] <= now]:
@@ -133,7 +133,7 @@ class Monkey:
         return now
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Undo something so many seconds from now, or when the faults are over."""
+        """Undo something N seconds from now, or when the faults are over."""
         self._later.append((time.monotonic() - self._began + seconds, act))
 
     def _man_all(self) -> None:
@@ -159,7 +159,7 @@ class Monkey:
         return self.start("-c", ENTER, *inside, *post.options, *log, env=env)
 
     def _enqueue(self, burst: plan.Burst) -> None:
-        # Past the proxy, and the server stands: what enqueues has its own ways to fail.
+        # Past the proxy, and while the server is up: enqueueing can fail in ways of its own.
         with self.resq.pipeline() as batch:
             for seconds, doomed, queue in burst.jobs:
                 job = DoomedJob if doomed else TracedJob
@@ -178,11 +178,11 @@ class Monkey:
         act = _ACTS.get(fault.kind) or DISTURBANCES[fault.kind][1]
         return act(self, fault)
 
-    # Faults: each says whether it found somebody
+    # Faults: each returns whether it had a target
 
     def _daemons(self, kind: str) -> list[Daemon]:
-        found = [self._standing[post] for post in self.posts if post.kind == kind]
-        return [daemon for daemon in found if daemon.returncode is None]
+        daemons = [self._standing[post] for post in self.posts if post.kind == kind]
+        return [daemon for daemon in daemons if daemon.returncode is None]
 
     def _kill(self, fault: plan.Fault, pids: list[int]) -> bool:
         if not pids:
@@ -214,18 +214,18 @@ class Monkey:
         return True
 
     def _chosen(self, fault: plan.Fault) -> Daemon | None:
-        found = self._daemons("khan" if "khan" in fault.kind else "worker")
-        return _choose(found, fault) if found else None
+        daemons = self._daemons("khan" if "khan" in fault.kind else "worker")
+        return _choose(daemons, fault) if daemons else None
 
     #: For disturbances.
     chosen = _chosen
 
     def daemons(self) -> list[Daemon]:
-        """All that run now."""
+        """All daemons that run now."""
         return [*self._daemons("khan"), *self._daemons("worker")]
 
     def others(self) -> list[Daemon]:
-        """Those that run as another user."""
+        """The daemons that run as another user."""
         return [self._standing[post] for post in self._others() if post in self._standing]
 
     def _others(self) -> list[Post]:
@@ -294,7 +294,7 @@ class Monkey:
     # Afterwards
 
     def _calm_down(self) -> None:
-        """No more faults; all end in order, and so do the jobs of those who were killed."""
+        """Stop the faults; all daemons end in order, and the jobs of killed ones are recorded."""
         self.proxy.forgive()
         for _, pid in self._stopped:
             _send(pid, signal.SIGCONT)
@@ -320,14 +320,14 @@ class Monkey:
         )
 
     def _drain(self) -> None:
-        """A fresh fleet does what is left, and forgets who died."""
+        """A new fleet does the remaining jobs, and prunes dead workers."""
         self._man_all()
         with self.server.client() as redis:
             queues = [f"resque:queue:{queue}" for queue in QUEUES]
             until(lambda: not redis.exists(*queues), DRAIN, "the end of all jobs")
             self._end_all()
-        # What was laid back by those who ended; and who died while the fleet started may have been
-        # alive when that looked.
+        # For jobs that ending daemons have put back; and a worker that died while the fleet started
+        # may have been alive when the fleet pruned.
         last = self._man(_post("worker", "pyres_worker", LOSSLESS[0], "--queues", "*", "--burst"))
         assert last.wait(60) == 0, last.output()
 
@@ -363,7 +363,7 @@ def _choose(candidates: list, fault: plan.Fault):
 
 
 def _send(pid: int, signum: int) -> bool:
-    # Between the look and the signal it may end, and then its pid is a zombie's of its parent.
+    # Between the check and the signal it may end, and then its pid is that of a zombie.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
         return alive(pid) or signum == signal.SIGKILL

@@ -1,4 +1,4 @@
-"""What is done to whom and when, drawn from a seed: the same seed decides the same."""
+"""Which fault is done to which target and when, drawn from a seed, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-#: Each kind of fault with its weight. What each does stands in `monkey.py`.
+#: Each kind of fault with its weight. They are implemented in `monkey.py`.
 FAULTS = {
     "kill a minion": 8,
     "kill a khan": 3,
@@ -25,12 +25,12 @@ FAULTS = {
     "roll a pool": 1,
 }
 
-#: Of a hundred jobs so many fail by themselves.
+#: The percentage of jobs that fail by themselves.
 DOOMED_PERCENT = 3
 
 
 class Fault(NamedTuple):
-    """At `at` seconds do `kind`; `choice` from 0 to 1 says to whom, `amount` how much."""
+    """At `at` seconds do `kind`; `choice` from 0 to 1 selects the target, `amount` the extent."""
 
     at: float
     kind: str
@@ -55,7 +55,7 @@ def faults(seed: int, seconds: float, kinds: dict[str, int], pace: float) -> Ite
 
 
 def bursts(seed: int, seconds: float, queues: list[str], pace: float) -> Iterator[Burst]:
-    """What is enqueued, about `pace` jobs a second: often a few, sometimes many."""
+    """The jobs to enqueue, about `pace` a second: often a few, sometimes many."""
     dice = random.Random(f"bursts {seed}")
     at, mean = 0.0, 40.0
     yield Burst(0.0, [_job(dice, queues) for _ in range(int(pace))])

@@ -1,4 +1,4 @@
-"""Whatever happens to server, network, host and jobs: every job is done or on record."""
+"""Whatever happens to server, network, host and jobs: each is done or recorded as failed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.chaos.__main__ import report
 from tests.chaos.disturbances import DISTURBANCES, JOBS
 from tests.chaos.monkey import LOSSLESS, Monkey
 
-#: What is left to the long run, with the reason.
+#: The disturbances that only the long run has, with the reason.
 NOT_HERE = {
-    "cut a host": "it wants root, and takes long",
+    "cut a host": "it requires root, and is slow",
 }
 
 EVERY = [name for name in (*DISTURBANCES, *JOBS) if name not in NOT_HERE]
@@ -28,9 +28,9 @@ def test_no_job_is_lost_or_done_twice_whatever_happens_to_the_host(
 
     ledger = monkey.run(seed=5, seconds=5)
 
-    told = f"{report(monkey, ledger)}\n" + "\n".join(monkey.log)
-    assert ledger.lost == [], told
-    assert ledger.unexplained == [], told
-    assert (ledger.waiting, ledger.left) == (set(), []), told
-    # It was not for want of disturbances.
-    assert monkey.done.keys() & set(names) or monkey.odd_jobs, told
+    details = f"{report(monkey, ledger)}\n" + "\n".join(monkey.log)
+    assert ledger.lost == [], details
+    assert ledger.unexplained == [], details
+    assert (ledger.waiting, ledger.left) == (set(), []), details
+    # The run did have disturbances.
+    assert monkey.done.keys() & set(names) or monkey.odd_jobs, details

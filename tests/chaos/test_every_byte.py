@@ -1,4 +1,4 @@
-"""A connection that is cut after any byte, of a request or of a reply, loses no job."""
+"""A connection cut after any byte, of a request or of a reply, loses no job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.chaos.ledger import Ledger
 from tests.proxy import Limit, Proxy
 from tests.servers import Daemons, Server, until
 
-#: A daemon that waits for less, so that a test need not: seconds after a cut, and between looks.
+#: A daemon with shorter waits: seconds after a cut, and between two fetches.
 IMPATIENT = (
     "from pyres import liveness, performer, scripts\n"
     "performer.FIRST_PAUSE = liveness.Pace.longest_pause = 0.001\n"
@@ -26,7 +26,7 @@ IMPATIENT = (
     "raise SystemExit(scripts.{script}())\n"
 )
 
-#: Bytes of replies and of requests after which a connection is cut: well beyond one whole take.
+#: Bytes of replies and of requests after which a connection is cut: well over one whole fetch.
 REPLIES, REQUESTS = 300, 900
 
 #: How many jobs: in `make test`, and in `make chaos`.
@@ -34,9 +34,9 @@ JOBS = int(os.environ.get("PYRES_CHAOS_JOBS", "800"))
 
 
 def sweep() -> Iterator[Limit]:
-    """Every number of bytes, from none on, and then again; requests and replies in turn.
+    """Every number of bytes, from 0 on, and then again; requests and replies in turn.
 
-    Now and then more, for what must come through in one piece: to register, say.
+    Now and then more, so that longer exchanges, such as a registration, can succeed.
     """
     dice = random.Random(4)
     for number in itertools.count():
@@ -54,7 +54,7 @@ def sweep() -> Iterator[Limit]:
         ("pyres_worker", ("--watch-pop",)),
     ],
 )
-def test_a_connection_cut_after_any_byte_loses_no_job_and_does_none_twice(
+def test_a_connection_cut_after_any_byte_neither_loses_nor_repeats_a_job(
     script: str, options: tuple[str, ...], own_server: Server, tmp_path: Path
 ) -> None:
     jobs = JOBS if script == "pyres_manager" else JOBS // 4
@@ -70,7 +70,7 @@ def test_a_connection_cut_after_any_byte_loses_no_job_and_does_none_twice(
         daemon = start(*command, env=env)
         number = 0
         while number < jobs:
-            # Now and then all queues are empty: a wait for a job is cut as well.
+            # Now and then all queues are empty, so that a wait for a job is cut, too.
             until(lambda: not redis.exists("resque:queue:basic"), timeout=60)
             size = dice.randrange(1, 12)
             resq.enqueue_many([(TracedJob, number + each, 0) for each in range(size)])

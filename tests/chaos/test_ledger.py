@@ -1,4 +1,4 @@
-"""The ledger finds what is lost and what is doubled: a chaos that sees nothing proves nothing."""
+"""The ledger detects lost and repeated jobs: otherwise a chaos run would prove nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.ledger import Ledger
 
 
 def trace(redis: Redis, where: str, *numbers: int) -> None:
-    """Jobs that have begun or ended, each in a performance of its own."""
+    """Jobs that have started or ended, each in a run of its own."""
     for number in numbers:
         redis.sadd(where, f"{number} 100 {redis.incr('clock')}")
 
@@ -69,7 +69,7 @@ def test_only_one_end_and_one_record_of_a_cut_explain_each_other(
     assert ledger.lost == []
 
 
-def test_what_stands_in_redis_without_anybody_who_works_is_named(redis: Redis) -> None:
+def test_keys_left_in_redis_after_all_work_is_done_are_named(redis: Redis) -> None:
     redis.sadd("resque:workers", "here:100:basic")
     redis.set("resque:worker:here:100:basic", "{}")
     redis.set("resque:stat:processed", 3)

@@ -348,7 +348,7 @@ class BeforeProcessTests(PyResTests):
 
         (record,) = self.perform(Mine, {"class": "tests.compat.jobs.Lasting", "args": []})
         self.assertEqual(record["exception"], "CrashError")
-        self.assertEqual(record["error"], "before_process left with status 0")
+        self.assertEqual(record["error"], "before_process exited with status 0")
 
     def test_a_failure_that_after_fork_records_by_job_fail_keeps_its_exception(self):
         class Mine(Worker):

@@ -11,7 +11,7 @@ from tests.jobs import TestJob
 
 
 class UnspeakableError(Exception):
-    """An error whose text cannot be had."""
+    """An error whose text cannot be read."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -24,7 +24,7 @@ class UnspeakableJob(TestJob):
 
 
 class StuckJob(TestJob):
-    """Sits in C, where no Python alarm reaches it: no signal ends the wait for a mutex."""
+    """Blocks in C, where no Python alarm interrupts it: no signal ends the wait for a mutex."""
 
     timeout = 0.2
 
@@ -67,7 +67,7 @@ class PrintJob(TestJob):
 
 
 class HandlerJob(TestJob):
-    """Tells of which signals its process has no handler."""
+    """Records for which signals its process has no handler."""
 
     @classmethod
     def perform(cls) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that are called in ways other than a plain function, and what they end with."""
+"""Jobs that are not plain functions, or end in unusual ways."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.jobs import TestJob
 
 
 class AsyncJob(TestJob):
-    """Runs only where its coroutine is awaited."""
+    """Runs only when its coroutine is awaited."""
 
     @classmethod
     async def perform(cls, name: str) -> None:
@@ -25,7 +25,7 @@ class AsyncJob(TestJob):
 
 
 class PlainCoroutineJob(TestJob):
-    """A plain function that gives a coroutine."""
+    """A plain function that returns a coroutine."""
 
     @classmethod
     def perform(cls, name: str) -> Any:
@@ -52,7 +52,7 @@ class AsyncGeneratorJob(TestJob):
 
 
 class HiddenGeneratorJob(TestJob):
-    """Not seen to be a generator before it is called."""
+    """Not recognizable as a generator before it is called."""
 
     @staticmethod
     def perform(*args: Any) -> Any:
@@ -60,7 +60,7 @@ class HiddenGeneratorJob(TestJob):
 
 
 class RaisingJob(TestJob):
-    """Raises an exception that is no Exception, and is tried once more."""
+    """Raises a BaseException that is not an Exception, and is retried once."""
 
     retry_limit = 1
     retry_delay = 0
@@ -76,7 +76,7 @@ class RaisingJob(TestJob):
 
 
 class OwnBaseError(BaseException):
-    """As gevent's Timeout is one."""
+    """A BaseException, as gevent's Timeout is."""
 
 
 def shouting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +102,7 @@ def decorated_with_name(name: str) -> None:
 
 
 class ForkingJob(TestJob):
-    """Forks; the copy comes back in one of several ways."""
+    """Forks; the copy returns in one of several ways."""
 
     @classmethod
     def perform(cls, way: str) -> None:
@@ -128,7 +128,7 @@ class HookForkingJob(TestJob):
 
 
 class EarlyExitJob(TestJob):
-    """Ends its process before it has come to its end, with the status of success."""
+    """Ends its process with status 0 before perform() has returned."""
 
     @staticmethod
     def perform(way: str) -> None:
@@ -138,7 +138,7 @@ class EarlyExitJob(TestJob):
 
 
 class ExitWorker(Worker):
-    """As those written for pyres 1.5: its child ends here."""
+    """As subclasses written for pyres 1.5: its child ends here."""
 
     def process(self, job: Job | None = None) -> Any:
         super().process(job)

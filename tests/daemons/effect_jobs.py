@@ -1,4 +1,4 @@
-"""Jobs that leave their process other than they found it."""
+"""Jobs that change their process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EffectJob(TestJob):
 
 
 class AlarmJob(TestJob):
-    """Leaves an alarm behind, whose signal would end the process or a later job."""
+    """Leaves an alarm set, whose signal would end the process or a later job."""
 
     @classmethod
     def perform(cls, handled: bool) -> None:
@@ -58,7 +58,7 @@ class AlarmJob(TestJob):
 
 
 class StateJob(TestJob):
-    """Tells what its process is like."""
+    """Records the state of its process."""
 
     @classmethod
     def perform(cls) -> None:

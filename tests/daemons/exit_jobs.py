@@ -1,4 +1,4 @@
-"""Jobs that leave something for the end of their process."""
+"""Jobs that leave work for the end of their process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.jobs import GATE, TestJob
 
 
 def wait_and_echo(redis: Any, name: str) -> None:
-    """In a thread: wait until something is pushed to the gate, and tell that it ended."""
+    """In a thread: wait until something is pushed to the gate, and record the end."""
     while not redis.blpop([GATE.format(name)], timeout=1):
         pass
     redis.rpush("ended", name)
 
 
 class LateThreadJob(TestJob):
-    """Returns while a thread of it waits at a gate."""
+    """Returns while one of its threads waits at a gate."""
 
     @classmethod
     def perform(cls, name: str) -> None:
@@ -73,7 +73,7 @@ class EndlessHookJob(TestJob):
 
 
 class EndlessThreadJob(TestJob):
-    """Returns while a thread of it takes an hour."""
+    """Returns while one of its threads takes an hour."""
 
     @classmethod
     def perform(cls) -> None:

@@ -20,7 +20,7 @@ def _ask(port: int) -> int:
 
 
 class GreenJob(TestJob):
-    """Asks a local server so many times at once."""
+    """Sends N requests to a local server at once."""
 
     @classmethod
     def perform(cls, count: int) -> None:

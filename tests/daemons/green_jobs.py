@@ -12,12 +12,12 @@ from gevent import socket
 
 from tests.jobs import BEGUN, TestJob
 
-#: A list in Redis: when each AskJob began and ended, on the machine's monotonic clock.
+#: A list in Redis: when each AskJob started and ended, by the machine's monotonic clock.
 TIMES = "times"
 
 
 class AskJob(TestJob):
-    """Asks a server that takes its time to answer."""
+    """Sends a request to a slow server."""
 
     queue = "green"
 
@@ -30,7 +30,7 @@ class AskJob(TestJob):
 
 
 class LateJob(TestJob):
-    """Waits longer than it may."""
+    """Waits longer than its timeout."""
 
     queue = "green"
     timeout = 0.2
@@ -41,7 +41,7 @@ class LateJob(TestJob):
 
 
 class DeafJob(TestJob):
-    """Never lets go of its process, so that no other greenlet runs."""
+    """Never yields, so that no other greenlet of its process runs."""
 
     queue = "green"
     timeout = 0.2
@@ -53,7 +53,7 @@ class DeafJob(TestJob):
 
 
 class QuitJob(TestJob):
-    """Takes its process down, and with it the jobs beside it."""
+    """Crashes its process, and with it the other jobs there."""
 
     queue = "green"
 
@@ -63,7 +63,7 @@ class QuitJob(TestJob):
 
 
 class CoroutineJob(TestJob):
-    """Awaits while others do so in the same process, by itself or by asyncio.run()."""
+    """Awaits concurrently with other jobs of its process, by itself or by asyncio.run()."""
 
     queue = "green"
 

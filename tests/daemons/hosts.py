@@ -1,4 +1,4 @@
-"""Daemons on a host that fails them: as another user, and with a stderr that takes nothing."""
+"""Daemons on a host with limits: as another user, and with a stderr that accepts no writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-#: A user without rights, which "nobody" is on every Linux.
+#: A user without rights: "nobody" on every Linux.
 NOBODY = 65534
 
-#: Becomes another user, and then the command whose name follows. It keeps the right to read what
-#: anybody may not, CAP_DAC_READ_SEARCH: Python itself may lie in a folder of root's.
+#: Becomes another user, and then the command whose name follows. It keeps CAP_DAC_READ_SEARCH, the
+#: right to read any file: Python itself may be in a folder of root.
 AS_NOBODY = (
     "import ctypes, os, struct, sys\n"
     "from pyres import scripts\n"
@@ -30,7 +30,7 @@ AS_NOBODY = (
     "raise SystemExit(getattr(scripts, sys.argv.pop(1))())\n"
 )
 
-#: What is done to stderr, by name.
+#: What is wrong with stderr, by name.
 STDERR = {
     "closed": "os.close(2)\n",
     "without a reader": "r, w = os.pipe(); os.dup2(w, 2); os.close(r); os.close(w)\n",
@@ -45,17 +45,17 @@ STDERR = {
     "on a full disk": "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)\n",
 }
 
-#: Only another user's daemon is bound by a limit of processes, and only its user may set that
-#: without more rights than root has in some containers; a program does so for us.
+#: A limit of processes applies only to another user's daemon. In some containers root must not set
+#: it, but that user may: a program does so.
 CAN_LIMIT = os.geteuid() == 0 and shutil.which("prlimit") is not None
 
-can_limit = pytest.mark.skipif(not CAN_LIMIT, reason="wants root, and the program prlimit")
+can_limit = pytest.mark.skipif(not CAN_LIMIT, reason="requires root, and the program prlimit")
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="wants root, to become another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="requires root, to become another user")
 
 
 def with_stderr(kind: str) -> str:
-    """A program with such a stderr that becomes the Python command which follows."""
+    """A program with such a stderr, which becomes the Python command that follows."""
     return (
         f"import os, sys\n{STDERR[kind]}os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
@@ -63,7 +63,7 @@ def with_stderr(kind: str) -> str:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A folder that belongs to NOBODY, where NOBODY gets to."""
+    """A folder that belongs to NOBODY, in a place that NOBODY can reach."""
     folder = Path(tempfile.mkdtemp(prefix="pyres-test-", dir="/tmp"))
     try:
         os.chown(folder, NOBODY, NOBODY)
@@ -73,16 +73,16 @@ def open_folder() -> Iterator[Path]:
 
 
 def limit_processes(pid: int, count: int | None) -> bool:
-    """Set how many processes the user of this one may have when it forks; None for as many as we.
+    """Set how many processes the user of this process may have; None: as many as this one's user.
 
-    The user is NOBODY, or we where we are not root. False when there is no such process.
+    The user is NOBODY, or this one where it is not root. False if there is no such process.
     """
     most = resource.getrlimit(resource.RLIMIT_NPROC)[1] if count is None else count
     soft = "unlimited" if most == resource.RLIM_INFINITY else str(most)
     command = ["prlimit", "--pid", str(pid), f"--nproc={soft}:"]
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
-        # Who is root in a container may not do so to another user.
+        # Root in a container may not do that for another user.
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     done = subprocess.run(command, capture_output=True, check=False, **user)
     return done.returncode == 0

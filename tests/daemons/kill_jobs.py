@@ -1,4 +1,4 @@
-"""Jobs of the kill matrix: each leaves its traces in a file, and may stop at a named place."""
+"""Jobs of the kill matrix: each writes traces to a file, and may stop at a named place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.jobs import TestJob
 #: Environment variables: the place where a process is to stop, and the file that then has its pid.
 PLACE, STOPPED = "PYRES_STOP_AT", "PYRES_STOPPED"
 
-#: What a job that fails says.
+#: The error text of a failing job.
 OWN_ERROR = "an error of the job's own"
 
 
@@ -31,7 +31,7 @@ def stop_at(place: str) -> None:
 
 
 class Traced(TestJob):
-    """Writes a line when it begins and one when it ends; its hooks are places to stop at."""
+    """Writes a line when it starts and one when it ends; its hooks are places to stop at."""
 
     @staticmethod
     def before_perform_stop(_path: str) -> None:
@@ -49,7 +49,7 @@ class Traced(TestJob):
 
 
 class Gate(TestJob):
-    """Waits for a file; without a connection, so that a cut does nothing to it."""
+    """Waits for a file; without a connection, so that a cut does not affect it."""
 
     @staticmethod
     def perform(path: str) -> None:
@@ -67,7 +67,7 @@ class Failing(TestJob):
 
 
 class Retried(TestJob):
-    """Fails the first time, and is tried again at once."""
+    """Fails the first time, and is retried at once."""
 
     retry_limit = 3
     retry_delay = 0
@@ -82,7 +82,7 @@ class Retried(TestJob):
 
 
 class Repeatable(Traced):
-    """Is tried again when its process dies."""
+    """Is retried when its process dies."""
 
     retry_limit = 3
     retry_delay = 0
@@ -90,7 +90,7 @@ class Repeatable(Traced):
 
 
 class Unique(Traced):
-    """One of it at a time, until it is done."""
+    """Unique until it is done."""
 
     unique_for = 600
     unique_until = "done"
@@ -106,28 +106,28 @@ class Crashing(TestJob):
 
 
 def note(path: str, what: str) -> None:
-    """Add a line to a file: it is seen also when no server is."""
+    """Add a line to a file, which needs no server."""
     with open(path, "a") as file:
         file.write(f"{what}\n")
 
 
 def daemon(script: str) -> int:
-    """Be a daemon that may stop at the places that only pyres' own code comes by."""
+    """Run a daemon that may stop at places in pyres' own code."""
     from pyres import scripts
-    from pyres.process import children, reports
+    from pyres.process import children, messages
     from pyres.worker import Worker
 
     _stop_around(children, "_fork", "before fork", "after fork")
     _stop_around(Worker, "_perform_as_child", "process starts")
     _stop_around(Worker, "_perform_assigned", "is given its job")
-    own_send = reports.Reports.send
+    own_send = messages.Reports.send
 
-    def tell(self: Any, seconds: float, record: int = 0) -> bool:
-        if seconds == reports.DONE:
+    def send(self: Any, seconds: float, record: int = 0) -> bool:
+        if seconds == messages.DONE:
             stop_at("before report")
         return own_send(self, seconds, record)
 
-    reports.Reports.send = tell  # type: ignore[method-assign]
+    messages.Reports.send = send  # type: ignore[method-assign]
     return int(getattr(scripts, script)())
 
 

@@ -1,6 +1,6 @@
-"""The kill matrix: which process is stopped at which step, and what becomes of the job.
+"""The kill matrix: which process is stopped at which step, and the outcome of the job.
 
-docs/reliability.md holds the same table; test_kill_matrix.py makes each cell true.
+docs/reliability.md has the same table; test_kill_matrix.py tests each cell.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ CUT = "connection cut"
 
 
 class Outcome(NamedTuple):
-    """What becomes of a job: how often it ends, and the exceptions that its failure may have.
+    """The outcome of a job: how often it ends, and the exceptions that its failure may have.
 
-    `waits` says whether it waits on its queue when the fault is over and nobody else works yet.
+    `waits`: whether it waits on its queue after the fault, before another process works.
     """
 
     text: str
@@ -50,8 +50,8 @@ FIRED = Outcome("each moment enqueued once")
 
 
 class At(NamedTuple):
-    """Where a process is stopped: before a request that holds these bytes, after the server has
-    carried it out and before the reply, or at a place in the code.
+    """Where a process is stopped: before a request that contains these bytes, after the server has
+    carried it out but before the reply, or at a place in the code.
     """
 
     request: bytes = b""
@@ -59,8 +59,8 @@ class At(NamedTuple):
     place: str = ""
 
 
-#: The scripts of which a process is stopped. The server has to know them: else the first request
-#: for one is refused, and not carried out.
+#: The scripts at which a process is stopped. The server must have loaded them: else it refuses the
+#: first request for one.
 SCRIPTS: set[str] = set()
 
 
@@ -83,12 +83,12 @@ def _bytes(request: bytes | str) -> bytes:
     return scripts.sha(request).encode()
 
 
-#: What requests hold, or a script.
+#: Bytes in requests, or the name of a script.
 JOINS = "register"
 LEAVES = b"SREM\r\n$14\r\nresque:workers\r\n"
 KHAN_JOINS = "register_khan"
 KHAN_LEAVES = b"SREM\r\n$12\r\nresque:khans\r\n"
-#: `take` with the word that the job before is finished, in front of the time, which has 20 bytes.
+#: `fetch` with the flag that the previous job is finished, before the time, which has 20 bytes.
 COUNTS = b"$1\r\n1\r\n$20\r\n"
 FAILS = OWN_ERROR.encode()
 RETRIES = b"retry_attempt"
@@ -97,10 +97,10 @@ DIES = b'"CrashError"'
 
 
 class Row(NamedTuple):
-    """One step of a process: where it is stopped, and what becomes of the job after each fault.
+    """One step of a process: where it is stopped, and the outcome of the job after each fault.
 
-    `job` is a class of kill_jobs. `of_parent`: it is not the process that comes by there which has
-    the fault, but its parent.
+    `job` is a class of kill_jobs. `of_parent`: the fault is done to the parent of the process that
+    reaches the step.
     """
 
     process: str
@@ -112,7 +112,7 @@ class Row(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One fault of one row; `main`: the one that `make test` runs of its process and kind."""
+    """One fault of one row; `main`: the one of its process and kind that `make test` runs."""
 
     row: Row
     fault: str
@@ -178,7 +178,7 @@ STANDBY = [
 
 
 def _performer(process: str) -> list[Row]:
-    """The steps of whoever performs jobs: a job's process, or a minion."""
+    """The steps of a process that performs jobs: a job's process, or a minion."""
     return [
         Row(process, "is in a before_perform hook", place("before hook"), _all(DONE, CRASHED)),
         Row(process, "performs", place("perform"), _all(DONE, CRASHED)),

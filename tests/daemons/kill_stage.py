@@ -1,4 +1,4 @@
-"""Stops a process at a step of the kill matrix, does a fault to it, and tells what became of it."""
+"""Stops a process at a step of the kill matrix, does a fault to it, and counts the outcome."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.daemons.watching import burst, counted, records
 from tests.proxy import Proxy
 from tests.servers import Daemon, Daemons, alive, state_of, until
 
-#: Older than a worker may be silent, whatever the clock.
+#: Older than any allowed heartbeat, whatever the clock.
 LONG_AGO = "2020-01-01T00:00:00+00:00"
 
 
 class Tally(NamedTuple):
-    """How often a job has begun and ended, the exceptions of its failures, and what was counted."""
+    """How often a job has started and ended, the exceptions of its failures, and the counters."""
 
     begun: int
     ended: int
@@ -33,7 +33,7 @@ class Tally(NamedTuple):
 
 
 class Stage:
-    """One cell: a daemon behind a proxy, which stops itself or whose request is held."""
+    """One cell: a daemon behind a proxy, which stops itself or whose request the proxy holds."""
 
     def __init__(
         self, cell: Cell, proxy: Proxy, run_daemon: Daemons, resq: ResQ, folder: Path
@@ -46,7 +46,7 @@ class Stage:
         self._stopped = folder / "stopped"
         self._traces = folder / "traces"
         self.daemon: Daemon | None = None
-        #: Jobs that are there beside the one.
+        #: The number of other jobs.
         self.others = 0
         #: The pid that stopped itself to reach the step, or 0.
         self.stopper = 0
@@ -85,12 +85,12 @@ class Stage:
     def reach(self) -> None:
         """Wait until the step is reached."""
         if self.cell.row.at.request:
-            until(lambda: self.proxy.has_in_flight, what=f"the step; {self._told()}")
+            until(lambda: self.proxy.has_in_flight, what=f"the step; {self._output()}")
         else:
-            self.stopper = until(self._stopper_pid, what=f"the step; {self._told()}")
+            self.stopper = until(self._stopper_pid, what=f"the step; {self._output()}")
             until(lambda: state_of(self.stopper) == "T")
 
-    def _told(self) -> str:
+    def _output(self) -> str:
         return self.daemon.output() if self.daemon else ""
 
     def _stopper_pid(self) -> int:
@@ -104,12 +104,12 @@ class Stage:
         os.kill(pid, signal.SIGKILL)
         until(lambda: not alive(pid))
         if self.cell.row.at.request and not self.cell.row.of_parent:
-            # Its end closes the connection: what was not sent on never will be.
+            # Its end closes the connection: what the proxy has not passed on never will be.
             until(lambda: not self.proxy.has_in_flight)
         self._go_on(pid)
 
     def _go_on(self, pid: int) -> None:
-        """Let go what was stopped to reach the step, but not the process of this pid."""
+        """Resume what was stopped to reach the step, except the process with this pid."""
         self.proxy.release()
         if self.stopper not in (0, pid):
             os.kill(self.stopper, signal.SIGCONT)
@@ -139,7 +139,7 @@ class Stage:
     # Afterwards
 
     def neighbour(self) -> None:
-        """Another worker prunes who is dead, does what waits, and ends."""
+        """Run another worker that prunes dead ones, performs queued jobs, and ends."""
         burst(self.run_daemon)
 
     def tally(self) -> Tally:

@@ -1,4 +1,4 @@
-"""Jobs that end when their server is gone."""
+"""Jobs that end while their server is down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.jobs import TestJob
 
 
 class FailLater(TestJob):
-    """Begins, and fails after so many seconds."""
+    """Starts, and fails after N seconds."""
 
     @classmethod
     def perform(cls, seconds: float) -> None:
@@ -18,7 +18,7 @@ class FailLater(TestJob):
 
 
 class SleepLonger(TestJob):
-    """Begins, and needs no server after that."""
+    """Starts, and needs no server after that."""
 
     @classmethod
     def perform(cls, seconds: float) -> None:

@@ -12,7 +12,7 @@ _hoard: list[bytes] = []
 
 
 class LeakJob(TestJob):
-    """Forgets two sockets in a cycle, which only the collector of garbage finds; tells how many
+    """Leaves two sockets in a reference cycle, for the garbage collector; records how many
     descriptors are open.
     """
 
@@ -24,7 +24,7 @@ class LeakJob(TestJob):
 
 
 class HoardJob(TestJob):
-    """Keeps 50 MB for good, and tells where."""
+    """Keeps 50 MB for good, and records its pid."""
 
     @classmethod
     def perform(cls) -> None:

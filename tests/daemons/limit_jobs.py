@@ -19,7 +19,7 @@ class FullJob(TestJob):
             while True:
                 os.open(os.devnull, os.O_RDONLY)
         except OSError:
-            # The connection that the job has used itself goes as well.
+            # Also the connection that the job itself has used.
             redis.connection_pool.disconnect()
             # In place of its descriptor.
             os.open(os.devnull, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Jobs that need no server, and jobs that do to their process what a job should not."""
+"""Jobs that need no server, and jobs that misbehave in their process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.jobs import TestJob
 
 
 class LineJob(TestJob):
-    """Writes its number as a line to a file: seen also when its server was gone."""
+    """Writes its number as a line to a file, which needs no server."""
 
     @staticmethod
     def perform(path: str, number: int) -> None:
@@ -23,7 +23,7 @@ class LineJob(TestJob):
 
 
 class AgainJob(TestJob):
-    """Fails, and is tried once more."""
+    """Fails, and is retried once."""
 
     retry_limit = 1
     retry_delay = 0
@@ -34,21 +34,21 @@ class AgainJob(TestJob):
 
 
 class FileGateJob(TestJob):
-    """Tells that it has begun, waits for a file, and fails if there is something in it."""
+    """Reports its start, waits for a file, and fails if the file is not empty."""
 
     @classmethod
     def perform(cls, path: str) -> None:
         cls.begin()
         while not os.path.exists(path):
             time.sleep(0.01)
-        if said := Path(path).read_text():
-            raise ValueError(said)
+        if text := Path(path).read_text():
+            raise ValueError(text)
 
 
-def open_file_gate(path: Path, said: str = "") -> None:
-    """Let a FileGateJob go on, in one step: one that finds an empty file ends well."""
+def open_file_gate(path: Path, text: str = "") -> None:
+    """Let a FileGateJob go on, by creating its file in one step; with an empty one it succeeds."""
     written = path.with_name(f"{path.name}.written")
-    written.write_text(said)
+    written.write_text(text)
     written.rename(path)
 
 
@@ -83,7 +83,7 @@ class EndlessJob(LeisureJob):
 
 
 class FrozenJob(TestJob):
-    """Stands still as Ctrl-Z makes it."""
+    """Stops its process, as Ctrl-Z does."""
 
     timeout = 0.2
 
@@ -113,7 +113,7 @@ class DeepJob(TestJob):
 
 
 class ClosingJob(TestJob):
-    """Closes every file of its process, as those do that make themselves a daemon."""
+    """Closes every file of its process, as code that turns itself into a daemon does."""
 
     @staticmethod
     def perform() -> None:
@@ -121,7 +121,7 @@ class ClosingJob(TestJob):
 
 
 class DoublingJob(TestJob):
-    """Forks, and forgets that the copy must not come back."""
+    """Forks, and lets the copy return, too."""
 
     @classmethod
     def perform(cls) -> None:
@@ -130,7 +130,7 @@ class DoublingJob(TestJob):
 
 
 class ThreadJob(TestJob):
-    """Leaves a thread behind that never ends."""
+    """Starts a thread that never ends."""
 
     @staticmethod
     def perform() -> None:
@@ -146,7 +146,7 @@ class ReapingJob(TestJob):
 
 
 class StopParentJob(TestJob):
-    """Tells its worker to stop."""
+    """Signals its worker to stop."""
 
     @classmethod
     def perform(cls) -> None:
@@ -159,7 +159,7 @@ class NoPerform(TestJob):
 
 
 class NoTimeJob(TestJob):
-    """Its timeout is no number."""
+    """Its timeout is not a number."""
 
     timeout = "soon"
 
@@ -169,7 +169,7 @@ class NoTimeJob(TestJob):
 
 
 class StrangerJob(TestJob):
-    """Echoes the status of a program, which leaves a process behind that nobody waits for."""
+    """Echoes the exit status of a program, which leaves an orphan process behind."""
 
     @classmethod
     def perform(cls, code: int) -> None:
@@ -178,7 +178,7 @@ class StrangerJob(TestJob):
 
 
 class HugeErrorJob(TestJob):
-    """Raises an error with a text of so many characters."""
+    """Raises an error with a text of N characters."""
 
     @staticmethod
     def perform(length: int) -> None:

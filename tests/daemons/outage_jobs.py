@@ -1,4 +1,4 @@
-"""Jobs that end while their server is away, each with something that is then to be written."""
+"""Jobs that end while their server is disconnected, each with an outcome to write."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tests.daemons.odd_jobs import FileGateJob
 
 
 class Retried(FileGateJob):
-    """Tried twice more, at once."""
+    """Retried twice, at once."""
 
     retry_limit = 2
     retry_delay = 0
 
 
 class RetriedOnce(FileGateJob):
-    """Tried once more; one of it at a time, until it is done."""
+    """Retried once; unique until it is done."""
 
     retry_limit = 1
     retry_delay = 0
@@ -24,7 +24,7 @@ class RetriedOnce(FileGateJob):
 
 
 class Dies(FileGateJob):
-    """Ends its process; tried once more."""
+    """Ends its process; retried once."""
 
     retry_limit = 1
     retry_delay = 0
@@ -37,7 +37,7 @@ class Dies(FileGateJob):
 
 
 class UniqueUntilDone(FileGateJob):
-    """One of it at a time, until it is done."""
+    """Unique until it is done."""
 
     unique_for = 600
     unique_until = "done"

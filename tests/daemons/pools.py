@@ -1,4 +1,4 @@
-"""What tests of pools ask: who is in the pool, how large Khan says it is, what is left of it."""
+"""Helpers of the pools' tests: the minions, the size in the manager's id, what remains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis import Redis
 
 from tests.servers import Daemon, Daemons, until
 
-#: A manager with less patience than a minute, so that a test need not wait for a sign of life.
+#: A manager with a heartbeat interval below a minute, so that a test need not wait for one.
 QUICK_BEATS = (
     "from pyres import horde, scripts\n"
     "horde.Pace = type('QuickPace', (horde.Pace,), {'heartbeat': 0.2})\n"
@@ -67,7 +67,7 @@ def end_pool(daemon: Daemon, redis: Redis, signum: int = signal.SIGTERM) -> None
 
 
 def busy_with(redis: Redis, name: str) -> list[int]:
-    """The pids of those that have a job of this class in hand."""
+    """The pids of the minions with a running job of this class."""
     found = []
     for key in redis.scan_iter("resque:worker:*"):
         record = None if key.endswith(b":started") else redis.get(key)

@@ -1,4 +1,4 @@
-"""The application's own log in a daemon: its set-up takes effect; without one it is ours."""
+"""Logging set up by the application in a daemon takes effect; without one, pyres' is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 from pyres import ResQ
 from tests.servers import Daemon, Daemons, until
 
-#: How pyres 1.5's users set up their log: where their jobs are.
+#: How pyres 1.5's users set up their logging: in the module of their jobs.
 BASIC_CONFIG = """
 import logging
 logging.basicConfig(filename="app.log", level="INFO", format="%(name)s: %(message)s")
@@ -36,7 +36,7 @@ from pyres import job
 
 @job(queue="q", name="Tell")
 def tell(text):
-    logging.getLogger("app").info("told %s", text)
+    logging.getLogger("app").info("logged %s", text)
     logging.getLogger("app").debug("too small")
 
 @job(queue="q", name="Break")
@@ -63,7 +63,7 @@ def enqueue(resq: ResQ) -> None:
 
 
 def worker(run_daemon: Daemons, folder: Path, *options: str) -> Daemon:
-    """A worker that has done all."""
+    """A worker that has done all jobs."""
     command = ["pyres_worker", "--queues", "q", "--burst", *options]
     daemon = run_daemon(*command, cwd=folder)
     assert daemon.wait() == 0, daemon.output()
@@ -77,7 +77,7 @@ WHEN = pytest.mark.parametrize(
 
 @WHEN
 @pytest.mark.parametrize("source", [BASIC_CONFIG, DICT_CONFIG], ids=["basicConfig", "dictConfig"])
-def test_the_set_up_in_a_job_module_takes_effect_and_does_not_silence_pyres(
+def test_logging_set_up_in_a_job_module_takes_effect_beside_that_of_pyres(
     run_daemon: Daemons, resq: ResQ, folder: Path, source: str, require: list[str]
 ) -> None:
     set_up_by(folder, source)
@@ -86,9 +86,9 @@ def test_the_set_up_in_a_job_module_takes_effect_and_does_not_silence_pyres(
     shown = worker(run_daemon, folder, *require).output()
 
     application = (folder / "app.log").read_text()
-    assert "app: told it\n" in application
+    assert "app: logged it\n" in application
     assert "broken on purpose" in application
-    assert "told it" not in shown
+    assert "logged it" not in shown
     assert shown.count("ValueError: broken on purpose") == 1
 
 
@@ -101,7 +101,7 @@ def test_an_application_that_sets_nothing_up_logs_to_the_log_of_the_worker(
     worker(run_daemon, folder, "-f", "worker.log", "--json-logs", *require)
 
     lines = [json.loads(line) for line in (folder / "worker.log").read_text().splitlines()]
-    assert [line["level"] for line in lines if line["message"] == "told it"] == ["INFO"]
+    assert [line["level"] for line in lines if line["message"] == "logged it"] == ["INFO"]
     assert not any(line["message"] == "too small" for line in lines)
 
 
@@ -120,8 +120,8 @@ def test_minions_keep_their_own_files_beside_the_application_s(
     assert daemon.wait() == 0, daemon.output()
     (log,) = folder.glob("minion-*.log")
     assert log.read_text().count("ValueError: broken on purpose") == 1
-    assert "told it" not in log.read_text()
-    assert "app: told it\n" in (folder / "app.log").read_text()
+    assert "logged it" not in log.read_text()
+    assert "app: logged it\n" in (folder / "app.log").read_text()
 
 
 def test_minions_write_what_the_application_logs_where_it_sets_nothing_up(
@@ -135,4 +135,4 @@ def test_minions_write_what_the_application_logs_where_it_sets_nothing_up(
 
     assert daemon.wait() == 0, daemon.output()
     (log,) = folder.glob("minion-*.log")
-    assert log.read_text().count("INFO     told it") == 1
+    assert log.read_text().count("INFO     logged it") == 1

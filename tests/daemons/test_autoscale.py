@@ -1,4 +1,4 @@
-"""--pool 2..16: a pool that grows and shrinks with its work; and --preload, what it shares."""
+"""--pool 2..16: a pool that grows and shrinks with its load; and --preload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import Daemons, until
 
 
 def pool(redis: Redis) -> tuple[int, int]:
-    """The registered minions, and the size that their khan says."""
+    """The registered minions, and the size in the manager's id."""
     (khan,) = redis.smembers("resque:khans")
     return redis.scard("resque:minions"), int(khan.rpartition(b":")[2])
 
@@ -32,9 +32,9 @@ def test_a_pool_grows_while_jobs_wait_and_shrinks_when_it_is_idle(
     redis.rpush(GATE.format("g"), *[1] * 6)
     until(lambda: redis.llen(ECHOED) == 6)
     until(lambda: pool(redis) == (1, 1), timeout=60)
-    said = daemon.output()
-    assert "From 1 to 2 minions: 5 jobs wait" in said
-    assert "to 1 minions: 0 jobs wait" in said
+    output = daemon.output()
+    assert "From 1 to 2 minions: 5 jobs wait" in output
+    assert "to 1 minions: 0 jobs wait" in output
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
     assert redis.get("resque:stat:processed") == b"6"
@@ -42,12 +42,14 @@ def test_a_pool_grows_while_jobs_wait_and_shrinks_when_it_is_idle(
 
 
 @pytest.mark.parametrize("wrong", ["0..4", "4..2", "2..", "..3", "a..b", "2.5"])
-def test_a_range_that_is_none_is_one_line_and_exit_code_2(wrong: str, run_daemon: Daemons) -> None:
+def test_an_invalid_range_is_a_one_line_error_and_exit_code_2(
+    wrong: str, run_daemon: Daemons
+) -> None:
     daemon = run_daemon("pyres_manager", "basic", "--pool", wrong)
 
     assert daemon.wait() == 2
     (line,) = daemon.output().strip().splitlines()
-    assert f"{wrong!r} is not a" in line
+    assert f"invalid value {wrong!r}: expected a" in line
 
 
 # What is imported before the fork
@@ -69,16 +71,16 @@ VERSION = 1
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
-    """A module of jobs that tells which process has imported it."""
+    """A module of jobs that records which process has imported it."""
     path = tmp_path / "where_jobs.py"
     path.write_text(MODULE)
     return path
 
 
 def echoed(redis: Redis) -> list[int]:
-    """What the one job has told."""
-    (told,) = until(lambda: redis.lrange(ECHOED, 0, -1))
-    return [int(number) for number in told.strip(b"[]").split(b",")]
+    """What the one job has recorded."""
+    (echo,) = until(lambda: redis.lrange(ECHOED, 0, -1))
+    return [int(number) for number in echo.strip(b"[]").split(b",")]
 
 
 def test_preload_imports_once_in_khan(
@@ -93,7 +95,7 @@ def test_preload_imports_once_in_khan(
     assert imported_by == daemon.pid != minion
 
 
-def test_without_preload_each_minion_imports_and_a_rolling_restart_takes_new_code(
+def test_without_preload_each_minion_imports_and_a_rolling_restart_loads_new_code(
     run_daemon: Daemons, resq: ResQ, redis: Redis, module: Path
 ) -> None:
     options = ["--path", str(module.parent), "--require", "where_jobs"]
@@ -111,7 +113,7 @@ def test_without_preload_each_minion_imports_and_a_rolling_restart_takes_new_cod
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]])
-def test_a_module_that_cannot_be_imported_is_one_line_and_exit_code_2(
+def test_a_module_that_cannot_be_imported_is_a_one_line_error(
     preload: list[str], run_daemon: Daemons, module: Path
 ) -> None:
     module.write_text("import no_such_module_anywhere")
@@ -124,7 +126,7 @@ def test_a_module_that_cannot_be_imported_is_one_line_and_exit_code_2(
     assert "--require 'where_jobs' cannot be imported: ModuleNotFoundError" in line
 
 
-def test_a_module_that_takes_its_process_down_is_named(run_daemon: Daemons, module: Path) -> None:
+def test_a_module_that_crashes_its_process_is_named(run_daemon: Daemons, module: Path) -> None:
     module.write_text("import os; os.abort()")
     options = ["--path", str(module.parent), "--require", "where_jobs"]
 
@@ -134,8 +136,8 @@ def test_a_module_that_takes_its_process_down_is_named(run_daemon: Daemons, modu
     assert "where_jobs: the process that imports it was killed by SIGABRT" in daemon.output()
 
 
-def test_preload_without_a_module_says_what_is_missing(run_daemon: Daemons) -> None:
+def test_preload_without_a_module_reports_what_is_missing(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_manager", "--queues", "basic", "--preload")
 
     assert daemon.wait() == 2
-    assert "--preload imports what --require names" in daemon.output()
+    assert "--preload requires --require" in daemon.output()

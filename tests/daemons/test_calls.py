@@ -1,4 +1,4 @@
-"""Jobs that are coroutines, generators or decorated, raise what is no Exception, or fork."""
+"""Jobs that are coroutines, generators or decorated, raise a BaseException, or fork."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.servers import Daemons, until
 
 Perform = Callable[[int], None]
 
-#: So that jobs with names of their own are known.
+#: So that jobs with a name of their own can be found.
 REQUIRE = ("--require", "tests.daemons.call_jobs")
 
 
 @pytest.fixture(params=["worker", "minion"])
 def perform(request: pytest.FixtureRequest, run_daemon: Daemons, redis: Redis) -> Perform:
-    """Have a worker, or a pool of one minion, perform so many jobs."""
+    """Have a worker, or a pool of one minion, perform N jobs."""
 
     def run(processed: int) -> None:
         if request.param == "worker":
@@ -51,7 +51,7 @@ def test_coroutines_run_to_their_end(perform: Perform, resq: ResQ, redis: Redis)
 
 
 @pytest.mark.parametrize("name", ["GeneratorJob", "AsyncGeneratorJob", "HiddenGeneratorJob"])
-def test_a_generator_is_a_failure_that_says_so(
+def test_a_generator_is_recorded_as_a_failure_with_the_reason(
     name: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue_from_string(f"tests.daemons.call_jobs.{name}", "basic")
@@ -87,7 +87,7 @@ def test_job_refuses_to_schedule_a_generator() -> None:
 
 
 @pytest.mark.parametrize("name", ["cancelled", "group", "own"])
-def test_an_exception_that_is_no_exception_is_tried_again_and_counted(
+def test_a_base_exception_is_retried_and_counted(
     name: str, perform: Perform, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(call_jobs.RaisingJob, name)
@@ -151,7 +151,9 @@ def test_a_job_that_ends_its_process_before_its_end_is_a_failure(
     assert echoed(redis) == [["next"]]
 
 
-def test_so_is_one_that_ends_its_minion(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+def test_a_job_that_ends_its_minion_early_is_a_failure(
+    run_daemon: Daemons, resq: ResQ, redis: Redis
+) -> None:
     daemon = start_pool(run_daemon, redis, 1)
     resq.enqueue(call_jobs.EarlyExitJob, "exit")
     resq.enqueue(EchoJob, "next")

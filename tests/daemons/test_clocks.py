@@ -1,4 +1,4 @@
-"""Clocks that are set, or differ: of the scheduler, of the server, of a client."""
+"""Clocks that are set, or that differ: of the scheduler, the server, a client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENTRIES = {
 
 @pytest.fixture
 def proxy(server, redis):
-    """A proxy that can shift the server's clock; where it is used nothing may fork."""
+    """A proxy that can shift the server's clock; tests with it must not fork."""
     with Proxy(server.port) as proxy:
         yield proxy
 
@@ -48,7 +48,7 @@ def distant(proxy):
 
 
 class Run:
-    """Agendas under a clock that a test sets, and the moments that they fired."""
+    """Active schedules under a clock that a test sets, and the moments that they fired."""
 
     def __init__(self, resq, folder, **options):
         self.resq, self.options = resq, options
@@ -65,13 +65,13 @@ class Run:
         return outcome
 
     def begin(self, now):
-        """Start anew, as a scheduler does that comes up."""
+        """Start over, as a scheduler that has just started."""
         self.active_schedule = ActiveSchedule(self.resq, str(self.path), **self.options)
         self.active_schedule.load()
         self.active_schedule.start(now - 1)
 
     def seconds(self, first, count, jumped=False):
-        """Look once a second; what was fired."""
+        """Check once a second; what was fired."""
         start = len(self.fired)
         for second in range(first, first + count):
             self.active_schedule.fire(second, jumped and second == first)
@@ -86,7 +86,7 @@ class Run:
 @pytest.mark.parametrize("restarted", [False, True], ids=["one process", "restarted"])
 @pytest.mark.parametrize("catch_up", [False, True], ids=["", "catch-up"])
 @pytest.mark.parametrize("jump", [7, 40, 3600, 86400, -7, -40, -3600, -86400])
-def test_a_clock_that_was_wrong_for_a_while_doubles_and_silences_nothing(
+def test_a_clock_that_was_wrong_for_a_while_neither_repeats_nor_skips_firings(
     resq, tmp_path, jump, catch_up, restarted
 ):
     run = Run(resq, tmp_path, catch_up=catch_up, late=185)
@@ -116,7 +116,7 @@ def test_a_clock_that_was_wrong_for_a_while_doubles_and_silences_nothing(
 
 @pytest.mark.parametrize("jump", [5, 60, 3 * 3600, 400 * 86400])
 @pytest.mark.parametrize("catch_up", [False, True], ids=["", "catch-up"])
-def test_a_jump_forward_makes_up_one_moment_of_an_entry_at_most(resq, tmp_path, jump, catch_up):
+def test_after_a_forward_jump_an_entry_fires_late_at_most_once(resq, tmp_path, jump, catch_up):
     run = Run(resq, tmp_path, catch_up=catch_up, late=185)
     run.begin(NOW)
     run.seconds(NOW, 10)
@@ -129,7 +129,7 @@ def test_a_jump_forward_makes_up_one_moment_of_an_entry_at_most(resq, tmp_path, 
     assert run.seconds(NOW + 10 + jump, 1).count(("second", NOW + 10 + jump)) == 1
 
 
-def test_a_scheduler_that_is_late_makes_up_each_moment_when_no_clock_jumped(resq, tmp_path):
+def test_a_scheduler_that_is_late_fires_each_moment_when_no_clock_jumped(resq, tmp_path):
     run = Run(resq, tmp_path, late=185)
     run.begin(NOW)
     run.seconds(NOW, 10)
@@ -139,10 +139,10 @@ def test_a_scheduler_that_is_late_makes_up_each_moment_when_no_clock_jumped(resq
     assert {moment for name, moment in late if name == "second"} == set(range(NOW + 10, NOW + 31))
 
 
-def test_a_moment_ahead_that_an_older_version_noted_silences_for_a_minute_at_most(
+def test_a_future_firing_noted_by_an_older_version_blocks_for_a_minute_at_most(
     resq, redis, tmp_path
 ):
-    """It has no ranges: its moment alone is known."""
+    """An older version notes only the moment, not ranges."""
     redis.hset("resque:pyres:schedule_fired", "second", NOW + 30)
     redis.hset("resque:pyres:schedule_fired", "minute", NOW + 86400)
     when = datetime.fromtimestamp(NOW + 86400, UTC)
@@ -166,7 +166,7 @@ def test_a_moment_ahead_that_an_older_version_noted_silences_for_a_minute_at_mos
         ([(100, 0, 0), (3701, 1, 1), (3702, 2, 2)], [False, True, False]),
         ([(100, 0, 0), (50, 1, 1), (102, 2, 2)], [False, False, True]),
         ([(100, 0, 0), (160, 60, 60)], [False, False]),
-        # A reply that is late says a time between its request and its arrival.
+        # The time in a late reply is one between its request and its arrival.
         ([(100, 0, 10), (111, 11, 11), (121, 12, 22)], [False, False, False]),
     ],
     ids=["right", "forward", "back and right", "a long pause", "slow replies"],
@@ -233,7 +233,7 @@ def test_a_first_attempt_by_a_clock_ahead_does_not_make_retries_endless(resq):
     assert item["first_attempt"] < ahead
 
 
-def test_the_servers_clock_is_asked_for_once_for_many_delays(resq, server):
+def test_the_servers_clock_is_read_once_for_many_delays(resq, server):
     with server.monitor() as monitor:
         for number in range(20):
             resq.enqueue_in(5, Quick, number)
@@ -259,7 +259,7 @@ def test_a_server_that_refuses_time_leaves_this_hosts_clock(resq, server, redis,
     assert caplog.text.count("This host's clock is used") == 1
 
 
-def test_a_host_whose_clock_differs_says_so_once(distant, proxy, caplog):
+def test_a_host_whose_clock_differs_logs_that_once(distant, proxy, caplog):
     proxy.clock_shift = 600
 
     for _ in range(3):
@@ -316,7 +316,7 @@ def test_a_delayed_job_waits_for_the_servers_clock(own_title, distant, proxy):
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
-def test_a_scheduler_whose_host_is_wrong_fires_by_the_servers_clock(
+def test_a_scheduler_whose_host_clock_is_wrong_fires_by_the_servers_clock(
     run_daemon, resq, redis, tmp_path, offset
 ):
     schedule = tmp_path / "schedule.json"
@@ -339,7 +339,7 @@ def test_a_scheduler_whose_host_is_wrong_fires_by_the_servers_clock(
 
 
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
-def test_a_worker_whose_host_is_wrong_says_so_once(run_daemon, resq, redis):
+def test_a_worker_whose_host_clock_is_wrong_logs_that_once(run_daemon, resq, redis):
     worker = run_daemon(
         "pyres_worker",
         "--queues",
@@ -372,7 +372,7 @@ def test_all_moments_that_are_written_are_of_the_servers_clock(own_title, distan
         record["run_at"],
         failed["failed_at"],
         failed["payload"]["enqueue_timestamp"],
-        Fails.has_changed["perform_timestamp"],
+        Fails.metadata["perform_timestamp"],
         worker.started.decode(),
         distant.store.workers.heartbeats()[str(worker)],
     ]
@@ -380,7 +380,7 @@ def test_all_moments_that_are_written_are_of_the_servers_clock(own_title, distan
     worker.fetcher.close()
 
 
-def test_the_server_is_not_asked_for_the_time_of_each_job(own_title, resq, redis):
+def test_the_servers_time_is_not_read_for_each_job(own_title, resq, redis):
     resq.enqueue_many([(Quick, number) for number in range(20)])
     worker = Worker("quick", resq)
     worker.registry.register()
@@ -401,7 +401,7 @@ def test_the_server_is_not_asked_for_the_time_of_each_job(own_title, resq, redis
 @pytest.mark.parametrize(
     "expiry", [{}, {"px": 86_400_000}, {"ex": 10 * 365 * 86400}], ids=["none", "a day", "years"]
 )
-def test_a_lock_that_cannot_end_in_time_is_given_another_end(
+def test_a_scheduler_lock_with_a_wrong_expiry_gets_a_new_one(
     own_title, resq, redis, caplog, expiry
 ):
     redis.set(LOCK, "gone-host:4711", **expiry)
@@ -409,7 +409,7 @@ def test_a_lock_that_cannot_end_in_time_is_given_another_end(
 
     scheduler._run_once()
     scheduler._run_once()
-    until(lambda: scheduler._run_once() and scheduler.master, what="the lock to be ours")
+    until(lambda: scheduler._run_once() and scheduler.master, what="the lock")
 
     assert caplog.text.count("The master's lock of gone-host:4711") == 1
 
@@ -431,7 +431,9 @@ def test_the_lock_of_another_master_is_left_as_it_is(resq, redis, seconds):
 
 @pytest.mark.parametrize("ahead", [0.4, 2, 3600])
 @pytest.mark.parametrize("stage", ["start", "done"])
-def test_the_claim_of_a_client_whose_clock_is_ahead_ends_with_its_job(resq, redis, stage, ahead):
+def test_the_unique_lock_of_a_client_whose_clock_is_ahead_ends_with_its_job(
+    resq, redis, stage, ahead
+):
     kind = {"start": UniqueUntilStart, "done": UniqueUntilDone}[stage]
     now = time.time()
     client = ResQ(resq.dsn)
@@ -461,10 +463,10 @@ def enqueue_again(resq, how):
 
 @pytest.mark.parametrize("how", ["enqueue", "enqueue_in"])
 @pytest.mark.parametrize("expiry", [None, 86_400], ids=["none", "a day too long"])
-def test_a_claim_that_cannot_end_in_time_is_given_another_end(resq, redis, how, expiry):
+def test_a_unique_lock_with_a_wrong_expiry_gets_a_new_one(resq, redis, how, expiry):
     resq.enqueue(UniqueUntilDone, 1)
     key = claim_of(redis)
-    # As a server has it whose clock was a day ahead and went back.
+    # As on a server whose clock was a day ahead and was set back.
     redis.set(key, f"done:{time.time() + 86_400 - 10!r}", ex=expiry and expiry + 60)
 
     assert enqueue_again(resq, how) is False
@@ -473,7 +475,7 @@ def test_a_claim_that_cannot_end_in_time_is_given_another_end(resq, redis, how, 
 
 
 @pytest.mark.parametrize("how", ["enqueue", "enqueue_in"])
-def test_the_claim_of_a_job_that_waits_for_long_is_left_as_it_is(resq, redis, how):
+def test_the_unique_lock_of_a_job_that_waits_long_is_unchanged(resq, redis, how):
     resq.enqueue_in(10_000, UniqueUntilDone, 1)
 
     assert enqueue_again(resq, how) is False
@@ -490,11 +492,11 @@ class Quick:
 
 
 class Fails(Quick):
-    told: dict[str, float]
+    metadata: dict[str, float]
 
     @classmethod
     def before_perform(cls, metadata):
-        cls.has_changed = metadata
+        cls.metadata = metadata
 
     @classmethod
     def perform(cls, *args):

@@ -1,4 +1,4 @@
-"""No error reply of the server ends a daemon that has started; at the start it is one line."""
+"""No error reply of the server ends a daemon that has started; at the start, it is one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.jobs import EchoJob
 from tests.proxy import Proxy
 from tests.servers import Daemon, Daemons, Server, until
 
-#: What is answered in place of every reply, and how the log names it.
+#: What replaces every reply, and the text in the log for it.
 REPLIES = {
     "an unknown error": (b"-WEIRD never seen\r\n", "Redis answered: WEIRD never seen"),
     "unknown command": (b"-ERR unknown command 'X'\r\n", "Redis answered: "),
@@ -49,7 +49,7 @@ def between(server: Server) -> Iterator[Proxy]:
 def start(run_daemon: Daemons, redis: Redis, proxy: Proxy, command: str) -> Daemon:
     daemon = run_daemon(command, *DAEMONS[command], "--dsn", proxy.dsn)
     if command == "pyres_scheduler":
-        # Then its first turn is over.
+        # Then its first cycle is over.
         daemon.until_title("Waiting")
     else:
         ResQ(redis).enqueue(EchoJob, "before")
@@ -58,7 +58,7 @@ def start(run_daemon: Daemons, redis: Redis, proxy: Proxy, command: str) -> Daem
 
 
 def works(redis: Redis, command: str) -> None:
-    """Wait until the daemon has done what it is for."""
+    """Wait until the daemon has done its work."""
     resq = ResQ(redis)
     if command == "pyres_scheduler":
         resq.enqueue_in(0, EchoJob, "after")
@@ -90,7 +90,7 @@ def test_no_error_reply_ends_a_daemon_that_has_started(
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
 @pytest.mark.parametrize("request_", [b"workers:heartbeat", b"pruning_dead_workers", b"TRACKING"])
-def test_a_refusal_of_what_is_no_fetch_stops_no_fetch(
+def test_a_refusal_of_another_request_stops_no_fetch(
     command: str, request_: bytes, run_daemon: Daemons, redis: Redis, between: Proxy
 ) -> None:
     daemon = start(run_daemon, redis, between, command)
@@ -115,7 +115,7 @@ STARTS = {
 
 @pytest.mark.parametrize("kind", STARTS)
 @pytest.mark.parametrize("command", DAEMONS)
-def test_a_start_at_what_cannot_be_used_is_one_line_and_exit_code_2(
+def test_a_start_on_an_unusable_server_is_a_one_line_error_and_exit_code_2(
     command: str, kind: str, run_daemon: Daemons, between: Proxy
 ) -> None:
     reply, words = STARTS[kind]
@@ -125,9 +125,9 @@ def test_a_start_at_what_cannot_be_used_is_one_line_and_exit_code_2(
 
     assert daemon.wait() == 2, daemon.output()
     assert "Traceback" not in daemon.output()
-    said = daemon.output().splitlines(True)[-1]
-    assert said.startswith(f"{command}: error: ")
-    assert words in said
+    line = daemon.output().splitlines(True)[-1]
+    assert line.startswith(f"{command}: error: ")
+    assert words in line
 
 
 @pytest.mark.parametrize("command", DAEMONS)

@@ -1,4 +1,4 @@
-"""What a job leaves for the end of its process: threads, executors, exit hooks."""
+"""Work that a job leaves for the end of its process: threads, executors, exit hooks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _THREADED = (
 )
 
 
-#: A worker that leaves it to a job's process to end in time, however late that may be.
+#: A worker that never kills a job's process, which must end in time by itself.
 _PATIENT = (
     "from pyres import scripts, worker\n"
     "worker.ALARM_MARGIN = 600.0\n"
@@ -47,7 +47,7 @@ _PATIENT = (
 
 
 def ended(redis: Redis) -> list[str]:
-    """What has come to its end after its job."""
+    """The threads and hooks that have ended after their job."""
     return sorted(texts(redis.lrange("ended", 0, -1)))
 
 
@@ -94,7 +94,7 @@ def test_an_exit_hook_that_raises_fails_no_job(
 
 
 @pytest.mark.parametrize("kind", [EndlessThreadJob, EndlessHookJob])
-def test_what_takes_longer_than_the_grace_is_ended_and_the_job_stays_done(
+def test_exit_work_longer_than_the_grace_is_ended_and_the_job_stays_done(
     kind: type, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(kind)
@@ -112,7 +112,7 @@ def test_what_takes_longer_than_the_grace_is_ended_and_the_job_stays_done(
 @pytest.mark.parametrize(
     "signals", [[signal.SIGUSR1, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]]
 )
-def test_a_signal_that_kills_the_threads_of_a_job_makes_it_no_failure(
+def test_a_signal_that_kills_the_threads_of_a_job_does_not_make_it_a_failure(
     signals: list[int], run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "600")
@@ -155,7 +155,7 @@ def test_a_minion_runs_hooks_and_waits_for_threads_at_its_end(
         ((), {"RUN_AT_EXIT_HOOKS": "1"}, 3),
     ],
 )
-def test_hooks_from_before_the_fork_run_in_jobs_processes_only_where_they_are_wanted(
+def test_hooks_from_before_the_fork_run_in_jobs_processes_only_if_enabled(
     options: tuple[str, ...],
     env: dict[str, str],
     count: int,
@@ -173,7 +173,7 @@ def test_hooks_from_before_the_fork_run_in_jobs_processes_only_where_they_are_wa
 
 
 @pytest.mark.parametrize(("options", "count"), [((), 1), (("--run-at-exit-hooks",), 2)])
-def test_hooks_from_before_the_fork_run_in_minions_only_where_they_are_wanted(
+def test_hooks_from_before_the_fork_run_in_minions_only_if_enabled(
     options: tuple[str, ...], count: int, run_daemon: Daemons, redis: Redis
 ) -> None:
     program = ("-c", _HOOKED.format("pyres_manager"))
@@ -202,5 +202,7 @@ def test_threads_from_before_the_fork_are_named_once(
     assert "start threads after the fork" in daemon.output()
 
 
-def test_a_daemon_without_threads_says_nothing_of_them(run_daemon: Daemons, redis: Redis) -> None:
+def test_a_daemon_without_threads_does_not_warn_about_threads(
+    run_daemon: Daemons, redis: Redis
+) -> None:
     assert "thread" not in burst(run_daemon).output()

@@ -1,4 +1,4 @@
-"""A server that is full, and evicts nothing, is drained by workers and managers."""
+"""A full server that evicts nothing is drained by workers and managers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def resq(own_server: Server) -> Iterator[ResQ]:
 
 
 def fill(redis: Redis, resq: ResQ, done: Path) -> None:
-    """Enqueue jobs, and let the server have no room for anything from then on."""
+    """Enqueue jobs, and then set the server's memory limit so that no write succeeds."""
     resq.enqueue_many([(LineJob, str(done), number) for number in range(JOBS)])
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", 1)

@@ -1,4 +1,4 @@
-"""--greenlets: many jobs at once in one minion, each in a hand of its own."""
+"""--greenlets: many jobs at once in one minion, each in its own slot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers import Daemon, Daemons, until
 
 Start = Callable[..., Daemon]
 
-#: A manager that leaves it to its minions to end a job in time, however late that may be.
+#: A manager that never kills a minion for a job over its timeout.
 PATIENT = (
     "-c",
     "from gevent import monkey\n"
@@ -36,12 +36,12 @@ PATIENT = (
 
 @pytest.fixture
 def start(run_daemon: Daemons, redis: Redis) -> Start:
-    """Starts one minion with so many greenlets, and waits until all its hands are registered."""
+    """Starts one minion with N greenlets, and waits until all its slots are registered."""
 
     def run(count: int, *options: str, command: Sequence[str] = ("pyres_manager",)) -> Daemon:
-        given = ["--greenlets", str(count), "--queues", "green,basic", *options]
-        daemon = run_daemon(*command, *given)
-        until(lambda: redis.scard("resque:minions") == count, what="the hands to register")
+        arguments = ["--greenlets", str(count), "--queues", "green,basic", *options]
+        daemon = run_daemon(*command, *arguments)
+        until(lambda: redis.scard("resque:minions") == count, what="the slots to register")
         return daemon
 
     return run
@@ -110,7 +110,6 @@ def test_two_hundred_jobs_wait_at_the_same_time(
 def test_two_hundred_jobs_that_wait_a_tenth_of_a_second_take_less_than_one(
     wait: str, start: Start, resq: ResQ, redis: Redis, slow_port: int
 ) -> None:
-    """The number is the specification's own."""
     daemon = start(200, wait)
 
     resq.enqueue_many([(AskJob, slow_port)] * 200)
@@ -122,17 +121,19 @@ def test_two_hundred_jobs_that_wait_a_tenth_of_a_second_take_less_than_one(
     assert redis.get("resque:stat:processed") == b"200"
 
 
-def test_each_job_is_in_a_hand_of_its_own(start: Start, resq: ResQ, redis: Redis) -> None:
+def test_each_job_has_its_own_slot_and_in_flight_record(
+    start: Start, resq: ResQ, redis: Redis
+) -> None:
     daemon = start(3)
     resq.enqueue_many([(GateJob, "g")] * 3)
     until(lambda: redis.llen(BEGUN) == 3)
 
     workers = redis.smembers("resque:workers")
-    hands = [redis.get(b"resque:worker:" + worker) for worker in workers]
+    records = [redis.get(b"resque:worker:" + worker) for worker in workers]
 
-    assert len(hands) == 3
-    assert all(record and b"GateJob" in record for record in hands)
-    # Host and pid stand in front, as Ruby's pruning reads them.
+    assert len(records) == 3
+    assert all(record and b"GateJob" in record for record in records)
+    # Host and pid come first, as Ruby's pruning reads them.
     assert {worker.split(b":")[1] for worker in workers} == set(redis.lrange(BEGUN, 0, 0))
     (minion,) = daemon.children()
     until(lambda: "processing 3 of 3 jobs" in _title(minion))
@@ -146,7 +147,7 @@ def _title(pid: int) -> str:
         return file.read()
 
 
-def test_jobs_in_hand_are_finished_before_the_end(start: Start, resq: ResQ, redis: Redis) -> None:
+def test_running_jobs_are_finished_before_the_end(start: Start, resq: ResQ, redis: Redis) -> None:
     daemon = start(2)
     resq.enqueue_many([(GateJob, "g")] * 2)
     until(lambda: redis.llen(BEGUN) == 2)
@@ -179,7 +180,7 @@ def test_all_jobs_of_a_minion_that_dies_are_failures(
     end(daemon, redis)
 
 
-def test_a_late_job_is_ended_and_those_beside_it_go_on(
+def test_a_job_over_its_timeout_is_ended_and_the_others_go_on(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(2, command=PATIENT)
@@ -195,7 +196,7 @@ def test_a_late_job_is_ended_and_those_beside_it_go_on(
     end(daemon, redis)
 
 
-def test_a_job_that_lets_no_other_run_is_killed_from_outside(
+def test_a_job_that_blocks_all_greenlets_is_killed_by_the_manager(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(2)
@@ -209,7 +210,7 @@ def test_a_job_that_lets_no_other_run_is_killed_from_outside(
     end(daemon, redis)
 
 
-def test_a_killed_khan_takes_idle_greenlets_along(start: Start, redis: Redis) -> None:
+def test_idle_greenlets_end_with_a_killed_manager(start: Start, redis: Redis) -> None:
     daemon = start(5)
 
     daemon.send(signal.SIGKILL)
@@ -217,18 +218,18 @@ def test_a_killed_khan_takes_idle_greenlets_along(start: Start, redis: Redis) ->
     until(lambda: not redis.exists("resque:minions"))
 
 
-def test_greenlets_want_a_number(run_daemon: Daemons) -> None:
+def test_greenlets_requires_a_number(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_manager", "basic", "--greenlets", "0")
 
     assert daemon.wait() == 2
-    assert "'0' is not a whole number from 1" in daemon.output()
+    assert "invalid value '0': expected a whole number from 1" in daemon.output()
 
 
 @pytest.mark.parametrize("option", [["--reinit-gevent"], ["--greenlets", "5"]])
-def test_without_gevent_one_line_says_which_extra_to_install(
+def test_without_gevent_one_line_names_the_extra_to_install(
     option: list[str], run_daemon: Daemons, tmp_path: object
 ) -> None:
-    # What comes first on the path hides the gevent that is installed here.
+    # An empty package earlier on the path hides the installed gevent.
     hidden = f"{tmp_path}/no_gevent"
     os.mkdir(hidden)
     with open(f"{hidden}/sitecustomize.py", "w", encoding="utf-8") as file:
@@ -248,7 +249,7 @@ def test_a_khan_refuses_greenlets_on_sockets_that_block() -> None:
         Khan(1, ["basic"], greenlets=5)
 
 
-def test_a_minion_of_many_hands_is_replaced_after_its_jobs_and_loses_none(
+def test_a_minion_of_many_slots_is_replaced_after_its_jobs_and_loses_none(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(3, "--max-jobs", "10", "--watch-pop")
@@ -262,7 +263,7 @@ def test_a_minion_of_many_hands_is_replaced_after_its_jobs_and_loses_none(
     assert redis.get("resque:stat:processed") == b"60"
 
 
-def test_signals_change_and_renew_a_pool_of_many_hands(
+def test_signals_change_and_renew_a_pool_of_many_slots(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(3)
@@ -290,9 +291,7 @@ def test_a_job_may_use_greenlets_of_its_own(start: Start, resq: ResQ, redis: Red
     end(daemon, redis)
 
 
-def test_coroutines_run_beside_each_other_in_one_minion(
-    start: Start, resq: ResQ, redis: Redis
-) -> None:
+def test_coroutines_run_concurrently_in_one_minion(start: Start, resq: ResQ, redis: Redis) -> None:
     daemon = start(6)
 
     resq.enqueue_many([(CoroutineJob, number) for number in range(6)])

@@ -1,4 +1,4 @@
-"""A daemon on a host that refuses it files or processes: that passes, and is no lost server."""
+"""A daemon on a host that refuses files or processes waits, and reports no disconnect."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ REFUSED_FORKS = (
 
 
 def limited(daemon: Daemon, files: int) -> int:
-    """Set how many files it may have open; how many these were before."""
+    """Set how many files it may have open; returns the former limit."""
     former, most = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (files, most))
     return former
 
 
 def one_more_file(daemon: Daemon) -> int:
-    """The limit with which it can have one descriptor more."""
+    """The limit that leaves it one more descriptor."""
     used = {int(number) for number in os.listdir(f"/proc/{daemon.pid}/fd")}
     unused = [number for number in range(len(used) + 2) if number not in used]
     return unused[1]
@@ -129,7 +129,7 @@ def test_a_worker_whose_user_may_have_no_more_processes_waits_and_goes_on(
 def test_a_manager_whose_user_may_have_no_more_processes_waits_and_goes_on(
     run_daemon: Daemons, redis: Redis, resq: ResQ
 ) -> None:
-    """With the minions it has; and one that dies meanwhile is replaced when that is possible."""
+    """A minion that dies meanwhile is replaced as soon as that is possible."""
     daemon = start_pool(run_daemon, redis, 2, command=("-c", AS_NOBODY, "pyres_manager"))
     assert limit_processes(daemon.pid, 0)
     killed, stays = minions(redis)
@@ -146,7 +146,7 @@ def test_a_manager_whose_user_may_have_no_more_processes_waits_and_goes_on(
 
 
 @pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
-def test_a_job_that_takes_all_descriptors_and_fails_is_recorded(
+def test_a_job_that_uses_up_all_descriptors_and_fails_is_recorded(
     run_daemon: Daemons, redis: Redis, resq: ResQ, script: str
 ) -> None:
     pool = ("--pool", "1") if script == "pyres_manager" else ()

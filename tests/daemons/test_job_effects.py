@@ -1,4 +1,4 @@
-"""What a job does to its minion's process does not reach the next job."""
+"""A job's changes to its minion's process do not affect the next job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_next_job_finds_the_process_as_the_first_one_did(
 
     assert first == second
     assert minions(redis) == before
-    # It has no job, so nothing but the signal ends its wait of an hour.
+    # It has no job: only the signal ends its wait of an hour.
     end_pool(daemon, redis)
 
 
@@ -59,7 +59,7 @@ def test_an_alarm_that_a_job_left_is_not_there_in_the_next(
         ("stdout", "a job has replaced stdout"),
     ],
 )
-def test_a_minion_near_a_limit_ends_after_its_job_and_says_why(
+def test_a_minion_near_a_limit_ends_after_its_job_and_logs_why(
     way: str, reason: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start_pool(run_daemon, redis, 1)
@@ -106,8 +106,8 @@ def test_a_minion_that_has_no_job_and_does_not_end_is_killed_after_the_grace(
     end_pool(daemon, redis)
 
 
-def looks(redis: Redis) -> int:
-    """How often managers have looked at the in-flight records of their minions."""
+def reads(redis: Redis) -> int:
+    """How often managers have read the in-flight records of their minions."""
     return redis.info("commandstats").get("cmdstat_mget", {"calls": 0})["calls"]
 
 
@@ -119,9 +119,9 @@ def test_hup_leaves_a_minion_its_job_for_longer_than_the_grace(
     resq.enqueue(GateJob, "long")
     until(lambda: redis.llen(BEGUN) == 1)
 
-    before_that = looks(redis)
+    before_that = reads(redis)
     daemon.send(signal.SIGHUP)
-    until(lambda: looks(redis) > before_that, what="a look at the one that is to end")
+    until(lambda: reads(redis) > before_that, what="a check of the retiring minion")
 
     redis.rpush("gate:long", "go")
     until(lambda: len(minions(redis)) == 1 and minions(redis) != [before])
@@ -130,7 +130,7 @@ def test_hup_leaves_a_minion_its_job_for_longer_than_the_grace(
     end_pool(daemon, redis)
 
 
-def test_each_new_process_has_random_numbers_of_numpy_of_its_own(
+def test_each_new_process_has_its_own_random_numbers_of_numpy(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     (tmp_path / "numpy").mkdir()
@@ -148,7 +148,7 @@ def test_each_new_process_has_random_numbers_of_numpy_of_its_own(
 
 
 @pytest.mark.timing
-def test_where_a_job_has_changed_nothing_the_look_takes_at_most_five_microseconds() -> None:
+def test_the_check_after_a_job_without_effects_takes_at_most_five_microseconds() -> None:
     signals = Signals(dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), wake))
     signals.install()
     state = ProcessState(signals)

@@ -1,5 +1,5 @@
-"""Each cell of the kill matrix: a process is stopped at a step, has its fault, and the job becomes
-what the table says.
+"""Each cell of the kill matrix: a process is stopped at a step and has its fault; the job must have
+the outcome in the table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.jobs import NoopJob
 from tests.proxy import Proxy
 from tests.servers import ROOT, Daemon, Daemons, Server, until
 
-#: A call of a client, and what it says of its end.
+#: A call of a client, which prints how it ended.
 CALL = (
     "import sys\n"
     "from datetime import UTC, datetime\n"
@@ -63,7 +63,7 @@ def stage(
 
 
 def work_it_off(stage: Stage) -> None:
-    """What a worker or a pool leaves is done by the next one, and its registration removed."""
+    """The next worker or pool does the remaining jobs, and removes dead registrations."""
     outcome = stage.cell.row.outcomes[stage.cell.fault]
     if stage.cell.fault == KILLED and outcome.waits is not None:
         assert (stage.tally().waiting == 1) == outcome.waits
@@ -71,13 +71,13 @@ def work_it_off(stage: Stage) -> None:
 
 
 def assert_outcome(stage: Stage) -> None:
-    """The job became what the table says, and nothing else is left."""
+    """The job has the outcome in the table, and no keys are left."""
     outcome, tally = stage.cell.row.outcomes[stage.cell.fault], stage.tally()
     assert tally.ended == outcome.ended
     assert len(tally.failures) == bool(outcome.failures)
     assert set(tally.failures) <= set(outcome.failures)
     assert tally.failed == len(tally.failures)
-    # A worker that is killed after a failure was recorded counts that job no more; nobody twice.
+    # A worker killed after a failure was recorded does not count that job; none is counted twice.
     assert tally.processed <= stage.others + max(tally.begun, 1)
     assert tally.waiting == 0
     left = ("resque:workers", "resque:minions", "resque:khans", "resque:workers:heartbeat")
@@ -136,7 +136,7 @@ def test_a_standby_child(stage: Stage, tmp_path: Path) -> None:
 
 
 def let_on(gate: Path, redis: Redis) -> None:
-    """Let the job in front end, so that the next one is given to the child that waits."""
+    """Let the first job end, so that the next one is assigned to the standby child."""
     gate.touch()
     until(lambda: busy_with(redis, "Traced"))
 
@@ -148,7 +148,7 @@ def start_pool(stage: Stage) -> Daemon:
 
 
 def stop_if_it_unregisters(stage: Stage, daemon: Daemon) -> bool:
-    """The last steps are those of a pool that has done its job and is told to end."""
+    """The last steps are those of a pool that has done its job and gets a signal to stop."""
     if "unregisters" not in stage.cell.row.step:
         return False
     until(lambda: counted(stage.redis) == (1, 0))
@@ -166,7 +166,7 @@ def finish_pool(stage: Stage, daemon: Daemon, ends: bool) -> None:
 
 
 def is_over(stage: Stage) -> bool:
-    """Whether the job has become what it is to become, and no other process has to do with it."""
+    """Whether the job has its final outcome without another process."""
     outcome, tally = stage.cell.row.outcomes[stage.cell.fault], stage.tally()
     records = [key for key in stage.redis.keys("resque:worker:*") if not key.endswith(b":started")]
     return (
@@ -227,7 +227,7 @@ def test_a_scheduler(stage: Stage, tmp_path: Path) -> None:
     stage.strike(daemon.pid, take_over)
     if stage.cell.fault == KILLED:
         take_over()
-    # Both, for a scheduler that is told to end does no more than what it is at.
+    # Both, since a scheduler that gets a signal to stop only finishes its current batch.
     until(lambda: is_promoted(stage) and (not fires or jobs_and_moments(stage)[1] > before))
     for each in others if ends else (daemon, *others):
         each.send(signal.SIGTERM)
@@ -253,7 +253,7 @@ def master(redis: Redis) -> int:
 
 
 def jobs_and_moments(stage: Stage) -> tuple[int, int]:
-    """How many jobs stand on the queue, and how many moments were fired, at one time."""
+    """How many jobs are on the queue, and how many moments were fired, read in one step."""
     pipe = stage.redis.pipeline()
     pipe.llen("resque:queue:basic")
     pipe.hget("resque:pyres:schedule_ranges", "tick")

@@ -19,7 +19,7 @@ from tests.servers import ROOT, Daemon, Daemons, until
 
 COMMANDS = pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
 
-#: What stderr says once, and the file when it is there again.
+#: What stderr gets once, and the file when it exists again.
 GONE, BACK = "cannot be written", "lines are not here but on stderr"
 
 
@@ -35,13 +35,13 @@ class Logged:
         until(lambda: registered(redis, daemon) or minions(redis))
 
     def work(self) -> None:
-        """One job that ends well and one that fails, which both are told of in the log."""
+        """Perform one job that succeeds and one that fails; both are logged."""
         self.jobs += 2
         self.resq.enqueue_many([(EchoJob, 1), (FailJob, "no")])
         until(lambda: counted(self.redis) == (self.jobs, self.jobs // 2))
 
     def text(self) -> str:
-        """All that stands in the files of the folder."""
+        """The text of all files in the folder."""
         return "".join(file.read_text() for file in self.folder.glob("*.log"))
 
     def end(self) -> None:
@@ -51,7 +51,7 @@ class Logged:
 
 @pytest.fixture
 def start(run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path) -> Callable[..., Logged]:
-    """Starts such a daemon; `before` are arguments in front of the command's."""
+    """Starts such a daemon; `before`: arguments before those of the command."""
 
     def start(script: str, *before: str, folder: Path = tmp_path / "logs") -> Logged:
         folder.mkdir(exist_ok=True)
@@ -66,7 +66,7 @@ def start(run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path) -> Call
 
 
 @COMMANDS
-def test_a_log_folder_that_is_taken_away_and_comes_back_costs_no_job(
+def test_a_log_folder_that_is_removed_and_comes_back_fails_no_job(
     start: Callable[..., Logged], script: str
 ) -> None:
     logged = start(script)
@@ -83,7 +83,7 @@ def test_a_log_folder_that_is_taken_away_and_comes_back_costs_no_job(
 
 
 @COMMANDS
-def test_a_full_disk_of_logs_costs_no_job(
+def test_a_full_log_disk_fails_no_job(
     start: Callable[..., Logged], script: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "logs"
@@ -105,7 +105,7 @@ def test_a_full_disk_of_logs_costs_no_job(
 
 @as_root
 @COMMANDS
-def test_a_log_file_that_belongs_to_another_user_since_its_rotation_costs_no_job(
+def test_a_log_file_that_another_user_owns_after_rotation_fails_no_job(
     start: Callable[..., Logged], script: str
 ) -> None:
     with open_folder() as folder:
@@ -126,7 +126,7 @@ def test_a_log_file_that_belongs_to_another_user_since_its_rotation_costs_no_job
 
 @COMMANDS
 @pytest.mark.parametrize("kind", STDERR)
-def test_a_stderr_that_takes_nothing_costs_no_job(
+def test_a_stderr_that_accepts_no_writes_fails_no_job(
     run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path, script: str, kind: str
 ) -> None:
     pool = ["--pool", "1"] if script == "pyres_manager" else []

@@ -1,4 +1,4 @@
-"""What the log of a daemon says of itself and of each job."""
+"""The log lines of a daemon about itself and about each job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = "x" * 3000
 
 
 def ends(daemon: Daemon) -> list[tuple[str, str]]:
-    """The classes and the outcomes in the lines that tell of the end of a job."""
+    """The classes and outcomes in the log lines for ended jobs."""
     found = re.findall(r"\| (\S+) \| .* (\w+) after \d+\.\d{3} s\n", daemon.output())
     return [(name.rpartition(".")[2], outcome) for name, outcome in found]
 
@@ -33,7 +33,7 @@ def ends(daemon: Daemon) -> list[tuple[str, str]]:
         (("--nonblocking-pop",), "waits by pauses"),
     ],
 )
-def test_a_worker_says_at_its_start_what_it_is_and_no_password(
+def test_a_worker_logs_at_its_start_what_it_is_without_the_password(
     options: tuple[str, ...], way: str, run_daemon: Daemons, dsn: str, redis: Redis
 ) -> None:
     options = ("--queues", "low,basic", "--burst", "--dsn", f"redis://:secret@{dsn}", *options)
@@ -57,7 +57,7 @@ def test_a_worker_says_at_its_start_what_it_is_and_no_password(
     assert "secret" not in daemon.output()
 
 
-def test_a_pool_and_its_minions_say_at_their_start_what_they_are(
+def test_a_pool_and_its_minions_log_at_their_start_what_they_are(
     run_daemon: Daemons, redis: Redis
 ) -> None:
     daemon = start_pool(run_daemon, redis, 1)
@@ -65,13 +65,13 @@ def test_a_pool_and_its_minions_say_at_their_start_what_they_are(
 
     manager, minion = re.findall(r"Started .* with pyres 2.*\n", daemon.output())
     assert f":{daemon.pid}:1 " in manager
-    assert "1 minions take jobs from basic on " in manager
+    assert "1 minions fetch jobs from basic on " in manager
     assert "reports a push" in manager
-    assert "takes jobs from basic on " in minion
+    assert "fetches jobs from basic on " in minion
 
 
 @pytest.mark.parametrize("name", ["pyres_scheduler", "pyres_web"])
-def test_the_other_daemons_say_at_their_start_what_they_are(
+def test_the_other_daemons_log_at_their_start_what_they_are(
     name: str, run_daemon: Daemons, dsn: str
 ) -> None:
     options = ["--port", str(free_port())] if name == "pyres_web" else []
@@ -128,18 +128,18 @@ def test_a_line_of_json_has_the_fields_of_the_jobs_end(
     assert job == {"class": "tests.jobs.FailJob", "queue": "basic", "outcome": "failed"}
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_long_arguments_are_in_the_log_only_where_they_are_wanted(
-    wanted: bool, run_daemon: Daemons, resq: ResQ, redis: Redis
+@pytest.mark.parametrize("enabled", [True, False])
+def test_long_arguments_are_in_the_log_only_if_enabled(
+    enabled: bool, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(EchoJob, LONG)
 
-    daemon = burst(run_daemon, *(["--log-arguments"] if wanted else []))
+    daemon = burst(run_daemon, *(["--log-arguments"] if enabled else []))
 
-    assert (f"['{LONG}']" in daemon.output()) == wanted
+    assert (f"['{LONG}']" in daemon.output()) == enabled
 
 
-def test_long_arguments_are_in_the_log_of_a_pool_where_they_are_wanted(
+def test_long_arguments_are_in_the_log_of_a_pool_only_if_enabled(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start_pool(run_daemon, redis, 1, "--log-arguments")

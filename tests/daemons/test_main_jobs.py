@@ -1,4 +1,4 @@
-"""Jobs defined in the script that enqueues them: `__main__` here, a module for everybody else."""
+"""Jobs defined in the script that enqueues them: `__main__` there, a module elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyres import ResQ
 from tests.daemons.watching import echoed, records
 from tests.servers import ROOT, Daemon, Daemons
 
-#: A script that says each time when its module-level code is executed.
+#: A script that prints a line each time when its module-level code is executed.
 JOBS = """
 import os, sys
 from redis import Redis
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     Worker.run(["basic"], resq, interval=0)
 """
 
-#: Where each way to give a job a name or to look for one gives it: all must be the same.
+#: The name that each way to name or to find a job yields: all must be the same.
 NAMES = """
 if __name__ == "__main__":
     from datetime import datetime, timedelta
@@ -61,13 +61,14 @@ if __name__ == "__main__":
     def often(): ...
 
     when = datetime.now() + timedelta(hours=1)
-    said = [resq.enqueue(Echo, 1), resq.dequeue(Echo, 1)]
-    said += [resq.enqueue_at(when, Echo, 1), len(resq.delayed_at(Echo, 1))]
-    said += [resq.enqueue_delayed_now(Echo, 1), resq.dequeue_from("basic", Echo)]
-    said += [resq.enqueue_in(60, Echo, 1), resq.remove_delayed(Echo, 1)]
-    said += [resq.enqueue(Once, 1), resq.enqueue(Once, 1), resq.dequeue(Once), resq.enqueue(Once)]
-    said += [entry.klass for entry in schedule.from_code().entries.values()]
-    print("said:", *said)
+    results = [resq.enqueue(Echo, 1), resq.dequeue(Echo, 1)]
+    results += [resq.enqueue_at(when, Echo, 1), len(resq.delayed_at(Echo, 1))]
+    results += [resq.enqueue_delayed_now(Echo, 1), resq.dequeue_from("basic", Echo)]
+    results += [resq.enqueue_in(60, Echo, 1), resq.remove_delayed(Echo, 1)]
+    results += [resq.enqueue(Once, 1), resq.enqueue(Once, 1)]
+    results += [resq.dequeue(Once), resq.enqueue(Once)]
+    results += [entry.klass for entry in schedule.from_code().entries.values()]
+    print("results:", *results)
 """
 
 
@@ -91,7 +92,7 @@ def ended(daemon: Daemon) -> str:
 
 
 def named(redis: Redis) -> list[str]:
-    """The classes of the jobs that wait."""
+    """The classes of the queued jobs."""
     return [json.loads(raw)["class"] for raw in redis.lrange("resque:queue:basic", 0, -1)]
 
 
@@ -133,7 +134,7 @@ def test_the_jobs_of_a_module_that_is_run_go_by_the_name_in_its_package(
 def test_a_program_that_performs_its_own_jobs_is_not_imported_again(
     run_daemon: Daemons, redis: Redis, resq: ResQ, folder: Path, command: list[str]
 ) -> None:
-    """As 1.5's one-file programs; what was enqueued by 1.5 says `__main__.Echo`."""
+    """As 1.5's one-file programs do; payloads from 1.5 name `__main__.Echo`."""
     written(folder, "shop.py", JOBS, ENQUEUE, WORK)
     redis.rpush("resque:queue:basic", b'{"class":"__main__.Echo","args":[]}')
 
@@ -158,7 +159,7 @@ def test_what_a_program_allows_may_be_spelt_as_script_or_as_main(
     assert [record["exception"] for record in records(resq)] == ["NotAllowedError"]
 
 
-def test_every_way_to_name_a_job_of_a_script_gives_the_same_name(
+def test_every_way_to_refer_to_a_job_of_a_script_yields_the_same_name(
     run_daemon: Daemons, redis: Redis, folder: Path
 ) -> None:
     written(folder, "shop.py", JOBS, NAMES)
@@ -166,7 +167,7 @@ def test_every_way_to_name_a_job_of_a_script_gives_the_same_name(
     output = ended(run_daemon("shop.py", cwd=folder))
 
     assert output.splitlines()[-1] == (
-        "said: True 1 True 1 1 1 True 1 True False 1 True shop.often"
+        "results: True 1 True 1 1 1 True 1 True False 1 True shop.often"
     )
     assert named(redis) == ["shop.Once"]
 
@@ -202,7 +203,7 @@ def _of_text(folder: Path) -> list[str]:
 
 
 def _shadowed(folder: Path) -> list[str]:
-    """What `import shop` finds is another file."""
+    """`import shop` finds another file."""
     written(folder, "shop.py", "")
     return ["-P", str(written(folder, "sub/shop.py", JOBS, ENQUEUE, ENQUEUE))]
 
@@ -223,7 +224,7 @@ def _elsewhere(folder: Path) -> list[str]:
     ],
     ids=["no identifier", "__main__.py", "no .py", "-c", "another file", "not on the path"],
 )
-def test_a_script_that_nobody_can_import_is_one_warning_for_each_class(
+def test_a_script_that_cannot_be_imported_is_one_warning_for_each_class(
     run_daemon: Daemons, redis: Redis, folder: Path, command: Any
 ) -> None:
     env = {"PYTHONPATH": f"{folder}:{ROOT}"}
@@ -235,7 +236,7 @@ def test_a_script_that_nobody_can_import_is_one_warning_for_each_class(
     assert output.count("__main__.Echo") == output.count("__main__.echo") == 1
 
 
-def test_a_program_that_nobody_can_import_performs_its_own_jobs(
+def test_a_program_that_cannot_be_imported_performs_its_own_jobs(
     run_daemon: Daemons, redis: Redis, resq: ResQ, folder: Path
 ) -> None:
     written(folder, "my-shop.py", JOBS, ENQUEUE, WORK)
@@ -247,7 +248,7 @@ def test_a_program_that_nobody_can_import_performs_its_own_jobs(
     assert imports(redis) == [b"__main__"]
 
 
-def test_a_worker_that_is_not_the_script_says_why_it_lacks_the_job(
+def test_a_worker_that_is_not_the_script_reports_why_it_lacks_the_job(
     run_daemon: Daemons, redis: Redis, resq: ResQ
 ) -> None:
     redis.rpush("resque:queue:basic", b'{"class":"__main__.Echo","args":[]}')

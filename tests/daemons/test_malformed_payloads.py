@@ -1,4 +1,4 @@
-"""What no job is: it stops no worker, it is one failure record, and its bytes are never lost."""
+"""Malformed payloads stop no worker, become one failure record each, and keep their bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.daemons.watching import burst, counted, echoed, records, registered, 
 from tests.jobs import EchoJob
 from tests.servers import Daemons, until
 
-#: Elements that cannot be read as a job at all: kept as the bytes they are.
+#: Elements that cannot be read as a job at all: their bytes are kept.
 UNREADABLE = {
     "not JSON": b"not json",
     "empty": b"",
@@ -37,10 +37,10 @@ UNREADABLE = {
     "a number of 10,000 digits": b'{"class":"tests.jobs.EchoJob","args":[' + b"7" * 10_000 + b"]}",
     "YAML": b"--- !ruby/object:Gem::Installer\ni: x\n",
     "pickle": b"\x80\x04N.",
-    "a hand": b'{"queue":"basic","run_at":"x","payload":',
+    "an in-flight record": b'{"queue":"basic","run_at":"x","payload":',
 }
 
-#: JSON objects that are no jobs, or jobs of no class: kept as what they say.
+#: JSON objects that are not jobs, or have no known class: kept as JSON.
 NO_JOBS = {
     "no class": (b'{"args":[1]}', "UndecodableError"),
     "nothing": (b"{}", "UndecodableError"),
@@ -62,12 +62,12 @@ NO_JOBS = {
     "an argument is half a pair": (b'{"class":"no.Such","args":["\\ud800"]}', "ClassNotFoundError"),
     "an argument is no number": (b'{"class":"no.Such","args":[NaN]}', "UndecodableError"),
     "class twice": (b'{"class":"tests.jobs.EchoJob","class":7,"args":[]}', "UndecodableError"),
-    "the stand-in itself": (b'{"class":"<undecodable>","args":["x"]}', "UndecodableError"),
-    "a false stand-in": (
+    "the placeholder itself": (b'{"class":"<undecodable>","args":["x"]}', "UndecodableError"),
+    "a false placeholder": (
         b'{"class":"<undecodable>","args":["x"],"raw":"no base64!"}',
         "UndecodableError",
     ),
-    "a stand-in of a number": (
+    "a placeholder of a number": (
         b'{"class":"<undecodable>","args":["x"],"raw":7}',
         "UndecodableError",
     ),
@@ -79,11 +79,11 @@ def end_of_all(redis: Redis, jobs: int) -> None:
 
 
 @pytest.mark.parametrize("pop", ["--nonblocking-pop", "--interval=5"])
-def test_what_cannot_be_read_is_a_failure_that_keeps_its_bytes(
+def test_a_malformed_payload_is_a_failure_that_keeps_its_bytes(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B32: one record each, in order, the good jobs in between done, and a retry pushes
-    what was taken.
+    """One record each, in order; the valid jobs in between are done; a retry pushes the
+    original bytes.
     """
     for name, raw in UNREADABLE.items():
         redis.rpush("resque:queue:basic", raw)
@@ -113,10 +113,9 @@ def test_what_cannot_be_read_is_a_failure_that_keeps_its_bytes(
 
 
 @pytest.mark.parametrize("pop", ["--nonblocking-pop", "--interval=5"])
-def test_an_object_that_is_no_job_is_a_failure_that_says_why(
+def test_an_object_that_is_not_a_job_is_a_failure_with_the_reason(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B32, B35."""
     for name, (raw, _) in NO_JOBS.items():
         redis.rpush("resque:queue:basic", raw)
         resq.enqueue(EchoJob, name)
@@ -138,7 +137,7 @@ def test_an_object_that_is_no_job_is_a_failure_that_says_why(
     assert redis.lrange("resque:queue:basic", 0, -1) == [raw for raw, _ in NO_JOBS.values()]
 
 
-def test_a_queue_of_nothing_but_poison_is_emptied(
+def test_a_queue_of_malformed_payloads_only_is_emptied(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     redis.rpush("resque:queue:basic", *[b"\xff"] * 50)
@@ -150,10 +149,10 @@ def test_a_queue_of_nothing_but_poison_is_emptied(
     assert resq.size("basic") == 0
 
 
-def test_a_worker_that_dies_with_poison_in_hand_leaves_it_to_the_next(
+def test_a_malformed_payload_of_a_worker_that_died_is_recorded_by_the_next(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B31, B32: what stands in the hand then is no JSON either."""
+    """The in-flight record is not valid JSON either then."""
     other = start(run_daemon, redis, "--queues", "other")
     host = registered(redis, other).split(b":")[0]
     for pid, raw in enumerate(UNREADABLE.values(), 10_000_000):

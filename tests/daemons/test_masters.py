@@ -1,4 +1,4 @@
-"""Who fires which entries: those of code and files fire whoever is the master."""
+"""Which scheduler fires which entries: those of code and files fire with any master."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clocked:
         self.scheduler.static.load()
 
     def seconds(self, first, count):
-        """One turn a second."""
+        """Run once for each second."""
         for second in range(first, first + count):
             moment = datetime.fromtimestamp(second, UTC)
             self.resq._current_time = lambda moment=moment: moment
@@ -89,8 +89,10 @@ def note_of_ruby(redis, name, moment):
 
 
 @pytest.mark.parametrize("seconds", [20, 180, 350])
-def test_what_ruby_had_not_fired_of_its_last_second_is_made_up(clocked, resq, redis, seconds):
-    """Whatever timeout Ruby's lock has: what Ruby fired before is not fired again."""
+def test_moments_that_ruby_had_not_fired_in_its_last_second_are_fired_late(
+    clocked, resq, redis, seconds
+):
+    """Whatever timeout Ruby's lock has, moments that Ruby has fired are not fired again."""
     redis.set(LOCK, "ruby:1", ex=seconds)
     for name in ("stored", "behind"):
         resq.set_schedule(name, EACH_SECOND)
@@ -120,7 +122,9 @@ def test_a_lock_that_was_not_renewed_is_one_of_a_scheduler_that_has_ended(clocke
 
 
 @pytest.mark.parametrize("ahead", [70, 150])
-def test_firings_since_a_late_last_look_are_those_of_no_wrong_clock(clocked, resq, redis, ahead):
+def test_firings_after_a_late_last_check_are_not_taken_for_those_of_a_wrong_clock(
+    clocked, resq, redis, ahead
+):
     """A lock with a short timeout looks as if its holder had ended long ago."""
     redis.set(LOCK, "ruby:1", ex=180 - ahead)
     resq.set_schedule("stored", EACH_SECOND)
@@ -134,7 +138,7 @@ def test_firings_since_a_late_last_look_are_those_of_no_wrong_clock(clocked, res
     assert fired(redis) == {"stored": 1}
 
 
-def test_who_ends_fires_what_is_due_before_another_follows(clocked, resq, redis):
+def test_a_stopping_scheduler_fires_what_is_due_before_another_takes_over(clocked, resq, redis):
     resq.set_schedule("stored", EACH_SECOND)
     clocked(dynamic=True).seconds(NOW, 1)
     before = fired(redis)["stored"]
@@ -164,7 +168,7 @@ def test_an_entry_of_others_is_enqueued_with_the_bytes_of_its_args(clocked, resq
     assert [raw[: len(start)] for raw in queued] == [start] * len(queued) != []
     rows = {row.name: row for row in Inspector(resq).schedule()}
     assert rows["odd"].next
-    assert "no Unicode" in rows["no class"].fault
+    assert "expected valid Unicode" in rows["no class"].fault
 
 
 def test_the_master_fires_the_entries_in_redis_while_another_fires_the_static_ones(
@@ -208,12 +212,12 @@ def test_static_entries_yield_to_those_in_redis_that_another_master_follows(cloc
     scheduler.seconds(NOW + 5, 4)
 
     assert fired(redis) == {"tick": 2 + 4, "own": 9}
-    # The master is to find out what changed.
+    # So that the master notices the change.
     assert changed == {b"tick"}
 
 
 @pytest.mark.parametrize("config", [EACH_SECOND, {"every": "1s", "queue": "cron"}])
-def test_an_entry_of_ruby_with_the_name_of_a_static_one_takes_no_moment_from_it(
+def test_a_ruby_entry_with_the_name_of_a_static_one_does_not_suppress_its_firings(
     clocked, redis, config
 ):
     def fire(second):
@@ -221,7 +225,7 @@ def test_an_entry_of_ruby_with_the_name_of_a_static_one_takes_no_moment_from_it(
         redis.hset("resque:delayed:last_enqueued_at", "own", when)
 
     clocked({"own": config}).seconds(NOW, 3)
-    # It was killed; the next one has to do its moments of the last seconds, in which Ruby fired.
+    # It was killed: the next one must fire the moments of the last seconds, as Ruby did.
     fire(NOW + 6)
     taken_over = clocked({"own": config}).scheduler
     taken_over.resq._current_time = lambda: datetime.fromtimestamp(NOW + 6, UTC)
@@ -239,7 +243,7 @@ def test_a_scheduler_without_entries_leaves_the_static_ones_to_others(clocked, r
     assert not redis.exists(STATIC_LOCK)
 
 
-def test_a_scheduler_whose_file_lost_its_entries_gives_their_lock_back(clocked, redis, tmp_path):
+def test_a_scheduler_whose_file_lost_its_entries_releases_their_lock(clocked, redis, tmp_path):
     scheduler = clocked({"own": EACH_SECOND})
     scheduler.seconds(NOW, 2)
     assert redis.exists(STATIC_LOCK)
@@ -275,7 +279,7 @@ def test_groups_of_schedulers_with_a_prefix_each_fire_their_own(clocked, redis):
 )
 def test_an_entry_ends_when_it_should_though_schedulers_are_restarted(clocked, resq, redis, config):
     def run(start):
-        # The first scheduler goes on, as one does that was frozen.
+        # The first scheduler goes on, like one that was frozen.
         for first in range(start, start + 12, 4):
             for scheduler in (frozen, clocked({"a": {**config, "queue": "cron"}})):
                 scheduler.seconds(first, 4)
@@ -314,7 +318,7 @@ def test_an_entry_with_a_custom_job_class_is_left_to_ruby(clocked, redis, caplog
     assert "'ruby' is left out: its custom_job_class 'JobWithStatus'" in caplog.text
 
 
-# Entries that cannot be followed here
+# Entries that cannot be fired here
 
 CUSTOM = {**EACH_SECOND, "custom_job_class": "JobWithStatus"}
 QUEUELESS = {"cron": "* * * * * *", "class": "RJ::Cron"}
@@ -332,7 +336,7 @@ def faults(redis):
     }
 
 
-def test_the_queue_of_a_class_that_is_unknown_here_can_be_said(clocked, resq, redis):
+def test_the_queue_of_a_class_that_is_unknown_here_can_be_set(clocked, resq, redis):
     set_by_ruby(redis, "stored", QUEUELESS)
     scheduler = clocked(
         {"filed": {**QUEUELESS, "class": "Other"}, "named": {**QUEUELESS, "queue": "own"}},
@@ -363,7 +367,7 @@ def test_faults_are_published_as_long_as_they_are_there(clocked, redis, tmp_path
         "bad": "file", "lost": "file", "custom": "Redis", "garbled": "Redis", "queueless": "Redis",
     }  # fmt: skip
     assert "schedule.json:1: the schedule entry 'bad' is left out" in found["bad"]["text"]
-    assert "--queue-for RJ::Cron=QUEUE says it" in found["queueless"]["text"]
+    assert "set it with --queue-for RJ::Cron=QUEUE" in found["queueless"]["text"]
     for name in ("custom", "garbled"):
         set_by_ruby(redis, name, EACH_SECOND)
     redis.hdel("resque:persistent_schedules", "queueless")
@@ -379,7 +383,7 @@ def test_faults_are_published_as_long_as_they_are_there(clocked, redis, tmp_path
 
 
 @pytest.mark.parametrize("config", [CUSTOM, QUEUELESS, 5, {"every": "often", "queue": "q"}])
-def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_stop(
+def test_with_take_lock_able_a_scheduler_is_on_standby_while_an_entry_would_stop(
     clocked, redis, caplog, config
 ):
     set_by_ruby(redis, "ruby", config)
@@ -387,7 +391,7 @@ def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_sto
     scheduler.seconds(NOW, 3)
     assert not redis.exists(LOCK)
     assert faults(redis).keys() == {"ruby"}
-    assert caplog.text.count("Stands by, to stop no entry") == 1
+    assert caplog.text.count("Not becoming the master") == 1
 
     set_by_ruby(redis, "ruby", EACH_SECOND)
     scheduler.seconds(NOW + 3, 3)
@@ -400,14 +404,14 @@ def test_who_is_to_be_the_master_only_if_able_stands_by_while_an_entry_would_sto
     assert fired(redis) == {"own": 9, "ruby": 3}
 
 
-def test_faults_that_cannot_be_published_make_nobody_the_master(clocked, redis, caplog):
+def test_faults_that_cannot_be_published_do_not_change_who_is_the_master(clocked, redis, caplog):
     redis.set("resque:pyres:schedule_faults", "of another type")
     set_by_ruby(redis, "ruby", QUEUELESS)
     scheduler = clocked({"own": EACH_SECOND}, dynamic=True, take_lock="able")
     scheduler.seconds(NOW, 3)
     assert not redis.exists(LOCK)
     assert fired(redis) == {"own": 3}
-    assert caplog.text.count("cannot be published now") == 1
+    assert caplog.text.count("Could not publish the faults") == 1
 
     redis.delete("resque:pyres:schedule_faults")
     scheduler.seconds(NOW + 3, 1)
@@ -442,7 +446,7 @@ def test_an_entry_that_only_another_scheduler_knows_counts_as_one_that_would_sto
     assert warned == (days < 32 and options.get("take_lock") != "never")
 
 
-def test_entries_in_redis_stop_with_a_master_without_dynamic_and_that_is_said(
+def test_entries_in_redis_stop_with_a_master_that_is_not_dynamic_which_is_logged(
     clocked, redis, caplog
 ):
     set_by_ruby(redis, "ruby", EACH_SECOND)
@@ -456,14 +460,14 @@ def test_entries_in_redis_stop_with_a_master_without_dynamic_and_that_is_said(
     assert "'ruby' needs --dynamic" in faults(redis)["ruby"]["text"]
 
 
-def test_that_nobody_is_the_master_is_said(clocked, redis, caplog):
+def test_that_no_scheduler_is_the_master_is_logged(clocked, redis, caplog):
     set_by_ruby(redis, "ruby", CUSTOM)
     scheduler = clocked(take_lock="able", lock_timeout=0.001)
 
-    until(lambda: scheduler.seconds(NOW, 1) or "Nobody is the master" in caplog.text)
+    until(lambda: scheduler.seconds(NOW, 1) or "No scheduler is the master" in caplog.text)
     scheduler.seconds(NOW, 3)
 
-    assert caplog.text.count("Nobody is the master") == 1
+    assert caplog.text.count("No scheduler is the master") == 1
 
 
 @pytest.mark.parametrize(
@@ -475,7 +479,7 @@ def test_that_nobody_is_the_master_is_said(clocked, redis, caplog):
         ({"a": {**EACH_SECOND, "args": [1]}, "b": EACH_SECOND}, ["a"]),
     ],
 )
-def test_a_standby_says_which_of_its_entries_the_other_does_not_have(
+def test_a_standby_logs_which_of_its_entries_the_other_scheduler_lacks(
     clocked, redis, caplog, theirs, unknown
 ):
     clocked({**theirs, "c": EACH_SECOND}).seconds(NOW, 1)
@@ -483,8 +487,8 @@ def test_a_standby_says_which_of_its_entries_the_other_does_not_have(
 
     clocked({"a": EACH_SECOND, "b": EACH_SECOND}).seconds(NOW, 5)
 
-    said = [r.getMessage() for r in caplog.records if "unknown to other:1" in r.getMessage()]
-    assert [line.rpartition(": ")[2] for line in said] == ["; ".join(unknown)] * bool(unknown)
+    messages = [r.getMessage() for r in caplog.records if "unknown to other:1" in r.getMessage()]
+    assert [line.rpartition(": ")[2] for line in messages] == ["; ".join(unknown)] * bool(unknown)
     assert fired(redis).keys() <= {"a", "b", "c"}
 
 
@@ -500,7 +504,7 @@ def test_a_standby_says_which_of_its_entries_the_other_does_not_have(
         ({"every": "10h"}, [], False),
     ],
 )
-def test_a_standby_says_which_entries_in_redis_the_master_does_not_fire(
+def test_a_standby_logs_which_entries_in_redis_the_master_does_not_fire(
     clocked, redis, caplog, timing, fired_at, overdue
 ):
     redis.set(LOCK, "ruby:1", ex=350)
@@ -523,10 +527,10 @@ def test_a_queue_for_a_class_that_cannot_be_read_is_refused(text):
         queues_for([text])
 
 
-def test_queues_are_said_by_class():
+def test_queues_are_set_by_class():
     assert queues_for(["A::B=low", " app.jobs.x = a=b"]) == {"A::B": "low", "app.jobs.x = a": "b"}
 
 
-def test_a_take_lock_that_is_none_is_refused(resq):
+def test_an_invalid_take_lock_is_refused(resq):
     with pytest.raises(BadOptionError, match="invalid take_lock 'often': expected one of always"):
         Scheduler(resq, take_lock="often")

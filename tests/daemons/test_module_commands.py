@@ -19,7 +19,7 @@ WITHOUT_URL = {"REDIS_URL": None}
 
 
 def queues_of_workers(redis: Redis) -> set[bytes]:
-    """The queues in the ids of those that are registered."""
+    """The queues in the registered ids."""
     return {worker.rpartition(b":")[2] for worker in redis.smembers("resque:workers")}
 
 
@@ -38,7 +38,7 @@ def test_the_module_is_the_command_pyres_worker(
     assert "RuntimeWarning" not in daemon.output()
 
 
-def test_pyres_worker_as_a_module_takes_the_options_of_1_5(
+def test_pyres_worker_as_a_module_accepts_the_options_of_1_5(
     run_daemon: Daemons, server: Server, resq: ResQ, redis: Redis
 ) -> None:
     """1.5: `python -m pyres.worker -q Spam,Eggs -s host:port`."""
@@ -132,7 +132,7 @@ def test_the_package_lists_each_command_in_a_line(
         assert [line for line in daemon.output().splitlines() if f"  {script.name} " in line]
 
 
-def test_a_word_that_is_no_command_is_one_line(run_daemon: Daemons) -> None:
+def test_an_unknown_command_is_a_one_line_error(run_daemon: Daemons) -> None:
     daemon = run_daemon("-m", "pyres", "wroker")
 
     assert daemon.wait() == 2
@@ -142,7 +142,7 @@ def test_a_word_that_is_no_command_is_one_line(run_daemon: Daemons) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["web", "--version"]], ids=str)
-def test_the_version_is_asked_for_as_of_any_command(
+def test_the_version_option_works_as_for_any_command(
     run_daemon: Daemons, arguments: list[str]
 ) -> None:
     daemon = run_daemon("-m", "pyres", *arguments)

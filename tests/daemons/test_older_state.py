@@ -38,14 +38,14 @@ def resq(own_server: Server) -> Iterator[ResQ]:
 
 
 class Past:
-    """What stands in Redis now, but for what jobs write of themselves."""
+    """The data in Redis now, except what jobs write themselves."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._dumps = {key: redis.dump(key) for key in redis.keys("resque:*")}
 
     def go_back(self, *queued: bytes) -> None:
-        """Let Redis be so again, with more payloads in the queue, and lose all connections."""
+        """Restore Redis to that state, with more payloads in the queue, and cut all connections."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.delete(*self._redis.keys("resque:*"))
         for key, dumped in self._dumps.items():
@@ -86,7 +86,7 @@ def end(daemon: Daemon, redis: Redis, begun: int, processed: int) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_job_whose_end_was_forgotten_is_neither_done_again_nor_a_failure(
+def test_a_job_whose_outcome_redis_lost_is_neither_repeated_nor_failed(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:
@@ -99,7 +99,7 @@ def test_a_job_whose_end_was_forgotten_is_neither_done_again_nor_a_failure(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_job_whose_fetch_was_forgotten_while_it_runs_is_done_once(
+def test_a_job_whose_fetch_redis_lost_while_it_runs_is_done_once(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:
@@ -117,7 +117,7 @@ def test_a_job_whose_fetch_was_forgotten_while_it_runs_is_done_once(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_daemon_that_stops_makes_no_failure_of_a_job_whose_end_was_forgotten(
+def test_a_stopping_daemon_records_no_failure_for_a_job_whose_outcome_redis_lost(
     command: tuple[str, ...], own_server: Server, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
     with Daemons(tmp_path, own_server.url) as daemons:

@@ -1,4 +1,4 @@
-"""No process of a daemon outlives its reason."""
+"""No process of a daemon outlives its parent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.daemons.watching import begun
 from tests.servers import Daemons, Server, alive, until
 
 
-def test_a_jobs_process_ends_when_its_worker_and_the_server_are_gone(
+def test_a_jobs_process_ends_when_its_worker_and_the_server_have_ended(
     own_server: Server, tmp_path: Path
 ) -> None:
     from pyres import ResQ

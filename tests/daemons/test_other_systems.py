@@ -1,4 +1,4 @@
-"""macOS and Windows, as far as Linux can be one: their missing calls are taken away before a start.
+"""macOS and Windows, as far as Linux can imitate them: calls that they lack are removed at a start.
 
 `tests/systems/<name>/sitecustomize.py` does that. None of this was run on a Mac or on Windows.
 """
@@ -21,7 +21,7 @@ from tests.web.visitor import Visitor
 
 
 def like(system: str) -> dict[str, str]:
-    """The environment of a program that runs as on this system."""
+    """The environment of a program that is to run as on this system."""
     folder = ROOT / "tests/systems" / system
     return {
         "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
@@ -52,7 +52,7 @@ def test_a_worker_performs_a_backlog_without_pipe2_pidfd_and_proc(
     assert echoed(redis) == [[number] for number in range(20)]
 
 
-def test_a_worker_without_pidfd_heeds_its_signals_while_a_job_runs(
+def test_a_worker_without_pidfd_acts_on_signals_while_a_job_runs(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(SleepJob, 60)
@@ -70,7 +70,7 @@ def test_a_worker_without_pidfd_heeds_its_signals_while_a_job_runs(
 WORKER_PIDS = "from pyres.worker import Worker; print(Worker.worker_pids())"
 
 
-def test_workers_tell_the_living_from_the_dead_by_ps_where_there_is_no_proc(
+def test_workers_detect_dead_workers_by_ps_where_there_is_no_proc(
     run_daemon: Daemons, redis: Redis
 ) -> None:
     first = run_daemon("pyres_worker", "--queues", "basic", env=like("macos"))
@@ -108,7 +108,7 @@ def test_a_pool_replaces_a_killed_minion_and_ends_well_without_pipe2_pidfd_and_p
     end_pool(daemon, redis)
 
 
-def test_minions_end_with_a_killed_manager_where_the_kernel_does_not_tell_them(
+def test_minions_end_with_a_killed_manager_without_a_parent_death_signal(
     run_daemon: Daemons, redis: Redis
 ) -> None:
     daemon = run_daemon("pyres_manager", "--pool", "2", "--queues", "basic", env=like("macos"))
@@ -127,7 +127,7 @@ def test_max_memory_counts_the_peak_where_there_is_no_proc(
     daemon = run_daemon(*command, env=like("macos"))
     resq.enqueue(EchoJob, 1)
 
-    daemon.until_output("MB, more than it may")
+    daemon.until_output("MB, more than its limit")
 
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
@@ -151,7 +151,7 @@ def test_a_pidfile_of_a_living_process_is_respected_without_proc(
 
 @pytest.mark.parametrize("system", ["macos", "windows"])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_scheduler_moves_what_is_due_and_ends_when_told(
+def test_a_scheduler_promotes_due_jobs_and_ends_after_a_signal(
     run_daemon: Daemons, resq: ResQ, redis: Redis, system: str, signum: int
 ) -> None:
     resq.enqueue_at(datetime.now() - timedelta(seconds=5), EchoJob, 1)
@@ -198,7 +198,7 @@ def test_a_scheduler_takes_over_a_stale_pidfile_where_files_cannot_be_locked(
     assert not pidfile.exists()
 
 
-# What is left on Windows for whom no process can be forked
+# What remains on Windows, without fork
 
 
 ENQUEUE = """
@@ -213,7 +213,7 @@ print(resq.size("basic"), resq.peek("basic")[0]["args"], Worker.all(resq), resq.
 """
 
 
-def test_enqueueing_and_looking_work_without_fork_fcntl_and_most_signals(
+def test_enqueueing_and_reading_work_without_fork_fcntl_and_most_signals(
     run_daemon: Daemons, resq: ResQ
 ) -> None:
     daemon = program(run_daemon, "windows", ENQUEUE)
@@ -236,7 +236,7 @@ print(Worker("basic", resq).process())
 """
 
 
-def test_a_job_is_performed_in_the_own_process_where_no_other_can_be_forked(
+def test_a_job_runs_in_the_calling_process_where_fork_is_missing(
     run_daemon: Daemons, resq: ResQ
 ) -> None:
     daemon = program(run_daemon, "windows", PROCESS)
@@ -245,7 +245,7 @@ def test_a_job_is_performed_in_the_own_process_where_no_other_can_be_forked(
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
-def test_a_daemon_says_in_one_line_that_it_needs_fork(run_daemon: Daemons, command: str) -> None:
+def test_a_daemon_reports_in_one_line_that_it_needs_fork(run_daemon: Daemons, command: str) -> None:
     daemon = run_daemon(
         command, "--queues", "basic", "--require", "tests.jobs", env=like("windows")
     )
@@ -266,7 +266,9 @@ def test_a_daemon_says_in_one_line_that_it_needs_fork(run_daemon: Daemons, comma
         "pyres.process.children.Children(pyres.process.signals.Signals({})).fork(int)",
     ],
 )
-def test_a_daemon_made_by_hand_names_fork_too(run_daemon: Daemons, call: str) -> None:
+def test_a_daemon_made_by_its_constructor_names_the_missing_fork_too(
+    run_daemon: Daemons, call: str
+) -> None:
     imports = "import pyres.worker, pyres.horde, pyres.process.children, pyres.process.signals"
     error = "pyres.exceptions.NeedsForkError"
 

@@ -1,4 +1,4 @@
-"""A server that is away when a job ends changes neither the outcome nor the attempts."""
+"""A disconnected server at a job's end changes neither the outcome nor the attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.daemons.watching import counted, records
 from tests.jobs import BEGUN
 from tests.servers import Daemons, Server, until
 
-#: Each job's class, what it raises, its attempts, and the failures that are recorded.
+#: Each job's class, what it raises, its attempts, and the recorded failures.
 ENDS: list[tuple[Any, str, int, list[str]]] = [
     (Retried, "at a bad time", 3, ["ValueError"]),
     (RetriedOnce, "at a bad time", 2, ["ValueError"]),
@@ -24,13 +24,13 @@ ENDS: list[tuple[Any, str, int, list[str]]] = [
 
 
 @pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
-@pytest.mark.parametrize(("job", "said", "attempts", "failures"), ENDS)
-def test_a_server_that_is_away_when_a_job_ends_changes_nothing(
+@pytest.mark.parametrize(("job", "text", "attempts", "failures"), ENDS)
+def test_a_disconnected_server_at_the_end_of_a_job_changes_nothing(
     run_daemon: Daemons,
     tmp_path: Path,
     script: str,
     job: Any,
-    said: str,
+    text: str,
     attempts: int,
     failures: list[str],
 ) -> None:
@@ -43,12 +43,12 @@ def test_a_server_that_is_away_when_a_job_ends_changes_nothing(
         until(lambda: redis.llen(BEGUN) == 1)
 
         server.kill()
-        open_file_gate(gate, said)
+        open_file_gate(gate, text)
         daemon.until_output("Redis is gone")
         server.restart()
 
         redis = server.client()
-        # A manager does not count the attempt that its class wants again.
+        # A manager does not count an attempt that is retried.
         until(lambda: counted(redis)[0] >= 1 and counted(redis)[1] == len(failures))
         assert redis.llen(BEGUN) == attempts
         assert [record["exception"] for record in records(resq)] == failures

@@ -1,4 +1,4 @@
-"""pyres_manager as its operator meets it: a pool of real processes that is kept alive."""
+"""The command pyres_manager: a pool of real processes that is kept alive."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ def test_a_pool_is_registered_works_and_counts(start: Start, resq: ResQ, redis: 
     assert redis.get("resque:stat:processed") == b"20"
 
 
-def test_a_killed_minion_is_replaced_and_its_job_says_how_it_died(
+def test_a_killed_minion_is_replaced_and_its_failure_tells_how_it_died(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B37, B38."""
     daemon = start(2)
     resq.enqueue(SleepJob, 60)
     victim = int(until(lambda: redis.lindex(BEGUN, 0)))
@@ -71,11 +70,11 @@ def test_a_killed_minion_is_replaced_and_its_job_says_how_it_died(
 
 
 @pytest.mark.parametrize(
-    ("job", "said"),
+    ("job", "text"),
     [((ExitJob, 3), "exited with status 3"), ((SysExitJob, 3), "status 3"), ((StuckJob,), "0.2 s")],
 )
 def test_a_job_that_ends_its_minion_is_one_failure(
-    job: tuple[object, ...], said: str, start: Start, resq: ResQ, redis: Redis
+    job: tuple[object, ...], text: str, start: Start, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(1)
 
@@ -83,9 +82,9 @@ def test_a_job_that_ends_its_minion_is_one_failure(
     resq.enqueue(EchoJob, "next")
 
     until(lambda: redis.llen(ECHOED) == 1)
-    # By a process of its own, beside the next minion.
+    # By a crash handler, while the next minion works.
     (record,) = until(lambda: failure.all(resq, 0, 9))
-    assert said in record["error"] or record["exception"] == "TimeoutError"
+    assert text in record["error"] or record["exception"] == "TimeoutError"
     end_pool(daemon, redis)
 
 
@@ -123,7 +122,7 @@ def test_a_second_term_ends_it_at_once(start: Start, resq: ResQ, redis: Redis) -
 
 
 def test_signals_and_commands_change_the_pool(start: Start, redis: Redis) -> None:
-    """OLD-FAULTS B8, B50, P4: words that came as bytes, and a name that changed meanwhile."""
+    """Also commands read as bytes, and pushed for an id that has changed meanwhile."""
     daemon = start(2, "--interval", "0.1")
     (first,) = redis.smembers("resque:khans")
 
@@ -160,7 +159,6 @@ def test_hup_replaces_every_minion(start: Start, redis: Redis) -> None:
 def test_a_minion_does_exactly_as_many_jobs_as_it_may_and_the_pool_keeps_its_size(
     start: Start, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B52, P3."""
     daemon = start(2, "--max-jobs", "1")
     resq.enqueue_many([(SleepJob, 0) for _ in range(30)])
 
@@ -193,7 +191,6 @@ def test_minions_end_after_their_job_when_khan_is_killed(
 def test_a_term_while_forty_are_being_forked_leaves_no_orphan(
     run_daemon: Daemons, redis: Redis
 ) -> None:
-    """OLD-FAULTS B51."""
     daemon = run_daemon("pyres_manager", "--pool", "40", "--queues", "basic")
     until(lambda: len(daemon.children()) > 3)
 
@@ -202,7 +199,7 @@ def test_a_term_while_forty_are_being_forked_leaves_no_orphan(
 
 def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, server: Server) -> None:
     daemon = start(1, "--nonblocking-pop")
-    # What comes before its first job (a heartbeat, loading the script) is not the cost of a job.
+    # The requests before its first job (a heartbeat, loading the script) are not counted.
     resq.enqueue(NoopJob, "first")
     until(lambda: redis.get("resque:stat:processed") == b"1")
 
@@ -216,7 +213,7 @@ def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, serv
     minion = max(sent, key=lambda client: sent[client].count("EVALSHA"))
     assert set(sent[minion]) == {"EVALSHA"}
     assert 99 <= len(sent[minion]) <= 103
-    # Ours, and what the khan may do just now, however many jobs there are.
+    # This test's own, and those of the manager, which do not depend on the number of jobs.
     others = [names for client, names in sent.items() if client != minion]
     khans = [name for names in others for name in names if name not in ("SADD", "RPUSH", "GET")]
     assert len(khans) < 50, khans
@@ -226,7 +223,6 @@ def test_a_job_costs_one_round_trip(start: Start, resq: ResQ, redis: Redis, serv
 def test_each_minion_logs_beside_the_managers_log(
     start: Start, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B53."""
     daemon = start(1, "-f", str(tmp_path / "khan.log"))
     (minion,) = minions(redis)
 
@@ -246,7 +242,6 @@ def test_gevent_is_made_anew_in_each_minion(start: Start, resq: ResQ, redis: Red
 
 
 def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
-    """OLD-FAULTS B43."""
     with Server(appendonly=True) as server:
         redis, resq = server.client(), ResQ(server.dsn)
         options = ("--pool", "2", "--queues", "basic", "--dsn", server.dsn)
@@ -268,19 +263,19 @@ def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--pool", "many"], "'many' is not a whole number from 1"),
-        (["--pool", "0"], "'0' is not a whole number from 1"),
-        (["-j", "-1"], "'-1' is not a whole number from 0"),
-        (["--max-memory", "big"], "'big' is not a number"),
+        (["--pool", "many"], "invalid value 'many': expected a whole number from 1"),
+        (["--pool", "0"], "invalid value '0': expected a whole number from 1"),
+        (["-j", "-1"], "invalid value '-1': expected a whole number from 0"),
+        (["--max-memory", "big"], "invalid value 'big': expected a number"),
         (["--minions_interval", "0"], "above 0"),
-        (["--pool", "-3"], "'-3' is not a whole number from 1"),
-        (["--pool", "2.5"], "'2.5' is not a whole number from 1"),
-        (["--pool", ""], "'' is not a whole number from 1"),
-        (["--grace", "soon"], "'soon' is not a number"),
+        (["--pool", "-3"], "invalid value '-3': expected a whole number from 1"),
+        (["--pool", "2.5"], "invalid value '2.5': expected a whole number from 1"),
+        (["--pool", ""], "invalid value '': expected a whole number from 1"),
+        (["--grace", "soon"], "invalid value 'soon': expected a number"),
         (["-i", "0"], "above 0"),
     ],
 )
-def test_a_wrong_value_is_one_line_and_exit_code_2(
+def test_a_wrong_value_is_a_one_line_error_and_exit_code_2(
     options: list[str], complaint: str, run_daemon: Daemons
 ) -> None:
     daemon = run_daemon("pyres_manager", "basic", *options)

@@ -1,4 +1,4 @@
-"""How a pool ends: what its jobs are given, what is cut, and that nothing of it is left."""
+"""How a pool ends: the grace of its jobs, what is cut off, and that no keys remain."""
 
 from __future__ import annotations
 
@@ -63,7 +63,6 @@ def test_a_job_that_ends_within_the_grace_is_done_and_the_idle_ones_go_before_it
 def test_jobs_that_outlast_the_grace_are_killed_and_each_is_a_failure(
     signum: int, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B40, P6."""
     daemon = start_pool(run_daemon, redis, 3, "--grace", "0.5")
     resq.enqueue_many([(StubbornJob, 600), (StubbornJob, 600)])
     until(lambda: redis.llen(BEGUN) == 2, what="both jobs to begin")
@@ -88,7 +87,7 @@ def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
     """Three pools side by side: one gets TERM, one INT, one QUIT.
 
     A job of 4 s finishes, those that ignore TERM are killed 10 to 12 s after it, the manager ends
-    by 13 s. OLD-FAULTS B40, P6.
+    by 13 s.
     """
     queues = {"term": signal.SIGTERM, "int": signal.SIGINT, "quit": signal.SIGQUIT}
     pools = {queue: start_pool(run_daemon, redis, 4, "--queues", queue) for queue in queues}
@@ -100,7 +99,7 @@ def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
     stubborn = busy_with(redis, "StubbornJob")
     idle = set(minions(redis)) - set(map(int, redis.lrange(BEGUN, 0, -1)))
 
-    told = time.monotonic()
+    signalled = time.monotonic()
     for queue, signum in queues.items():
         pools[queue].send(signum)
     ended = seconds_until(
@@ -112,7 +111,7 @@ def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
                 for queue, pool in pools.items()
             },
         },
-        told,
+        signalled,
     )
 
     assert (len(stubborn), len(idle)) == (4, 5)
@@ -134,7 +133,6 @@ def test_ten_seconds_of_grace_are_ten_and_for_all_at_once(
 
 @pytest.mark.timing
 def test_an_idle_pool_ends_within_a_second(run_daemon: Daemons, redis: Redis) -> None:
-    """OLD-FAULTS B40: four took 59 s."""
     daemon = start_pool(run_daemon, redis, 4)
 
     signalled = time.monotonic()
@@ -143,10 +141,10 @@ def test_an_idle_pool_ends_within_a_second(run_daemon: Daemons, redis: Redis) ->
     assert time.monotonic() - signalled < 1
 
 
-def test_a_stop_without_limit_can_be_given_one(
+def test_a_stop_without_limit_can_be_given_a_grace_later(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """QUIT, and then TERM: whoever asked for patience may lose it."""
+    """QUIT, and then TERM."""
     daemon = start_pool(run_daemon, redis, 2, "--grace", "0.2")
     resq.enqueue(StubbornJob, 60)
     until(lambda: redis.llen(BEGUN))
@@ -164,7 +162,7 @@ def test_a_stop_without_limit_can_be_given_one(
 def test_a_job_pushed_in_the_moment_of_the_signal_is_not_lost(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B39: twelve minions in BLPOP, and as many jobs as come while they stop."""
+    """Twelve minions in BLPOP, and jobs pushed while they stop."""
     daemon = start_pool(run_daemon, redis, 12, "--blocking-pop", "--grace", "600")
     until(lambda: sum(c["cmd"] == "blpop" for c in redis.client_list()) == 12)
     jobs, done = 60, tmp_path / "lines"
@@ -182,7 +180,7 @@ def test_a_job_pushed_in_the_moment_of_the_signal_is_not_lost(
 
 
 def test_ctrl_c_is_one_orderly_end(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """The terminal sends it to the minions too."""
+    """The terminal sends it to the minions, too."""
     daemon = start_pool(run_daemon, redis, 3)
     resq.enqueue(SleepJob, 0.5)
     until(lambda: redis.llen(BEGUN))
@@ -196,10 +194,10 @@ def test_ctrl_c_is_one_orderly_end(run_daemon: Daemons, resq: ResQ, redis: Redis
     assert nothing_is_left(redis)
 
 
-def test_a_pool_whose_server_is_gone_ends_in_time_and_its_job_is_found_later(
+def test_a_pool_without_its_server_ends_in_time_and_its_job_is_pruned_later(
     run_daemon: Daemons,
 ) -> None:
-    """OLD-FAULTS B43: what was cut meanwhile stands in the hand until the next Khan starts."""
+    """The in-flight record of a job that was cut off stays until the next manager starts."""
     with Server(appendonly=True) as server:
         redis, resq = server.client(), ResQ(server.dsn)
         options = ("--dsn", server.dsn, "--grace", "0.5")
@@ -214,7 +212,7 @@ def test_a_pool_whose_server_is_gone_ends_in_time_and_its_job_is_found_later(
         daemon.assert_no_processes_left()
         server.restart()
         redis, resq = server.client(), ResQ(server.dsn)
-        # Not start_pool, which counts: the dead are registered still.
+        # Not start_pool, which counts registrations: the dead minions are still registered.
         second = run_daemon("pyres_manager", "--queues", "basic", *options)
 
         until(lambda: len(records(resq)) == 1, what="the record of the job that was cut")

@@ -1,4 +1,4 @@
-"""What careless jobs leave behind in a minion, which forks for none of them."""
+"""Sockets and memory that careless jobs leave in a minion, which does not fork for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_leaked_sockets_and_cyclic_garbage_do_not_pile_up(
 
     (minion,) = daemon.children()
     assert len(os.listdir(f"/proc/{minion}/fd")) < JOBS / 4
-    assert max(int(told.strip(b"[]")) for told in redis.lrange(ECHOED, 0, -1)) < JOBS / 4
+    assert max(int(text.strip(b"[]")) for text in redis.lrange(ECHOED, 0, -1)) < JOBS / 4
 
 
 def test_a_minion_that_grows_over_its_limit_is_replaced_between_two_jobs(
@@ -36,6 +36,6 @@ def test_a_minion_that_grows_over_its_limit_is_replaced_between_two_jobs(
     resq.enqueue_many([(HoardJob,)] * 6)
 
     until(lambda: redis.llen(ECHOED) == 6)
-    pids = [int(told.strip(b"[]")) for told in redis.lrange(ECHOED, 0, -1)]
+    pids = [int(text.strip(b"[]")) for text in redis.lrange(ECHOED, 0, -1)]
     assert 2 <= len(set(pids)) <= 4
     assert not redis.exists("resque:failed")

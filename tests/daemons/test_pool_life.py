@@ -1,4 +1,4 @@
-"""A pool over a long time: its deaths, what it leaks, what it shows, its signs of life."""
+"""A pool over a long time: crashes, leaks, titles and logs, heartbeats."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from tests.servers import Daemons, Server, alive, state_of, title_of, until
 
 
 def whole(redis: Redis, size: int) -> bool:
-    """Whether so many minions are registered, all of them alive."""
+    """Whether N minions are registered, all of them alive."""
     pids = minions(redis)
     return len(pids) == size and len(living(pids)) == size
 
 
-# Deaths
+# Crashes
 
 
 def test_two_hundred_minions_later_the_pool_has_its_size_and_khan_has_leaked_nothing(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B52, P3, P8: a minion for each job."""
+    """With a new minion for each job."""
     done = tmp_path / "lines"
     daemon = start_pool(run_daemon, redis, 4, "--max-jobs", "1", "-l", "warning")
     resq.enqueue_many([(LineJob, str(done), number) for number in range(20)])
@@ -67,7 +67,7 @@ def test_two_hundred_minions_later_the_pool_has_its_size_and_khan_has_leaked_not
 def test_a_pool_of_which_all_die_at_once_is_whole_again(
     pop: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B38, P3, P6, P8: each job becomes one failure, and the khan keeps its name."""
+    """Each job becomes one failure, and the manager keeps its id."""
     daemon = start_pool(run_daemon, redis, 3, pop)
     resq.enqueue_many([(GateJob, str(number)) for number in range(3)])
     until(lambda: len(busy_with(redis, "GateJob")) == 3 == redis.llen(BEGUN))
@@ -86,10 +86,10 @@ def test_a_pool_of_which_all_die_at_once_is_whole_again(
     end_pool(daemon, redis)
 
 
-def test_a_job_that_takes_its_minion_along_is_counted_once_and_one_that_leaves_well_is_done(
+def test_a_job_that_ends_its_minion_is_counted_once_and_a_clean_exit_is_a_success(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B16, B37, B44, B47, on a queue with a colon in its name."""
+    """On a queue with a colon in its name."""
     daemon = start_pool(run_daemon, redis, 1, "--queues", "a:b")
     (first,) = minions(redis)
 
@@ -108,7 +108,7 @@ def test_a_job_that_takes_its_minion_along_is_counted_once_and_one_that_leaves_w
 def test_minions_that_die_at_once_are_started_after_growing_pauses(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """The log tells, Khan does not spin, and he goes on when the fault is gone."""
+    """It is logged, the manager does not spin, and goes on when the fault is over."""
     broken = tmp_path / "broken"
     (tmp_path / "fragile.py").write_text(
         f"import os\nif os.path.exists({str(broken)!r}): os._exit(7)\n"
@@ -121,13 +121,13 @@ def test_minions_that_die_at_once_are_started_after_growing_pauses(
     daemon.send(signal.SIGUSR2)
     last = "the next one starts in 1.6 s"
 
-    # What comes after that line may be there too, by the time that this is read.
-    said = "".join(daemon.until_output(last).partition(last)[:2])
-    pauses = [float(text) for text in re.findall(r"died at once; .* in ([\d.]+) s", said)]
+    # Later lines may be there, too, by the time that this is read.
+    output = "".join(daemon.until_output(last).partition(last)[:2])
+    pauses = [float(text) for text in re.findall(r"died at once; .* in ([\d.]+) s", output)]
     assert pauses == [0.2, 0.4, 0.8, 1.6]
-    assert said.count("exited with status 7") == 4
-    # The one of the beginning, the one that was asked for, and one after each pause that is over.
-    assert said.count("Started minion") == 5
+    assert output.count("exited with status 7") == 4
+    # The first one, the requested one, and one after each pause that is over.
+    assert output.count("Started minion") == 5
     assert khans(redis) == ["2"]
     broken.unlink()
     until(lambda: whole(redis, 2))
@@ -136,10 +136,10 @@ def test_minions_that_die_at_once_are_started_after_growing_pauses(
     end_pool(daemon, redis)
 
 
-def test_what_is_left_of_a_killed_pool_is_gone_when_the_next_starts(
+def test_registrations_of_a_killed_pool_are_removed_when_the_next_starts(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B31, B49: its khan, its minions, and the job that one of them had."""
+    """The manager, its minions, and the job that one of them had in flight."""
     first = start_pool(run_daemon, redis, 3)
     resq.enqueue(GateJob, "g")
     begun(redis)
@@ -157,10 +157,10 @@ def test_what_is_left_of_a_killed_pool_is_gone_when_the_next_starts(
     end_pool(second, redis)
 
 
-def test_signals_meant_for_khan_end_no_more_than_the_minion_that_they_are_sent_to(
+def test_a_managers_signal_sent_to_a_minion_ends_only_that_minion(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B71: it passed USR1 on to a sibling, and died too."""
+    """USR1 must not be passed on to another minion."""
     daemon = start_pool(run_daemon, redis, 4)
     *victims, other = minions(redis)
 
@@ -179,17 +179,17 @@ def test_signals_meant_for_khan_end_no_more_than_the_minion_that_they_are_sent_t
 # The size
 
 
-def test_a_pool_of_none_ignores_to_be_smaller_and_may_grow_again(
+def test_an_empty_pool_ignores_a_removal_and_may_grow_again(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B50: USR1 on an empty pool ended the khan, and left its name."""
+    """USR1 on an empty pool must not end the manager."""
     daemon = start_pool(run_daemon, redis, 1)
 
     daemon.send(signal.SIGUSR1)
     until(lambda: not minions(redis) and khans(redis) == ["0"])
     daemon.send(signal.SIGUSR1)
     resq.enqueue(EchoJob, "for the next")
-    # He has looked at the second one when he has done what came after it.
+    # It has handled the second command once it has carried out the one after that.
     daemon.send(signal.SIGUSR2)
 
     until(lambda: echoed(redis) == [["for the next"]])
@@ -215,7 +215,7 @@ def test_one_that_is_to_go_finishes_its_job(run_daemon: Daemons, resq: ResQ, red
 def test_a_rolling_restart_never_has_more_than_one_less(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """HUP takes new code, and waits for the job in hand."""
+    """HUP loads new code, and waits for the running job."""
     daemon = start_pool(run_daemon, redis, 3)
     resq.enqueue(GateJob, "g")
     busy = begun(redis)
@@ -231,9 +231,9 @@ def test_a_rolling_restart_never_has_more_than_one_less(
     until(lambda: replaced() == 3 and whole(redis, 3) and not old & set(minions(redis)))
 
     def changes() -> list[int]:
-        """What the manager's log tells of the size of the pool."""
-        told = re.findall(r"Started minion|Minion \d+ ended", daemon.output())
-        return [1 if change == "Started minion" else -1 for change in told]
+        """The sizes of the pool in the manager's log."""
+        events = re.findall(r"Started minion|Minion \d+ ended", daemon.output())
+        return [1 if change == "Started minion" else -1 for change in events]
 
     until(lambda: len(changes()) == 9, what="six starts and three ends")
     assert min([*accumulate(changes())][2:]) >= 2
@@ -242,13 +242,13 @@ def test_a_rolling_restart_never_has_more_than_one_less(
     end_pool(daemon, redis)
 
 
-# Signs of life
+# Heartbeats
 
 
-def test_a_minion_gives_signs_of_life_in_the_middle_of_a_long_job(
+def test_a_minion_has_heartbeats_during_a_long_job(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """They come from Khan: the minion itself sits in its job."""
+    """The manager writes them: the minion itself is busy with its job."""
     daemon = run_daemon("-c", QUICK_BEATS, "--queues", "basic", "--interval", "0.1")
     (mine,) = until(lambda: redis.smembers("resque:minions"))
     resq.enqueue(GateJob, "g")
@@ -256,9 +256,9 @@ def test_a_minion_gives_signs_of_life_in_the_middle_of_a_long_job(
 
     for _ in range(3):
         assert redis.hdel("resque:workers:heartbeat", mine) == 1
-        until(lambda: redis.hget("resque:workers:heartbeat", mine), what="a sign of life")
+        until(lambda: redis.hget("resque:workers:heartbeat", mine), what="a heartbeat")
     daemon.send(signal.SIGSTOP)
-    until(lambda: state_of(daemon.pid) == "T", what="a khan that stands still")
+    until(lambda: state_of(daemon.pid) == "T", what="a stopped manager")
     redis.hdel("resque:workers:heartbeat", mine)
     redis.rpush(GATE.format("g"), 1)
     until(lambda: echoed(redis) == [["g"]])
@@ -271,16 +271,16 @@ def test_a_minion_gives_signs_of_life_in_the_middle_of_a_long_job(
 def test_what_others_left_behind_is_found_while_the_pool_works(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """Of a host that vanished, the job is a failure 300 s after its last sign of life."""
+    """The job of a host that vanished becomes a failure 300 s after its last heartbeat."""
     daemon = run_daemon("-c", QUICK_BEATS, "--queues", "basic", "--interval", "0.1")
     until(lambda: minions(redis))
-    gone, silent = b"vanished:7:basic", b"other:8:basic"
+    vanished, silent = b"vanished:7:basic", b"other:8:basic"
     now = redis.time()[0]
-    for member, age in ((gone, 400), (silent, 200)):
+    for member, age in ((vanished, 400), (silent, 200)):
         job = b'{"class":"%b","args":[]}' % member.split(b":")[0]
         record = b'{"queue":"basic","run_at":"2026-11-23T16:01:09Z","payload":%b}' % job
         beat = datetime.fromtimestamp(now - age, UTC).isoformat(timespec="seconds")
-        # Together: a record whose owner is not registered is found by another way.
+        # In one step: a record whose worker is not registered is found in another way.
         with redis.pipeline() as pipe:
             pipe.set(b"resque:worker:" + member, record)
             pipe.hset("resque:workers:heartbeat", member, beat)
@@ -292,16 +292,16 @@ def test_what_others_left_behind_is_found_while_the_pool_works(
     until(lambda: records(resq), what="the failure of the one that vanished")
     assert [record["payload"]["class"] for record in records(resq)] == ["vanished"]
     assert records(resq)[0]["exception"] == "PruneDeadWorkerDirtyExitError"
-    assert gone not in redis.smembers("resque:workers") | redis.smembers("resque:minions")
+    assert vanished not in redis.smembers("resque:workers") | redis.smembers("resque:minions")
     assert silent in redis.smembers("resque:workers")
     daemon.send(signal.SIGTERM)
     assert daemon.wait() == 0
 
 
-# What it shows
+# Titles and logs
 
 
-def test_ps_tells_what_everybody_does(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+def test_ps_shows_what_each_process_does(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
     daemon = start_pool(run_daemon, redis, 2)
     resq.enqueue(GateJob, "g")
     busy = begun(redis)
@@ -327,17 +327,16 @@ def test_ps_tells_what_everybody_does(run_daemon: Daemons, resq: ResQ, redis: Re
 
 @pytest.fixture
 def guarded() -> Iterator[Server]:
-    """A server that asks for a password."""
+    """A server that requires a password."""
     with Server("--requirepass", "s3cr3t-of-the-test") as server:
         yield server
 
 
 def test_a_pool_has_the_password_and_shows_it_nowhere(run_daemon: Daemons, guarded: Server) -> None:
-    """OLD-FAULTS P7."""
     redis = guarded.client(password="s3cr3t-of-the-test")
     resq = ResQ(guarded.dsn, "s3cr3t-of-the-test")
-    given = ("--dsn", guarded.dsn, "--password", "s3cr3t-of-the-test", "-l", "debug")
-    daemon = start_pool(run_daemon, redis, 2, *given)
+    arguments = ("--dsn", guarded.dsn, "--password", "s3cr3t-of-the-test", "-l", "debug")
+    daemon = start_pool(run_daemon, redis, 2, *arguments)
 
     resq.enqueue(EchoJob, "in")
     until(lambda: echoed(redis) == [["in"]])
@@ -352,7 +351,7 @@ def test_a_pool_has_the_password_and_shows_it_nowhere(run_daemon: Daemons, guard
 def test_a_log_file_without_a_folder_is_beside_its_minions(
     run_daemon: Daemons, redis: Redis, resq: ResQ, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B53: they logged to stderr, and late ones to Khan's file too."""
+    """None logs to stderr, and late ones do not log to the manager's file."""
     options = ("--pool", "1", "--queues", "basic", "-f", "khan.log", "-l", "debug")
     daemon = run_daemon("pyres_manager", *options, cwd=tmp_path)
     (first,) = until(lambda: minions(redis))
@@ -379,15 +378,14 @@ def test_minions_may_share_a_log(run_daemon: Daemons, redis: Redis, tmp_path: Pa
 
     end_pool(daemon, redis)
 
-    said = (tmp_path / "minion.log").read_text()
-    assert all(f"Minion {pid} has stopped" in said for pid in pids)
+    output = (tmp_path / "minion.log").read_text()
+    assert all(f"Minion {pid} has stopped" in output for pid in pids)
     assert {path.name for path in tmp_path.glob("*.log")} == {"khan.log", "minion.log"}
 
 
 def test_two_khans_of_a_host_leave_each_others_minions_alone(
     run_daemon: Daemons, redis: Redis
 ) -> None:
-    """OLD-FAULTS B7, B46."""
     one, two = start_pool(run_daemon, redis, 2), start_pool(run_daemon, redis, 1)
     assert sorted(khans(redis)) == ["1", "2"]
 

@@ -1,4 +1,4 @@
-"""A daemon as process 1 of its container, in a PID namespace of its own."""
+"""A daemon as process 1 of a container, in its own PID namespace."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CONTAINED = (
     "os.execvp('unshare', ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc',"
     " sys.executable, *sys.argv[1:]])\n"
 )
-#: A program that runs under the init, and what it does there.
+#: A program that runs under the init process, and what it does there.
 _UNDER_INIT = "from pyres.process.init import run_under_init\nrun_under_init('test')\n"
 
 
 def _refusal() -> str:
-    """Why this machine makes no namespace; empty if it does."""
+    """Why this machine cannot make a namespace; empty if it can."""
     if os.geteuid():
         return "a PID namespace needs root"
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "true"]
@@ -80,7 +80,7 @@ def only_child(parent: int) -> int:
 
 
 def init_and_daemon(daemon: Daemon, title: str) -> tuple[int, int]:
-    """The pids, outside of the namespace, of its process 1 and of the daemon under that."""
+    """The pids, as seen outside the namespace, of its process 1 and of the daemon."""
     init = only_child(daemon.pid)
 
     def found() -> list[int]:
@@ -149,7 +149,7 @@ def orphans_of(init: int, daemon: int) -> list[int]:
         ("pyres_scheduler", signal.SIGTERM),
     ],
 )
-def test_what_stops_process_1_stops_the_daemon_in_order(
+def test_a_stop_signal_to_process_1_stops_the_daemon_in_order(
     name: str, signum: int, run_daemon: Daemons, redis: Redis
 ) -> None:
     daemon = contained(run_daemon, name, *COMMANDS[name])
@@ -205,7 +205,7 @@ def test_a_pool_on_gevent_works_under_process_1(
     assert sorted(echoed(redis)) == [[1], [2]]
 
 
-def test_every_signal_to_process_1_comes_to_its_child_once(run_daemon: Daemons) -> None:
+def test_every_signal_to_process_1_reaches_its_child_once(run_daemon: Daemons) -> None:
     waits = (
         "import signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
@@ -234,7 +234,7 @@ def test_every_signal_to_process_1_comes_to_its_child_once(run_daemon: Daemons) 
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 128 + signal.SIGTERM),
     ],
 )
-def test_process_1_leaves_with_the_status_of_its_child(
+def test_process_1_exits_with_the_status_of_its_child(
     last: str, status: int, run_daemon: Daemons
 ) -> None:
     assert contained(run_daemon, "-c", _UNDER_INIT + last).wait() == status
@@ -256,7 +256,7 @@ def test_a_daemon_that_is_killed_ends_process_1(run_daemon: Daemons) -> None:
     assert daemon.wait() == 128 + signal.SIGKILL
 
 
-def test_ctrl_c_in_the_terminal_of_process_1_comes_to_the_daemon_once(
+def test_ctrl_c_in_the_terminal_of_process_1_reaches_the_daemon_once(
     run_daemon: Daemons,
 ) -> None:
     master, slave = pty.openpty()

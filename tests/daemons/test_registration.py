@@ -1,4 +1,4 @@
-"""Registrations that others remove: what comes back by itself, and no job is lost."""
+"""Registrations that other processes remove come back, and no job is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers import Daemons, until
 
 
 def remove(redis: Redis, worker_id: bytes) -> None:
-    """As a neighbour does it that leaves the in-flight record."""
+    """As another program does that leaves the in-flight record."""
     redis.srem("resque:workers", worker_id)
     redis.hdel("resque:workers:heartbeat", worker_id)
 

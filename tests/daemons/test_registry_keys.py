@@ -1,4 +1,4 @@
-"""Keys of the registry that another program has put there stop no daemon."""
+"""Keys of the wrong type in place of the registry's stop no daemon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MANAGER = ["pyres_manager", "--queues", "basic", "--pool", "1"]
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_a_daemon_starts_works_and_stops_beside_a_key_of_another_type(
+def test_a_daemon_starts_works_and_stops_despite_a_key_of_another_type(
     run_daemon: Daemons, resq: ResQ, redis: Redis, command: list[str], key: str
 ) -> None:
     redis.rpush(f"resque:{key}", "not the registry's")

@@ -1,4 +1,4 @@
-"""What fails is tried again as its class asks, also where its process could not say so."""
+"""Failed jobs are retried by their class's policy, also when their process died."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("own_title", "own_jobs")
 
 
 class Retrying:
-    """Does as it is told; the first retry is at once, the second an hour later."""
+    """Ends as its argument says; the first retry is at once, the second an hour later."""
 
     queue = "retrying"
     retry_dirty_exit = True
@@ -41,7 +41,7 @@ class Dirty(Retrying):
 
 
 def waiting(resq):
-    """The payloads of retries that wait for their time."""
+    """The payloads of delayed retries."""
     return [
         item
         for timestamp in resq.delayed_queue_peek(0, 10)
@@ -55,7 +55,7 @@ def test_a_dirty_exit_is_tried_again_by_the_parent_where_the_class_asks(resq, re
 
     Worker("retrying", resq).work(interval=0)
 
-    # The first retry went straight to the queue, and was performed too.
+    # The first retry went straight to the queue, and was performed, too.
     (item,) = waiting(resq)
     assert (item["retry_attempt"], item["queue"], item["args"]) == (2, "retrying", [how])
     assert redis.llen("resque:failed") == 0
@@ -83,7 +83,7 @@ def test_a_job_over_its_timeout_is_tried_again(resq, redis):
     assert redis.llen("resque:failed") == 0
 
 
-def test_the_last_of_the_tries_is_a_failure_that_tells_how_many_there_were(resq, redis):
+def test_the_last_attempt_is_a_failure_that_tells_the_number_of_attempts(resq, redis):
     payload = {"class": f"{__name__}.Retrying", "args": ["kill"], "retry_attempt": 2}
     resq.push("retrying", payload)
 

@@ -1,4 +1,4 @@
-"""Schedulers as processes: they may be killed, and what they move or fire comes once."""
+"""Schedulers as processes: even if they are killed, each job is promoted or fired once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def master(redis, lock=LOCK):
 
 
 def holder(schedulers, redis, lock=LOCK):
-    """The daemon that is the master, as soon as one is: a lock of a second may run out."""
+    """The daemon that is the master, as soon as one is: a lock of a second may expire."""
     return until(
         lambda: next((daemon for daemon in schedulers if daemon.pid == master(redis, lock)), None),
         what="a master among these",
@@ -65,7 +65,7 @@ def fired(redis, queue="cron"):
 
 
 def promoted(start, resq, redis):
-    """When a job that is due now and one that is due in 2 s came to their queue, after now."""
+    """The seconds until a job due now, and one due in 2 s, were on their queue."""
     start().until_title(": Waiting")
 
     began = time.time()
@@ -98,7 +98,7 @@ def test_each_job_is_on_its_queue_once_though_schedulers_are_killed(
         redis.flushall()
         dice = random.Random(seed)
         options = ("--lock-timeout", "0.5", "--interval", "0.05")
-        # All wait for the same lock, until it is nobody's.
+        # All wait for the same lock, until none holds it.
         redis.set(LOCK, "nobody:1", ex=300)
         schedulers = [run_daemon("pyres_scheduler", *options) for _ in range(3)]
         delay(resq, 10_000, int(time.time()) - 1)
@@ -130,8 +130,8 @@ def test_two_that_both_think_they_are_the_master_move_nothing_twice(run_daemon, 
     assert counts == Counter(range(5000))
 
 
-# OLD-FAULTS B33: an item was lost between pop and push, and a bad one ended the scheduler.
-def test_poison_stops_no_scheduler(start, resq, redis):
+# An item must not be lost between pop and push, and a malformed one must not end the scheduler.
+def test_a_malformed_payload_stops_no_scheduler(start, resq, redis):
     for payload in (
         b"not json",
         b'{"class":"A","args":[]}',
@@ -148,7 +148,7 @@ def test_poison_stops_no_scheduler(start, resq, redis):
 # The lock
 
 
-def test_the_lock_is_rubys_and_is_renewed_while_others_stand_by(start, redis):
+def test_the_lock_is_rubys_and_is_renewed_while_others_are_on_standby(start, redis):
     options = ("--lock-timeout", "100", "--interval", "0.2")
     first = start(*options)
     until(lambda: redis.get(LOCK) == f"{platform.node()}:{first.pid}".encode())
@@ -178,7 +178,7 @@ def test_a_clean_stop_releases_the_lock_and_another_takes_over(start, redis):
 
 
 def taken_over(start, redis, lock_timeout):
-    """The seconds after which another scheduler has the lock of a master that was killed."""
+    """The seconds until another scheduler has the lock of a killed master."""
     first = start("--lock-timeout", str(lock_timeout))
     until(lambda: master(redis) == first.pid)
     second = start("--lock-timeout", str(lock_timeout))
@@ -191,17 +191,17 @@ def taken_over(start, redis, lock_timeout):
     return time.monotonic() - killed
 
 
-def test_another_takes_over_when_the_master_is_killed(start, redis):
+def test_another_scheduler_takes_over_when_the_master_is_killed(start, redis):
     # Long enough for a busy machine to renew it.
     taken_over(start, redis, lock_timeout=3)
 
 
 @pytest.mark.timing
-def test_another_takes_over_within_the_locks_time_when_the_master_is_killed(start, redis):
+def test_another_scheduler_takes_over_a_killed_master_within_the_lock_timeout(start, redis):
     assert taken_over(start, redis, lock_timeout=1) < 1.5
 
 
-def test_one_that_stops_leaves_the_lock_of_another_alone(start, redis):
+def test_a_stopping_scheduler_leaves_the_lock_of_another_alone(start, redis):
     redis.set(LOCK, "ruby:1", ex=100)
     scheduler = start()
     scheduler.until_title("Waiting for the lock of ruby:1")
@@ -218,7 +218,7 @@ def test_the_lock_may_have_rubys_prefix(start, redis):
     until(lambda: redis.get("resque:resque:blue:resque_scheduler_master_lock"))
 
 
-# Life
+# Starting and stopping
 
 
 def test_a_stop_ends_a_pause_of_an_hour(run_daemon, redis):
@@ -258,7 +258,7 @@ def test_a_scheduler_can_be_started_before_its_server(tmp_path, own_server):
         assert scheduler.wait() == 0
 
 
-def test_a_pidfile_stands_while_it_runs(start, tmp_path, redis):
+def test_a_pidfile_exists_while_the_daemon_runs(start, tmp_path, redis):
     scheduler = start("-p", str(tmp_path / "pid"))
     until(lambda: (tmp_path / "pid").exists())
 
@@ -273,12 +273,12 @@ def test_a_pidfile_stands_while_it_runs(start, tmp_path, redis):
     [
         (["--schedule", "gone.yml"], "the schedule gone.yml cannot be read: No such file"),
         (["--queue-for", "Report"], "invalid --queue-for 'Report': expected Class=queue"),
-        (["--interval", "0"], "'0' is not a number of seconds above 0"),
-        (["--lock-timeout", "soon"], "'soon' is not a number of seconds"),
+        (["--interval", "0"], "invalid value '0': expected a number of seconds above 0"),
+        (["--lock-timeout", "soon"], "invalid value 'soon': expected a number of seconds"),
         (["--require", "no_such_module"], "'no_such_module' cannot be imported"),
     ],
 )
-def test_what_cannot_be_used_is_one_line_and_exit_code_2(run_daemon, options, complaint):
+def test_an_unusable_option_is_a_one_line_error_and_exit_code_2(run_daemon, options, complaint):
     scheduler = run_daemon("pyres_scheduler", *options)
 
     assert scheduler.wait() == 2
@@ -286,7 +286,7 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(run_daemon, options, co
     assert scheduler.output().count("\n") == 1
 
 
-def test_a_server_that_is_none_is_refused():
+def test_an_invalid_server_is_refused():
     with pytest.raises(BadServerError, match="is no server"):
         Scheduler(5)
 
@@ -306,11 +306,11 @@ def test_the_handlers_are_the_public_methods(resq):
     assert resq.redis.get(LOCK) is None
 
 
-# Again and again
+# Recurring jobs
 
 
-def test_no_moment_fires_twice_and_none_is_lost_though_who_fires_is_killed(start, redis, tmp_path):
-    # These are fired by who holds the lock for them, whoever is the master.
+def test_no_moment_fires_twice_or_is_lost_when_schedulers_are_killed(start, redis, tmp_path):
+    # These are fired by the holder of their own lock, whichever scheduler is the master.
     redis.set(LOCK, "ruby:1", ex=300)
     schedule = tmp_path / "schedule.json"
     schedule.write_text('{"tick": {"cron": "* * * * * *", "class": "Tick", "queue": "cron"}}')
@@ -325,12 +325,12 @@ def test_no_moment_fires_twice_and_none_is_lost_though_who_fires_is_killed(start
     until(lambda: int(redis.hget("resque:pyres:schedule_fired", "tick")) >= before + 3)
     both[0].close()
     both[1].close()
-    # The new master made up what fell into the lock's time.
+    # The new master fired late what was due until the lock expired.
     lines = re.findall(r"Enqueued tick to cron for (.*)", both[0].output() + both[1].output())
-    told = sorted(int(datetime.fromisoformat(line).timestamp()) for line in lines)
-    assert len(told) == len(set(told))
+    seconds = sorted(int(datetime.fromisoformat(line).timestamp()) for line in lines)
+    assert len(seconds) == len(set(seconds))
     last = int(redis.hget("resque:pyres:schedule_fired", "tick"))
-    assert redis.llen("resque:queue:cron") == last - told[0] + 1
+    assert redis.llen("resque:queue:cron") == last - seconds[0] + 1
 
 
 def test_a_broken_entry_is_named_with_its_line_and_the_others_fire(start, redis, tmp_path):
@@ -345,7 +345,7 @@ def test_a_broken_entry_is_named_with_its_line_and_the_others_fire(start, redis,
     until(lambda: redis.llen("resque:queue:q"))
 
 
-def test_a_job_that_says_when_it_recurs_is_enqueued(start, redis, tmp_path):
+def test_a_job_with_its_own_schedule_is_enqueued(start, redis, tmp_path):
     (tmp_path / "recurring.py").write_text(
         "from pyres import job\n"
         "@job(queue='low', cron='* * * * * *', timezone='Europe/Berlin')\n"
@@ -368,10 +368,10 @@ def test_dynamic_entries_come_and_go_while_it_runs(start, resq, redis):
     until(lambda: not redis.exists("resque:schedules_changed"))
 
     scheduler.send(signal.SIGUSR1)
-    scheduler.until_output("in force: no entry")
+    scheduler.until_output("active entries: none")
 
 
-def test_a_changed_file_is_read_when_asked_for(start, redis, tmp_path):
+def test_a_changed_schedule_file_is_read_after_usr2(start, redis, tmp_path):
     schedule = tmp_path / "schedule.json"
     schedule.write_text("{}")
     scheduler = start("--schedule", str(schedule), "--interval", "0.1")
@@ -383,11 +383,11 @@ def test_a_changed_file_is_read_when_asked_for(start, redis, tmp_path):
     schedule.write_text("{")
     scheduler.send(signal.SIGUSR2)
 
-    scheduler.until_output("The schedule stays as it was")
+    scheduler.until_output("Keeping the previous schedule")
     assert scheduler.returncode is None
 
 
-# The agenda, with the clock as an argument
+# The active schedule, with the clock as an argument
 
 
 def active_schedule(resq, folder, entries, since=NOW, **options):
@@ -404,7 +404,7 @@ TICK = {"tick": {"cron": "* * * * * UTC", "class": "Tick", "queue": "cron", "arg
 MINUTE = NOW - NOW % 60 + 60
 
 
-def test_a_moment_fires_once_whoever_asks(resq, redis, tmp_path):
+def test_a_moment_fires_once_whichever_scheduler_is_the_master(resq, redis, tmp_path):
     resq.enqueue_timestamp = False
     one, two = active_schedule(resq, tmp_path, TICK), active_schedule(resq, tmp_path, TICK)
 
@@ -421,7 +421,7 @@ def test_a_moment_fires_once_whoever_asks(resq, redis, tmp_path):
     assert datetime.strptime(when, "%Y-%m-%d %H:%M:%S %z").timestamp() == MINUTE + 60
 
 
-def test_what_was_missed_while_none_ran_is_not_made_up_as_in_ruby(resq, redis, tmp_path):
+def test_moments_missed_while_no_scheduler_ran_are_not_fired_late_as_in_ruby(resq, redis, tmp_path):
     active_schedule(resq, tmp_path, TICK).fire(MINUTE)
 
     later = active_schedule(resq, tmp_path, TICK, since=MINUTE + 3600)
@@ -429,7 +429,7 @@ def test_what_was_missed_while_none_ran_is_not_made_up_as_in_ruby(resq, redis, t
     assert later.fire(MINUTE + 3601) == 0
 
 
-def test_catch_up_makes_up_the_last_moment_that_was_missed(resq, redis, tmp_path):
+def test_catch_up_fires_the_last_missed_moment_late(resq, redis, tmp_path):
     active_schedule(resq, tmp_path, TICK).fire(MINUTE)
 
     later = active_schedule(resq, tmp_path, TICK, since=MINUTE + 3599, catch_up=True, late=60)
@@ -443,7 +443,7 @@ def test_catch_up_has_nothing_to_make_up_of_an_entry_that_never_fired(resq, tmp_
     assert active_schedule(resq, tmp_path, TICK, since=MINUTE, catch_up=True).fire(MINUTE + 1) == 0
 
 
-def test_a_scheduler_that_comes_a_little_late_fires_every_moment(resq, tmp_path):
+def test_a_scheduler_that_is_a_little_late_fires_every_moment(resq, tmp_path):
     found = active_schedule(resq, tmp_path, TICK, late=200)
 
     assert found.fire(MINUTE + 130) == 3
@@ -464,7 +464,7 @@ def test_every_goes_on_from_where_the_last_scheduler_was(resq, tmp_path):
     entries = {"often": {"every": "10m", "queue": "cron"}}
     active_schedule(resq, tmp_path, entries)
 
-    # Restarted more often than every ten minutes, and it fires all the same.
+    # Restarted more often than every ten minutes, it still fires.
     second = active_schedule(resq, tmp_path, entries, since=NOW + 400)
     assert second.fire(NOW + 601) == 1
     third = active_schedule(resq, tmp_path, entries, since=NOW + 700)
@@ -474,7 +474,7 @@ def test_every_goes_on_from_where_the_last_scheduler_was(resq, tmp_path):
 
 
 @pytest.mark.parametrize(("text", "fired"), [("0.5s", 11), ("1.5s", 7), ("2.75s", 4)])
-def test_an_interval_of_a_fraction_of_a_second_loses_and_doubles_nothing(
+def test_an_interval_of_a_fraction_of_a_second_neither_loses_nor_repeats_firings(
     resq, redis, tmp_path, text, fired
 ):
     entries = {"often": {"every": text, "queue": "cron"}}
@@ -495,7 +495,7 @@ def test_two_that_fire_every_so_often_do_not_do_so_side_by_side(resq, tmp_path):
     assert sum(found.fire(NOW + 615) for found in (one, two)) == 1
 
 
-def test_an_entry_without_a_queue_takes_its_classs(resq, redis, tmp_path, caplog):
+def test_an_entry_without_a_queue_uses_that_of_its_class(resq, redis, tmp_path, caplog):
     entries = {
         "ours": {"every": 1, "class": "tests.jobs.NoopJob"},
         "lost": {"every": 1, "class": "no.such.Class"},
@@ -504,10 +504,10 @@ def test_an_entry_without_a_queue_takes_its_classs(resq, redis, tmp_path, caplog
     assert active_schedule(resq, tmp_path, entries, since=NOW - 1).fire(NOW + 2) == 2
 
     assert redis.llen("resque:queue:basic") == 2
-    assert "'lost' is left out: it names no queue, and its class cannot be asked" in caplog.text
+    assert "'lost' is left out: it names no queue, and its class cannot be imported" in caplog.text
 
 
-def test_a_recurring_job_of_which_one_is_enough_waits_once(resq, redis, tmp_path, monkeypatch):
+def test_a_unique_recurring_job_waits_on_its_queue_once(resq, redis, tmp_path, monkeypatch):
     monkeypatch.setattr(NoopJob, "unique_for", 60, raising=False)
     entries = {"ours": {"every": 1, "class": "tests.jobs.NoopJob"}}
 
@@ -523,7 +523,7 @@ def test_entries_for_another_environment_are_left_out(resq, tmp_path):
     assert active_schedule(resq, tmp_path, entries, environment="production").fire(NOW + 5) == 4
 
 
-def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, caplog):
+def test_a_queue_key_of_another_type_stops_no_other_entry(resq, redis, tmp_path, caplog):
     redis.set("resque:queue:odd", "no list")
     entries = {name: {"every": 1, "queue": name} for name in ("odd", "good")}
 
@@ -534,7 +534,7 @@ def test_a_queue_that_is_no_list_stops_no_other_entry(resq, redis, tmp_path, cap
     assert caplog.text.count("odd could not be enqueued to odd: WRONGTYPE") == 1
 
 
-def test_the_schedule_can_be_told(resq, tmp_path):
+def test_the_active_schedule_can_be_logged(resq, tmp_path):
     (line,) = active_schedule(resq, tmp_path, TICK).lines()
 
     assert line.startswith("tick: cron * * * * * UTC to cron, next at ")
@@ -549,7 +549,7 @@ def test_nothing_is_left_of_a_scheduler_that_had_nothing_to_do(start, redis):
     assert keyspace(redis) == {}
 
 
-def test_a_turn_of_the_clocks_is_no_matter_for_a_delayed_job(resq, redis):
+def test_a_daylight_saving_change_does_not_affect_a_delayed_job(resq, redis):
     resq.enqueue_at(datetime.fromtimestamp(NOW, UTC) - timedelta(hours=1), EchoJob)
     resq._current_time = lambda: datetime.fromtimestamp(NOW)
 

@@ -1,4 +1,4 @@
-"""--watch-pop as its operator meets it: a job starts at once, and no reply ever holds one."""
+"""--watch-pop: a job starts at once, and no lost reply can lose one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from pyres import ResQ
-from tests.daemons.watching import takes, watches
+from tests.daemons.watching import fetches, watches
 from tests.jobs import BEGUN, ECHOED, GATE, EchoJob, GateJob
 from tests.servers import Daemons, Server, title_of, until
 
@@ -76,11 +76,11 @@ def test_a_push_wakes_one_minion_and_not_the_fleet(
     def fetches_of(number: int) -> int:
         with server.monitor() as monitor:
             resq.enqueue(EchoJob, number)
-            # Counted, and not just done: with that goes the look for another job.
+            # Counted, not only done: counting and the next fetch are one call.
             until(lambda: redis.get("resque:stat:processed") == str(number).encode())
-            return len(takes(monitor))
+            return len(fetches(monitor))
 
-    # The one that was woken takes the job, and then finds that there is no other. Where it does so
+    # The woken minion fetches the job, and then finds that there is no other. Where it does so
     # too slowly, on a busy machine, another is woken in its place; but not each time.
     numbers = itertools.count(1)
     until(lambda: fetches_of(next(numbers)) == 2)
@@ -93,7 +93,7 @@ def test_a_stopped_minion_does_not_keep_the_job_from_the_others(
     daemon = run_daemon("pyres_manager", *options)
     until(lambda: redis.scard("resque:minions") == 2 and watches(redis))
     resq.enqueue(EchoJob, "warm")
-    # Counted, and not just done: then no fetch is under way that would get one of the others.
+    # Counted, not only done: then no fetch is under way that could get one of the others.
     until(lambda: redis.get("resque:stat:processed") == b"1" and watches(redis))
     stopped = daemon.children()[0]
     os.kill(stopped, signal.SIGSTOP)
@@ -105,11 +105,11 @@ def test_a_stopped_minion_does_not_keep_the_job_from_the_others(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_reports_no_push_is_named_once_and_looked_at_every_second(
+def test_a_server_that_reports_no_push_is_logged_once_and_polled_every_second(
     command: list[str], run_daemon: Daemons
 ) -> None:
     with Server("--rename-command", "HELLO", "") as old:
-        # Neither the worker nor the minions would look again for ten minutes.
+        # Neither the worker nor the minions would fetch again for ten minutes.
         wait = ["--minions_interval", "600"] if "--pool" in command else ["--interval", "600"]
         daemon = run_daemon(*command, *wait, "--dsn", old.dsn, "--queues", "basic")
         assert "CLIENT TRACKING" in daemon.until_output("--blocking-pop")
@@ -126,7 +126,7 @@ def test_a_server_that_reports_no_push_is_named_once_and_looked_at_every_second(
 
 
 @pytest.mark.parametrize("queues", ["basic", "*"])
-def test_a_lookout_whose_connection_is_cut_looks_again_at_once(
+def test_a_queue_watcher_whose_connection_is_cut_checks_again_at_once(
     queues: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     options = ["--pool", "2", "--minions_interval", "600", "--interval", "600"]
@@ -138,11 +138,11 @@ def test_a_lookout_whose_connection_is_cut_looks_again_at_once(
         redis.client_kill_filter(_id=queue_watcher)
         resq.enqueue(EchoJob, number)
 
-        # Neither Khan nor a minion would look by itself for ten minutes.
+        # Neither the manager nor a minion would check by itself for ten minutes.
         until(lambda: redis.llen(ECHOED) == number + 1 and watches(redis))  # noqa: B023
 
 
-def test_a_paused_minion_says_so(run_daemon: Daemons, redis: Redis) -> None:
+def test_the_title_of_a_paused_minion_shows_the_pause(run_daemon: Daemons, redis: Redis) -> None:
     redis.set("resque:pause-all-workers", "true")
     daemon = run_daemon("pyres_manager", "--queues", "basic", "--watch-pop")
     until(lambda: redis.scard("resque:minions") == 1)
@@ -150,7 +150,7 @@ def test_a_paused_minion_says_so(run_daemon: Daemons, redis: Redis) -> None:
     until(lambda: ": paused" in title_of(daemon.children()[0]))
 
 
-def test_two_ways_to_wait_are_a_mistake(run_daemon: Daemons) -> None:
+def test_two_waiting_modes_at_once_are_refused(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_worker", "basic", "--watch-pop", "--nonblocking-pop")
 
     assert daemon.wait() == 2

@@ -1,4 +1,4 @@
-"""A job's own process: what it has of the worker's, how long it may live, how it may die."""
+"""A job's own process: what it inherits from the worker, its timeout, and how it may die."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ from tests.jobs import (
 from tests.servers import Daemons, Server, until
 
 
-def test_no_jobs_process_holds_a_socket_of_the_parents(
+def test_no_jobs_process_has_an_open_socket_of_its_parent(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     """The first is forked after a wait, the later ones while another job was performed."""
     daemon = start(run_daemon, redis)
-    told = tmp_path / "sockets"
+    path = tmp_path / "sockets"
 
-    resq.enqueue_many([(SocketsJob, str(told))] * 4)
+    resq.enqueue_many([(SocketsJob, str(path))] * 4)
     until(lambda: counted(redis)[0] == 4)
 
     # The parent's own: it fetches on one and watches on the other.
     until(lambda: len(sockets(daemon.pid)) == 2)
-    seen = [line.split() for line in told.read_text().splitlines()]
+    seen = [line.split() for line in path.read_text().splitlines()]
     assert [parent for parent, *_ in seen] == [str(daemon.pid)] * 4
     assert [held for _, *held in seen] == [[]] * 4
 
@@ -90,10 +90,10 @@ def test_a_job_that_needs_no_server_makes_no_connection(
     assert lines(tmp_path / "lines") == list(range(20))
 
 
-def test_a_job_stands_in_the_hand_before_its_process_does_anything(
+def test_a_job_is_in_flight_before_its_process_does_anything(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS B30: byte for byte as it was queued."""
+    """The in-flight record has the payload byte for byte as it was queued."""
     raw = b'{"class": "tests.jobs.GateJob",  "args":["g"],"more":1.50}'
     with server.monitor() as monitor:
         daemon = start(run_daemon, redis, "--queues", "basic", "--blocking-pop")
@@ -115,7 +115,7 @@ def test_a_job_stands_in_the_hand_before_its_process_does_anything(
 
 
 def test_an_idle_worker_keeps_no_zombie(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B21: neither of a job over its time nor of one that went well."""
+    """Neither of a job that exceeded its timeout nor of one that succeeded."""
     daemon = start(run_daemon, redis, "--queues", "basic", "--interval", "0.2")
 
     resq.enqueue_many([(NoopJob,), (StuckJob,), (NoopJob,), (NoopJob,)])
@@ -125,10 +125,8 @@ def test_an_idle_worker_keeps_no_zombie(run_daemon: Daemons, resq: ResQ, redis: 
     assert daemon.returncode is None
 
 
-def test_a_class_says_how_long_its_jobs_may_take(
-    run_daemon: Daemons, resq: ResQ, redis: Redis
-) -> None:
-    """Shorter, longer and without end, whatever its worker was told. When neither an alarm nor
+def test_a_classs_timeout_limits_its_jobs(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+    """A shorter timeout, a longer one or none, whatever its worker's is. When neither an alarm nor
     anything else ends a job, the parent kills it 1 s later.
     """
     jobs = {
@@ -142,7 +140,7 @@ def test_a_class_says_how_long_its_jobs_may_take(
 
     for queue in jobs:
         limit = [] if queue == "no limit" else ["--timeout", "0.3"]
-        # A class says its time once it is imported, for which a busy machine needs some.
+        # The class's timeout is known once it is imported, which takes time on a busy machine.
         known = ["--require", "tests.daemons.odd_jobs"]
         run_daemon("pyres_worker", "--queues", queue, *limit, *known)
     until(lambda: counted(redis)[0] == 7)
@@ -161,7 +159,7 @@ def test_a_class_says_how_long_its_jobs_may_take(
 
 
 def test_the_workers_own_timeout_holds_too(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B20: a job over its time, and one that ends in time is none."""
+    """A job that exceeds it fails, and one that ends in time does not."""
     resq.enqueue(SleepJob, 60)
     # Needs nothing, not even the server, that a busy machine could keep for longer than its time.
     resq.enqueue(NoopJob)
@@ -200,10 +198,10 @@ ODD = {
 }
 
 
-def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
+def test_a_misbehaving_job_has_exactly_one_outcome(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B16, B19, B20, B21, B32, B37, B44: one record or none, counted once, and the
+    """One failure record or none, counted once, and the
     worker goes on.
     """
     # The thread that never ends gets the grace.
@@ -228,16 +226,16 @@ def test_a_job_that_does_what_it_should_not_ends_in_one_way_only(
     assert echoed(redis)[-1] == [list(ODD)[-1]]
 
 
-def test_the_failure_hooks_of_a_job_that_settled_and_then_died_run_once(
+def test_the_failure_hooks_of_a_job_that_died_after_its_record_run_once(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B44: its process ends dirty after the failure was recorded."""
+    """Its process crashes after the failure was recorded."""
     (tmp_path / "hooked.py").write_text(
         "class Interrupted:\n"
         "    queue = 'basic'\n"
         "    retry_dirty_exit = True\n"
         "    def on_failure_tell(error):\n"
-        "        Interrupted.resq.redis.rpush('told', type(error).__name__)\n"
+        "        Interrupted.resq.redis.rpush('raised', type(error).__name__)\n"
         "    @staticmethod\n"
         "    def perform():\n"
         "        raise KeyboardInterrupt\n"
@@ -250,22 +248,22 @@ def test_the_failure_hooks_of_a_job_that_settled_and_then_died_run_once(
 
     burst(run_daemon, "--path", str(tmp_path), "--require", "lent")
 
-    assert redis.lrange("told", 0, -1) == [b"KeyboardInterrupt"]
+    assert redis.lrange("raised", 0, -1) == [b"KeyboardInterrupt"]
     assert [record["exception"] for record in records(resq)] == ["KeyboardInterrupt"]
     assert counted(redis) == (1, 1)
 
 
 def script(folder: Path, code: str) -> str:
-    """A program of a user's own."""
+    """A user's program."""
     path = folder / "program.py"
     path.write_text(code)
     return str(path)
 
 
-def test_a_failure_that_cannot_be_recorded_makes_no_second_worker(
+def test_a_failure_that_cannot_be_recorded_starts_no_second_worker(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
 ) -> None:
-    """OLD-FAULTS B19: the exception left work() in the child, and here started another worker."""
+    """An exception must not leave work() in the child, where it would start another worker."""
     program = script(
         tmp_path,
         "import os\n"
@@ -301,7 +299,6 @@ def test_a_failure_that_cannot_be_recorded_makes_no_second_worker(
 def test_a_backend_that_a_module_installs_stays(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B12."""
     (tmp_path / "setup_failures.py").write_text(
         "from pyres import failure\n"
         "from pyres.failure.redis_multi_queue import RedisMultiQueueBackend\n"
@@ -316,7 +313,7 @@ def test_a_backend_that_a_module_installs_stays(
     assert counted(redis) == (2, 2)
 
 
-def test_a_worker_of_ones_own_works_as_in_1_5(
+def test_a_subclass_of_worker_works_as_in_1_5(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, dsn: str
 ) -> None:
     """A subclass with process() and both hooks; before_fork runs in the parent, the others not."""
@@ -351,7 +348,7 @@ def test_a_worker_of_ones_own_works_as_in_1_5(
 
 
 @pytest.mark.usefixtures("own_title")
-def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
+def test_fork_worker_works_without_startup_and_applies_a_classs_timeout(
     resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue_many([(EchoJob, 1), (StuckJob,), (EchoJob, 2)])
@@ -372,8 +369,7 @@ def test_fork_worker_works_without_startup_and_heeds_a_classs_timeout(
     assert len(os.listdir("/proc/self/fd")) <= len(fds)
 
 
-def test_processing_nothing_is_nothing(resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B15."""
+def test_process_without_a_job_does_nothing(resq: ResQ, redis: Redis) -> None:
     assert Worker("basic", resq).process() is None
 
     assert redis.get("resque:stat:processed") is None
@@ -396,7 +392,6 @@ worker.work(0)
 def test_a_jobs_process_has_default_handlers(
     command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B17."""
     resq.enqueue(HandlerJob)
 
     assert run_daemon(*command).wait() == 0
@@ -404,10 +399,10 @@ def test_a_jobs_process_has_default_handlers(
     assert echoed(redis) == [[[True] * 4]]
 
 
-def test_what_fails_is_shown_as_ruby_shows_it(
+def test_a_failure_is_recorded_in_the_form_of_ruby(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B13: the name of the class, its message, and the way to the line in the job."""
+    """The exception's class, its message, and the backtrace to the line in the job."""
     resq.enqueue(FailJob, "why")
 
     burst(run_daemon)
@@ -420,7 +415,7 @@ def test_what_fails_is_shown_as_ruby_shows_it(
     assert not any("/performer.py" in line for line in record["backtrace"][-2:])
 
 
-#: A user's own program that had gevent at work before it began to work on jobs.
+#: A user's program that has used gevent before it starts to work on jobs.
 PATCHED = """
 from gevent import monkey
 monkey.patch_all()
@@ -446,7 +441,7 @@ Worker.run("basic", os.environ["REDIS_URL"], interval=0)
 def test_gevent_in_the_parent_stalls_no_job(
     command: list[str], run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """Its hub is the parent's, and a child that waits on it would wait for ever."""
+    """A child that waited on the hub inherited from the parent would wait for ever."""
     for _ in range(3):
         resq.enqueue_to("basic", "tests.daemons.green.GreenJob", 5)
     resq.enqueue_many([(FailJob, 1), (EchoJob, "last")])

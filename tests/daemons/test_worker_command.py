@@ -1,4 +1,4 @@
-"""The command pyres_worker: what it is told, what it shows, and what it answers to a mistake."""
+"""The command pyres_worker: its options, its output, and its answers to mistakes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ECHO = b'{"class":"tests.jobs.EchoJob","args":["%s"]}'
 
 @pytest.fixture
 def guarded() -> Iterator[Server]:
-    """A server that asks for a password."""
+    """A server that requires a password."""
     with Server("--requirepass", SECRET) as server:
         yield server
 
 
-def test_its_help_teaches(run_daemon: Daemons) -> None:
+def test_its_help_has_examples_signals_and_defaults(run_daemon: Daemons) -> None:
     daemon = run_daemon("pyres_worker", "--help")
 
     assert daemon.wait() == 0
@@ -53,10 +53,10 @@ def test_its_help_teaches(run_daemon: Daemons) -> None:
 def test_a_password_is_seen_nowhere(
     options: list[str], run_daemon: Daemons, guarded: Server
 ) -> None:
-    """Neither in `ps` of the worker and its job, nor in the log, which tells of a lost server."""
-    given = [option.format(port=guarded.port) for option in options]
+    """Neither in `ps` of the worker and its job, nor in the log of a lost connection."""
+    arguments = [option.format(port=guarded.port) for option in options]
     redis, resq = guarded.client(password=SECRET), ResQ(guarded.dsn, SECRET)
-    daemon = run_daemon("pyres_worker", "basic", "-l", "debug", *given)
+    daemon = run_daemon("pyres_worker", "basic", "-l", "debug", *arguments)
     until(lambda: daemon.title().startswith("pyres_worker"))
     titles = [daemon.title()]
     until(lambda: registered(redis, daemon))
@@ -75,7 +75,7 @@ def test_a_password_is_seen_nowhere(
     assert SECRET not in daemon.output()
 
 
-def test_a_server_that_refuses_is_one_line(run_daemon: Daemons, guarded: Server) -> None:
+def test_a_server_that_refuses_is_a_one_line_error(run_daemon: Daemons, guarded: Server) -> None:
     wrong = [
         run_daemon("pyres_worker", "basic", "--dsn", guarded.dsn),
         run_daemon("pyres_worker", "basic", "--dsn", guarded.dsn, "--password", "not-it"),
@@ -90,16 +90,16 @@ def test_a_server_that_refuses_is_one_line(run_daemon: Daemons, guarded: Server)
 
 
 def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]:
-    """Options, environment, and what the one line says."""
+    """Options, environment, and what the error line contains."""
     return [
-        (["a", "-t", "nan"], {}, "'nan' is not a number of seconds"),
-        (["a", "-i", "-1"], {}, "'-1' is not a number of seconds"),
-        (["a", "--grace", "ten"], {}, "'ten' is not a number of seconds"),
-        (["a", "--port", "65536"], {}, "'65536' is not a port"),
+        (["a", "-t", "nan"], {}, "invalid value 'nan': expected a number of seconds"),
+        (["a", "-i", "-1"], {}, "invalid value '-1': expected a number of seconds"),
+        (["a", "--grace", "ten"], {}, "invalid value 'ten': expected a number of seconds"),
+        (["a", "--port", "65536"], {}, "invalid value '65536': expected a port"),
         (["a", "-p", str(folder)], {}, "pidfile"),
         (["a", "-p", "/proc/no/x.pid"], {}, "pidfile"),
         (["a", "-f", str(folder)], {}, "cannot be opened"),
-        (["a", "--path", __file__], {}, "is no folder"),
+        (["a", "--path", __file__], {}, "expected a folder"),
         (["a", "--require", "tests.daemons.bad_import"], {}, "ZeroDivisionError"),
         (["a", "--require", ""], {}, "--require ''"),
         (["a", "--burst", "b"], {}, "unrecognized arguments: b"),
@@ -111,44 +111,46 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
         (["a", "--dsn", "unix://run/redis.sock"], {}, "begins with a slash"),
         (["a", "--dsn", "redis://h?ssl=1"], {}, "'ssl' is no option"),
         (["a"], {"REDIS_URL": "ftp://h"}, "'ftp' is no scheme"),
-        (["--queues", ""], {}, "no queue"),
-        (["--queues", " , "], {}, "no queue"),
-        ([], {"QUEUES": ""}, "no queue"),
-        ([], {"QUEUE": "!a"}, "'!a' names no queue"),
-        (["--queues", "!a"], {}, "'!a' names no queue"),
-        (["a", "--queues", "b"], {}, "queues are given twice"),
+        (["--queues", ""], {}, "invalid queues"),
+        (["--queues", " , "], {}, "invalid queues"),
+        ([], {"QUEUES": ""}, "invalid queues"),
+        ([], {"QUEUE": "!a"}, "invalid queues '!a'"),
+        (["--queues", "!a"], {}, "invalid queues '!a'"),
+        (["a", "--queues", "b"], {}, "queues are set twice"),
         (["a", "--dsn", "ftp://h"], {}, "'ftp' is no scheme"),
         (["a", "--dsn", "h:x"], {}, "'x' is no port"),
-        (["a", "--dsn", "h", "--port", "1"], {}, "the server is given twice"),
-        (["a", "--port", "0"], {}, "'0' is not a port"),
-        (["a", "-i", "soon"], {}, "'soon' is not a number of seconds"),
-        (["a", "-t", "0"], {}, "'0' is not a number of seconds above 0"),
-        (["a", "--grace", "-1"], {}, "'-1' is not a number"),
+        (["a", "--dsn", "h", "--port", "1"], {}, "the server is set twice"),
+        (["a", "--port", "0"], {}, "invalid value '0': expected a port"),
+        (["a", "-i", "soon"], {}, "invalid value 'soon': expected a number of seconds"),
+        (["a", "-t", "0"], {}, "invalid value '0': expected a number of seconds above 0"),
+        (["a", "--grace", "-1"], {}, "invalid value '-1': expected a number"),
         (["a", "-l", "loud"], {}, "'loud' is no log level"),
         (["a", "-f", "/no/such/x.log"], {}, "cannot be opened"),
         (["a", "-f", "syslog:nowhere"], {}, "no facility 'nowhere'"),
         (["a", "--require", "no_such"], {}, "--require 'no_such' cannot be imported"),
-        (["a", "--path", "/no/such"], {}, "is no folder"),
+        (["a", "--path", "/no/such"], {}, "expected a folder"),
         (["a", "--nonsense"], {}, "--nonsense"),
         (["-x", "--password", SECRET], {}, "unrecognized arguments: -x"),
         (["-q", "--password", SECRET], {}, "-q/--queues: expected one argument"),
     ]
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(run_daemon: Daemons, tmp_path: Path) -> None:
-    """None of them is a traceback, and none of the values is silently taken for another."""
+def test_a_wrong_option_is_a_one_line_error_and_exit_code_2(
+    run_daemon: Daemons, tmp_path: Path
+) -> None:
+    """None of them is a traceback, and no value is silently replaced by another."""
     all_of_them = mistakes(tmp_path)
     for at_once in (all_of_them[first::4] for first in range(4)):
-        daemons = [run_daemon("pyres_worker", *given, env=env) for given, env, _ in at_once]
-        for daemon, (given, _, complaint) in zip(daemons, at_once, strict=True):
-            assert daemon.wait() == 2, (given, daemon.output())
+        daemons = [run_daemon("pyres_worker", *arguments, env=env) for arguments, env, _ in at_once]
+        for daemon, (arguments, _, complaint) in zip(daemons, at_once, strict=True):
+            assert daemon.wait() == 2, (arguments, daemon.output())
             (line,) = daemon.output().strip().splitlines()
-            assert line.startswith("pyres_worker: error: "), given
+            assert line.startswith("pyres_worker: error: "), arguments
             assert complaint in line
             assert SECRET not in line
 
 
-def test_a_database_that_the_server_has_not_is_one_line(
+def test_a_database_that_does_not_exist_is_a_one_line_error(
     run_daemon: Daemons, server: Server
 ) -> None:
     daemon = run_daemon("pyres_worker", "a", "--dsn", f"127.0.0.1:{server.port}/999")
@@ -186,7 +188,7 @@ def test_queues_come_from_the_environment_and_else_all_are_worked_with_a_warning
     assert echoed(redis) == [["one"], ["two"], ["three"]]
 
 
-def test_only_what_is_allowed_is_performed(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
+def test_only_allowed_classes_are_performed(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
     resq.enqueue(EchoJob, 1)
     resq.enqueue_to("basic", "os.system", "true")
 
@@ -232,16 +234,15 @@ def test_jobs_are_found_in_the_current_folder(
 def test_names_of_queues_are_stripped_and_may_be_any_bytes(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B64."""
     odd = b"caf\xe9"
     for queue in (b"one", b"two", b"a:b", odd):
         redis.rpush(
             b"resque:queue:" + queue, b'{"class":"tests.jobs.EchoJob","args":["%s"]}' % queue[:3]
         )
 
-    given = b" one, two ,,a:b," + odd
+    queues = b" one, two ,,a:b," + odd
     daemon = run_daemon(
-        "pyres_worker", "--queues", given.decode(errors="surrogateescape"), "-i", "0"
+        "pyres_worker", "--queues", queues.decode(errors="surrogateescape"), "-i", "0"
     )
 
     assert daemon.wait() == 0
@@ -262,10 +263,10 @@ def test_a_namespace_keeps_two_apart(run_daemon: Daemons, redis: Redis, dsn: str
     assert redis.keys("resque:stat*") == []
 
 
-def test_what_was_asked_not_to_be_logged_is_not_and_a_jobs_print_is(
+def test_messages_below_the_log_level_are_not_logged_and_a_jobs_print_is_kept(
     run_daemon: Daemons, resq: ResQ
 ) -> None:
-    """OLD-FAULTS B18: also where the log goes to stdout too."""
+    """Also where the log goes to stdout, too."""
     resq.enqueue(PrintJob)
 
     daemon = burst(run_daemon, "-f", "stdout", "-l", "warning")
@@ -273,7 +274,7 @@ def test_what_was_asked_not_to_be_logged_is_not_and_a_jobs_print_is(
     assert daemon.output() == "printed by the job\n"
 
 
-def test_output_into_a_pipe_that_nobody_reads_ends_no_worker(
+def test_output_into_a_pipe_without_a_reader_ends_no_worker(
     resq: ResQ, redis: Redis, dsn: str
 ) -> None:
     """As after `pyres_worker | head -1`."""
@@ -295,24 +296,23 @@ def test_output_into_a_pipe_that_nobody_reads_ends_no_worker(
     assert redis.keys("resque:worker*") == []
 
 
-def test_each_line_of_a_json_log_says_who_when_and_what(
+def test_each_line_of_a_json_log_has_process_time_and_message(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.enqueue(FailJob, 'a "quote"\nand a line')
 
     daemon = burst(run_daemon, "--json-logs", "--logfile", "stderr")
 
-    told = [json.loads(line) for line in daemon.output().splitlines()]
-    assert all({"time", "pid", "level", "logger", "message"} <= line.keys() for line in told)
-    (failed,) = [line for line in told if line["level"] == "ERROR"]
+    lines = [json.loads(line) for line in daemon.output().splitlines()]
+    assert all({"time", "pid", "level", "logger", "message"} <= line.keys() for line in lines)
+    (failed,) = [line for line in lines if line["level"] == "ERROR"]
     assert 'ValueError: a "quote"\nand a line' in failed["exception"]
-    assert failed["pid"] != daemon.pid, "told by the job's own process"
+    assert failed["pid"] != daemon.pid, "logged by the job's own process"
 
 
-def test_a_pidfile_of_a_killed_worker_stands_in_nobodys_way(
+def test_the_pidfile_of_a_killed_worker_is_replaced(
     run_daemon: Daemons, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B67."""
     pidfile = tmp_path / "w.pid"
     killed = start(run_daemon, redis, "basic", "-p", str(pidfile))
     killed.send(signal.SIGKILL)
@@ -348,7 +348,7 @@ def test_a_log_file_survives_rotation_and_the_pidfile_goes(
     assert not pidfile.exists()
 
 
-#: A daemon that gets a signal when its pidfile is there and its handlers are not.
+#: A daemon that gets a signal when its pidfile exists but its handlers are not installed yet.
 STOPPED_EARLY = """
 import os, signal
 from unittest import mock
@@ -378,7 +378,7 @@ with mock.patch.object(where, name, stopped(getattr(where, name))):
 def test_a_stop_right_after_the_pidfile_appeared_is_an_orderly_end(
     command: str, where: str, name: str, options: list[str], run_daemon: Daemons, tmp_path: Path
 ) -> None:
-    """The signal killed it, and the pidfile stayed."""
+    """The signal must not kill it and leave the pidfile."""
     code = STOPPED_EARLY.format(command=command, where=where, name=name)
     options = [str(free_port()) if option == "PORT" else option for option in options]
 
@@ -398,7 +398,7 @@ raise SystemExit(pyres_worker())
 
 
 @pytest.mark.parametrize("option", ["--monkey-patch", "--reinit-gevent"])
-def test_without_gevent_the_worker_says_which_extra_it_is_in(
+def test_without_gevent_the_worker_names_the_extra_to_install(
     option: str, run_daemon: Daemons
 ) -> None:
     daemon = run_daemon("-c", WITHOUT, "basic", option)
@@ -412,10 +412,9 @@ def ended(daemon: Daemon) -> bool:
     return daemon.returncode is not None
 
 
-def test_a_burst_ends_when_all_is_done_in_each_way_of_looking(
+def test_a_burst_ends_when_all_queues_are_empty_in_each_waiting_mode(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B42."""
     resq.enqueue_to("one", EchoJob, 1)
     resq.enqueue_to("two", EchoJob, 2)
 

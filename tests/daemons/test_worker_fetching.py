@@ -1,4 +1,4 @@
-"""How a worker looks for jobs: in which order, at what price, and with which pauses."""
+"""How a worker fetches jobs: in which order, with how many round trips and which pauses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import signal
 from redis import Redis
 
 from pyres import ResQ
-from tests.daemons.watching import HASTY, burst, echoed, pauses, start, takes
+from tests.daemons.watching import HASTY, burst, echoed, fetches, pauses, start
 from tests.jobs import ECHOED, EchoJob, NoopJob
 from tests.servers import Daemons, Server, until
 
 
-def test_the_most_important_queue_is_first_although_its_jobs_came_last(
+def test_the_queue_with_the_highest_priority_is_first_although_its_jobs_came_last(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
     queues = [f"p{number}" for number in range(10, 0, -1)]
@@ -34,7 +34,7 @@ def test_the_most_important_queue_is_first_although_its_jobs_came_last(
 def test_a_job_costs_one_round_trip(
     run_daemon: Daemons, resq: ResQ, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS B41, B42: no look every half second, no wait where all is to be drained."""
+    """Without polling every half second, and without a wait while there are jobs."""
     resq.enqueue_many([(NoopJob, number) for number in range(30)])
 
     with server.monitor() as monitor:
@@ -49,8 +49,8 @@ def test_a_job_costs_one_round_trip(
 def test_the_pauses_are_one_two_four_and_eight_seconds(
     run_daemon: Daemons, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS P1, P2: they were 2, 4, 8, and a worker left instead. One look before each."""
-    # The first look is sent twice to a server that does not know the script yet.
+    """One fetch comes before each pause."""
+    # The first fetch is sent twice to a server that does not know the script yet.
     burst(run_daemon, "--nonblocking-pop")
 
     with server.monitor() as monitor:
@@ -58,14 +58,14 @@ def test_the_pauses_are_one_two_four_and_eight_seconds(
         until(lambda: len(pauses(daemon)) >= 6, what="six pauses")
         daemon.send(signal.SIGTERM)
         assert daemon.wait() == 0
-        looks = len(takes(monitor))
+        fetched = len(fetches(monitor))
 
     assert pauses(daemon)[:6] == [1, 2, 4, 8, 8, 8]
-    # The last look may have been cut off from its pause by the signal.
-    assert looks - len(pauses(daemon)) in (0, 1)
+    # The last pause may have been cut short by the signal.
+    assert fetched - len(pauses(daemon)) in (0, 1)
 
 
-def test_wildcards_and_negations_see_queues_that_come_later(
+def test_wildcards_and_negations_see_new_queues(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     start(run_daemon, redis, "--queues", "m*,!mute", "--nonblocking-pop")

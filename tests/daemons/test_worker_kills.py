@@ -52,7 +52,7 @@ def nobody_is_registered(redis: Redis) -> bool:
 def test_the_job_of_a_killed_worker_is_a_failure_when_the_next_one_starts(
     victims: str, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B30, B31: the job went with its worker, and its key stayed for ever."""
+    """Its in-flight record must neither be lost nor stay for ever."""
     daemon = start(run_daemon, redis)
     mine = registered(redis, daemon)
     resq.enqueue(GateJob, "g")
@@ -79,7 +79,7 @@ def test_the_job_of_a_killed_worker_is_a_failure_when_the_next_one_starts(
 def test_a_job_that_fails_after_its_worker_was_killed_is_one_failure(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B44: its own, and none of the worker's that finds the dead one."""
+    """The queue and worker of its own, not those of the worker that prunes the dead one."""
     daemon = start(run_daemon, redis)
     resq.enqueue(FileGateJob, str(tmp_path / "gate"))
     job = begun(redis)
@@ -145,7 +145,7 @@ def test_two_that_find_the_same_dead_worker_record_its_job_once(
 
 
 def murder(daemon: Daemon, way: str, redis: Redis) -> None:
-    """kill -9 of the worker and those that it has forked, in one way or another."""
+    """kill -9 of the worker and of the processes that it has forked, in several orders."""
     if way == "group":
         daemon.send_group(signal.SIGKILL)
         return
@@ -153,7 +153,7 @@ def murder(daemon: Daemon, way: str, redis: Redis) -> None:
     if way in ("children", "children first"):
         kill(children)
     if way == "children":
-        # It goes on without them, until it is told to stop.
+        # It goes on without them, until a signal stops it.
         until(lambda: registered(redis, daemon))
         daemon.send(signal.SIGQUIT)
         return
@@ -163,18 +163,18 @@ def murder(daemon: Daemon, way: str, redis: Redis) -> None:
 
 
 @pytest.mark.chaos
-def test_no_job_is_lost_and_none_counted_twice_whoever_is_killed_and_when(
+def test_no_job_is_lost_or_counted_twice_whichever_process_is_killed_when(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path, chaos_rounds: int
 ) -> None:
-    """OLD-FAULTS B30, B31, B44. Some are killed before they have registered."""
+    """Some are killed before they have registered."""
     done, rounds, dice = tmp_path / "lines", range(3 * chaos_rounds), random.Random(9)
 
     for number in rounds:
         resq.enqueue_many([(LineJob, str(done), 20 * number + each) for each in range(20)])
         pop = dice.choice(["--nonblocking-pop", "--interval=5"])
         daemon = run_daemon("pyres_worker", "--queues", "basic", pop)
-        wanted = len(lines(done)) + dice.randrange(20)
-        until(lambda wanted=wanted: len(lines(done)) >= wanted)
+        count = len(lines(done)) + dice.randrange(20)
+        until(lambda count=count: len(lines(done)) >= count)
         way = dice.choice(["children", "worker", "children first", "worker first", "group"])
         murder(daemon, way, redis)
         daemon.wait()

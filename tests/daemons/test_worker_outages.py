@@ -1,4 +1,4 @@
-"""A worker and its server: cut off, paused, killed, empty; and the others that are registered."""
+"""A worker whose server is cut off, paused, killed or empty; and other registrations."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from tests.daemons.watching import (
 from tests.jobs import BEGUN, GATE, EchoJob, GateJob, SleepJob
 from tests.servers import Daemon, Daemons, Server, alive, free_port, until
 
-#: A worker with shorter patience, so that a test need not have the daemon's own: seconds for a
-#: reply, and between two signs of life.
+#: A worker with shorter limits, so that a test need not wait for the usual ones: seconds for a
+#: reply, and between two heartbeats.
 IMPATIENT = (
     "from pyres import liveness, scripts\n"
     "from pyres.store import dsn\n"
@@ -44,22 +44,22 @@ IMPATIENT = (
 def impatient(
     run_daemon: Daemons, *options: str, reply: float = 10, beat: float = 60, env: str = ""
 ) -> Daemon:
-    """A pyres_worker that waits for less."""
+    """A pyres_worker with shorter limits."""
     more = {"REDIS_URL": env} if env else None
     return run_daemon("-c", IMPATIENT.format(reply=reply, beat=beat), *options, env=more)
 
 
 @pytest.fixture
 def lasting() -> Iterator[Server]:
-    """A server whose data survive a kill."""
+    """A server whose data survives a kill."""
     with Server(appendonly=True) as server:
         yield server
 
 
-def test_a_server_that_stands_still_costs_nothing(
+def test_a_frozen_server_loses_nothing(
     run_daemon: Daemons, own_server: Server, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B43: while idle, during a job, and while a child wants to record a failure."""
+    """While idle, during a job, and while a child is about to record a failure."""
     redis, resq = own_server.client(), ResQ(own_server.url)
     options = ("--nonblocking-pop", "--interval", "0.2")
     workers = {
@@ -72,7 +72,7 @@ def test_a_server_that_stands_still_costs_nothing(
     resq.enqueue_to("busy", FileGateJob, str(busy))
     resq.enqueue_to("failing", FileGateJob, str(failing))
     until(lambda: redis.llen(BEGUN) == 2)
-    # At its next look, which may be 8 s away.
+    # At its next fetch, which may be 8 s away.
     resq.enqueue_to("idle", LineJob, str(tmp_path / "lines"), 0)
     until(lambda: lines(tmp_path / "lines") == [0])
 
@@ -97,7 +97,7 @@ def test_a_server_that_stands_still_costs_nothing(
 def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
     run_daemon: Daemons, lasting: Server
 ) -> None:
-    """OLD-FAULTS B43, B3: while idle, while a job goes well, and while one fails."""
+    """While idle, while a job succeeds, and while one fails."""
     redis, resq = lasting.client(), ResQ(lasting.dsn)
     queues = ("idle", "busy", "failing")
     workers = {q: run_daemon("pyres_worker", "--queues", q, "--dsn", lasting.dsn) for q in queues}
@@ -124,10 +124,9 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
     resq.close()
 
 
-def test_a_server_killed_among_many_jobs_loses_none_and_doubles_none(
+def test_a_server_killed_during_many_jobs_neither_loses_nor_repeats_one(
     run_daemon: Daemons, lasting: Server, tmp_path: Path
 ) -> None:
-    """OLD-FAULTS B43, B44."""
     resq, jobs, done = ResQ(lasting.url), 200, tmp_path / "lines"
     resq.enqueue_many([(LineJob, str(done), number) for number in range(jobs)])
     resq.close()
@@ -148,7 +147,7 @@ def test_a_server_killed_among_many_jobs_loses_none_and_doubles_none(
     assert redis.keys("resque:worker*") == []
 
 
-def test_connections_cut_among_many_jobs_lose_none_and_double_none(
+def test_connections_cut_during_many_jobs_neither_lose_nor_repeat_one(
     run_daemon: Daemons, resq: ResQ, redis: Redis, tmp_path: Path
 ) -> None:
     dice, jobs, done = random.Random(3), 200, tmp_path / "lines"
@@ -201,7 +200,7 @@ def test_a_worker_may_start_before_its_server(run_daemon: Daemons) -> None:
         resq.close()
 
 
-def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is_gone(
+def test_a_stopping_worker_waits_at_most_its_grace_for_a_disconnected_server(
     run_daemon: Daemons,
 ) -> None:
     with Server() as server:
@@ -217,10 +216,10 @@ def test_a_worker_that_stops_waits_no_longer_than_its_grace_for_a_server_that_is
         daemon.send(signal.SIGTERM)
 
         assert daemon.wait() == 0
-        assert "what is in hand stays recorded there" in daemon.output()
+        assert "a running job stays in Redis as in flight" in daemon.output()
 
 
-def test_a_worker_whose_server_has_forgotten_everything_registers_again(
+def test_a_worker_whose_server_has_lost_all_data_registers_again(
     run_daemon: Daemons,
 ) -> None:
     with Server() as server:
@@ -242,8 +241,8 @@ def test_a_worker_whose_server_has_forgotten_everything_registers_again(
         resq.close()
 
 
-def test_a_password_asked_for_later_is_waited_for(run_daemon: Daemons) -> None:
-    """Who set it may take it back, or restart us: but the job in hand is not to be lost."""
+def test_a_worker_waits_when_the_server_starts_to_require_a_password(run_daemon: Daemons) -> None:
+    """Until it is removed again, or the worker restarted; the running job must not be lost."""
     with Server() as server:
         redis, resq = server.client(), ResQ(server.url)
         options = ("basic", "--dsn", server.url, "--nonblocking-pop", "--interval", "0.1")
@@ -280,19 +279,19 @@ def test_a_worker_that_was_pruned_alive_registers_again_at_its_next_beat(
     resq.store.workers.unregister(mine.decode())
 
     until(lambda: registered(redis, daemon))
-    daemon.until_output("was unregistered by somebody else; registering again")
+    daemon.until_output("was unregistered by another process; registering again")
     assert redis.exists(b"resque:worker:" + mine + b":started")
     redis.hdel("resque:workers:heartbeat", mine)
-    until(lambda: redis.hget("resque:workers:heartbeat", mine), what="the next sign of life")
+    until(lambda: redis.hget("resque:workers:heartbeat", mine), what="the next heartbeat")
     redis.rpush(GATE.format("g"), 1)
     resq.enqueue(EchoJob, "after")
     until(lambda: echoed(redis)[-1:] == [["after"]])
 
 
-def test_workers_that_start_together_throw_none_of_the_living_out(
+def test_workers_that_start_together_prune_no_live_worker(
     run_daemon: Daemons, redis: Redis
 ) -> None:
-    """OLD-FAULTS B7, B46, B47: among members that are no ids, and an id with colons in a queue."""
+    """Beside members that are not ids, and an id with colons in a queue's name."""
     odd = [b"nonsense", b"host:no-pid:a", b"elsewhere:1:a:b", b":::", b"\xff:1:\xff"]
     redis.sadd("resque:workers", *odd)
     redis.hset("resque:workers:heartbeat", mapping={b"nonsense": b"1763900000", b"x": b"\xff"})
@@ -308,10 +307,10 @@ def test_workers_that_start_together_throw_none_of_the_living_out(
     assert {str(worker.pid) for worker in found} >= {str(worker.pid) for worker in workers}
 
 
-def test_an_editor_and_a_reused_pid_are_no_workers(
+def test_an_editor_and_a_reused_pid_are_not_taken_for_workers(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B46, B31: the job of a worker whose pid is an editor's now is a failure."""
+    """The job of a dead worker whose pid is an editor's now becomes a failure."""
     editor = run_daemon("-c", "import signal; signal.pause()", "vim", "pyres_worker.py")
     worker = start(run_daemon, redis, "--queues", "other")
     host = registered(redis, worker).split(b":")[0]
@@ -336,7 +335,7 @@ def test_an_editor_and_a_reused_pid_are_no_workers(
 
 
 @pytest.mark.slow
-def test_jobs_that_end_well_are_no_failures_after_an_outage_longer_than_the_prune_interval(
+def test_successful_jobs_are_not_failures_after_an_outage_over_the_prune_interval(
     run_daemon: Daemons, lasting: Server, tmp_path: Path
 ) -> None:
     """The usual 60 and 300 s, and an outage of 305 s, divided by 30."""
@@ -355,7 +354,7 @@ def test_jobs_that_end_well_are_no_failures_after_an_outage_longer_than_the_prun
     until(lambda: time.monotonic() > back, what="the outage to end")
     lasting.restart()
     redis = lasting.client()
-    # All have had the time to prune: each heartbeat looks for who is dead.
+    # All have had the time to prune: each heartbeat does so.
     seconds = int(redis.time()[0]) + 10
     until(lambda: int(redis.hget("resque:pyres:beats", "last") or 0) > seconds)
     gate.touch()

@@ -1,4 +1,4 @@
-"""A worker that waits, pauses and stops: by signals, by Redis, and by what its jobs do to it."""
+"""A worker that waits, pauses and stops: by signals, by keys in Redis, and by its jobs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.daemons.watching import (
     begun,
     child_titled,
     counted,
+    counts_last_job,
     echoed,
+    fetches,
     living,
     pauses,
     records,
     registered,
-    says_finished,
     start,
-    takes,
 )
 from tests.jobs import GATE, EchoJob, GateJob, NoopJob, SleepJob, StubbornJob
 from tests.servers import Daemons, Server, alive, until
@@ -34,12 +34,12 @@ from tests.servers import Daemons, Server, alive, until
 def test_a_job_resets_the_pause_and_a_signal_ends_it(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS P2; the pause after a job is 1 s again, and CONT alone starts a new look."""
+    """The pause after a job is 1 s again, and CONT alone causes a new fetch."""
     daemon = run_daemon("-c", PATIENT, "--queues", "basic", "--nonblocking-pop")
-    until(lambda: pauses(daemon) == [1], what="a first look")
+    until(lambda: pauses(daemon) == [1], what="a first fetch")
 
     daemon.send(signal.SIGCONT)
-    until(lambda: pauses(daemon) == [1, 2], what="a look after the signal")
+    until(lambda: pauses(daemon) == [1, 2], what="a fetch after the signal")
     resq.enqueue(NoopJob)
     daemon.send(signal.SIGCONT)
 
@@ -53,22 +53,22 @@ def test_the_pause_after_a_job_takes_one_second_unless_a_signal_ends_it(
 ) -> None:
     with server.monitor() as monitor:
         daemon = start(run_daemon, redis, "--queues", "basic", "--nonblocking-pop")
-        until(lambda: takes(monitor), what="a first look")
+        until(lambda: fetches(monitor), what="a first fetch")
         resq.enqueue(NoopJob)
 
         def after_the_job() -> list[float]:
-            seen = takes(monitor)
-            finished = [index for index, take in enumerate(seen) if says_finished(take)]
-            looks = [take.at for take in seen[finished[0] :]] if finished else []
-            return looks if len(looks) >= 2 else []
+            seen = fetches(monitor)
+            finished = [index for index, fetch in enumerate(seen) if counts_last_job(fetch)]
+            times = [fetch.at for fetch in seen[finished[0] :]] if finished else []
+            return times if len(times) >= 2 else []
 
-        looks = until(after_the_job, what="a look and a pause after the job")
+        times = until(after_the_job, what="a fetch and a pause after the job")
         daemon.send(signal.SIGCONT)
-        third = until(lambda: after_the_job()[2:], what="a look after the signal")[0]
+        third = until(lambda: after_the_job()[2:], what="a fetch after the signal")[0]
 
-    assert round(looks[1] - looks[0]) == 1
-    # The pause that the signal cut short was one of 2 s.
-    assert third - looks[1] < 1.5
+    assert round(times[1] - times[0]) == 1
+    # The signal cut short a pause of 2 s.
+    assert third - times[1] < 1.5
 
 
 def test_term_ends_the_pause_of_an_idle_worker(run_daemon: Daemons, redis: Redis) -> None:
@@ -86,7 +86,6 @@ def test_term_ends_the_pause_of_an_idle_worker(run_daemon: Daemons, redis: Redis
 def test_term_ends_an_idle_worker_within_half_a_second(
     pop: str, run_daemon: Daemons, redis: Redis
 ) -> None:
-    """OLD-FAULTS B39."""
     daemon = start(run_daemon, redis, "--queues", "basic", pop)
     daemon.until_title("Waiting")
 
@@ -189,7 +188,7 @@ def test_quit_waits_for_the_job(run_daemon: Daemons, resq: ResQ, redis: Redis) -
 def test_ctrl_c_is_one_failure_and_an_orderly_end(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
-    """OLD-FAULTS B16: the terminal sends it to the job's process too, and to one in waiting."""
+    """The terminal sends it to the job's process, too, and to a standby child."""
     daemon = start(run_daemon, redis, "--queues", "basic", "--grace", "20")
     resq.enqueue_many([(NoopJob,), (SleepJob, 60), (NoopJob,)])
     begun(redis)
@@ -202,12 +201,11 @@ def test_ctrl_c_is_one_failure_and_an_orderly_end(
     assert record["exception"] == "KeyboardInterrupt"
     assert counted(redis) == (2, 1)
     assert resq.size("basic") == 1
-    # The job's own; a process that only waited for a job has nothing to say.
+    # The job's process reports; a standby child without a job has nothing to report.
     assert daemon.output().count("Traceback") == 1
 
 
 def test_usr1_without_a_job_changes_nothing(run_daemon: Daemons, resq: ResQ, redis: Redis) -> None:
-    """OLD-FAULTS B68."""
     daemon = start(run_daemon, redis)
     daemon.until_title("Waiting")
 
@@ -220,7 +218,7 @@ def test_usr1_without_a_job_changes_nothing(run_daemon: Daemons, resq: ResQ, red
     assert counted(redis) == (5, 0)
 
 
-def test_usr1_kills_the_job_in_hand_and_no_child_in_waiting(
+def test_usr1_kills_the_running_job_and_not_the_standby_child(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis)
@@ -248,7 +246,7 @@ def test_usr2_pauses_and_cont_resumes(run_daemon: Daemons, resq: ResQ, redis: Re
     until(lambda: echoed(redis) == [[1]])
 
 
-def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
+def test_a_worker_paused_in_a_job_finishes_it_and_fetches_no_other(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis)
@@ -269,7 +267,7 @@ def test_a_worker_paused_in_a_job_finishes_it_and_takes_no_other(
 
 
 @pytest.mark.parametrize("other", ["false", None])
-def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
+def test_the_pause_key_stops_each_waiting_mode_and_only_true_does(
     other: str | None, run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     redis.set("resque:pause-all-workers", " TRUE ")
@@ -291,7 +289,7 @@ def test_the_pause_key_stops_each_way_of_looking_and_only_true_does(
     until(lambda: sorted(echoed(redis)) == [["one"], ["two"]])
 
 
-def test_a_blocking_worker_sees_queues_that_come_later_and_none_that_is_left_out(
+def test_a_blocking_worker_sees_new_queues_but_not_excluded_ones(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     resq.watch_queue("m1")
@@ -308,7 +306,7 @@ def test_a_blocking_worker_sees_queues_that_come_later_and_none_that_is_left_out
     assert (resq.size("late-not"), resq.size("m10")) == (1, 1)
 
 
-def test_a_job_may_tell_its_own_worker_to_stop(
+def test_a_job_may_signal_its_own_worker_to_stop(
     run_daemon: Daemons, resq: ResQ, redis: Redis
 ) -> None:
     daemon = start(run_daemon, redis)
@@ -324,7 +322,7 @@ def test_a_job_may_tell_its_own_worker_to_stop(
 def test_an_idle_worker_waits_again_and_again_on_one_connection(
     run_daemon: Daemons, redis: Redis, server: Server
 ) -> None:
-    """OLD-FAULTS B3: the client's time limit must be longer than any such wait."""
+    """The client's time limit must be longer than any such wait."""
     with server.monitor() as monitor:
         options = ["--queues", "basic", "--interval", "0.3", "--blocking-pop"]
         daemon = start(run_daemon, redis, *options)

@@ -1,10 +1,9 @@
-"""What tests of workers ask: which jobs have begun and ended, who is registered, what failed."""
+"""Helpers of the workers' tests: started and ended jobs, registrations, failures."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pyres.store import scripts
 from tests.jobs import BEGUN, ECHOED
 from tests.servers import Command, Daemon, Daemons, Monitor, processes, until
 
-#: A worker that tells how long each of its pauses is to be.
+#: A worker that prints the length of each of its pauses.
 _TELLING = (
     "from pyres import scripts\n"
     "from pyres.process.signals import Signals\n"
@@ -37,7 +36,7 @@ def pauses(daemon: Daemon) -> list[float]:
 
 
 def echoed(redis: Redis) -> list[list[Any]]:
-    """The arguments of the jobs that came to their end, in that order."""
+    """The arguments of the jobs that have ended, in that order."""
     return [json.loads(args) for args in redis.lrange(ECHOED, 0, -1)]
 
 
@@ -52,7 +51,7 @@ def records(resq: ResQ) -> list[dict[str, Any]]:
 
 
 def registered(redis: Redis, daemon: Daemon) -> bytes | None:
-    """The id of a daemon's worker, if that is registered."""
+    """The id of a daemon's worker, if it is registered."""
     mine = f":{daemon.pid}:".encode()
     return next((each for each in redis.smembers("resque:workers") if mine in each), None)
 
@@ -64,7 +63,7 @@ def counted(redis: Redis) -> tuple[int, int]:
 
 
 def until_counted(redis: Redis, processed: int, failed: int) -> None:
-    """Wait for these counters; the failure of the wait tells what they are."""
+    """Wait for these counters; a failure shows their values."""
 
     def are_so() -> bool:
         assert counted(redis) == (processed, failed)
@@ -87,14 +86,14 @@ def burst(run_daemon: Daemons, *options: str) -> Daemon:
     return daemon
 
 
-def takes(monitor: Monitor) -> list[Command]:
-    """The calls by which workers looked for a job."""
+def fetches(monitor: Monitor) -> list[Command]:
+    """The calls by which workers fetched a job."""
     return [command for command in monitor.commands if scripts.sha("fetch") in command.args]
 
 
-def says_finished(take: Command) -> bool:
-    """Whether such a call also told that the job before was done."""
-    words = take.args[take.args.index(scripts.sha("fetch")) + 1 :]
+def counts_last_job(fetch: Command) -> bool:
+    """Whether such a call also counted the job before."""
+    words = fetch.args[fetch.args.index(scripts.sha("fetch")) + 1 :]
     return words[1 + int(words[0])] == "1"
 
 
@@ -115,14 +114,14 @@ def sockets(pid: int) -> set[str]:
 
 
 def watches(redis: Redis) -> bool:
-    """Whether somebody waits for the server to tell of a push."""
+    """Whether a client waits for the server to report a push."""
     return any(
         c["flags"].count("t") and c["cmd"] in ("exists", "smembers") for c in redis.client_list()
     )
 
 
 def zombies(parent: int) -> list[str]:
-    """The dead children that a process has not taken leave of."""
+    """The dead children that a process has not reaped."""
     return [
         pid
         for pid in filter(str.isdigit, os.listdir("/proc"))
@@ -137,19 +136,14 @@ def _stat(pid: str) -> list[str]:
         return []
 
 
-def child_titled(daemon: Daemon, wanted: str) -> int:
-    """The pid of the daemon's child whose title holds this, as soon as there is one."""
+def child_titled(daemon: Daemon, text: str) -> int:
+    """The pid of the daemon's child with this in its title, as soon as there is one."""
     from tests.servers import title_of
 
     def found() -> int:
-        return next((pid for pid in daemon.children() if wanted in title_of(pid)), 0)
+        return next((pid for pid in daemon.children() if text in title_of(pid)), 0)
 
-    return until(found, what=f"a child with {wanted!r} in its title")
-
-
-def settled(condition: Callable[[], Any], what: str) -> None:
-    """AssertionError unless the condition comes true, within a generous time."""
-    until(condition, timeout=60, what=what)
+    return until(found, what=f"a child with {text!r} in its title")
 
 
 def living(pids: list[int]) -> list[int]:

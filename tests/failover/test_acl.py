@@ -269,7 +269,7 @@ def test_schedulers_may_do_what_they_need_and_no_more(
         first = daemons("pyres_scheduler", *options)
         first.until_output("is the master now")
         second = daemons("pyres_scheduler", *options, "--front")
-        second.until_output("stands by")
+        second.until_output("is on standby")
         until(lambda: resq.size("notes") == 2 and resq.size("often") and resq.size("once"))
         let_a_unique_job_fire_again(server, resq)
         end(first)

@@ -152,7 +152,7 @@ def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
         watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
         until(lambda: watched.primary is not old, timeout=60)
         for daemon in daemons:
-            daemon.until_output("leaving the old one")
+            daemon.until_output("disconnecting from the old one")
         later = ResQ(watched.url)
         until(lambda: enqueued(later, NoteJob, str(notes), "word"), timeout=60)
         later.close()

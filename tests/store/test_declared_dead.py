@@ -129,7 +129,7 @@ def test_its_failure_is_taken_back_when_it_ends_well(daemon, redis, resq, caplog
 
     assert failure.count(resq) == 0
     assert counts(redis) == [1, 0]
-    assert "ended well after it was declared dead" in caplog.text
+    assert "succeeded after it was declared dead" in caplog.text
     assert redis.keys("resque:pyres:declared_dead:*") == []
 
 
@@ -139,7 +139,7 @@ def test_a_failure_that_was_retried_or_is_old_stays_and_that_is_told(daemon, red
 
     assert b"PruneDeadWorkerDirtyExitError" in redis.lindex("resque:failed", 0)
     assert counts(redis) == [1, 1]
-    assert "and also ended well" in caplog.text
+    assert "and also succeeded" in caplog.text
 
 
 def test_one_that_fails_has_one_failure(daemon, redis, resq):
@@ -161,7 +161,7 @@ def test_the_failure_of_another_program_is_taken_back_when_the_job_ends_well(
     assert redis.llen("resque:failed") == 20
     assert not redis.exists("resque:mail_failed")
     assert counts(redis) == [1, 0]
-    assert "ended well after it was declared dead; took its failure back" in caplog.text
+    assert "succeeded after it was declared dead; removed its failure" in caplog.text
 
 
 @pytest.mark.parametrize("how", list(PRUNERS)[5:])
@@ -170,4 +170,4 @@ def test_a_failure_that_is_not_of_this_job_or_was_retried_stays(daemon, redis, h
 
     assert redis.llen("resque:failed") == 1
     assert counts(redis) == [1, 0]
-    assert ("and also ended well" in caplog.text) == (how == "retried")
+    assert ("and also succeeded" in caplog.text) == (how == "retried")

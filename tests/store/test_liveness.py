@@ -134,12 +134,12 @@ def test_nothing_is_certain_of_another_host(resq, worker_id):
 def test_another_machine_of_our_name_is_told_and_left_to_its_heartbeat(
     resq, caplog, monkeypatch, pid
 ):
-    monkeypatch.setattr(liveness, "_said", set())
+    monkeypatch.setattr(liveness, "_warned_hosts", set())
     worker = enlist(resq, f"here:{pid}:mail,x", "another-boot/pid:[1] 77", ago=10)
 
     assert not is_gone(resq, worker)
     assert not is_gone(resq, worker)
-    assert caplog.text.count("another machine or container with the name here") == 1
+    assert caplog.text.count("container that also has the host name here") == 1
 
 
 def test_what_ended_with_an_earlier_boot_is_dead(resq, monkeypatch):

@@ -83,7 +83,7 @@ def test_one_that_somebody_has_removed_registers_before_it_fetches(
     daemon.process(daemon._fetch())
 
     assert seen(redis) == [[str(daemon)]]
-    assert "was unregistered by somebody else; registering again" in caplog.text
+    assert "was unregistered by another process; registering again" in caplog.text
     assert redis.hexists("resque:workers:heartbeat", str(daemon))
     assert redis.exists(f"resque:worker:{daemon}:started")
     assert redis.llen("resque:queue:mail") == 0

@@ -52,6 +52,7 @@ def test_the_old_page_is_refused_with_the_place_that_pyres_came_from(
         refuse_other_resweb()
 
     assert str(refused.value) == (
-        "resweb 0.1.7, the page of pyres 1.5, is installed over the package of that name; this "
-        f"mends it: pip uninstall -y resweb && pip install --force-reinstall --no-deps {source}"
+        "resweb 0.1.7, the page of pyres 1.5, is installed over the package of that name; to "
+        "repair it, run: "
+        f"pip uninstall -y resweb && pip install --force-reinstall --no-deps {source}"
     )

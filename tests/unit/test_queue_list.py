@@ -129,10 +129,10 @@ def test_the_id_shows_the_patterns_and_not_what_is_negated():
 
 @pytest.mark.parametrize("queues", ["", " , ", [], "!low", ["!a", "!b"]])
 def test_nothing_left_to_look_at_is_an_error(queues):
-    with pytest.raises(NoQueueError, match="names no queue to look at"):
+    with pytest.raises(NoQueueError, match="expected the name of a queue"):
         QueueList(queues)
 
 
 def test_what_is_no_name_is_an_error_that_shows_it():
-    with pytest.raises(NoQueueError, match="7 is no queue; its name is a str"):
+    with pytest.raises(NoQueueError, match="invalid queue name 7: expected a str"):
         QueueList(["a", 7])

@@ -60,7 +60,7 @@ def test_a_yaml_file_gives_its_entries_and_names_those_that_are_broken(tmp_path)
         f"{path}:17",
     ]
     assert "invalid cron '99 * * * *': expected a minute from 0 to 59" in str(found.faults[0])
-    assert "'nothing' is left out: it is 5, not a mapping" in str(found.faults[1])
+    assert "'nothing' is left out: invalid entry 5: expected a mapping" in str(found.faults[1])
 
 
 def test_a_json_file_gives_its_entries_and_the_lines_of_the_broken(tmp_path):
@@ -111,16 +111,16 @@ def test_an_entry_that_stands_in_a_file_twice_is_named(tmp_path):
     found = from_file(write(tmp_path, "s.yml", "a: {every: 5s}\na: {every: 9s}\n"))
 
     assert found.entries["a"].timing.step == 9
-    assert "s.yml:2: 'a' stands there twice; this one counts" in str(found.faults[0])
+    assert "s.yml:2: the entry 'a' is duplicated; using this one" in str(found.faults[0])
 
 
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("s.yml", "a: [\nb: 1", r"s\.yml:2: this is no YAML"),
-        ("s.yml", "- a\n- b", "no mapping of names"),
-        ("s.json", "[1]", "no JSON object of schedule entries"),
-        ("s.json", "{", "no JSON object of schedule entries"),
+        ("s.yml", "a: [\nb: 1", r"s\.yml:2: invalid YAML"),
+        ("s.yml", "- a\n- b", "expected a mapping of names"),
+        ("s.json", "[1]", "expected a JSON object of schedule entries"),
+        ("s.json", "{", "expected a JSON object of schedule entries"),
     ],
 )
 def test_a_file_that_is_no_schedule_at_all_is_refused(tmp_path, name, text, complaint):
@@ -157,10 +157,10 @@ def test_args_are_read_as_ruby_reads_them(args, expected):
     ("config", "complaint"),
     [
         ({"class": "A"}, "neither 'cron' nor 'every', only class"),
-        ({"every": 5, "class": 7}, "its class is 7"),
+        ({"every": 5, "class": 7}, "invalid class 7: expected a name"),
         ({"every": 5, "args": [b"x"]}, "its args cannot be enqueued"),
         ({"cron": "* * * * *", "timezone": "Nowhere"}, "invalid time zone 'Nowhere': expected"),
-        ("daily", "it is 'daily', not a mapping"),
+        ("daily", "invalid entry 'daily': expected a mapping"),
     ],
 )
 def test_an_entry_that_cannot_be_followed_says_why(config, complaint):
@@ -320,7 +320,7 @@ def test_an_entry_whose_class_or_queue_is_no_unicode_is_left_out_with_its_fault(
     found = schedule.from_redis({"a": config})
 
     assert not found.entries
-    assert f"its {field} is" in found.left_out["a"]
+    assert f"invalid {field} " in found.left_out["a"]
 
 
 @pytest.mark.parametrize("value", [b'"\xff"', b'"\\ud800"', b"5", b'["a"]'])

@@ -22,7 +22,7 @@ def moments(config, begun=NOW, count=5):
     timing = entry.timing
     if isinstance(timing, Every):
         first = entry.limits.first
-        timing = timing.anchored(first.seconds if first else timing.begun(begun))
+        timing = timing.with_anchor(first.seconds if first else timing.first_anchor(begun))
     bounded, found, second = entry.limits.bound(timing, begun), [], begun
     while len(found) < count and (second := bounded.next_after(second)) != NEVER:
         found.append(second - begun)

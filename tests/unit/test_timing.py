@@ -207,7 +207,7 @@ def test_what_fugit_corrected_after_1_5_2_is_read_as_it_is_now(cron, expected):
         ("", "5 fields"),
         ("sometimes", "5 fields"),
         ("0 0 30 2 *", "a day that its months have"),
-        ("0 0 -31 2 *", "days that come in some year"),
+        ("0 0 -31 2 *", "days that exist in some year"),
         ("0 3 * * * Europe/Berlim", "a time zone like .* instead of 'Europe/Berlim'"),
         ("0 3 * * * JST", "a time zone like .* instead of 'JST'"),
         ("0 3 * * * GMT+1", "a time zone like .* instead of 'GMT\\+1'"),
@@ -240,7 +240,7 @@ def test_a_cron_whose_next_moment_is_farther_away_than_anybody_plans_stops_nothi
 
 
 def test_every_counts_from_when_it_was_last_fired():
-    timing = Every.read("30s").anchored(1000)
+    timing = Every.read("30s").with_anchor(1000)
 
     assert [timing.next_after(second) for second in (1000, 1029, 1030)] == [1030, 1030, 1060]
     assert timing.latest(1000, 1095) == 1090
@@ -250,21 +250,21 @@ def test_every_counts_from_when_it_was_last_fired():
 def test_one_that_is_new_fires_after_its_time_or_after_first_in():
     plain, soon = Every.read("1h"), Every.read("1h", "10s")
 
-    assert plain.anchored(plain.begun(5000)).next_after(5000) == 8600
-    assert soon.anchored(soon.begun(5000)).next_after(5000) == 5010
+    assert plain.with_anchor(plain.first_anchor(5000)).next_after(5000) == 8600
+    assert soon.with_anchor(soon.first_anchor(5000)).next_after(5000) == 5010
 
 
 def test_the_moment_that_an_entry_is_counted_from_is_not_due_again():
     """A new entry, which counts from the second after the last look, was shown as due at once."""
     new, later = Every.read("1h"), Every.read("1h", "2h")
 
-    assert new.anchored(new.begun(5001)).next_after(5000) == 8601
-    assert later.anchored(later.begun(5001)).next_after(5000) == 12201
-    assert new.anchored(5001).latest(4000, 5000) is None
+    assert new.with_anchor(new.first_anchor(5001)).next_after(5000) == 8601
+    assert later.with_anchor(later.first_anchor(5001)).next_after(5000) == 12201
+    assert new.with_anchor(5001).latest(4000, 5000) is None
 
 
 def test_a_last_time_in_the_future_does_not_silence_an_entry():
-    assert Every.read("30s").anchored(10**9).next_after(1000) == 1030
+    assert Every.read("30s").with_anchor(10**9).next_after(1000) == 1030
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_last_time_in_the_future_does_not_silence_an_entry():
 def test_one_of_a_fraction_of_a_second_comes_as_often_as_it_says_at_most_once_a_second(
     text, milliseconds, moments
 ):
-    timing, second, found = Every.read(text).anchored(0), 0, []
+    timing, second, found = Every.read(text).with_anchor(0), 0, []
     for _ in moments:
         second = timing.next_after(second)
         found.append(second)
@@ -287,7 +287,7 @@ def test_one_of_a_fraction_of_a_second_comes_as_often_as_it_says_at_most_once_a_
     assert found == moments
     assert [timing.latest(0, moment) for moment in moments] == moments
     assert all(later - moment >= timing.step for moment, later in itertools.pairwise(found))
-    new = timing.anchored(timing.begun(5001))
+    new = timing.with_anchor(timing.first_anchor(5001))
     assert new.next_after(5000) == 5001 + timing.step
 
 
@@ -304,7 +304,7 @@ def test_an_interval_says_its_seconds():
 def test_the_first_time_may_be_at_once():
     now = Every.read("1h", 0)
 
-    assert now.anchored(now.begun(5001)).next_after(5000) == 5001
+    assert now.with_anchor(now.first_anchor(5001)).next_after(5000) == 5001
 
 
 #: As Debian's fugit 1.5.2 reads them (`Fugit::Duration.do_parse(text).to_sec`).

@@ -36,7 +36,7 @@ def test_it_serves_and_warns_of_a_public_address_without_a_password(tmp_path, ds
             process.terminate()
 
     assert process.returncode == 0
-    assert ("nobody is asked for a password" in log.read_text()) == warned
+    assert ("no password is required" in log.read_text()) == warned
 
 
 RECORD = '{"queue":"mail","payload":{"class":"M","args":[%d]},"exception":"E","error":"%s"}'

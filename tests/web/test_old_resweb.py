@@ -113,7 +113,7 @@ def test_the_page_names_two_commands_that_mend_what_the_old_page_has_broken(
     (line,) = refused.stderr.splitlines()
     assert line.startswith("pyres_web: error: ")
 
-    environment.shell(line.partition("this mends it: ")[2])
+    environment.shell(line.partition("to repair it, run: ")[2])
 
     assert environment.run(STYLE).stdout == "200\n"
     assert environment.run(COMMAND, "--hash-password").returncode == 0

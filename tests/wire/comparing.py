@@ -277,7 +277,7 @@ DIFFERS_ON_PURPOSE = [
     Difference(
         ("08b_child_exit_nonzero",),
         "pyres 1.5 calls every process that ends with a status a crash",
-        _record(1, exception="CrashError", error="the job left with status 3"),
+        _record(1, exception="CrashError", error="the job exited with status 3"),
     ),
     Difference(("09_term_no_term_child",), _DIRTY, _count("stat:failed")),
     Difference(

@@ -1,4 +1,4 @@
-"""Takes from a program what macOS does not have. Runs at its start, from PYTHONPATH."""
+"""Removes from a program what macOS does not have. Runs at its start, from PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def without_proc(function):
 
 
 class Usage:
-    """The one field of getrusage() that is asked for, in bytes."""
+    """The one field of getrusage() that is read, in bytes."""
 
     def __init__(self, who):
         self.ru_maxrss = measured(who).ru_maxrss * 1024

@@ -1,7 +1,7 @@
-"""Takes from a program what Windows does not have. Runs at its start, from PYTHONPATH.
+"""Removes from a program what Windows does not have. Runs at its start, from PYTHONPATH.
 
-The name of the system stays, since Python's own library asks for it; so what Python's library needs
-itself is imported before.
+The name of the system stays, since Python's library depends on it; so what the library itself needs
+is imported first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import _signal
 import _socket
 import sys
 
-# Without it the socket module takes the pair of TCP sockets that it has for Windows.
+# Without it the socket module uses the pair of TCP sockets that it has for Windows.
 del _socket.socketpair
 
 import asyncio  # noqa: E402, F401
