@@ -287,7 +287,7 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_2(run_daemon, options, co
 
 
 def test_a_server_that_is_none_is_refused():
-    with pytest.raises(BadServerError, match="is no server"):
+    with pytest.raises(BadServerError, match="invalid server"):
         Scheduler(5)
 
 
