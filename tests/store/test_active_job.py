@@ -222,7 +222,7 @@ def test_ranges_and_modules_have_plain_values_and_no_arguments_are_none() -> Non
 
 
 def test_a_function_for_active_job_needs_the_name_of_its_class() -> None:
-    with pytest.raises(BadOptionError, match="expected the class of Rails"):
+    with pytest.raises(BadOptionError, match="requires the name of Rails' class"):
         job(queue="mail", active_job=True)
     with pytest.raises(BadOptionError, match="invalid active_job 'yes'"):
         job(name="A", active_job="yes")
