@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pyres.exceptions import PyresError
-from pyres.failure.everywhere import EveryList, delete_row, only, retry_row
+from pyres.failure.everywhere import EveryList, delete_row, retry_row, single_list
 from pyres.failure.records import FailureFilter, destination
-from pyres.inspector import DOWN, job_row
+from pyres.inspector import UNAVAILABLE, job_row
 from resweb.servers import Server
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _job_name(raw: bytes) -> str:
 
 
 #: What ends a task early, and is shown.
-FAULTS: tuple[type[Exception], ...] = (*DOWN, PyresError)
+FAULTS: tuple[type[Exception], ...] = (*UNAVAILABLE, PyresError)
 
 
 class Chosen(NamedTuple):
@@ -175,7 +175,7 @@ class Task:
         name = self._chosen.name
         if name and name not in server.inspector.failure_lists():
             return
-        backend = only(name) if name else EveryList
+        backend = single_list(name) if name else EveryList
         each = backend.retry_each if self.kind == "retry" else backend.delete_each
         for batch in each(server.resq, self._chosen.matching):
             self.done += batch.gone

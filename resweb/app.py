@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
-from pyres.inspector import DOWN, is_down
+from pyres.inspector import UNAVAILABLE, is_down
 from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
 from resweb.auth import Door
@@ -97,7 +97,7 @@ OLD_LINKS = {
 }
 
 #: What a page or a button may raise, and is shown.
-TROUBLES: tuple[type[Exception], ...] = (HTTPException, PyresError, *DOWN)
+TROUBLES: tuple[type[Exception], ...] = (HTTPException, PyresError, *UNAVAILABLE)
 
 #: Ruby's pages without what is around them, for those who fetch them again and again.
 POLL_PATHS = ["/overview", "/working", "/workers"]
@@ -416,7 +416,7 @@ class _Site:
 
 def _status(error: Exception) -> int:
     """503 of a server that is down, 409 of one that refuses what is asked of it."""
-    if not isinstance(error, DOWN):
+    if not isinstance(error, UNAVAILABLE):
         return 400
     return 503 if is_down(error) else 409
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from pyres.failure.records import plain
-from pyres.inspector import FailureCount, Inspector, handle, job_row, name_of
+from pyres.failure.records import printable
+from pyres.inspector import FailureCount, Inspector, job_row, name_of, url_id
 from resweb.pages import filter_of
 from resweb.posts import Form, Posts, field, jobs, place, records, timestamp_of
 from resweb.servers import Answer, Server, Servers
@@ -72,24 +72,27 @@ class Extents:
     def remove_queue(self, form: Form) -> Extent:
         server, name = self._posts.server(form), name_of(field(form, "queue"))
         waiting = jobs(server.inspector.queue_size(name))
-        return Extent(f"Remove the queue {plain(name)} and {waiting} on it?", _of(server))
+        return Extent(f"Remove the queue {printable(name)} and {waiting} on it?", _of(server))
 
     def move_queue(self, form: Form) -> Extent:
         server = self._posts.server(form)
         source, target = name_of(field(form, "queue")), name_of(field(form, "target"))
         inspector = server.inspector
         waiting = jobs(inspector.queue_size(source))
-        known = handle(target) in {row.handle for row in inspector.queues()}
+        known = url_id(target) in {row.handle for row in inspector.queues()}
         there = f"has {jobs(inspector.queue_size(target))} now"
-        told = (f"Queue {plain(target)}", there if known else "is new: there is none of this name")
-        question = f"Move {waiting} from {plain(source)} to {plain(target)}?"
+        told = (
+            f"Queue {printable(target)}",
+            there if known else "is new: there is none of this name",
+        )
+        question = f"Move {waiting} from {printable(source)} to {printable(target)}?"
         return Extent(question, [*_of(server), told])
 
     def delete_job(self, form: Form) -> Extent:
         server, name = self._posts.server(form), name_of(field(form, "queue"))
         where = place(form, "job")
         found = server.inspector.find_job(name, where.mark, where.position)
-        told = [*_of(server), ("Queue", plain(name)), _job(found.raw if found else None)]
+        told = [*_of(server), ("Queue", printable(name)), _job(found.raw if found else None)]
         return Extent("Delete 1 job for good?", told)
 
     def delayed_cancel(self, form: Form) -> Extent:
@@ -107,8 +110,8 @@ class Extents:
         server, khan = self._posts.server(form), name_of(field(form, "khan"))
         command = field(form, "command")
         pools = {row.handle: row.pool for row in server.inspector.khans()}
-        told = [*_of(server), ("Minions", pools.get(handle(khan), "it is gone"))]
-        return Extent(f"Send {command[:30]} to the manager {plain(khan)}?", told)
+        told = [*_of(server), ("Minions", pools.get(url_id(khan), "it is gone"))]
+        return Extent(f"Send {command[:30]} to the manager {printable(khan)}?", told)
 
 
 def _of(server: Server) -> list[tuple[str, str]]:

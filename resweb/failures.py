@@ -16,8 +16,8 @@ from pyres.inspector import (
     FailurePage,
     FailureRow,
     Inspector,
-    handle,
     name_of,
+    url_id,
 )
 from resweb.filters import path, row
 from resweb.servers import Server
@@ -96,7 +96,7 @@ def merged(
         for (server, page), n in zip(pages, fetched.values(), strict=True)
     ]
     places = (
-        f"{at}:{quote(handle(name), safe='')}:{index}"
+        f"{at}:{quote(url_id(name), safe='')}:{index}"
         for at, position in left
         for name, index in position.items()
     )
@@ -105,7 +105,7 @@ def merged(
 
 def shown(found: FailureRow, server: Server) -> dict[str, Any]:
     """A failure with the path that names it for good."""
-    list_handle = handle(found.of)
+    list_handle = url_id(found.of)
     list_path = path(list_handle)
     return row(
         found,

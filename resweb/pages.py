@@ -10,8 +10,8 @@ from typing import Any
 
 from werkzeug.exceptions import BadRequest, NotFound
 
-from pyres.failure.records import FailureFilter, plain
-from pyres.inspector import Inspector, Page, WorkerRow, WrongKeyRow, handle, name_of
+from pyres.failure.records import FailureFilter, printable
+from pyres.inspector import Inspector, Page, WorkerRow, WrongKeyRow, name_of, url_id
 from resweb import failures
 from resweb.actions import Tasks
 from resweb.filters import path, row, when
@@ -95,7 +95,7 @@ class Pages:
         answers, data = self._ask(
             query, lambda i: i.queue_page(known, starts.of(i), ROWS), lambda *_: {"queue": known}
         )
-        named = {"name": plain(known), "handle": name, "path": path(name)}
+        named = {"name": printable(known), "handle": name, "path": path(name)}
         return data | starts.merge(answers) | named
 
     def working(self, query: Query) -> Data:
@@ -141,8 +141,8 @@ class Pages:
         )
         rows = [_worker(a.value, a.server) for a in answers if a.value]
         if not rows and _is_whole(data):
-            raise NotFound(f"no worker {plain(known)[:200]!r} is registered; it may have ended")
-        return data | {"rows": rows, "name": plain(known)}
+            raise NotFound(f"no worker {printable(known)[:200]!r} is registered; it may have ended")
+        return data | {"rows": rows, "name": printable(known)}
 
     def failed(self, query: Query, name: str = "") -> Data:
         chosen, known = filter_of(query), name_of(name)
@@ -162,7 +162,7 @@ class Pages:
         answers, data = self._ask(query, question)
         counts = {(a.server.name, list_): n for a in answers for list_, n in a.value[1].items()}
         if known and _is_whole(data) and not any(list_ == known for _, list_ in counts):
-            raise NotFound(f"no server has a failure list {plain(known)[:200]!r}")
+            raise NotFound(f"no server has a failure list {printable(known)[:200]!r}")
         rows, following = failures.merged([(a.server, a.value[0]) for a in answers], ROWS, rising)
         total = sum(a.value[0].total for a in answers)
         passed = sum(sum(a.value[0].positions[0].values()) for a in answers)
@@ -176,15 +176,15 @@ class Pages:
             "total": total,
             **_following(following),
             **spanned,
-            "list": plain(known),
+            "list": printable(known),
             "list_handle": name,
             "lists": [
                 {
                     "server": server,
                     "server_url": path(server),
-                    "name": plain(list_),
+                    "name": printable(list_),
                     "size": n,
-                    "path": path(handle(list_)),
+                    "path": path(url_id(list_)),
                 }
                 for (server, list_), n in sorted(counts.items())
             ],
@@ -211,13 +211,13 @@ class Pages:
         rows = [failures.shown(a.value, a.server) for a in answers if a.value]
         if not rows and _is_whole(data):
             raise NotFound(
-                f"this failure is gone from the list {plain(known)[:200]!r}: it was retried, "
+                f"this failure is gone from the list {printable(known)[:200]!r}: it was retried, "
                 "deleted or cleared. If many before it were, it may have moved far: reload the "
                 "page to search for it"
             )
         return data | {
             "rows": rows,
-            "name": plain(known),
+            "name": printable(known),
             "list_path": path(name),
             "digest": digest,
         }
@@ -299,7 +299,7 @@ class Pages:
         found = [a for a in answers if a.value and a.value[0].kind != "none"]
         rows = [row(a.value[0], a.server, elements=a.value[1].rows) for a in found]
         follow = starts.following({a.server.position: a.value[1].following for a in found})
-        return data | {"rows": rows, "name": plain(known), "handle": name} | follow
+        return data | {"rows": rows, "name": printable(known), "handle": name} | follow
 
     def samples(self, query: Query) -> Data:
         seconds = _number(query.get("seconds", "3600"))

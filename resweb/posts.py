@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from werkzeug.datastructures import MultiDict
 
-from pyres.failure.records import plain
+from pyres.failure.records import printable
 from pyres.inspector import name_of
 from resweb import actions
 from resweb.actions import FAULTS, BadForm, Chosen, Place, Tasks
@@ -124,21 +124,21 @@ class Posts:
     def remove_queue(self, form: Form) -> Outcome:
         name, server = name_of(field(form, "queue")), self.server(form)
         removed = server.resq.remove_queue(name)
-        said = f"Removed the queue {plain(name)} of {server.name}, and {jobs(removed)}."
+        said = f"Removed the queue {printable(name)} of {server.name}, and {jobs(removed)}."
         return Outcome(said, "/queues/", [server.name], removed)
 
     def delete_job(self, form: Form) -> Outcome:
         given, server = field(form, "queue"), self.server(form)
         name = name_of(given)
         done = actions.delete_job(server, name, place(form, "job"))
-        said = f"Deleted a job of {plain(name)}." if done else "That job is gone already."
+        said = f"Deleted a job of {printable(name)}." if done else "That job is gone already."
         return _of_one(said, f"/queues/{path(given)}/", server, done)
 
     def move_queue(self, form: Form) -> Outcome:
         source, target = name_of(field(form, "queue")), name_of(field(form, "target"))
         server = self.server(form)
         moved = server.resq.move_queue(source, target)
-        said = f"Moved {jobs(moved)} from {plain(source)} to {plain(target)}."
+        said = f"Moved {jobs(moved)} from {printable(source)} to {printable(target)}."
         return Outcome(said, "/queues/", [server.name], moved)
 
     def delayed_now(self, form: Form) -> Outcome:
@@ -158,9 +158,9 @@ class Posts:
     def schedule_run(self, form: Form) -> Outcome:
         server, name = self.server(form), name_of(field(form, "name"))
         queued = server.resq.run_schedule(name)
-        said = f"Enqueued {plain(name)} on {server.name}."
+        said = f"Enqueued {printable(name)} on {server.name}."
         if not queued:
-            said = f"Dropped {plain(name)}: a job like it was enqueued, and one is enough."
+            said = f"Dropped {printable(name)}: a job like it was enqueued, and one is enough."
         return Outcome(said, "/schedule/", [server.name], int(queued))
 
     def pause(self, form: Form) -> Outcome:
@@ -181,7 +181,7 @@ class Posts:
         if word not in ("ADD", "REMOVE", "SHUTDOWN"):
             raise BadForm(f"{word[:30]!r} is no command; a khan knows ADD, REMOVE and SHUTDOWN")
         told = server.resq.command_khan(khan, word)
-        said = f"Told {plain(khan)}: {word}." if told else f"{plain(khan)} is gone."
+        said = f"Told {printable(khan)}: {word}." if told else f"{printable(khan)} is gone."
         return Outcome(said, "/workers/", [server.name], int(told))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyres.client import ResQ
 from pyres.exceptions import BadOptionError
-from pyres.inspector import DOWN, Inspector, is_down
+from pyres.inspector import UNAVAILABLE, Inspector, is_down
 
 #: Seconds until a server that says nothing counts as down for this page.
 TIMEOUT = 2.0
@@ -19,7 +19,7 @@ TIMEOUT = 2.0
 QUIET = 5.0
 
 #: How a server does not answer: it is gone, or it hangs.
-NO_ANSWER: tuple[type[Exception], ...] = (*DOWN, TimeoutError)
+NO_ANSWER: tuple[type[Exception], ...] = (*UNAVAILABLE, TimeoutError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
