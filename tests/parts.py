@@ -31,7 +31,7 @@ MARKED = {
     "tests/failover/test_sentinel.py": "cluster",
     "tests/daemons/test_worker_kills.py::test_no_job_is_lost_and_none_counted_twice": "killmatrix",
     "tests/daemons/test_scheduler.py::test_each_job_is_on_its_queue_once_though": "killmatrix",
-    "tests/web/test_command.py::test_a_page_killed_in_the_middle_of_a_retry": "killmatrix",
+    "tests/web/test_command.py::test_a_page_killed_during_a_retry": "killmatrix",
     "tests/web/test_buttons.py::test_a_hundred_thousand_are_retried": "slow",
     "tests/web/test_buttons.py::test_all_that_match_of_a_hundred_thousand": "slow",
     "tests/web/test_pages.py::test_pages_of_a_million_jobs": "timing",
@@ -89,7 +89,7 @@ SAMPLED = {
     "tests/store/test_bounded_steps.py::test_no_operation_reads_searches_or_deletes_a": 12,
     "tests/store/test_bounded_steps.py::test_promoting_a_timestamp_goes_in_bounded_steps": 2,
     "tests/web/test_pages.py::test_what_ruby_wrote_shows": 12,
-    "tests/web/test_wrong_keys.py::test_a_key_of_another_type_is_named_on_every_page": 8,
+    "tests/web/test_wrong_keys.py::test_a_key_of_an_unexpected_type_is_named_on_every_page": 8,
     "tests/wire/test_as_ruby.py::test_a_worker_does_at_a_signal_as_rubys_does": 6,
 }
 

@@ -254,16 +254,16 @@ class WebCommandTests(CommandCase):
             "SERVER_PORT = '5001'\nBASIC_AUTH = True\nAUTH_USERNAME = 'ops'\n"
             "AUTH_PASSWORD = 'open sesame'\n"
         )
-        from resweb.auth import Door
+        from resweb.auth import BasicAuth
 
         seen = self.serve()
 
         self.assertEqual((seen["dsns"], seen["password"]), (["db1:7000"], "secret"))
         self.assertEqual((seen["host"], seen["port"]), ("127.0.0.9", 5001))
-        door = Door(seen["auth"])
+        auth = BasicAuth(seen["auth"])
         for word, opens in (("ops:open sesame", True), ("ops:another", False)):
             header = f"Basic {base64.b64encode(word.encode()).decode()}"
-            self.assertEqual(door.opens(header), opens)
+            self.assertEqual(auth.accepts(header), opens)
 
     def test_the_command_line_goes_before_the_settings_file(self):
         self.settings("RESWEB_HOST = 'db1:7000'\nSERVER_HOST = '::1'\nSERVER_PORT = 5001\n")
