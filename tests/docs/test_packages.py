@@ -91,7 +91,7 @@ def test_the_wheel_holds_every_file_of_both_packages(tree, packages):
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert names == tree_files(tree, "pyres", "resweb")
-    assert {"pyres/py.typed", "resweb/py.typed", "pyres/store/lua/take.lua"} <= names
+    assert {"pyres/py.typed", "resweb/py.typed", "pyres/store/lua/fetch.lua"} <= names
 
 
 def test_the_sdist_holds_every_file_of_the_source(tree, packages):
