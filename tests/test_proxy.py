@@ -106,7 +106,7 @@ def test_a_request_that_is_held_reaches_the_server_when_it_is_released(
     proxy.hold_request(b"SET")
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
         client.sendall(SET)
-        until(lambda: proxy.has_in_flight)
+        until(lambda: proxy.holds)
         assert redis.get("k") is None
 
         proxy.release()
@@ -121,7 +121,7 @@ def test_a_reply_that_is_held_is_that_of_a_command_that_was_executed(
     proxy.hold_reply(b"SET")
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
         client.sendall(SET)
-        until(lambda: proxy.has_in_flight)
+        until(lambda: proxy.holds)
         assert redis.get("k") == b"v"
 
         proxy.release()
@@ -136,10 +136,10 @@ def test_a_held_message_is_lost_when_its_connection_is_cut(
     proxy.hold_request(b"SET")
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
         client.sendall(SET)
-        until(lambda: proxy.has_in_flight)
+        until(lambda: proxy.holds)
         if way == "by the test":
             proxy.cut_held()
             assert client.recv(100) == b""
 
-    until(lambda: not proxy.has_in_flight)
+    until(lambda: not proxy.holds)
     assert redis.get("k") is None
