@@ -1,6 +1,4 @@
-"""The command lines of pyres 1.5 and of its fork: each option, what it is by default, and where it
-goes.
-"""
+"""The command lines of pyres 1.5 and of its fork: each option, its default, and its effect."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 #   ruby neighbour.rb PORT work QUEUES            work on queues (comma-separated) until TERM or QUIT
 #   ruby neighbour.rb PORT schedule [JSON]        promote and fire: entries in Redis, and these
 #   ruby neighbour.rb PORT load                   load all and exit
-#   ruby neighbour.rb PORT evaluate               each line of stdin, as a JSON string; its
-#                                                 value or error as JSON on a line of stdout
+#   ruby neighbour.rb PORT evaluate               Ruby in each line of stdin, as a JSON string;
+#                                                 its value or error as JSON on a line of stdout
 
 require "json"
 require "redis"
@@ -18,8 +18,8 @@ Resque.redis = "127.0.0.1:#{PORT}"
 # Seconds for which a worker that starts prevents others from pruning.
 Resque.heartbeat_interval = 1
 
-# The base class of the jobs here.
-module Told
+# The common methods of the jobs here.
+module Reporting
   def redis
     @redis ||= Redis.new(host: "127.0.0.1", port: PORT)
   end
@@ -31,7 +31,7 @@ end
 
 # Pushes its arguments.
 class Echo
-  extend Told
+  extend Reporting
   @queue = :peer
 
   def self.perform(*args)
@@ -41,7 +41,7 @@ end
 
 # Fails in Ruby only.
 class FailsInRuby
-  extend Told
+  extend Reporting
   @queue = :peer
 
   def self.perform(*args)
@@ -56,7 +56,7 @@ end
 
 # Runs until the test opens its gate.
 class Slow
-  extend Told
+  extend Reporting
   @queue = :peer
 
   def self.perform(name)
@@ -87,7 +87,7 @@ end
 
 # Records a trace at its start and, unless doomed, at its end.
 class Trace
-  extend Told
+  extend Reporting
   @queue = :all
 
   def self.perform(number, seconds, doomed)

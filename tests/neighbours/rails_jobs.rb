@@ -13,7 +13,7 @@ end
 
 # Pushes its arguments and their classes.
 class MailJob < ActiveJob::Base
-  include Told
+  include Reporting
   queue_as :peer
 
   def perform(*args, **keywords)

@@ -78,9 +78,9 @@ def failures(resq, second):
     ],
 )
 def test_all_are_counted_for_each_server(visitor, failures, path, form, question, details):
-    found, shown_details = asked(visitor, path, **form)
+    shown_question, shown_details = asked(visitor, path, **form)
 
-    assert found == question
+    assert shown_question == question
     assert {name: shown_details.get(name) for name in details} == details
 
 
@@ -162,9 +162,9 @@ def filled(second):
     ],
 )
 def test_what_a_button_would_change_is_counted(visitor, filled, path, form, question, details):
-    found, shown_details = asked(visitor, path, server="two", **form)
+    shown_question, shown_details = asked(visitor, path, server="two", **form)
 
-    assert found.startswith(question)
+    assert shown_question.startswith(question)
     assert shown_details == {"Server": "two", **details}
 
 
