@@ -206,9 +206,9 @@ class _Site:
         for path, (button, question) in BUTTONS.items():
             add(path, self._button(path, button, question), "POST")
             if not path.endswith("_all"):
-                add(path, self._no_get("/" + path.split("/")[1] + "/"))
+                add(path, self._method_not_allowed("/" + path.split("/")[1] + "/"))
         for path, where in OLD_PATHS.items():
-            add(path, self._no_get(where))
+            add(path, self._method_not_allowed(where))
         for path in POLL_PATHS:
             name = path.strip("/")
             add(f"{path}.poll", self._body(name, getattr(self.pages, name)))
@@ -368,7 +368,7 @@ class _Site:
         }
         return self.show("confirm", next(name for name, at in TABS.items() if at == tab), data)
 
-    def _no_get(self, where: str) -> Callable[..., Response]:
+    def _method_not_allowed(self, where: str) -> Callable[..., Response]:
         def view(**path_values: Any) -> Response:
             message = f"A link must not change anything. The button is on the page {_base()}{where}"
             response = self.error_response(message, 405)
