@@ -72,7 +72,7 @@ def _schedule(target: Any, timing: dict[str, Any]) -> None:
 def _check_text(parameter: str, value: Any) -> None:
     if value is None or (isinstance(value, str) and value):
         return
-    raise BadOptionError(f"invalid {parameter} {value!r}: expected a non-empty name")
+    raise BadOptionError(f"invalid {parameter} {value!r}: expected a name that is not empty")
 
 
 def _check_name(name: str | None, active_job: bool) -> None:

@@ -60,7 +60,7 @@ FIRST = {"server": "two", "failed_job": payload_token(RECORDS[0])}
 DELAYED = {"server": "two", "timestamp": "2000000000"}
 
 
-@pytest.payload_token.parametrize(
+@pytest.mark.parametrize(
     ("path", "form", "expected_fields"),
     [
         ("/failed/retry/", FIRST, {"count": 1, "servers": ["two"]}),
@@ -124,7 +124,7 @@ def test_the_line_names_the_user_who_gave_the_password(serve, resq, lines, monke
     assert "secret" not in json.dumps(line)
 
 
-@pytest.payload_token.parametrize(
+@pytest.mark.parametrize(
     ("path", "form", "reason"),
     [
         ("/queues/remove", {"server": "three", "queue": "q"}, "no server is named 'three'"),
