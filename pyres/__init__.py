@@ -1,12 +1,12 @@
-"""pyres: the Resque-compatible job queue for Python. The public names, and nothing of its own."""
+"""pyres: the Resque-compatible job queue for Python. This module only re-exports public names."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-# This is `job` here: pyres 1.5's module, which can be called as the decorator too. Imported now, so
-# that it does not become another thing with the first import of a worker.
+# `pyres.job` is pyres 1.5's module, which can also be called as the decorator. It is imported now,
+# so that `job` is the same object before and after the first import of a worker.
 import pyres.job  # noqa: F401
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def setup_pidfile(path: str | os.PathLike[str] | None) -> None:
-    """Write this process's pid to a file, making missing folders; nothing for no path."""
+    """Write this process's pid to a file and create missing folders; without a path do nothing."""
     if path:
         PidFile(path).create()
 

@@ -1,4 +1,4 @@
-"""Jobs of Rails' ActiveJob: what its Resque adapter writes, read and written."""
+"""Jobs of Rails' ActiveJob: reading and writing the payloads of its Resque adapter."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from pyres.exceptions import UndecodableError, UnencodableError
 
-#: The class of every payload of the adapter; the job's own class stands inside.
+#: The class of every payload of the adapter; the job's own class is inside.
 WRAPPER = "ActiveJob::QueueAdapters::ResqueAdapter::JobWrapper"
 
-#: Keys by which ActiveJob marks what an object in the arguments is.
+#: Keys by which ActiveJob marks the type of an object in the arguments.
 _GLOBAL_ID, _SERIALIZER = "_aj_globalid", "_aj_serialized"
 _SYMBOL_KEYS, _KEYWORDS = "_aj_symbol_keys", "_aj_ruby2_keywords"
 _ANY_KEYS = "_aj_hash_with_indifferent_access"
@@ -24,19 +24,19 @@ _SERIALIZERS = "ActiveJob::Serializers::"
 
 
 class Symbol(str):
-    """A Ruby Symbol: in Python its text."""
+    """A Ruby Symbol, as a str."""
 
     __slots__ = ()
 
 
 class GlobalID(str):
-    """The text by which Rails finds a record again: `gid://shop/User/1`."""
+    """The URI by which Rails finds a record: `gid://shop/User/1`."""
 
     __slots__ = ()
 
 
 class Call(NamedTuple):
-    """What a job is called with."""
+    """The arguments of a job."""
 
     args: list[Any]
     keywords: dict[str, Any]
@@ -52,8 +52,8 @@ def job_data(payload: Any) -> dict[str, Any] | None:
 
 
 def call(data: Mapping[str, Any]) -> Call:
-    """The arguments of an ActiveJob as plain values. UndecodableError, with the place, for what has
-    no plain value.
+    """The arguments of an ActiveJob as plain values. UndecodableError, with the place, for a value
+    that cannot be converted.
     """
     arguments = data.get("arguments") or []
     if not isinstance(arguments, list):
@@ -94,13 +94,13 @@ def _serialized(value: dict[str, Any], place: str) -> Any:
     read = _READERS.get(name.removeprefix(_SERIALIZERS)) if isinstance(name, str) else None
     if read is None:
         raise UndecodableError(
-            f"{place} was serialized by {name}, which has no plain value: expected "
+            f"{place} was serialized by {name}, which is not supported: expected "
             f"{', '.join(_READERS)} or none"
         )
     try:
         return read(value)
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        raise UndecodableError(f"{place} is no value of {name}: {error!r}") from None
+        raise UndecodableError(f"invalid value of {name} in {place}: {error!r}") from None
 
 
 def _moment(value: dict[str, Any]) -> datetime.datetime:
@@ -112,14 +112,14 @@ def _whole_range(value: dict[str, Any]) -> range:
     return range(first, last + (not value["exclude_end"]))
 
 
-#: What reads the objects of a serializer of ActiveJob's own.
+#: The reader for each of ActiveJob's own serializers.
 _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "SymbolSerializer": lambda value: Symbol(value["value"]),
     "TimeSerializer": _moment,
     "TimeWithZoneSerializer": _moment,
     "DateTimeSerializer": _moment,
     "DateSerializer": lambda value: datetime.date.fromisoformat(value["value"]),
-    # A month or a year in it is as long as Rails says in seconds.
+    # Months and years in it are converted to seconds by Rails.
     "DurationSerializer": lambda value: datetime.timedelta(seconds=value["value"]),
     "BigDecimalSerializer": lambda value: Decimal(value["value"]),
     "ModuleSerializer": lambda value: str(value["value"]),
@@ -130,8 +130,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def build(
     name: str, queue: str, args: Sequence[Any], keywords: Mapping[str, Any], now: datetime.datetime
 ) -> dict[str, Any]:
-    """The job of a class as Rails' adapter serializes it, to be the wrapper's one argument.
-    UnencodableError, with the place, for what ActiveJob cannot read again.
+    """The job of a class as Rails' adapter serializes it: the wrapper's one argument.
+    UnencodableError, with the place, for a value that ActiveJob cannot read.
     """
     arguments = [_encoded(item, f"args[{index}]") for index, item in enumerate(args)]
     if keywords:
@@ -146,7 +146,7 @@ def build(
         "arguments": arguments,
         "executions": 0,
         "exception_executions": {},
-        # None is what the application has set.
+        # None: the application's own setting applies.
         "locale": None,
         "timezone": None,
         "enqueued_at": _iso(now),
@@ -180,7 +180,9 @@ def _encoded(value: Any, place: str) -> Any:
 def _encoded_hash(value: Mapping[Any, Any], place: str) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str) or key in _RESERVED:
-            raise UnencodableError(f"{place} has the key {key!r}: expected a str of your own")
+            raise UnencodableError(
+                f"invalid key {key!r} in {place}: expected a str that ActiveJob does not reserve"
+            )
     fields = {str(key): _encoded(item, f"{place}[{key!r}]") for key, item in value.items()}
     return {**fields, _SYMBOL_KEYS: [str(key) for key in value if isinstance(key, Symbol)]}
 
@@ -192,7 +194,7 @@ def _duration(value: datetime.timedelta) -> dict[str, Any]:
     return {"value": seconds, "parts": [[unit, seconds]]}
 
 
-#: The serializer for each kind of value, and the fields that it writes; a datetime is a date, too.
+#: The serializer for each type, and the fields that it writes; datetime is before its base date.
 _WRITERS: list[tuple[type, str, Callable[[Any], dict[str, Any]]]] = [
     (Symbol, "SymbolSerializer", lambda value: {"value": str(value)}),
     (datetime.datetime, "TimeSerializer", lambda value: {"value": _iso(value)}),

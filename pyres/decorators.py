@@ -1,4 +1,4 @@
-"""@job: a function, or a class, as a job."""
+"""@job: make a function or a class a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyres import hooks, job_names, job_settings, schedule
 from pyres.exceptions import BadOptionError, NotAJobError
 from pyres.loading import name_of, register
 
-#: What @job itself takes.
+#: The parameters of @job itself.
 PARAMETERS = ("queue", "name", "cron", "timezone", "every", "active_job")
 
 
@@ -24,15 +24,15 @@ def job(
     active_job: bool = False,
     **options: Any,
 ) -> Callable[[Any], Any]:
-    """Make a function a job on `queue`; it stays callable as it was.
+    """Make a function a job on `queue`; it stays callable as before.
 
-    `name` is the word on the wire in place of `module.function`, so that a Ruby class `Archive` and
-    a Python function can stand for each other. `cron` (in `timezone`, else local time) or `every`
-    ("30s", "1h30m", seconds) enqueue it again and again, without arguments, wherever a
-    `pyres_scheduler --require` has imported its module. With `active_job` it performs the jobs that
-    Rails' ActiveJob enqueues for its class `name`. `options` become attributes, as a job class
-    has them: timeout, retry_every, retry_timeout and the like. Raises BadOptionError for an option
-    that does not exist or has a value that cannot be used.
+    `name` is the name on the wire instead of `module.function`, so that a Ruby class `Archive` and
+    a Python function can perform each other's jobs. `cron` (in `timezone`, else local time) or
+    `every` ("30s", "1h30m", seconds) makes it a recurring job without arguments, in each
+    `pyres_scheduler --require` that imports its module. With `active_job` it performs the jobs that
+    Rails' ActiveJob enqueues for its class `name`. `options` become attributes, as on a job class:
+    timeout, retry_every, retry_timeout and so on. Raises BadOptionError for an unknown option or an
+    invalid value.
     """
     if callable(queue):
         raise TypeError('@job needs parentheses: @job(queue="...")')
@@ -80,7 +80,7 @@ def _check_name(name: str | None, active_job: bool) -> None:
     if active_job not in (True, False):
         raise BadOptionError(f"invalid active_job {active_job!r}: expected True or False")
     if active_job and name is None:
-        raise BadOptionError("invalid name None: expected the class of Rails with active_job=True")
+        raise BadOptionError("invalid name None: active_job=True requires the name of Rails' class")
 
 
 def _register(target: Any, name: str, active_job: bool) -> None:
@@ -100,22 +100,24 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _check_target(target: Any) -> None:
-    """Raises NotAJobError for what cannot be made a job."""
+    """Raises NotAJobError for what cannot become a job."""
     if inspect.isclass(target):
         job_names.check_perform(target)
     elif not _is_function(target):
-        raise NotAJobError(f"invalid job {target!r}: expected a function or a class below @job")
+        raise NotAJobError(f"invalid job {target!r}: expected a function or a class under @job")
 
 
 def _is_function(target: Any) -> bool:
-    """Whether it is a function that can have attributes, written in Python or not."""
+    """Whether it is a function that can have attributes, in Python or compiled."""
     if inspect.ismethod(target) or isinstance(target, staticmethod | classmethod):
         return False
     return callable(target) and hasattr(target, "__qualname__") and hasattr(target, "__dict__")
 
 
 def _check_queue(target: Any, queue: str | None, needed: bool) -> None:
-    """A job under a name of its own may be one that only others enqueue."""
+    """Raises BadOptionError without a queue. A job with its own `name` needs none: perhaps only
+    other programs enqueue it.
+    """
     if needed and not (queue or getattr(target, "queue", None)):
         raise BadOptionError(
             f"invalid queue None of {name_of(target)}: expected a name, as in @job(queue='mail')"

@@ -1,7 +1,7 @@
-"""The hooks of a job class: methods found by the beginning of their name, as in Resque.
+"""The hooks of a job class: methods found by their name's prefix, as in Resque.
 
-pyres 1.5's `before_perform` and `after_perform` are named exactly so and get the metadata; a name
-that goes on (`before_perform_log`) is one of Ruby's and gets the job's arguments.
+Methods named exactly `before_perform` and `after_perform` are pyres 1.5's and get the metadata; a
+longer name (`before_perform_log`) is a hook as in Ruby and gets the job's arguments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from pyres.identity_cache import IdentityCache
 
-#: Named exactly so, these are pyres 1.5's and not Ruby's.
+#: With exactly these names, hooks are pyres 1.5's and not Ruby's.
 WITH_METADATA = frozenset({"before_perform", "after_perform"})
 
 
@@ -30,8 +30,8 @@ def _names(target: Any, prefix: str) -> tuple[str, ...]:
 
 
 def _search(target: Any, prefix: str) -> tuple[str, ...]:
-    found = (name for name in dir(target) if name.startswith(prefix) and name not in WITH_METADATA)
-    return tuple(sorted(name for name in found if callable(getattr(target, name))))
+    names = (name for name in dir(target) if name.startswith(prefix) and name not in WITH_METADATA)
+    return tuple(sorted(name for name in names if callable(getattr(target, name))))
 
 
 def hooks(target: Any, prefix: str) -> list[Callable[..., Any]]:
@@ -40,26 +40,26 @@ def hooks(target: Any, prefix: str) -> list[Callable[..., Any]]:
 
 
 def hookless(target: Any) -> bool:
-    """Whether nothing is to be called around the job, as with most: one look in place of four."""
-    known = _hookless.get(target)
-    return _hookless.keep(target, _is_hookless(target)) if known is None else known
+    """Whether the class has no perform hooks, like most; one cached lookup instead of four."""
+    cached = _hookless.get(target)
+    return _hookless.keep(target, _is_hookless(target)) if cached is None else cached
 
 
 def _is_hookless(target: Any) -> bool:
-    around = (_names(target, prefix) for prefix in PREFIXES[:3])
-    return not any(around) and not any(hasattr(target, name) for name in WITH_METADATA)
+    hook_names = (_names(target, prefix) for prefix in PREFIXES[:3])
+    return not any(hook_names) and not any(hasattr(target, name) for name in WITH_METADATA)
 
 
 def allow(target: Any, prefix: str, args: Any) -> bool:
-    """Run every such hook; whether none of them returned exactly False (Resque's veto)."""
+    """Run every such hook; False if one of them returned exactly False (Resque's veto)."""
     return all([hook(*args) is not False for hook in hooks(target, prefix)])
 
 
-#: Every prefix that Job asks for.
+#: The prefixes that Job uses.
 PREFIXES = ("before_perform", "around_perform", "after_perform", "on_failure")
 
 
-#: Every beginning of the name of a hook.
+#: The prefixes of all hooks.
 EVERY_PREFIX = (
     *PREFIXES,
     "before_enqueue",
@@ -75,7 +75,7 @@ def is_hook_name(name: str) -> bool:
 
 
 def learn(target: Any) -> None:
-    """Find the hooks of a class now; a parent that does it before it forks spares each child the
+    """Cache the hooks of a class now: a parent that does it before a fork saves each child the
     search.
     """
     for prefix in PREFIXES:

@@ -1,4 +1,4 @@
-"""THE READING SIDE: what is in Redis now, as frozen values, a page at a time. It writes nothing."""
+"""Read-only queries for the web page, metrics and command line: frozen rows, a page at a time."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from typing import Any
 from pyres import in_flight, payload
 from pyres.client import ResQ
 from pyres.exceptions import BadDSNError, BadOptionError, PyresError
-from pyres.failure.records import FailureFilter, job_in, plain, shown
+from pyres.failure.records import FailureFilter, class_and_args, for_display, printable
 from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import EntryFault
 from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
 
-#: What a server raises that cannot be asked, or refuses; is_down() tells which.
-DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
+#: The errors of a server that is unreachable or refuses a request; is_down() tells which.
+UNAVAILABLE: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
 
 
 def is_down(error: Exception) -> bool:
-    """Whether the server cannot serve at all now; else it answers, and refused this one request."""
+    """Whether the server cannot serve at all now; else it answers, but refused this request."""
     return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
 
 
-#: Seconds by which a published next time of an entry may have passed.
-OVERDUE = 60
+#: Seconds after its published next run for which a published entry is still shown.
+MAX_OVERDUE = 60
 
-#: Characters of arguments, errors and the like that a row carries.
-LONG = 4000
+#: Characters of each text field of a row, such as arguments and errors.
+MAX_FIELD_CHARS = 4000
 
-#: What a digest in the place of bytes begins with; no base64 holds a colon.
-DIGEST = "sha256:"
+#: The prefix of a digest used instead of bytes in base64; base64 contains no colon.
+DIGEST_PREFIX = "sha256:"
 
-#: Failure records that a filter looks at for one page.
+#: Failure records that a filter reads for one page.
 FILTER_SCAN_LIMIT = 20_000
 
-#: Failure records whose kinds are counted, and how many bytes of them.
-NEWEST, NEWEST_BYTES = 200, 4 * 2**20
+#: The newest failure records whose classes and exceptions are counted, and their bytes at most.
+KINDS_SAMPLE, KINDS_SAMPLE_BYTES = 200, 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueRow:
-    """By its `handle` (see handle()) an action finds a queue, worker, key and the like again."""
+    """A queue. A row's `handle` is the url_id() by which an action finds its object again."""
 
     name: str
     size: int
@@ -59,7 +59,9 @@ class QueueRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JobRow:
-    """A payload; by `raw` (see mark()) and its `index` from the head an action finds it again."""
+    """A payload. By `raw`, its payload_token(), and its `index` from the head an action finds it
+    again.
+    """
 
     klass: str
     args: str
@@ -72,8 +74,8 @@ class JobRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """Times are epoch seconds, or None for what could not be read, whose text is then in the
-    field that ends in `_text`; `queue` is "" when idle.
+    """A worker or minion. Times are epoch seconds, or None if they could not be parsed: then their
+    text is in the field that ends in `_text`. `queue` is "" when idle.
     """
 
     id: str
@@ -99,9 +101,9 @@ class WorkerRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A failure record; by `record` (see mark()) and its place an action finds it again.
+    """A failure record. By `record`, its payload_token(), and its place an action finds it again.
 
-    It stands in the list `of` at `index` from the head; list and `digest` name it for good.
+    It is in the list `of` at `index` from the head; list and `digest` identify it permanently.
     """
 
     queue: str
@@ -128,7 +130,7 @@ class DelayedRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScheduleRow:
-    """An entry; `source` says where it stands, and is "" for one that is in force no more."""
+    """A schedule entry; `source` is where it is defined, or "" if it is no longer active."""
 
     name: str
     klass: str
@@ -162,7 +164,7 @@ class KeyRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WrongKeyRow:
-    """A key of another type than its name says, with the namespace, and what is wrong with it."""
+    """A key of an unexpected type, with the namespace, and the error."""
 
     key: str
     error: str
@@ -183,7 +185,7 @@ class Stats:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows; `following` is where the next page starts, or None."""
+    """A page of rows; `following` is where the next page starts, or None."""
 
     rows: list[Any]
     total: int
@@ -193,12 +195,11 @@ class Page:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailurePage:
-    """Failures, newest first or oldest first. A position is an index in each list, below which (or
-    from which on, of the oldest first) is to be read: what comes in later does not move it.
+    """Failures, newest first or oldest first. A position is an index in each list: records below it
+    (oldest first: from it on) are still to be read, so later failures do not move it.
 
-    `positions` has one more than rows: before the first, and after each; `end` is after all that
-    was looked at, and `horizon` is when the last of those failed; `complete` says that there is no
-    more to look at.
+    `positions` has one more than rows: before the first, and after each row. `end` is after the
+    last record read, and `horizon` is when that one failed. `complete`: no record is left to read.
     """
 
     rows: list[FailureRow]
@@ -211,7 +212,7 @@ class FailurePage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureKinds:
-    """How often each class and exception is among some failures, and how many were retried."""
+    """Counts of each class and exception among some failures, and how many were retried."""
 
     classes: dict[str, int]
     exceptions: dict[str, int]
@@ -220,7 +221,7 @@ class FailureKinds:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FailureCount:
-    """How many of the `looked_at` newest failures are meant, and how many there are in all."""
+    """How many of the `scanned` newest failures match, and how many failures there are in all."""
 
     matching: int
     scanned: int
@@ -228,51 +229,51 @@ class FailureCount:
 
 
 class Inspector:
-    """Answers what is there now. Raises what is in DOWN when the server cannot be asked."""
+    """The queries. Raise one of UNAVAILABLE if the server is unreachable or refuses."""
 
     def __init__(self, resq: ResQ) -> None:
         self.resq = resq
         self._store = resq.store
 
     def ping(self) -> None:
-        """Ask the server for nothing but an answer."""
+        """Send PING to the server."""
         self._store.client.ping()
 
     def wrong_keys(
         self, *, queue: str = "", timestamps: Sequence[int] = (), worker_ids: Sequence[str] = ()
     ) -> list[WrongKeyRow]:
-        """The keys of another type than expected, also of this queue, these timestamps and workers;
-        none where the user may not look.
+        """The keys of an unexpected type, also those of this queue, these timestamps and workers;
+        an empty list if the Redis user has no right to check.
         """
         keys = self._store.keys
         also: dict[Any, str] = {keys.delayed(timestamp): "list" for timestamp in timestamps}
         also |= {keys.worker(worker_id): "string" for worker_id in worker_ids}
         also |= {keys.queue(queue): "list"} if queue else {}
         try:
-            found = self._store.key_types.wrong(also)
+            errors = self._store.key_types.wrong(also)
         except ResponseError as error:
             if is_down(error):
                 raise
             return []
-        return [WrongKeyRow(plain(one.key), plain(str(one))) for one in found]
+        return [WrongKeyRow(printable(error.key), printable(str(error))) for error in errors]
 
     def worker_ids(self) -> list[str]:
-        """The ids of every registered worker and minion."""
+        """The ids of all registered workers and minions."""
         return self._store.workers.ids()
 
     def queues(self, oldest: bool = False) -> list[QueueRow]:
-        """Every queue with its size, by name; if wanted, when the job at its head was enqueued,
-        where it says so.
+        """Every queue with its size, by name; with `oldest` also when the job at its head was
+        enqueued, if its payload has that.
         """
         sizes = self._store.queues.sizes()
         heads = self._store.queues.heads(list(sizes)) if oldest else {}
         return [
-            QueueRow(plain(name), size, handle(name), _enqueued(heads.get(name)))
+            QueueRow(printable(name), size, url_id(name), _enqueued(heads.get(name)))
             for name, size in sizes.items()
         ]
 
     def queue_size(self, name: str) -> int:
-        """How many jobs wait on a queue."""
+        """How many jobs are on a queue."""
         return self._store.queues.size(name)
 
     def queue_page(self, name: str, start: int, count: int) -> Page:
@@ -285,16 +286,16 @@ class Inspector:
         return len(self.worker_ids())
 
     def workers(self) -> list[WorkerRow]:
-        """Every registered worker and minion."""
+        """All registered workers and minions."""
         return self._worker_rows(self._store.workers.ids())
 
     def worker(self, worker_id: str) -> WorkerRow | None:
-        """One worker, or None when none of this id is registered."""
-        known = self._store.workers.exists(worker_id)
-        return self._worker_rows([worker_id])[0] if known else None
+        """One worker, or None if no worker with this id is registered."""
+        exists = self._store.workers.exists(worker_id)
+        return self._worker_rows([worker_id])[0] if exists else None
 
     def working(self) -> list[WorkerRow]:
-        """Workers with a job in hand, the longest at it first."""
+        """Workers with a job in flight, the longest running first."""
         busy = [row for row in self.workers() if row.state == "working"]
         return sorted(busy, key=lambda row: row.run_at or 0)
 
@@ -303,19 +304,19 @@ class Inspector:
             return []
         beats = self._store.workers.heartbeats()
         minions = set(self._store.workers.minion_ids())
-        found = zip(ids, self._store.views.worker_states(ids), strict=True)
+        states = zip(ids, self._store.views.worker_states(ids), strict=True)
         return [
             _worker(worker_id, state, beats.get(worker_id, ""), worker_id in minions)
-            for worker_id, state in found
+            for worker_id, state in states
         ]
 
     def khans(self) -> list[KhanRow]:
-        """Managers of minions, with their pools."""
+        """The managers, with their pool sizes."""
         rows = [(khan, _split(khan)) for khan in self._store.workers.khan_ids()]
-        return [KhanRow(plain(khan), *parts, handle(khan)) for khan, parts in rows]
+        return [KhanRow(printable(khan), *parts, url_id(khan)) for khan, parts in rows]
 
     def failure_lists(self) -> list[str]:
-        """The lists that hold failures: Resque's one, and those of the multi-queue backend."""
+        """The failure lists: Resque's `failed`, and those of the multi-queue backend."""
         return list(dict.fromkeys(["failed", *self._store.failed.names()]))
 
     def failure_count(self) -> int:
@@ -335,19 +336,19 @@ class Inspector:
         *,
         oldest_first: bool = False,
     ) -> FailurePage:
-        """Up to `count` failures from a position on, or from the first one; of these lists, or of
-        all.
+        """Up to `count` failures of these lists, or of all, from a position on, or from the first
+        one.
 
-        Several lists are merged by when each failed. A filter reads at most FILTER_SCAN_LIMIT
+        Several lists are merged by the time of failure. A filter reads at most FILTER_SCAN_LIMIT
         records for one page.
         """
         chosen = chosen or FailureFilter()
         sizes = self.failure_counts()
         sizes = {name: sizes.get(name, 0) for name in lists} if lists else sizes
-        given = position or {}
+        position = position or {}
         ends = dict.fromkeys(sizes, 0)
         walk, first, last = (self._up, ends, sizes) if oldest_first else (self._down, sizes, ends)
-        at = {name: min(size, given.get(name, first[name])) for name, size in sizes.items()}
+        at = {name: min(size, position.get(name, first[name])) for name, size in sizes.items()}
         rows: list[FailureRow] = []
         positions = [dict(at)]
         horizon = math.inf
@@ -355,10 +356,10 @@ class Inspector:
         walks = (walk(name, at[name], step) for name in at)
         merged = heapq.merge(*walks, key=_oldest_first if oldest_first else _newest_first)
         for _ in range(FILTER_SCAN_LIMIT):
-            found = next(merged, None)
-            if found is None:
+            record = next(merged, None)
+            if record is None:
                 break
-            failed_at, name, index, raw = found
+            failed_at, name, index, raw = record
             at[name], horizon = index + oldest_first, failed_at
             if chosen.matches(raw):
                 rows.append(_failure(raw, name, index))
@@ -370,46 +371,48 @@ class Inspector:
     def count_failures(
         self, chosen: FailureFilter | None = None, lists: Sequence[str] = ()
     ) -> FailureCount:
-        """How many failures of these lists, or of all, match; at most FILTER_SCAN_LIMIT records are
-        looked at.
+        """How many failures of these lists, or of all, match; reads at most FILTER_SCAN_LIMIT
+        records.
         """
-        there = self.failure_counts()
-        sizes = {name: size for name, size in there.items() if name in lists or not lists}
+        counts = self.failure_counts()
+        sizes = {name: size for name, size in counts.items() if name in lists or not lists}
         total = sum(sizes.values())
         if not chosen:
             return FailureCount(total, total, total)
-        found = (raw for name, size in sizes.items() for *_, raw in self._down(name, size, 100))
-        matches = [chosen.matches(raw) for raw in itertools.islice(found, FILTER_SCAN_LIMIT)]
+        records = (raw for name, size in sizes.items() for *_, raw in self._down(name, size, 100))
+        matches = [chosen.matches(raw) for raw in itertools.islice(records, FILTER_SCAN_LIMIT)]
         return FailureCount(sum(matches), len(matches), total)
 
     def failure_kinds(self, lists: Sequence[str] = ()) -> FailureKinds:
-        """What the newest NEWEST failures of these lists, or of all, are; of large ones fewer."""
-        there = self.failure_counts()
-        sizes = {name: size for name, size in there.items() if name in lists or not lists}
-        each = max(10, NEWEST // max(1, len(sizes)))
+        """The kinds of the newest KINDS_SAMPLE failures of these lists, or of all; of fewer if the
+        records are large.
+        """
+        counts = self.failure_counts()
+        sizes = {name: size for name, size in counts.items() if name in lists or not lists}
+        per_list = max(10, KINDS_SAMPLE // max(1, len(sizes)))
         classes: Counter[str] = Counter()
         exceptions: Counter[str] = Counter()
         retried = octets = 0
         for name, size in sizes.items():
-            for _, _, _, raw in itertools.islice(self._down(name, size, each), each):
+            for _, _, _, raw in itertools.islice(self._down(name, size, per_list), per_list):
                 octets += len(raw)
-                if octets > NEWEST_BYTES:
+                if octets > KINDS_SAMPLE_BYTES:
                     break
-                record = shown(raw)
-                classes[_short(job_in(record["payload"])[0])] += 1
+                record = for_display(raw)
+                classes[_short(class_and_args(record["payload"])[0])] += 1
                 exceptions[_short(record["exception"] or "")] += 1
                 retried += bool(record.get("retried_at"))
         return FailureKinds(dict(classes), dict(exceptions), retried)
 
     def _down(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
-        """(when, list, index, record) below an index, the newest first."""
+        """(time of failure, list, index, record) below an index, newest first."""
         for low, records in self._store.failed.pages_down(start, step, name):
             for index in range(len(records) - 1, -1, -1):
                 raw = records[index]
                 yield failed_at(raw), name, low + index, raw
 
     def _up(self, name: str, start: int, step: int) -> Iterator[tuple[float, str, int, bytes]]:
-        """The same from an index on, the oldest first."""
+        """The same from an index on, oldest first."""
         while records := self._store.failed.page(start, step, name):
             for index, raw in enumerate(records, start):
                 yield failed_at(raw), name, index, raw
@@ -422,40 +425,40 @@ class Inspector:
     def failure_at(
         self, name: str, digest: str, hint: int | None = None, searched: int = SEARCHED
     ) -> FailureRow | None:
-        """The record of a list by its row's `digest`; None when it is gone, or not among the
-        `searched` that were looked at, from index `hint` on down or from the newest.
+        """The record of a list by its row's `digest`; None if it was removed, or is not among the
+        `searched` records below index `hint` or, without it, the newest ones.
 
-        A record only ever moves down, when one before it is taken.
+        A record's index only ever decreases, when one before it is removed.
         """
         key = self._store.keys.failure_list(name)
         wanted = Wanted(None, lambda raw: digest_of(raw) == digest)
         start = self._store.failed.count(name) - 1 if hint is None else hint
-        found = self._store.rows.find(key, wanted, start, searched)
-        return _failure(found.raw, name, found.index) if found else None
+        row = self._store.rows.find(key, wanted, start, searched)
+        return _failure(row.raw, name, row.index) if row else None
 
     def find_failure(
-        self, marked: str, name: str = "", index: int | None = None
+        self, token: str, name: str = "", index: int | None = None
     ) -> tuple[str, Row] | None:
-        """The list and the place now of the record that a row's `record` stands for, or None.
+        """The current list and place of the record with this payload_token(), or None.
 
-        With the list and the `index` that the row had little is looked at; else the lists from the
-        newest on.
+        With the list and `index` of its row few records are read; else each list from the newest
+        record on.
         """
-        wanted = _wanted(marked)
-        lists = [one for one in self.failure_lists() if name in ("", one)]
-        for one in lists if wanted else ():
-            key = self._store.keys.failure_list(one)
-            if found := self._find(key, wanted, index, newest_first=True):
-                return one, found
+        wanted = _wanted(token)
+        lists = [list_name for list_name in self.failure_lists() if name in ("", list_name)]
+        for list_name in lists if wanted else ():
+            key = self._store.keys.failure_list(list_name)
+            if row := self._find(key, wanted, index, newest_first=True):
+                return list_name, row
         return None
 
-    def find_job(self, queue: str, marked: str, index: int | None = None) -> Row | None:
-        """The place now of the payload on a queue that a row's `raw` stands for, or None."""
-        return self._find(self._store.keys.queue(queue), _wanted(marked), index)
+    def find_job(self, queue: str, token: str, index: int | None = None) -> Row | None:
+        """The current place on a queue of the payload with this payload_token(), or None."""
+        return self._find(self._store.keys.queue(queue), _wanted(token), index)
 
-    def find_delayed(self, timestamp: int, marked: str, index: int | None = None) -> Row | None:
-        """The place now of the payload at a timestamp that a row's `raw` stands for, or None."""
-        return self._find(self._store.keys.delayed(timestamp), _wanted(marked), index)
+    def find_delayed(self, timestamp: int, token: str, index: int | None = None) -> Row | None:
+        """The current place at a timestamp of the payload with this payload_token(), or None."""
+        return self._find(self._store.keys.delayed(timestamp), _wanted(token), index)
 
     def _find(
         self, key: Any, wanted: Wanted | None, index: int | None, *, newest_first: bool = False
@@ -468,20 +471,20 @@ class Inspector:
         return rows.last(key, wanted) if newest_first else rows.first(key, wanted)
 
     def delayed_page(self, start: int, count: int) -> Page:
-        """Timestamps at which jobs wait, earliest first."""
+        """The timestamps of delayed jobs, earliest first."""
         timestamps = self._store.delayed.timestamps(start, count)
         sizes = self._store.delayed.sizes(timestamps) if timestamps else []
         rows = [DelayedRow(*pair) for pair in zip(timestamps, sizes, strict=True)]
         return _page(rows, self._store.delayed.timestamp_count(), start)
 
     def delayed_jobs(self, timestamp: int, start: int, count: int) -> Page:
-        """Jobs that wait at a timestamp."""
+        """The jobs delayed until a timestamp."""
         raws = self._store.delayed.peek(timestamp, start, count)
         return _page(_jobs(raws, start), self._store.delayed.size(timestamp), start)
 
     def schedule(self) -> list[ScheduleRow]:
-        """Entries that stand in Redis, those that schedulers have in force, those that they cannot
-        follow, and those that were fired once and are known no more; with their last and next run.
+        """The schedule entries that are stored in Redis, active, invalid, or fired once but no
+        longer known; with their last and next run.
         """
         schedules = self._store.schedules
         stored, published = schedules.all(), schedules.published()
@@ -494,23 +497,23 @@ class Inspector:
         rows = []
         for name in sorted({*stored, *published, *last, *faults}):
             entry = PublishedEntry.read(published[name]) if name in published else None
-            row = _published_row(name, entry) if entry else _past(name)
-            # Without a master what it told is old, and what stands in Redis may be newer. So it is
-            # with one of Ruby, which tells nothing.
-            if name in stored and not (entry and master and entry.next > now - OVERDUE):
-                entry, row = None, _entry(name, stored[name], now)
+            row = _published_row(name, entry) if entry else _unknown_row(name)
+            # Without a master the published entry is out of date, and the one stored in Redis may
+            # be newer. The same with a master in Ruby, which publishes nothing.
+            if name in stored and not (entry and master and entry.next > now - MAX_OVERDUE):
+                entry, row = None, _stored_row(name, stored[name], now)
             if entry is None and name in faults:
                 row = _faulty(row, faults[name])
             rows.append(dataclasses.replace(row, last=last.get(name)))
         return rows
 
     def master(self) -> str:
-        """The scheduler that holds the master's lock, or ""."""
-        return plain(self._store.schedules.master_lock().holder())
+        """The scheduler that has the master lock, or ""."""
+        return printable(self._store.schedules.master_lock().holder())
 
     def static_master(self) -> str:
         """The scheduler that fires the entries of code and files, or ""."""
-        return plain(self._store.schedules.static_lock().holder())
+        return printable(self._store.schedules.static_lock().holder())
 
     def stats(self) -> Stats:
         """The totals of resque-web's table."""
@@ -537,42 +540,50 @@ class Inspector:
     def keys_page(self, cursor: int, count: int) -> tuple[int, list[KeyRow]]:
         """About `count` keys, and the cursor of the next page; 0 after the last."""
         after, rows = self._store.views.keys_page(cursor, count)
-        return after, [KeyRow(plain(name), kind, size, handle(name)) for name, kind, size in rows]
+        return after, [
+            KeyRow(printable(name), kind, size, url_id(name)) for name, kind, size in rows
+        ]
 
     def key(self, name: str, start: int, count: int) -> tuple[KeyRow, Page]:
         """A key, and some of its elements as text; `start` is 0 or a page's `following`."""
-        found = self._store.views.key(name, start, count)
-        following = found.following or None
-        page = Page([plain(value) for value in found.elements], found.size, start, following)
-        return KeyRow(plain(name), found.kind, found.size, handle(name)), page
+        elements = self._store.views.key(name, start, count)
+        following = elements.following or None
+        page = Page(
+            [printable(value) for value in elements.elements], elements.size, start, following
+        )
+        return KeyRow(printable(name), elements.kind, elements.size, url_id(name)), page
 
 
-#: What a name begins with that is spelt in base64, as one of those that no URL can hold.
-SPELT = "b64:"
+#: The prefix of a url_id() in base64, for a name that cannot be in a URL.
+BASE64_PREFIX = "b64:"
 
 
-def handle(name: str) -> str:
-    """A name as a URL's path and a form can carry it back; most names are their own handle."""
-    plain_enough = not name.startswith(SPELT) and all(
+def url_id(name: str) -> str:
+    """An identifier of the name for URLs and forms: the name itself, or base64 if that cannot be
+    in a URL.
+    """
+    is_safe = not name.startswith(BASE64_PREFIX) and all(
         piece not in ("", ".", "..") for piece in name.split("/")
     )
     try:
         octets = name.encode()
     except UnicodeEncodeError:
-        octets, plain_enough = name.encode("utf-8", "surrogateescape"), False
-    if plain_enough and name.isprintable():
+        octets, is_safe = name.encode("utf-8", "surrogateescape"), False
+    if is_safe and name.isprintable():
         return name
-    return SPELT + base64.urlsafe_b64encode(octets).decode()
+    return BASE64_PREFIX + base64.urlsafe_b64encode(octets).decode()
 
 
-def name_of(given: str) -> str:
-    """The name that a handle stands for. Raises BadOptionError for one that stands for none."""
-    if not given.startswith(SPELT):
-        return given
+def name_of(identifier: str) -> str:
+    """The name of a url_id(). Raises BadOptionError for an invalid one."""
+    if not identifier.startswith(BASE64_PREFIX):
+        return identifier
     try:
-        octets = base64.b64decode(given.removeprefix(SPELT), b"-_", validate=True)
+        octets = base64.b64decode(identifier.removeprefix(BASE64_PREFIX), b"-_", validate=True)
     except ValueError:
-        raise BadOptionError(f"{given[:100]!r} is no name: behind {SPELT} stands base64") from None
+        raise BadOptionError(
+            f"invalid name {identifier[:100]!r}: expected base64 after {BASE64_PREFIX}"
+        ) from None
     return octets.decode("utf-8", "surrogateescape")
 
 
@@ -581,27 +592,29 @@ def _page(rows: list[Any], total: int, start: int) -> Page:
     return Page(rows, total, start, following if rows and following < total else None)
 
 
-def mark(raw: bytes) -> str:
-    """The bytes in base64, or of very many a digest, so that a page of them stays a page."""
-    if len(raw) <= LONG:
+def payload_token(raw: bytes) -> str:
+    """The bytes in base64, or a digest of them if there are many, so that a page stays small."""
+    if len(raw) <= MAX_FIELD_CHARS:
         return base64.b64encode(raw).decode()
-    return DIGEST + hashlib.sha256(raw).hexdigest()
+    return DIGEST_PREFIX + hashlib.sha256(raw).hexdigest()
 
 
-def _wanted(marked: str) -> Wanted | None:
-    """What a mark() stands for, or None for what is none."""
-    if marked.startswith(DIGEST):
-        return Wanted(None, lambda raw: len(raw) > LONG and mark(raw) == marked)
+def _wanted(token: str) -> Wanted | None:
+    """The element with this payload_token(); None for an invalid token."""
+    if token.startswith(DIGEST_PREFIX):
+        return Wanted(None, lambda raw: len(raw) > MAX_FIELD_CHARS and payload_token(raw) == token)
     try:
-        raw = base64.b64decode(marked, validate=True)
+        raw = base64.b64decode(token, validate=True)
     except ValueError:
         return None
-    return Wanted(raw, lambda found: found == raw)
+    return Wanted(raw, lambda element: element == raw)
 
 
 def _short(value: object) -> str:
-    found = plain(value)
-    return found if len(found) <= LONG else f"{found[:LONG]}… ({len(found)} characters)"
+    text = printable(value)
+    if len(text) <= MAX_FIELD_CHARS:
+        return text
+    return f"{text[:MAX_FIELD_CHARS]}… ({len(text)} characters)"
 
 
 def _enqueued(raw: bytes | None) -> float | None:
@@ -617,13 +630,13 @@ def job_row(raw: bytes, index: int = 0) -> JobRow:
     item = payload.show(raw)
     readable = item.get("class") != payload.UNDECODABLE
     item = item if readable else payload.look(raw)
-    klass, args = _of(item)
-    when = moment(item.get("enqueue_timestamp"))
-    return JobRow(klass, args, mark(raw), when, readable, plain(item.get("queue") or ""), index)
+    klass, args = _short_class_and_args(item)
+    when, queue = moment(item.get("enqueue_timestamp")), printable(item.get("queue") or "")
+    return JobRow(klass, args, payload_token(raw), when, readable, queue, index)
 
 
-def _of(item: object) -> tuple[str, str]:
-    klass, args = job_in(item)
+def _short_class_and_args(item: object) -> tuple[str, str]:
+    klass, args = class_and_args(item)
     return _short(klass), _short(args)
 
 
@@ -631,11 +644,11 @@ _SLOT_NUMBER = re.compile(r",~\d+\Z")
 
 
 def _split(worker_id: str) -> tuple[str, str, str]:
-    """host, pid and the rest of an id."""
-    host, _, rest = plain(worker_id).partition(":")
-    pid, _, more = rest.partition(":")
-    # What comes behind the queues tells the hands of one process apart, and is no queue.
-    return host, pid, _SLOT_NUMBER.sub("", more)
+    """Host, pid and queues of a worker's id, or host, pid and pool size of a manager's."""
+    host, _, rest = printable(worker_id).partition(":")
+    pid, _, last = rest.partition(":")
+    # After the queues the id of a greenlet has its slot number.
+    return host, pid, _SLOT_NUMBER.sub("", last)
 
 
 def _worker(worker_id: str, state: Any, beat: str, minion: bool) -> WorkerRow:
@@ -645,69 +658,69 @@ def _worker(worker_id: str, state: Any, beat: str, minion: bool) -> WorkerRow:
     if state.in_flight is not None:
         queue, klass, args, run_at = _running_job(state.in_flight)
     return WorkerRow(
-        plain(worker_id),
+        printable(worker_id),
         host,
         pid,
         queues,
         "idle" if state.in_flight is None else "working",
         moment(state.started),
         moment(beat),
-        plain(state.processed or "0"),
-        plain(state.failed or "0"),
-        plain(queue),
+        printable(state.processed or "0"),
+        printable(state.failed or "0"),
+        printable(queue),
         klass,
         args,
         moment(run_at),
         minion,
-        handle(worker_id),
-        handle(queue) if queue else "",
-        _unread(state.started),
-        _unread(beat),
-        _unread(run_at),
+        url_id(worker_id),
+        url_id(queue) if queue else "",
+        _invalid_time(state.started),
+        _invalid_time(beat),
+        _invalid_time(run_at),
     )
 
 
-def _unread(written: object) -> str:
-    """A time as it stands, where it cannot be read; else ""."""
+def _invalid_time(written: object) -> str:
+    """The text of a time that cannot be parsed, else ""."""
     return _short(written) if written and moment(written) is None else ""
 
 
 def _running_job(raw: bytes) -> tuple[str, str, str, object]:
-    """Queue, class and arguments of the job that a worker runs, and since when, as it stands."""
-    found = in_flight.read(raw)
-    if found is None:
+    """Queue, class, arguments and start (as written) of the job in an in-flight record."""
+    job = in_flight.read(raw)
+    if job is None:
         return "", payload.UNDECODABLE, _short(raw.decode("utf-8", "replace")), None
-    return found.queue, *_of(payload.look(found.payload)), found.run_at
+    return job.queue, *_short_class_and_args(payload.look(job.payload)), job.run_at
 
 
 _FAILED_AT = re.compile(rb'"failed_at": ?"([^"\\]{1,60})"')
 
 
 def failed_at(raw: bytes) -> float:
-    """When a record says it failed, found without reading all of it; one that does not say so is
-    taken for new, so that it does not hold up a list.
+    """When a record says it failed, found without decoding it; infinity, as the newest, for one
+    without that, so that it does not hold up a merged list.
     """
-    found = _FAILED_AT.search(raw)
-    when = moment(found[1].decode("utf-8", "replace")) if found else None
+    match = _FAILED_AT.search(raw)
+    when = moment(match[1].decode("utf-8", "replace")) if match else None
     return math.inf if when is None else when
 
 
-def _newest_first(found: tuple[float, str, int, bytes]) -> float:
-    return -found[0]
+def _newest_first(record: tuple[float, str, int, bytes]) -> float:
+    return -record[0]
 
 
-def _oldest_first(found: tuple[float, str, int, bytes]) -> float:
-    return -math.inf if found[0] == math.inf else found[0]
+def _oldest_first(record: tuple[float, str, int, bytes]) -> float:
+    return -math.inf if record[0] == math.inf else record[0]
 
 
 def digest_of(raw: bytes) -> str:
-    """Which record it is, short enough for a URL."""
+    """A digest that identifies a record, short enough for a URL."""
     return hashlib.sha256(raw).hexdigest()[:32]
 
 
 def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
-    record = shown(raw)
-    klass, args = _of(payload.unpacked(record["payload"], payload.look))
+    record = for_display(raw)
+    klass, args = _short_class_and_args(payload.unpacked(record["payload"], payload.look))
     trace = record["backtrace"]
     lines = trace if isinstance(trace, list) else [trace] if trace else []
     return FailureRow(
@@ -716,12 +729,12 @@ def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
         args,
         _short(record["exception"] or ""),
         _short(record["error"] or ""),
-        _short("\n".join(map(plain, lines))),
+        _short("\n".join(map(printable, lines))),
         _short(record["worker"] or ""),
         moment(record["failed_at"]),
         _short(record["failed_at"] or ""),
         _short(record.get("retried_at") or ""),
-        mark(raw),
+        payload_token(raw),
         name,
         index,
         digest_of(raw),
@@ -730,7 +743,7 @@ def _failure(raw: bytes, name: str = "", index: int = 0) -> FailureRow:
 
 def _published_row(name: str, entry: PublishedEntry) -> ScheduleRow:
     return ScheduleRow(
-        plain(name),
+        printable(name),
         _short(entry.klass),
         _short(entry.queue),
         _short(entry.args),
@@ -740,23 +753,23 @@ def _published_row(name: str, entry: PublishedEntry) -> ScheduleRow:
         moment(entry.next),
         "",
         _short(entry.source),
-        handle(name),
+        url_id(name),
     )
 
 
-def _past(name: str) -> ScheduleRow:
+def _unknown_row(name: str) -> ScheduleRow:
     nothing = ("", "", "", "", "")
-    return ScheduleRow(plain(name), *nothing, None, None, "", "", handle(name))
+    return ScheduleRow(printable(name), *nothing, None, None, "", "", url_id(name))
 
 
-def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
+def _stored_row(name: str, raw: bytes, now: int) -> ScheduleRow:
     try:
         entry = Entry.read_stored(name, raw)
         upcoming = moment(entry.limits.bound(entry.timing, now).next_after(now))
     except PyresError as error:
-        return dataclasses.replace(_past(name), fault=_short(str(error)), source=STORED)
+        return dataclasses.replace(_unknown_row(name), fault=_short(str(error)), source=STORED)
     row = ScheduleRow(
-        plain(name),
+        printable(name),
         entry.klass,
         entry.queue or "",
         _short(entry.args),
@@ -766,7 +779,7 @@ def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
         upcoming,
         "",
         STORED,
-        handle(name),
+        url_id(name),
     )
     try:
         entry.check_supported()
@@ -776,11 +789,11 @@ def _entry(name: str, raw: bytes, now: int) -> ScheduleRow:
 
 
 def _faults(published: dict[str, bytes], stored: Collection[str]) -> dict[str, EntryFault]:
-    """What is wrong with entries that are there."""
-    found = {name: EntryFault.read(raw) for name, raw in published.items()}
+    """The published faults of entries that still exist."""
+    faults = {name: EntryFault.read(raw) for name, raw in published.items()}
     return {
         name: fault
-        for name, fault in found.items()
+        for name, fault in faults.items()
         if fault and (fault.source != STORED or name in stored)
     }
 

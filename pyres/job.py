@@ -1,4 +1,4 @@
-"""Job: a payload and the class that it names; performed, failed, or tried again later."""
+"""Job: a payload and the class that it names; how it is performed, fails, or is retried."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: ResQ.pop, to see whether a subclass has another.
+#: pyres' own ResQ.pop(), to detect an override.
 _OWN_POP = own_methods(ResQ, ["pop"])
 
-#: What an argument may be that the job's code could change in place.
-_CHANGEABLE = (list, dict)
+#: The types of arguments that the job's code could change in place.
+_MUTABLE = (list, dict)
 
 
 class Job:
     """One job from a queue. From pyres 1.5.
 
-    `raw` are the payload's bytes as they stood on the queue, and `hand` what stands in the worker's
-    hand for it: what ends the job is written only while that still stands there.
+    `raw` are the payload's bytes as they were on the queue. `in_flight` is the value of
+    `worker:<id>` when the job was fetched: the outcome is written only if it is unchanged.
     """
 
-    #: Finds the class that a payload names; users may put another in its place.
+    #: Finds the class that a payload names; users may replace it.
     safe_str_to_class: Callable[[str], Any] = staticmethod(loading.safe_str_to_class)
 
     #: Characters of the arguments that str() shows, and so the log.
     max_shown_chars = 200
 
-    #: How a daemon writes about the job; None: at once, and a server that is away is an error.
+    #: How a daemon writes about the job; None: at once, and a connection error is raised.
     waiter: Callable[[Callable[[], Any]], Any] | None = None
 
     #: How the job ended, as the log says it: done, failed, skipped, retried.
@@ -66,10 +66,10 @@ class Job:
 
     _attempts: Attempts | None = None
 
-    #: Whether this process has written what becomes of the job, or has tried to: not for success.
+    #: Whether this process has recorded a failure or retry of the job, or has tried to.
     outcome_written = False
 
-    #: Whether the payload is Rails' wrapper around a job that is performed here, and the keyword
+    #: Whether the payload is Rails' wrapper of a job that is performed here, and the keyword
     #: arguments of that job.
     _is_active_job = False
     _keywords: Mapping[str, Any] = MappingProxyType({})
@@ -99,10 +99,8 @@ class Job:
     def read(
         cls, queue: str, raw: bytes, resq: ResQ, worker: Any = None, in_flight: bytes | None = None
     ) -> Job:
-        """The job in these bytes; what cannot be read becomes a job that fails when it is
-        performed.
-        """
-        # Set, not passed: a subclass may have 1.5's __init__, which knows neither.
+        """The job of a raw payload; a malformed one becomes a job that fails when performed."""
+        # Set, not passed: a subclass may have 1.5's __init__, which has neither parameter.
         job = cls(queue, payload.show(raw), resq, worker)
         job.raw, job.in_flight = payload.original(raw), in_flight
         return job
@@ -113,43 +111,43 @@ class Job:
     ) -> Job | None:
         """Pop the next job, waiting up to `timeout` seconds; None when there is none.
 
-        A plain pop, as in pyres 1.5: no in-flight record says who has the job.
+        A plain pop, as in pyres 1.5, that writes no in-flight record.
         """
         names = [queues] if isinstance(queues, str) else list(queues)
         if overridden(res, _OWN_POP):
             queue, item = res.pop(names, timeout=timeout)
             return cls(queue, item, res, worker) if queue is not None and item else None
-        found = res._pop(names, 0 if res.blocking_pop is False else timeout)
-        return cls.read(found[0], found[1], res, worker) if found else None
+        popped = res._pop(names, 0 if res.blocking_pop is False else timeout)
+        return cls.read(popped[0], popped[1], res, worker) if popped else None
 
     def __str__(self) -> str:
-        held = self._payload if isinstance(self._payload, dict) else {}
-        name, args = held.get("class"), held.get("args")
-        if data := active_job.job_data(held):
+        fields = self._payload if isinstance(self._payload, dict) else {}
+        name, args = fields.get("class"), fields.get("args")
+        if data := active_job.job_data(fields):
             name, args = data["job_class"], data.get("arguments")
         return f"(Job{{{self._queue}}} | {name} | {shortened(args, self.max_shown_chars)})"
 
     def reconnecting(self, write: Callable[[], T]) -> T | None:
-        """Do what pyres writes about the job; a daemon waits for a server that is away, and gives
-        None when it has to stop.
+        """Run a write about the job. A daemon retries it while it is disconnected, and returns None
+        if it has to stop.
         """
         return write() if self.waiter is None else self.waiter(write)
 
     @property
     def name(self) -> str:
         """The class as the payload names it."""
-        named = self._payload.get("class") if isinstance(self._payload, dict) else None
-        return named if isinstance(named, str) else "<no class>"
+        name = self._payload.get("class") if isinstance(self._payload, dict) else None
+        return name if isinstance(name, str) else "<no class>"
 
     @property
     def shown_name(self) -> str:
-        """The class for people: of a job of Rails' ActiveJob its own, not that of its wrapper."""
+        """The class to display: for Rails' ActiveJob the job's own, not the wrapper's."""
         data = active_job.job_data(self._payload)
         return data["job_class"] if data else self.name
 
     @property
     def args(self) -> list[Any]:
-        """The arguments; none where they are missing or null, as in Ruby."""
+        """The arguments; an empty list if they are missing or null, as in Ruby."""
         args = self._payload.get("args") if isinstance(self._payload, dict) else None
         return [] if args is None else args
 
@@ -159,48 +157,48 @@ class Job:
         return self._target is not None
 
     def _own_call(self) -> active_job.Call:
-        """What the job's code is called with."""
+        """The arguments that the job's code is called with."""
         if self._is_active_job:
             return active_job.call(self._payload["args"][0])
         return active_job.Call(self._own_args(), {})
 
     def _own_args(self) -> list[Any]:
-        """The arguments for the job's code, which may change them: those that are recorded, tried
-        again and known as unique stay as they were enqueued.
+        """A copy of the arguments for the job's code, which may change them: a failure record, a
+        retry and the unique lock need them as they were enqueued.
         """
         args = self.args
-        if not any(isinstance(arg, _CHANGEABLE) for arg in args):
+        if not any(isinstance(arg, _MUTABLE) for arg in args):
             return list(args)
         try:
             return copy.deepcopy(args)
         except RecursionError:
-            # Other programs enqueue arguments that are nested too deep for a copy.
+            # Other programs enqueue arguments that are nested too deep for deepcopy().
             if self.raw is None:
                 raise
             return list(payload.parse(self.raw).get("args") or [])
 
     def load(self) -> Any:
-        """The class or function that the payload names, imported now if it was not.
+        """The class or function that the payload names; imports it if needed.
 
-        Raises UndecodableError for a payload that is no job, ClassNotFoundError when the name leads
-        nowhere, and what an import raises.
+        Raises UndecodableError for a malformed payload, ClassNotFoundError if the class does not
+        exist, and what the import raises.
         """
         if self._target is None:
             self._check()
-            self._target = self._found_target()
+            self._target = self._find_target()
             if not callable(getattr(self._target, "perform", None)):
-                self._target, found = None, self._target
-                raise ClassNotFoundError(f"{self.name} is {found!r}, which has no perform()")
+                self._target, target = None, self._target
+                raise ClassNotFoundError(f"{self.name} is {target!r}, which has no perform()")
         return self._target
 
-    def _found_target(self) -> Any:
+    def _find_target(self) -> Any:
         data = active_job.job_data(self._payload)
         if data is None or loading.registered(self.name) is not None:
             return self.safe_str_to_class(self._payload["class"])
         name = data["job_class"]
         if not getattr(loading.registered(name), "active_job", False):
             raise ClassNotFoundError(
-                f"{name!r} is a job of Rails' ActiveJob: expected a function with "
+                f"no job for Rails' ActiveJob class {name!r}: expected a function with "
                 f"@job(name={name!r}, active_job=True) in a module that --require names"
             )
         self._is_active_job = True
@@ -210,7 +208,9 @@ class Job:
         if not isinstance(self._payload, dict) or self._payload.get("class") == payload.UNDECODABLE:
             if self.raw is not None:
                 payload.parse(self.raw)
-            raise UndecodableError(f"{self._payload!r} is no job")
+            raise UndecodableError(
+                f"invalid payload {self._payload!r}: expected an object with class and args"
+            )
         if not isinstance(self._payload.get("class"), str):
             raise UndecodableError(
                 f"the payload's class is {self._payload.get('class')!r}, not a name"
@@ -219,9 +219,9 @@ class Job:
             raise UndecodableError(f"the payload's args are {self.args!r}, not a list")
 
     def perform(self) -> Any:
-        """Run the job with its hooks; what perform() of its class returns, or None.
+        """Run the job with its hooks; returns what its perform() returns, or None.
 
-        A failure that is retried later returns None; one that is not raises what the job raised.
+        Returns None if the job failed and will be retried; else raises what the job raised.
         """
         target = self.load()
         call = self._own_call()
@@ -237,7 +237,7 @@ class Job:
             _unbind_resq(target)
 
     def _describe(self, metadata: dict[str, Any]) -> None:
-        """What pyres 1.5's hooks are told beside the arguments."""
+        """Add what pyres 1.5's hooks get beside the arguments."""
         metadata["failed"] = False
         if self.enqueue_timestamp:
             metadata["enqueue_timestamp"] = self.enqueue_timestamp
@@ -248,11 +248,11 @@ class Job:
             value = self._run(target, metadata)
         except DontPerform:
             self.outcome = "skipped"
-            logger.info("%s was not performed: a hook said so", self)
+            logger.info("%s was skipped: DontPerform was raised", self)
             self._finish(target)
             return None
-        except SystemExit as left:
-            if left.code in (None, 0):
+        except SystemExit as exit_request:
+            if exit_request.code in (None, 0):
                 self._finish(target)
             raise
         except ENDING:
@@ -265,23 +265,23 @@ class Job:
             if not metadata["retried"]:
                 raise
             text = cut(failure.base.exception_text(error), failure.base.MAX_ERROR_BYTES)
-            logger.info("%s failed and will be tried again: %s", self, text)
+            logger.info("%s failed and will be retried: %s", self, text)
             return None
         self._after(target, metadata)
         self._finish(target)
         return value
 
     def _finish(self, target: Any) -> None:
-        """Forget what stands in Redis about a job that has ended, and not failed."""
+        """Release the unique lock and the record of attempts of a job that has not failed."""
         self._release(target, "done")
         self._end_attempts(self.resq, target)
 
     def _release(self, target: Any, stage: str) -> None:
-        """A job of which one is enough has come to "start" or "done": now another may be."""
+        """Release the unique lock, if it is to be released at this stage, "start" or "done"."""
         if getattr(target, "unique_for", None) is None:
             return
         until = unique.stage_of(target, self.name)
-        # A lock that ends by time alone must not be ended for its job's being nowhere any more.
+        # A lock that only expires must not be deleted because its job is in Redis no more.
         if until == stage or (not until and stage == "start"):
             digest = unique.digest(self.name, self.args)
             self.reconnecting(
@@ -306,7 +306,7 @@ class Job:
         return value
 
     def _call(self, code: Callable[..., Any], *args: Any) -> Any:
-        """What the job's own code gives; a copy of this process that it forked ends here."""
+        """What the job's code returns; if the code has forked, the child process ends here."""
         pid = os.getpid()
         try:
             value = code(*args)
@@ -331,7 +331,7 @@ class Job:
         return None
 
     def _after(self, target: Any, metadata: dict[str, Any]) -> None:
-        """pyres 1.5's after_perform: told how it went, and without a say in it."""
+        """Call pyres 1.5's after_perform, which gets the outcome and cannot change it."""
         after = getattr(target, "after_perform", None)
         if not after:
             return
@@ -339,13 +339,13 @@ class Job:
             self._call(after, metadata)
         except ENDING:
             raise
-        except BaseException:  # noqa: BLE001 - the job is done or failed already; its hook changes neither
-            logger.exception("after_perform of %s raised; the job's outcome stands", self)
+        except BaseException:  # noqa: BLE001 - the job has finished or failed already; its hook changes neither
+            logger.exception("after_perform of %s raised; the job's outcome is unchanged", self)
 
-    # How a job ends that did not go well
+    # Failures and retries
 
     def fail(self, exception: BaseException | str, resq: ResQ | None = None) -> Any:
-        """Record a failure of this job with the backend in force; the failure."""
+        """Record a failure of this job with the current backend; returns the failure."""
         recorded = payload.recordable(self._payload, self.raw)
         failed = failure.create(exception, self._queue, recorded, self._worker)
         failed.raw_payload = payload.own_bytes(self._payload, self.raw)
@@ -357,12 +357,12 @@ class Job:
         return failed
 
     def _release_failed(self, resq: ResQ) -> None:
-        """One that failed is done as well; if its class cannot be had, the claim itself knows."""
+        """Release the unique lock at stage "done"; the lock has its stage if there is no class."""
         if self._target is not None and getattr(self._target, "unique_for", None) is None:
             return
         if not isinstance(self.args, list):
             return
-        with contextlib.suppress(UnencodableError):  # of what no queue can hold there is no claim
+        with contextlib.suppress(UnencodableError):  # what cannot be enqueued has no lock
             digest = unique.digest(self.name, self.args)
             resq.store.unique.release(digest, "done", self._enqueued())
 
@@ -371,8 +371,8 @@ class Job:
         return float(stamp) if isinstance(stamp, int | float) else None
 
     def failure_hooks(self, exception: BaseException) -> BaseException:
-        """Run the class's on_failure hooks; the exception to record, which tells of a hook that
-        raised.
+        """Run the class's on_failure hooks; returns the exception to record, which names the error
+        of a hook that raised.
         """
         if self._target is None:
             return exception
@@ -388,7 +388,7 @@ class Job:
                 self._call(hook, exception, *self._hook_args())
             except ENDING:
                 raise
-            except BaseException as second:  # noqa: BLE001 - a hook's error is told in the record (Resque)
+            except BaseException as second:  # noqa: BLE001 - the record names a hook's error, as in Resque
                 text = (
                     f"Additional error ({_describe(second)}) occurred in running failure hooks for "
                     f"job {self}\nOriginal error that caused job failure was {_describe(exception)}"
@@ -398,15 +398,15 @@ class Job:
 
     def _hook_args(self) -> Sequence[Any]:
         """The arguments for on_failure hooks."""
-        with contextlib.suppress(UndecodableError):  # which is the error that they are told
+        with contextlib.suppress(UndecodableError):  # the hooks get that error itself
             return self._own_call().args if self._is_active_job else self.args
         return self.args
 
     def retry(
         self, payload_class: Any, args: Sequence[Any], error: BaseException | None = None
     ) -> bool:
-        """Put the job off as its class asks for; False when it does not, or the time for it is
-        over.
+        """Retry the job by its class's settings; False if these do not ask for a retry, or no
+        longer.
         """
         now = self.reconnecting(self.resq.server_time)
         if now is None:
@@ -422,36 +422,36 @@ class Job:
         if wait is None:
             return False
         item = self._retried_payload(args, first, attempt.retried + 1, waits=wait > 0)
-        # In UTC: so many seconds, also when the clocks change in between.
+        # In UTC, so that the wait is exact when daylight saving time starts or ends.
         due = int((now.astimezone(UTC) + timedelta(seconds=wait)).timestamp()) if wait > 0 else None
         lock = unique.lock_for(payload_class, self.name, args, self._enqueued() or 0.0, wait)
-        again = _Again(payload_class, item, due, first, lock)
+        next_try = _Retry(payload_class, item, due, first, lock)
         written = self.reconnecting(
-            lambda: self.record_outcome(lambda batch: self._write_retry(batch, again))
+            lambda: self.record_outcome(lambda batch: self._write_retry(batch, next_try))
         )
         if written:
             self.outcome = "retried"
         return written is not None
 
     def _retried_payload(self, args: Sequence[Any], first: Any, number: int, waits: bool) -> bytes:
-        """The payload to try again, with the bytes that it had; with its queue while it waits."""
-        kept = args if list(args) != self.args else self._payload.get("args", [])
-        fields = {"class": self.name, "args": kept}
+        """The payload of the retry, with its original bytes; with its queue if it is delayed."""
+        retried_args = args if list(args) != self.args else self._payload.get("args", [])
+        fields = {"class": self.name, "args": retried_args}
         if waits:
             fields["queue"] = self._queue
         others = {name: value for name, value in self._payload.items() if name != "queue"}
-        others |= {"args": kept, "first_attempt": first, "retry_attempt": number}
+        others |= {"args": retried_args, "first_attempt": first, "retry_attempt": number}
         return payload.encode_like(fields | others, self.raw)
 
     @property
     def attempts(self) -> Attempts:
-        """How often the job was tried before."""
+        """The earlier attempts of the job."""
         if self._attempts is None:
             self._attempts = Attempts(self._payload, self._worker)
         return self._attempts
 
     def _end_attempts(self, resq: ResQ, target: Any) -> None:
-        """Forget how often the job was tried: it is done, or has failed for good."""
+        """Delete the record of attempts: the job has finished, or has failed for good."""
         if not self.attempts.may_be_retry(target):
             return
         now = self.reconnecting(resq.server_time)
@@ -459,32 +459,32 @@ class Job:
             self.reconnecting(lambda: self.attempts.end(resq.store, now))
 
     def retry_crash(self, error: BaseException) -> bool:
-        """retry() after the job's process ended early, where its class has `retry_dirty_exit`."""
+        """retry() after the job's process ended early, if its class has `retry_dirty_exit`."""
         try:
             target = self.load()
-        except Exception:  # noqa: BLE001 - a class that cannot be had asks for nothing
+        except Exception:  # noqa: BLE001 - a class that cannot be loaded asks for no retry
             return False
-        wants = getattr(target, "retry_dirty_exit", False)
-        return bool(wants) and self.retry(target, self.args, error)
+        is_retried = getattr(target, "retry_dirty_exit", False)
+        return bool(is_retried) and self.retry(target, self.args, error)
 
-    def _write_retry(self, batch: ResQ, again: _Again) -> None:
-        # Without unique_until it is the time alone that counts, and a retry does not add to it.
-        if again.lock and not again.lock.text.startswith(":"):
-            prolong = again.lock.text.startswith("done")
-            locked = unique.job(self._queue, again.payload, again.due)
-            batch.store.unique.keep(*again.lock, locked, prolong)
-        if again.due is None:
-            self._end_attempts(batch, again.target)
-            batch.store.queues.push(self._queue, [again.payload])
+    def _write_retry(self, batch: ResQ, next_try: _Retry) -> None:
+        # Without unique_until the lock only expires, and a retry does not extend it.
+        if next_try.lock and not next_try.lock.text.startswith(":"):
+            prolong = next_try.lock.text.startswith("done")
+            locked = unique.job(self._queue, next_try.payload, next_try.due)
+            batch.store.unique.keep(*next_try.lock, locked, prolong)
+        if next_try.due is None:
+            self._end_attempts(batch, next_try.target)
+            batch.store.queues.push(self._queue, [next_try.payload])
         else:
-            self.attempts.keep(batch.store, *again[:4])
-            batch.store.delayed.delay(again.due, again.payload)
+            self.attempts.keep(batch.store, *next_try[:4])
+            batch.store.delayed.delay(next_try.due, next_try.payload)
 
     def record_outcome(self, write: Callable[[ResQ], Any]) -> bool:
-        """Write what becomes of the job and empty the worker's hand, both or neither.
+        """Write the outcome and delete the in-flight record, in one transaction.
 
-        False, and nothing written, when the hand no longer holds this job: somebody else, a parent
-        or a pruner, has written already what became of it.
+        False, and nothing written, if the in-flight record is no longer this job's: another
+        process, a parent or a pruner, has already recorded the outcome.
         """
         self.outcome_written = True
         while True:
@@ -494,11 +494,11 @@ class Job:
                 write(batch)
                 if batch.send():
                     return True
-            # What touched the key may have left its value: a server that starts touches each key
-            # that it loads. So the hand is looked at again, else the failure would be lost.
+            # The key may have been touched with its value unchanged: a restarting server touches
+            # each key that it loads. So the record is checked again, or the failure would be lost.
 
     def _delete_in_flight(self, batch: Any) -> bool:
-        """Empty the worker's hand with the batch; False when it no longer holds this job."""
+        """Delete the in-flight record with the batch; False if it is no longer this job's."""
         if self.in_flight is None:
             return True
         worker_id = str(self._worker)
@@ -509,9 +509,9 @@ class Job:
         return True
 
 
-class _Again(NamedTuple):
-    """Another attempt of a job: its class and payload, when it is due (None: now), when the job was
-    tried first, and its unique lock.
+class _Retry(NamedTuple):
+    """The next attempt of a job: its class and payload, when it is due (None: now), when the job
+    was tried first, and its unique lock.
     """
 
     target: Any
@@ -525,21 +525,21 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {failure.base.exception_text(error)}"
 
 
-#: Of each class (by its id()) that has `resq` now: how many of its jobs are performed, several
-#: where greenlets do it, and what it had before.
+#: For each class (by its id()) that has `resq` now: how many of its jobs are running (several in
+#: greenlets), and its `resq` from before.
 _bindings: dict[int, list[Any]] = {}
 _NOTHING = object()
 
 
 def _bind_resq(target: Any, resq: ResQ) -> None:
-    """Give the class `resq`, until its last job has called _take_back()."""
+    """Set `resq` on the class, until its last job has called _unbind_resq()."""
     binding = _bindings.setdefault(id(target), [0, vars(target).get("resq", _NOTHING)])
     binding[0] += 1
     target.resq = resq
 
 
 def _unbind_resq(target: Any) -> None:
-    """After the last job the class has what it had before."""
+    """After the last job restore the class's `resq` from before."""
     binding = _bindings[id(target)]
     binding[0] -= 1
     if not binding[0]:
@@ -555,15 +555,15 @@ def _around(hook: Callable[..., Any], args: Sequence[Any]) -> Iterator[bool]:
     """An around_perform hook: a generator that yields where the job is to run, or a context
     manager.
 
-    Gives whether it yielded: as in Resque, a hook that does not, skips the job.
+    Its value is whether the hook yielded: as in Resque, a hook that does not, skips the job.
     """
-    made = hook(*args)
-    if inspect.isawaitable(made) or inspect.isasyncgen(made):
+    around = hook(*args)
+    if inspect.isawaitable(around) or inspect.isasyncgen(around):
         raise NotAJobError(f"invalid hook {hook!r}: expected a generator, not an async function")
-    if inspect.isgenerator(made):
-        manager = _from_generator(made)
-    elif hasattr(made, "__enter__"):
-        manager = made
+    if inspect.isgenerator(around):
+        manager = _from_generator(around)
+    elif hasattr(around, "__enter__"):
+        manager = around
     else:
         yield False
         return
@@ -575,9 +575,9 @@ _SKIPPED = object()
 
 
 @contextlib.contextmanager
-def _from_generator(made: Any) -> Iterator[Any]:
+def _from_generator(generator: Any) -> Iterator[Any]:
     try:
-        next(made)
+        next(generator)
     except StopIteration:
         yield _SKIPPED
         return
@@ -585,17 +585,17 @@ def _from_generator(made: Any) -> Iterator[Any]:
         yield None
     except BaseException as error:
         try:
-            made.throw(error)
+            generator.throw(error)
         except StopIteration:
-            # It caught the job's error and ended: as a rescue around a Ruby yield, that swallows
-            # it.
+            # It caught the job's error and ended: like a rescue around a Ruby yield, that swallows
+            # the error.
             return
         raise
-    next(made, None)
+    next(generator, None)
 
 
 class _Decorator(ModuleType):
-    """This module, `pyres.job`, which is `@job` too: whoever imports one may mean the other."""
+    """This module, `pyres.job`, which can be called as `@job` too: both have the same name."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return decorators.job(*args, **options)

@@ -1,4 +1,4 @@
-"""Whether a worker can find and perform what is enqueued: asked before it is put on a queue."""
+"""Whether a worker can find and perform a job: checked before it is enqueued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _NOTHING = object()
 def check(target: Any) -> None:
     """Raises NotAJobError for a class or function that no worker can find by name and perform.
 
-    Asked once for each object. A job of a script that no other process can import is a warning.
+    Checked once for each object. For a job in a script that no other process can import it logs a
+    warning.
     """
     if _checked.get(target):
         return
@@ -37,11 +38,11 @@ def check(target: Any) -> None:
 
 
 def check_place(target: Any) -> None:
-    """Raises NotAJobError for what has no name that leads to it: a nested function, a method."""
+    """Raises NotAJobError for what cannot be found by its name: a nested function, a method."""
     name = loading.name_of(target)
     if inspect.ismethod(target):
         raise _refused(target, "expected the class, or a function of a module, not a bound method")
-    # A name of its own leads to it wherever its @job was executed.
+    # With @job(name=...) it can be found wherever it is defined.
     if not loading.wire_name(target) and is_nested(name):
         raise _refused(
             target,
@@ -58,8 +59,8 @@ def check_perform(target: Any) -> None:
 
 
 def check_runs(target: Any) -> None:
-    """Raises NotAJobError for a generator: a call of it runs none of its code. Not asked by @job,
-    which would leave no job of the same module to a worker.
+    """Raises NotAJobError for a generator: calling it runs none of its code. Not called by @job,
+    where an error would make the import of the module fail, with all its jobs.
     """
     if calling.is_generator(calling.entry_point(target)):
         raise _refused(target, "expected a function that runs when it is called, not a generator")
@@ -68,7 +69,7 @@ def check_runs(target: Any) -> None:
 def check_text(name: Any) -> str:
     """The name of a class that need not exist here, as Python or Ruby spells it.
 
-    Raises NotAJobError for what nobody can mean: no str, empty, blanks, a part that is empty.
+    Raises NotAJobError for an invalid one: not a str, empty, with blanks or an empty part.
     """
     if isinstance(name, str) and (_is_spelt_well(name) or loading.registered(name) is not None):
         return name
@@ -84,14 +85,14 @@ def is_nested(name: str) -> bool:
 
 
 def warn_of_main(target: Any) -> None:
-    """Say once for each class that it stands in a script which no other process can import."""
+    """Log once for each class that it is in a script that no other process can import."""
     name = loading.name_of(target)
     if name.partition(".")[0] not in main_module.NAMES or _warned.get(target):
         return
     _warned.keep(target, True)
     logger.warning(
-        "%s can be performed only by this program itself: other processes cannot import what runs "
-        "as __main__ here; move it into a module that the worker can import",
+        "%s can be performed only by this process: other processes cannot import what runs as "
+        "__main__ here; move it into a module that the worker can import",
         name,
     )
 
@@ -103,9 +104,9 @@ def _is_spelt_well(name: str) -> bool:
 
 
 def _other_object(target: Any) -> Any:
-    """What its module has under its name, if that is something else.
+    """The object that its module has under its name, if it is another one.
 
-    Nothing there proves nothing: the module may be in the middle of its import, or not imported.
+    None there does not prove an error: perhaps the module is not, or only partly, imported.
     """
     current: Any = sys.modules.get(target.__module__, _NOTHING)
     for name in target.__qualname__.split("."):
@@ -114,9 +115,9 @@ def _other_object(target: Any) -> Any:
 
 
 def _is_around(wrapper: Any, target: Any) -> bool:
-    """Whether it is the target, its perform() is, or a decorator made it from the target."""
-    around = (wrapper, *wrapped_by(wrapper))
-    return any(each is target or getattr(each, "perform", None) is target for each in around)
+    """Whether `wrapper` is the target, has it as perform(), or was made from it by a decorator."""
+    layers = (wrapper, *wrapped_by(wrapper))
+    return any(layer is target or getattr(layer, "perform", None) is target for layer in layers)
 
 
 def _refused(target: Any, expected: str) -> NotAJobError:

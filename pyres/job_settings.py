@@ -1,4 +1,4 @@
-"""The settings of a job: the attributes of its class that pyres reads, and what each may be."""
+"""The settings of a job: the attributes of its class that pyres reads, and their valid values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyres.exceptions import BadOptionError
 
 
 class Setting(NamedTuple):
-    """What a setting is expected to be, and whether a value is that."""
+    """A description of a setting's valid values, and whether a value is valid."""
 
     expected: str
     accepts: Callable[[Any], bool]
@@ -24,7 +24,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    # Some write `timeout = False` to switch off what a base class says.
+    # `timeout = False` is a common way to switch off the setting of a base class.
     return value is False or (_is_number(value) and value >= 0)
 
 
@@ -57,12 +57,12 @@ def _is_duration(value: Any) -> bool:
 _SECONDS = Setting("a number of seconds, 0 or more", _is_seconds)
 _EXCEPTIONS = Setting("an exception class, or a tuple, list or set of them", _is_exceptions)
 
-#: None stands for a setting that is not set, everywhere.
+#: None means "not set" for every setting.
 SETTINGS = {
     "timeout": Setting("a number of seconds, 0 or more", _is_timeout),
     "retry_every": _SECONDS,
     "retry_timeout": _SECONDS,
-    "retry_limit": Setting("a whole number; one below 0 means for ever", _is_count),
+    "retry_limit": Setting("an integer; one below 0 means no limit", _is_count),
     "retry_delay": _SECONDS,
     "retry_jitter": _SECONDS,
     "backoff_strategy": Setting("a list of numbers of seconds, 0 or more", _is_pauses),
@@ -75,11 +75,11 @@ SETTINGS = {
 
 
 def check(setting: str, value: Any, job: str = "") -> None:
-    """Raises BadOptionError for a value that the setting cannot have; `job` is whose it is."""
+    """Raises BadOptionError for an invalid value of a setting; `job` is the name of its class."""
     expected, accepts = SETTINGS[setting]
     if value is not None and not accepts(value):
-        whose = f"{job}: " if job else ""
-        raise BadOptionError(f"{whose}invalid {setting} {value!r}: expected {expected}")
+        prefix = f"{job}: " if job else ""
+        raise BadOptionError(f"{prefix}invalid {setting} {value!r}: expected {expected}")
 
 
 def check_all(target: Any) -> None:
@@ -89,10 +89,10 @@ def check_all(target: Any) -> None:
 
 
 def check_known(option: str, others: Iterable[str]) -> None:
-    """Raises BadOptionError, with the name that was meant, for neither a setting nor another."""
+    """Raises BadOptionError, with a hint, for an option not among the settings and `others`."""
     known = [*SETTINGS, *others]
     if option in known:
         return
-    meant = difflib.get_close_matches(option, known, n=1)
-    hint = f"did you mean {meant[0]!r}?" if meant else f"expected one of {', '.join(known)}"
+    similar = difflib.get_close_matches(option, known, n=1)
+    hint = f"did you mean {similar[0]!r}?" if similar else f"expected one of {', '.join(known)}"
     raise BadOptionError(f"invalid option {option!r} of @job: {hint}")

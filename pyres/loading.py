@@ -1,4 +1,8 @@
-"""From a dotted name in a payload to the class or function that it names, and back."""
+"""From a dotted name in a payload to the class or function that it names, and back.
+
+safe_str_to_class() imports the module if needed and raises ClassNotFoundError; str_to_class() is
+the same with None instead. loaded() imports nothing. registered() knows only @job(name=...).
+"""
 
 from __future__ import annotations
 
@@ -15,30 +19,30 @@ from pyres.wrappers import wrapped_by
 #: Characters of an object that an error shows.
 MAX_SHOWN_CHARS = 200
 
-#: What @job(name=...) gave a name of its own on the wire.
+#: The classes and functions with @job(name=...), by that name.
 _registered: dict[str, Any] = {}
 
 
 def register(name: str, target: Any) -> None:
-    """Let a name on the wire lead to this class or function; the last one given wins."""
+    """Register a class or function under a name on the wire; the last one wins."""
     _registered[name] = target
 
 
 def registered(name: str) -> Any:
-    """What register() was given for this name, or None."""
+    """The class or function registered under this name, or None."""
     return _registered.get(name)
 
 
 def wire_name(target: Any) -> str | None:
-    """The name that @job(name=...) gave exactly this class or function, or None."""
+    """The name that @job(name=...) set on this class or function itself, or None."""
     name = vars(target).get("wire_name") if hasattr(target, "__dict__") else None
     return str(name) if name else None
 
 
 def name_of(target: Any) -> str:
-    """The name on the wire: what @job says, else `module.Name`.
+    """The name on the wire: that of @job(name=...), else `module.Name`.
 
-    A script that runs as `__main__` goes by the name under which others import it. Raises
+    For a script that runs as `__main__` the module is the name under which others import it. Raises
     NotAJobError for what has no such name.
     """
     return wire_name(target) or dotted_name(target)
@@ -63,46 +67,46 @@ def my_import(name: str) -> ModuleType:
 
 
 def str_to_class(s: str) -> Any:
-    """safe_str_to_class(), with None instead of an error."""
+    """safe_str_to_class(), but None instead of an ImportError."""
     try:
         return safe_str_to_class(s)
     except ImportError:
         return None
 
 
-#: The module and the name in it that a payload's class has led to: a minion looks for the same few
-#: classes again and again. Looked up in the module each time, so that it may be another one by now.
+#: Cache of the module and attribute that a payload's class led to: a minion loads the same few
+#: classes all the time. The attribute is read each time, since the module may replace the class.
 _places: dict[str, tuple[str, str]] = {}
-MOST_PLACES = 1000
+MAX_PLACES = 1000
 
 
 def safe_str_to_class(s: str) -> Any:
-    """What `module.Name`, `module.Outer.Inner` or Ruby's `A::B` leads to.
+    """The class or function that `module.Name`, `module.Outer.Inner` or Ruby's `A::B` names.
 
-    A bare `Name` means the class `Name` in the module `Name`, for jobs that Ruby queued. Raises
-    ClassNotFoundError, an ImportError, when nothing is there; an error that a module raises while
-    it is imported comes through as it is.
+    A bare `Name` means the class `Name` in the module `Name`, for jobs that Ruby enqueued. Raises
+    ClassNotFoundError, an ImportError, if it does not exist; an error that the module raises on
+    import is passed on unchanged.
     """
-    if isinstance(s, str) and (found := _known(s)) is not None:
-        return found
+    if isinstance(s, str) and (target := _cached(s)) is not None:
+        return target
     parts = s.replace("::", ".").split(".") if isinstance(s, str) else [""]
-    # With a dot in front it would be a relative import, and there is nothing to be relative to.
+    # A leading dot would be a relative import, and there is nothing to be relative to.
     if not all(parts):
-        raise ClassNotFoundError(f"{s!r} names no class; a job's class is named 'module.Class'")
+        raise ClassNotFoundError(f"invalid class name {s!r}: expected 'module.Class'")
     if len(parts) == 1:
         parts = [*parts, *parts]
-    # The longest part that is a module; what follows are its attributes.
+    # The longest prefix that is a module; the rest are its attributes.
     for length in range(len(parts) - 1, 0, -1):
         module = _module(".".join(parts[:length]))
         if module is not None:
-            if length == len(parts) - 1 and len(_places) < MOST_PLACES:
+            if length == len(parts) - 1 and len(_places) < MAX_PLACES:
                 _places[s] = module.__name__, parts[-1]
-            return _known(s) if s in _registered else _attribute(module, parts[length:], s)
+            return _cached(s) if s in _registered else _attribute(module, parts[length:], s)
     raise ClassNotFoundError(not_found.no_module(s, parts[0]))
 
 
-def _known(name: str) -> Any:
-    """What is registered for a name, or stands where it was found the last time; else None."""
+def _cached(name: str) -> Any:
+    """The class registered under a name, or the one at the cached place of the name, or None."""
     if name in _registered:
         return _outermost(_registered[name])
     module, attribute = _places.get(name, ("", ""))
@@ -110,16 +114,16 @@ def _known(name: str) -> Any:
 
 
 def _outermost(target: Any) -> Any:
-    """The function that decorators above @job made of this one, as its module holds it; itself
-    where there is none.
+    """The object in the target's module that decorators above @job made of it; the target itself
+    if there is none.
     """
     module = sys.modules.get(getattr(target, "__module__", None) or "")
-    found = getattr(module, getattr(target, "__name__", ""), None)
-    return found if any(inner is target for inner in wrapped_by(found)) else target
+    current = getattr(module, getattr(target, "__name__", ""), None)
+    return current if any(inner is target for inner in wrapped_by(current)) else target
 
 
 def loaded(name: str) -> Any:
-    """What a name leads to if no import is needed for that, else None."""
+    """The class or function of this name if its module is imported already, else None."""
     if name in _registered:
         return _outermost(_registered[name])
     module = main_module.module_named(name.replace("::", ".").rpartition(".")[0])
@@ -127,36 +131,36 @@ def loaded(name: str) -> Any:
 
 
 def queue_of(name: Any) -> str | None:
-    """The queue that the class of this name is for, if no import is needed to know that."""
+    """The queue of the class of this name, if its module is imported already."""
     queue = getattr(loaded(name), "queue", None) if isinstance(name, str) else None
     return queue if isinstance(queue, str) and queue else None
 
 
 def _module(name: str) -> ModuleType | None:
-    known = main_module.module_named(name)
-    if known is not None:
-        return known
+    module = main_module.module_named(name)
+    if module is not None:
+        return module
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # Only when it is this very module (or one above it) that is missing; else the module is
-        # there and what it imports is not.
+        # None only if this module (or a parent package) is missing; else the module exists, and
+        # something that it imports is missing.
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             return None
         raise
 
 
 def _attribute(module: ModuleType, names: list[str], whole: str) -> Any:
-    found: Any = module
+    owner: Any = module
     for name in names:
-        if not hasattr(found, name):
-            raise ClassNotFoundError(not_found.no_attribute(whole, module, found, name))
-        found = getattr(found, name)
-    return found
+        if not hasattr(owner, name):
+            raise ClassNotFoundError(not_found.no_attribute(whole, module, owner, name))
+        owner = getattr(owner, name)
+    return owner
 
 
 class Allowed:
-    """The names that payloads may hold: everything under one of these dotted prefixes."""
+    """The class names that payloads may contain: those under one of these dotted prefixes."""
 
     def __init__(self, prefixes: Iterable[str]) -> None:
         self.prefixes = [prefix.rstrip(".") for prefix in prefixes]
@@ -166,7 +170,7 @@ class Allowed:
         self._check(name, name)
         target = safe_str_to_class(name)
         if registered(name) is None:
-            # `app.jobs.os.system` begins well and ends elsewhere.
+            # `app.jobs.os.system` has an allowed prefix, but is a function of another module.
             self._check(
                 f"{getattr(target, '__module__', None)}.{getattr(target, '__qualname__', '')}", name
             )
@@ -183,7 +187,7 @@ class Allowed:
 
 
 def _spellings(dotted: str) -> list[str]:
-    """A dotted name, and the other one that leads to the same where it is about `__main__`."""
+    """A dotted name, and for the main script its other name, with or without `__main__`."""
     script = main_module.importable_name()
     module, _, rest = dotted.partition(".")
     if script and module in main_module.NAMES:

@@ -1,7 +1,7 @@
-"""Jobs of which one is enough: `unique_for` seconds, and `unique_until` "start" or "done".
+"""Unique jobs: `unique_for` seconds, and `unique_until` "start" or "done".
 
-A second enqueue of the same class and arguments is dropped while the claim of the first stands. The
-claim is a key with a deadline, so that nothing that dies can block a job for ever.
+A duplicate, of the same class and arguments, is skipped while the first job has the unique lock.
+The lock is a key with an expiry, so that a process that dies cannot block a job for ever.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pyres.json_equality import digest
 from pyres.json_spans import members
 from pyres.store import UniqueJob
 
-#: JSON that all write alike. Not so: blanks, exponents, floats without a fraction, numbers of
-#: 16 digits, keys that JavaScript sorts, escapes, and what Rails escapes.
+#: JSON that Python, Ruby and JavaScript write alike. Not so: blanks, exponents, floats without a
+#: fraction, numbers of 16 digits, keys that JavaScript sorts, escapes, and what Rails escapes.
 _SPELT_ALIKE = re.compile(
     r"""(?: [^"\d\s]
           | (?! "\d+": ) " (?: [^"\\<>&\u2028\u2029] | \\ [^u/] )*+ "
@@ -29,7 +29,7 @@ _SPELT_ALIKE = re.compile(
 
 
 class UniqueLock(NamedTuple):
-    """What unique_push and its like want: which job, the claim's text, and milliseconds."""
+    """A unique lock as the scripts take it: the job's digest, the lock's value, its ms to live."""
 
     digest: str
     text: str
@@ -39,9 +39,9 @@ class UniqueLock(NamedTuple):
 def lock_for(
     target: Any, name: str, args: Sequence[Any], now: float, wait: float = 0
 ) -> UniqueLock | None:
-    """The claim for a job that waits `wait` seconds first; None where any number of it may be.
+    """The lock for a job that is delayed `wait` seconds; None for a class that is not unique.
 
-    Raises BadOptionError for a unique_for or unique_until that cannot be used.
+    Raises BadOptionError for an invalid unique_for or unique_until.
     """
     seconds = getattr(target, "unique_for", None)
     if seconds is None:
@@ -54,14 +54,14 @@ def lock_for(
 
 
 def stage_of(target: Any, name: str) -> str:
-    """How far a job of the class must come for its claim to end before the deadline, or ""."""
+    """The stage at which a job of the class releases its lock, or "" if the lock only expires."""
     stage = getattr(target, "unique_until", None) or ""
     job_settings.check("unique_until", stage, name)
     return str(stage)
 
 
 def job(queue: str, raw: bytes, due: int | None = None) -> UniqueJob:
-    """What a lock keeps of its payload, to see later whether it is still there."""
+    """What is stored with a lock, to check later whether its job is still in Redis."""
     text = raw.decode("utf-8", "surrogateescape")
     spans = {member.key: member for member in members(text)}
     name, args = spans["class"], spans["args"]
@@ -72,13 +72,13 @@ def job(queue: str, raw: bytes, due: int | None = None) -> UniqueJob:
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without the blanks at both ends."""
+    """The span without the white space at both ends."""
     part = text[start:end]
     return end - len(part.lstrip()), start + len(part.rstrip())
 
 
 def _span(text: str, start: int, end: int) -> str:
-    """The indexes from 1 of the first and last byte of a part of a text."""
+    """The 1-based indexes of the first and last byte of a part of a text."""
     sizes = (len(text[:at].encode("utf-8", "surrogateescape")) for at in (start, end))
     first, last = sizes
     return f"{first + 1} {last}"

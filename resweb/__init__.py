@@ -1,4 +1,4 @@
-"""The web page over any number of Redis servers; `resweb.app:create_app` makes it."""
+"""The web page for any number of Redis servers; see `resweb.app:create_app`."""
 
-#: What installs this package. An older page has the same name: PyPI's `resweb` 0.1.7.
+#: The distribution of this package. PyPI's `resweb` 0.1.7, an older page, has the same name.
 DISTRIBUTION = "pyres"

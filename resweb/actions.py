@@ -1,4 +1,4 @@
-"""What the buttons do with rows: with one, found by its place and bytes, or with all that match."""
+"""The actions of buttons: on one row, found by its place and bytes, or on all that match."""
 
 from __future__ import annotations
 
@@ -10,102 +10,102 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from pyres.exceptions import PyresError
-from pyres.failure.everywhere import EveryList, delete_row, only, retry_row
+from pyres.failure.everywhere import EveryList, delete_row, retry_row, single_list
 from pyres.failure.records import FailureFilter, destination
-from pyres.inspector import DOWN, job_row
+from pyres.inspector import UNAVAILABLE, job_row
 from resweb.servers import Server
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: More failures than this are worked through behind the page, which shows how far it is.
-AT_ONCE = 2000
+#: Failures that a button processes in its own request; more are processed in the background.
+MAX_FOREGROUND = 2000
 
 
-class BadForm(PyresError, ValueError):  # noqa: N818 - a form, told to its sender
+class BadForm(PyresError, ValueError):  # noqa: N818 - named like werkzeug's BadRequest
     """The form is incomplete."""
 
 
-#: Times that a row is looked for anew because it moved before it was removed.
-TRIES = 5
+#: Attempts to find a row, since it may move before it is removed.
+MAX_TRIES = 5
 
 
 class Place(NamedTuple):
-    """A row as a form names it: its bytes, and where it stood if the form says so."""
+    """A row as identified by a form: its payload token, and its position if the form has it."""
 
-    mark: str
+    token: str
     position: int | None = None
     failure_list: str = ""
 
 
 def retry_one(server: Server, place: Place) -> str | None:
-    """Move one record's payload to its queue; which one it was, or None when it is gone."""
+    """Move one record's payload to its queue; returns its name, or None if it is not there."""
 
-    def retry(found: tuple[str, Any]) -> int:
-        name, row = found
-        to = destination(row.raw)
-        if to is None:
-            raise BadForm("this record names no queue, so it cannot be retried")
-        return retry_row(server.resq, name, row.index, row.raw, *to)
+    def retry(failure: tuple[str, Any]) -> int:
+        name, row = failure
+        target = destination(row.raw)
+        if target is None:
+            raise BadForm("this record has no queue, so it cannot be retried")
+        return retry_row(server.resq, name, row.index, row.raw, *target)
 
-    found = _on_one(lambda: _failure(server, place), retry)
-    return _failure_name(server, found[1].raw) if found else None
+    failure = _on_one(lambda: _failure(server, place), retry)
+    return _failure_name(server, failure[1].raw) if failure else None
 
 
 def delete_one(server: Server, place: Place) -> str | None:
-    """Delete one record; which one it was, or None when it is gone."""
+    """Delete one record; returns its name, or None if it is not there."""
 
-    def delete(found: tuple[str, Any]) -> int:
-        name, row = found
+    def delete(failure: tuple[str, Any]) -> int:
+        name, row = failure
         return delete_row(server.resq, name, row.index, row.raw)
 
-    found = _on_one(lambda: _failure(server, place), delete)
-    return _failure_name(server, found[1].raw) if found else None
+    failure = _on_one(lambda: _failure(server, place), delete)
+    return _failure_name(server, failure[1].raw) if failure else None
 
 
 def delete_job(server: Server, queue: str, place: Place) -> str | None:
-    """Delete one job of a queue; which one it was, or None when it is gone."""
-    found = _on_one(
-        lambda: server.inspector.find_job(queue, place.mark, place.position),
+    """Delete one job of a queue; returns its name, or None if it is not there."""
+    deleted = _on_one(
+        lambda: server.inspector.find_job(queue, place.token, place.position),
         lambda row: server.resq.delete_job(queue, row.raw, row.index),
     )
-    return _job_name(found.raw) if found else None
+    return _job_name(deleted.raw) if deleted else None
 
 
 def promote_one(server: Server, timestamp: int, place: Place) -> str | None:
-    """Move one job that waits at a timestamp to its queue; which one it was, or None."""
+    """Move one delayed job to its queue; returns its name, or None if it is not there."""
     return _on_delayed(server, timestamp, place, server.resq.promote_job)
 
 
 def cancel_one(server: Server, timestamp: int, place: Place) -> str | None:
-    """Remove one job that waits at a timestamp; which one it was, or None when it is gone."""
+    """Remove one delayed job; returns its name, or None if it is not there."""
     return _on_delayed(server, timestamp, place, server.resq.cancel_delayed)
 
 
 def _on_delayed(
     server: Server, timestamp: int, place: Place, act: Callable[[int, bytes, int], int]
 ) -> str | None:
-    found = _on_one(
-        lambda: server.inspector.find_delayed(timestamp, place.mark, place.position),
+    job = _on_one(
+        lambda: server.inspector.find_delayed(timestamp, place.token, place.position),
         lambda row: act(timestamp, row.raw, row.index),
     )
-    return _job_name(found.raw) if found else None
+    return _job_name(job.raw) if job else None
 
 
 def _on_one(find: Callable[[], T | None], act: Callable[[T], int]) -> T | None:
-    """What was found and acted on; found anew when it had moved away before that."""
-    for _ in range(TRIES):
-        found = find()
-        if found is None:
+    """The row that was acted on, or None; it is searched again if it moved before the action."""
+    for _ in range(MAX_TRIES):
+        row = find()
+        if row is None:
             return None
-        if act(found):
-            return found
+        if act(row):
+            return row
     return None
 
 
 def _failure(server: Server, place: Place) -> tuple[str, Any] | None:
-    return server.inspector.find_failure(place.mark, place.failure_list, place.position)
+    return server.inspector.find_failure(place.token, place.failure_list, place.position)
 
 
 def _failure_name(server: Server, raw: bytes) -> str:
@@ -118,27 +118,27 @@ def _job_name(raw: bytes) -> str:
     return f"{row.klass} {row.args}"
 
 
-#: What ends a task early, and is shown.
-FAULTS: tuple[type[Exception], ...] = (*DOWN, PyresError)
+#: The errors that stop a task and are shown on the page.
+REPORTED_ERRORS: tuple[type[Exception], ...] = (*UNAVAILABLE, PyresError)
 
 
-class Chosen(NamedTuple):
-    """Which failures a button means: those that match, in every list or in one."""
+class Selection(NamedTuple):
+    """The failures of a button: those that match, in every list or in one."""
 
     matching: FailureFilter
     name: str = ""
 
 
 class Task:
-    """One action on many failures; lives as long as the app, not as the tab."""
+    """One action on many failures. It continues when the browser's tab is closed."""
 
     numbers = itertools.count(1)
 
-    def __init__(self, kind: str, servers: list[Server], chosen: Chosen) -> None:
+    def __init__(self, kind: str, servers: list[Server], selection: Selection) -> None:
         self.number = next(self.numbers)
         self.kind = kind
         self._servers = servers
-        self._chosen = chosen
+        self._selection = selection
         self._sizes = [self._size(server) for server in servers]
         self.total = self.left = sum(self._sizes)
         self.done = 0
@@ -148,17 +148,17 @@ class Task:
 
     def _size(self, server: Server) -> int:
         counts = server.inspector.failure_counts()
-        return counts.get(self._chosen.name, 0) if self._chosen.name else sum(counts.values())
+        return counts.get(self._selection.name, 0) if self._selection.name else sum(counts.values())
 
     def run(self) -> None:
-        """Work through all servers. Each page moves whole: cut short, the rest still stands."""
+        """Process all servers. Each page is one step: if interrupted, the rest is unchanged."""
         later = self.total
         try:
             for server, size in zip(self._servers, self._sizes, strict=True):
                 later -= size
                 self._work(server, later)
                 self.left = later
-        except FAULTS as error:
+        except REPORTED_ERRORS as error:
             self.error = f"{type(error).__name__}: {error}"[:300]
         finally:
             self.running = False
@@ -168,21 +168,21 @@ class Task:
                 self.number,
                 self.done,
                 self.left,
-                f"; it ended early: {self.error}" if self.error else "",
+                f"; stopped early: {self.error}" if self.error else "",
             )
 
     def _work(self, server: Server, later: int) -> None:
-        name = self._chosen.name
+        name = self._selection.name
         if name and name not in server.inspector.failure_lists():
             return
-        backend = only(name) if name else EveryList
-        each = backend.retry_each if self.kind == "retry" else backend.delete_each
-        for batch in each(server.resq, self._chosen.matching):
+        backend = single_list(name) if name else EveryList
+        process = backend.retry_each if self.kind == "retry" else backend.delete_each
+        for batch in process(server.resq, self._selection.matching):
             self.done += batch.gone
             self.left = batch.left + later
 
     def as_json(self) -> dict[str, Any]:
-        """How far it is."""
+        """Its progress."""
         return {
             "number": self.number,
             "kind": self.kind,
@@ -196,25 +196,25 @@ class Task:
 
 
 class Tasks:
-    """The tasks of this app, the last few remembered."""
+    """The last ten tasks of this app."""
 
     def __init__(self) -> None:
         self._tasks: list[Task] = []
 
-    def start(self, kind: str, servers: list[Server], chosen: Chosen) -> Task:
-        """Do it now if that is quick, else behind the page."""
-        task = Task(kind, servers, chosen)
+    def start(self, kind: str, servers: list[Server], selection: Selection) -> Task:
+        """Run a task now if it is small, else in the background."""
+        task = Task(kind, servers, selection)
         self._tasks = [*self._tasks[-9:], task]
-        if task.total <= AT_ONCE:
+        if task.total <= MAX_FOREGROUND:
             task.run()
         else:
             threading.Thread(target=task.run, name=f"resweb-{kind}", daemon=True).start()
         return task
 
-    def shown(self) -> list[dict[str, Any]]:
-        """All that are remembered, newest first."""
+    def recent(self) -> list[dict[str, Any]]:
+        """The last tasks, newest first."""
         return [task.as_json() for task in reversed(self._tasks)]
 
     def running(self) -> list[dict[str, Any]]:
-        """Those that are not done."""
-        return [shown for shown in self.shown() if shown["running"] or shown["error"]]
+        """The tasks that are running or were stopped by an error."""
+        return [task for task in self.recent() if task["running"] or task["error"]]

@@ -1,4 +1,4 @@
-"""The web framework's side: paths to pages, forms to buttons, and the doors before both."""
+"""The Flask application: routes of pages and buttons, authentication and security headers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from werkzeug.exceptions import HTTPException
 
 from pyres.client import ResQ
 from pyres.exceptions import PyresError
-from pyres.inspector import DOWN, is_down
+from pyres.inspector import UNAVAILABLE, is_down
 from resweb import api, audit, csrf, filters, metrics, origin
 from resweb.actions import Tasks
-from resweb.auth import Door
-from resweb.extents import Extent, Extents
-from resweb.guesses import Guesses
+from resweb.auth import BasicAuth
+from resweb.extents import Confirmation, Confirmations
+from resweb.guesses import AuthThrottle
 from resweb.pages import POLLED, Data, Pages
 from resweb.posts import BUTTONS, Outcome, Posts
 from resweb.sampler import Sampler
 from resweb.servers import Servers
 from resweb.templates import render, render_body
 
-#: The largest form that is read: a page of records, ticked.
-FORM = 2 * 2**20
+#: The largest form that is read: a page of selected records.
+MAX_FORM_BYTES = 2 * 2**20
 
-#: What the page's script sends when it asks by itself.
+#: The header of the page's script when it updates the page by itself.
 POLL_HEADER = "X-Resweb-Poll"
 
-COOKIE = "resweb_visitor"
+SESSION_COOKIE = "resweb_visitor"
 
 VERSION = importlib.metadata.version("pyres")
 
@@ -50,7 +50,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-#: Path, template, page, the tab it is under.
+#: Path, template, method of Pages, tab.
 PAGES = [
     ("/overview", "overview", "overview", "Overview"),
     ("/working/", "working", "working", "Working"),
@@ -83,11 +83,11 @@ TABS = {
     "Stats": "/stats/resque",
 }
 
-#: The page of one failure.
-FAILURE = re.compile(r"/failed/.+/[0-9a-f]{32}")
+#: The path of one failure's page.
+FAILURE_PATH = re.compile(r"/failed/.+/[0-9a-f]{32}")
 
-#: Links of old pages that changed something, and where the button is now.
-OLD_LINKS = {
+#: Paths of resque-web's links that changed something, and the page that now has the button.
+OLD_PATHS = {
     "/failed/delete_all/": "/failed/",
     "/failed/retry_all/": "/failed/",
     "/failed/requeue/<path:index>": "/failed/",
@@ -96,10 +96,10 @@ OLD_LINKS = {
     "/failed/<path:name>/remove/<int:index>": "/failed/",
 }
 
-#: What a page or a button may raise, and is shown.
-TROUBLES: tuple[type[Exception], ...] = (HTTPException, PyresError, *DOWN)
+#: The errors of pages and buttons that are shown to the user.
+SHOWN_ERRORS: tuple[type[Exception], ...] = (HTTPException, PyresError, *UNAVAILABLE)
 
-#: Ruby's pages without what is around them, for those who fetch them again and again.
+#: Pages also served without their layout at `<path>.poll`, for polling, as in resque-web.
 POLL_PATHS = ["/overview", "/working", "/workers"]
 
 
@@ -110,28 +110,30 @@ def create_app(
     allowed_hosts: Sequence[str] = (),
     **options: Any,
 ) -> Flask:
-    """The page over these servers as a WSGI application.
+    """The page for these servers as a WSGI application.
 
-    Each of `dsns` is a DSN, `name=DSN`, or a ResQ. `allowed_hosts` are the names that requests may
-    have in their Host besides localhost, this host's names and IP addresses; `*` allows all.
-    Other options as of create_blueprint().
-    `app.extensions["resweb"].close()` ends its threads and connections, where an application goes
-    before its process does. Raises BadDSNError and BadOptionError.
+    Each of `dsns` is a DSN, `name=DSN`, or a ResQ. `allowed_hosts` are the names accepted in the
+    Host header besides localhost, this host's names and IP addresses; `*` allows all. The other
+    options are those of create_blueprint(). `app.extensions["resweb"].close()` ends its threads and
+    connections, if the process continues without the application. Raises BadDSNError and
+    BadOptionError.
     """
     app = Flask("resweb", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = FORM
-    app.config["MAX_FORM_MEMORY_SIZE"] = FORM
+    app.config["MAX_CONTENT_LENGTH"] = MAX_FORM_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
     prefix = "/" + url_prefix.strip("/") if url_prefix.strip("/") else None
     app.register_blueprint(create_blueprint(dsns, **options), url_prefix=prefix)
-    app.register_error_handler(404, _lost)
+    app.register_error_handler(404, _not_found)
     known_hosts = origin.KnownHosts(allowed_hosts)
     health = f"{prefix or ''}/healthz"
 
     def check_host() -> Response | None:
-        # An orchestrator asks by whatever name it has for this container.
+        # An orchestrator may use any name for this container.
         if request.path == health or known_hosts.knows(request.headers.get("Host", "")):
             return None
-        return Response("This Host is not served here.\n", 421, HEADERS, mimetype="text/plain")
+        return Response(
+            "This page is not served for this Host.\n", 421, HEADERS, mimetype="text/plain"
+        )
 
     app.before_request(check_host)
     return app
@@ -150,25 +152,25 @@ def create_blueprint(
     """The page as a Flask blueprint named `resweb`, to be mounted in a site.
 
     `auth` is `user:HASH` (pyres_web --hash-password); `read_only` has no buttons; several processes
-    need the same `secret`; without `sample` there are no charts. Which Host is answered is for the
-    site to decide.
+    need the same `secret`; without `sample` there are no charts. The site must check the Host
+    header itself.
     """
     servers = Servers(dsns, password, namespace=namespace)
     site = _Site(servers, auth, read_only, secret or secrets.token_hex(32), sample)
     blueprint = Blueprint("resweb", __name__, static_folder="static", static_url_path="/static")
-    blueprint.before_request(site.guard)
-    blueprint.after_request(site.seal)
-    # The 404 by its number, too: what create_app has for paths of nobody would come before.
-    errors: list[type[Exception] | int] = [*TROUBLES, 404]
+    blueprint.before_request(site.require_auth)
+    blueprint.after_request(site.add_security_headers)
+    # 404 also by its number, or create_app()'s handler for unknown paths would take precedence.
+    errors: list[type[Exception] | int] = [*SHOWN_ERRORS, 404]
     for error in errors:
-        blueprint.register_error_handler(error, site.trouble)
+        blueprint.register_error_handler(error, site.show_error)
     site.route(blueprint)
     blueprint.record(lambda state: state.app.extensions.setdefault("resweb", site))
     return blueprint
 
 
 class _Site:
-    """What all requests of one mounted page share."""
+    """The state shared by all requests of one mounted page."""
 
     def __init__(
         self, servers: Servers, auth: str | None, read_only: bool, secret: str, sample: bool
@@ -177,15 +179,15 @@ class _Site:
         self.tasks = Tasks()
         self.pages = Pages(servers, self.tasks, Sampler(servers) if sample else None)
         self.posts = Posts(servers, self.tasks)
-        self.extents = Extents(servers, self.posts)
-        self.door = Guesses(Door(auth)) if auth else None
+        self.confirmations = Confirmations(servers, self.posts)
+        self.auth = AuthThrottle(BasicAuth(auth)) if auth else None
         self.read_only = read_only
         self.secret = secret
-        # Kept here and not in the URL, where anybody could make the page say anything.
+        # The message for each session. In the URL, a link could show any text on the page.
         self.notices: OrderedDict[str, str] = OrderedDict()
 
     def close(self) -> None:
-        """End the threads, and leave the servers."""
+        """End the threads and close the connections."""
         if self.pages.sampler:
             self.pages.sampler.close()
         self.servers.close()
@@ -204,9 +206,9 @@ class _Site:
         for path, (button, question) in BUTTONS.items():
             add(path, self._button(path, button, question), "POST")
             if not path.endswith("_all"):
-                add(path, self._old_link("/" + path.split("/")[1] + "/"))
-        for path, where in OLD_LINKS.items():
-            add(path, self._old_link(where))
+                add(path, self._method_not_allowed("/" + path.split("/")[1] + "/"))
+        for path, where in OLD_PATHS.items():
+            add(path, self._method_not_allowed(where))
         for path in POLL_PATHS:
             name = path.strip("/")
             add(f"{path}.poll", self._body(name, getattr(self.pages, name)))
@@ -217,69 +219,69 @@ class _Site:
         add("/metrics", self.metrics)
         add("/api/openapi.json", lambda: api.document(_base()))
 
-    def guard(self) -> Response | None:
-        """Nobody comes past here without the password, where there is one."""
-        if self.door is None:
+    def require_auth(self) -> Response | None:
+        """Require the password, if one is set: else a response with 401 or 429."""
+        if self.auth is None:
             return None
         header, address = request.headers.get("Authorization", ""), request.remote_addr or ""
-        verdict = self.door.admit(header, address)
+        verdict = self.auth.admit(header, address)
         if verdict.admitted:
             return None
         if verdict.wait:
-            said = f"Too many wrong passwords. Try again in {verdict.wait} s.\n"
-            return Response(said, 429, {"Retry-After": str(verdict.wait)}, mimetype="text/plain")
+            message = f"Too many wrong passwords. Try again in {verdict.wait} s.\n"
+            return Response(message, 429, {"Retry-After": str(verdict.wait)}, mimetype="text/plain")
         headers = {"WWW-Authenticate": 'Basic realm="resweb", charset="UTF-8"'}
-        return Response("The user and the password, please.\n", 401, headers)
+        return Response("Authentication required.\n", 401, headers)
 
-    def seal(self, response: Response) -> Response:
+    def add_security_headers(self, response: Response) -> Response:
         for name, value in HEADERS.items():
             if name != "Cache-Control" or not request.path.startswith(f"{_base()}/static/"):
                 response.headers[name] = value
         return response
 
     def _html(self, template: str, page: Callable[..., Data], tab: str) -> Callable[..., Response]:
-        def view(**named: Any) -> Response:
+        def view(**path_values: Any) -> Response:
             polled = {POLLED: "yes"} if request.headers.get(POLL_HEADER) else {}
-            data = page({**request.args.to_dict(), **polled}, **named)
-            # /workers/<host> is the list of a host's workers, at the path of one worker.
-            chosen = "workers" if template == "worker" and "hosts" in data else template
-            return self.show(chosen, tab, data)
+            data = page({**request.args.to_dict(), **polled}, **path_values)
+            # /workers/<host>, the list of a host's workers, has the route of one worker.
+            name = "workers" if template == "worker" and "hosts" in data else template
+            return self.show(name, tab, data)
 
         return view
 
     def _body(self, template: str, page: Callable[..., Data]) -> Callable[..., Response]:
         def view() -> Response:
             data = page(request.args.to_dict())
-            # Without buttons: a form of theirs would want its visitor's cookie.
+            # Without buttons: their forms would need the session's cookie.
             return Response(render_body(template, self._context("", data, "") | {"may_act": False}))
 
         return view
 
     def show(self, template: str, tab: str, data: Data, status: int = 200) -> Response:
-        """A page in the layout that all have."""
-        visitor = request.cookies.get(COOKIE, "")
-        known = 20 <= len(visitor) <= 100
-        visitor = visitor if known else csrf.visitor()
-        response = Response(render(template, self._context(tab, data, visitor)), status)
-        if not known:
+        """A page in the layout, with the session's cookie if it is new."""
+        session_id = request.cookies.get(SESSION_COOKIE, "")
+        is_known = 20 <= len(session_id) <= 100
+        session_id = session_id if is_known else csrf.new_session_id()
+        response = Response(render(template, self._context(tab, data, session_id)), status)
+        if not is_known:
             response.set_cookie(
-                COOKIE, visitor, httponly=True, samesite="Strict", secure=request.is_secure,
-                path=_base() or "/",
+                SESSION_COOKIE, session_id, httponly=True, samesite="Strict",
+                secure=request.is_secure, path=_base() or "/",
             )  # fmt: skip
         return response
 
-    def _context(self, tab: str, data: Data, visitor: str) -> Data:
+    def _context(self, tab: str, data: Data, session_id: str) -> Data:
         chosen = request.args.get("server", "")
         query = {key: value for key, value in request.args.items() if key != "start"}
-        turned = "desc" if data.get("oldest_first") else "asc"
+        other_order = "desc" if data.get("oldest_first") else "asc"
         return {
             "base": _base(),
-            "csrf": csrf.token(self.secret, visitor),
-            "back": _here(),
+            "csrf": csrf.token(self.secret, session_id),
+            "back": _current_url(),
             "may_act": not self.read_only,
-            # The form of the ticks is on the list of failures alone.
-            "may_tick": not self.read_only and "filter" in data,
-            "said": self.notices.pop(visitor, ""),
+            # Only the list of failures has a form for selected ones.
+            "may_select": not self.read_only and "filter" in data,
+            "notice": self.notices.pop(session_id, ""),
             "tabs": [{"tab": t, "path": p, "current": t == tab} for t, p in TABS.items()],
             "tab": tab,
             "servers": [
@@ -294,30 +296,35 @@ class _Site:
             "has_before": data.get("before") is not None,
             "version": VERSION,
             "first_query": _query(query),
-            "turned_query": _query({**query, "order": turned}),
-            "started_within": bool(request.args.get("start", "0") != "0"),
+            "other_order_query": _query({**query, "order": other_order}),
+            "is_later_page": bool(request.args.get("start", "0") != "0"),
             **data,
         }
 
     def _json(self, page: Callable[..., Data]) -> Callable[..., Any]:
-        return lambda **named: page(request.args.to_dict(), **named)
+        return lambda **path_values: page(request.args.to_dict(), **path_values)
 
     def _button(self, path: str, button: str, question: bool) -> Callable[..., Any]:
         act = getattr(self.posts, button)
 
         def view() -> Any:
-            visitor = request.cookies.get(COOKIE, "")
+            session_id = request.cookies.get(SESSION_COOKIE, "")
             if self.read_only:
-                return self.told("This page is read-only (--read-only).", 403)
+                return self.error_response("This page is read-only (--read-only).", 403)
             if not _is_same_origin():
-                return self.told("This form was sent from another site. Nothing was done.", 403)
-            if not csrf.valid(self.secret, visitor, request.form.get("csrf", "")):
-                said = "This page was open too long, or the form is not from it. Nothing was done:"
-                return self.told(f"{said} load the page again and press the button there.", 403)
+                return self.error_response(
+                    "This form was sent from another site. Nothing was done.", 403
+                )
+            if not csrf.valid(self.secret, session_id, request.form.get("csrf", "")):
+                return self.error_response(
+                    "This page was open too long, or the form is not from it. Nothing was done: "
+                    "load the page again and press the button there.",
+                    403,
+                )
             if question and request.form.get("confirmed") != "yes":
-                return self.confirm(path, getattr(self.extents, button)(request.form))
+                return self.confirm(path, getattr(self.confirmations, button)(request.form))
             outcome = self._audited(path, act)
-            self.notices[visitor] = outcome.said
+            self.notices[session_id] = outcome.message
             while len(self.notices) > 1000:
                 self.notices.popitem(last=False)
             return redirect(_base() + _back(request.form.get("back", ""), outcome.page), 303)
@@ -325,10 +332,10 @@ class _Site:
         return view
 
     def _audited(self, button: str, act: Callable[..., Outcome]) -> Outcome:
-        """What a button did, with a line in the log about it, or about why it did nothing."""
+        """The outcome of a button, which is logged; so is an error."""
         try:
             outcome = act(request.form)
-        except TROUBLES as error:
+        except SHOWN_ERRORS as error:
             outcome = Outcome(f"failed: {error}", "", [request.form.get("server", "")], 0)
             audit.note(self._actor(), button, request.form, outcome)
             raise
@@ -336,61 +343,61 @@ class _Site:
         return outcome
 
     def _actor(self) -> audit.Actor:
-        # Without a password of ours a name may still be known: to the site that mounts the page.
-        name = request.authorization.username if self.door and request.authorization else None
+        # Without a password of ours, the site that mounts the page may know the user's name.
+        name = request.authorization.username if self.auth and request.authorization else None
         return audit.Actor(name or request.remote_user or "", request.remote_addr or "")
 
-    def confirm(self, path: str, extent: Extent) -> Response:
-        """Ask before what cannot be undone; works without any script."""
+    def confirm(self, path: str, confirmation: Confirmation) -> Response:
+        """The page that asks for confirmation; it works without JavaScript."""
         hidden = ("csrf", "confirmed")
         fields = [
             {"name": name, "value": value}
             for name, value in request.form.items(multi=True)
             if name not in hidden
         ]
-        told = [{"name": name, "value": value} for name, value in extent.told]
+        details = [{"name": name, "value": value} for name, value in confirmation.details]
         tab = "/workers/" if path.startswith("/khans/") else "/" + path.split("/")[1] + "/"
         data = {
-            "question": extent.question,
+            "question": confirmation.question,
             "action": path,
             "fields": fields,
-            "told": told,
-            "where": _before(request.form.get("back", ""), tab),
-            # Another server than that of the form cannot be picked here.
+            "details": details,
+            "where": _previous_page(request.form.get("back", ""), tab),
+            # The picker is hidden here: the server is the form's.
             "several_servers": False,
         }
         return self.show("confirm", next(name for name, at in TABS.items() if at == tab), data)
 
-    def _old_link(self, where: str) -> Callable[..., Response]:
-        def view(**named: Any) -> Response:
-            said = f"A link must not change anything. The button is on the page {_base()}{where}"
-            response = self.told(said, 405)
+    def _method_not_allowed(self, where: str) -> Callable[..., Response]:
+        def view(**path_values: Any) -> Response:
+            message = f"A link must not change anything. The button is on the page {_base()}{where}"
+            response = self.error_response(message, 405)
             response.headers["Allow"] = "POST"
             return response
 
         return view
 
-    def trouble(self, error: Exception) -> Any:
-        """What went wrong, as a page or as JSON, with its reason."""
+    def show_error(self, error: Exception) -> Any:
+        """An error as a page or as JSON."""
         status = getattr(error, "code", None) or _status(error)
         if status < 400:
             return error
-        said = getattr(error, "description", None) or str(error)
-        response = self.told(said, status)
+        message = getattr(error, "description", None) or str(error)
+        response = self.error_response(message, status)
         if isinstance(error, HTTPException):
             for name, value in error.get_headers():
                 if name == "Allow":
                     response.headers[name] = value
         return response
 
-    def told(self, said: str, status: int) -> Response:
+    def error_response(self, message: str, status: int) -> Response:
         if request.path.startswith(f"{_base()}/api/"):
-            return Response(api.error(said), status, mimetype="application/json")
-        data = {"trouble": said, "status": status, "phrase": http.HTTPStatus(status).phrase}
+            return Response(api.error(message), status, mimetype="application/json")
+        data = {"message": message, "status": status, "phrase": http.HTTPStatus(status).phrase}
         return self.show("trouble", "", data, status)
 
     def stats_txt(self) -> Response:
-        """Ruby's plain table."""
+        """resque-web's totals as plain text."""
         stats = self.pages.stats({})
         total = stats["total"]
         lines = [
@@ -404,61 +411,61 @@ class _Site:
         return Response("\n".join(lines) + "\n", mimetype="text/plain")
 
     def healthz(self) -> tuple[Data, int]:
-        """200 while any server answers, whatever it holds."""
+        """200 while any server answers PING, else 503."""
         answers = self.servers.ask(lambda inspector: inspector.ping())
         down = [{"server": a.server.name, "error": a.error} for a in answers if a.is_down]
-        well = len(down) < len(self.servers.all)
-        return {"ok": well, "down": down}, 200 if well else 503
+        is_ok = len(down) < len(self.servers.all)
+        return {"ok": is_ok, "down": down}, 200 if is_ok else 503
 
     def metrics(self) -> Response:
         return Response(metrics.text(self.servers), mimetype="text/plain; version=0.0.4")
 
 
 def _status(error: Exception) -> int:
-    """503 of a server that is down, 409 of one that refuses what is asked of it."""
-    if not isinstance(error, DOWN):
+    """503 for a server that is down, 409 for one that refuses a request, else 400."""
+    if not isinstance(error, UNAVAILABLE):
         return 400
     return 503 if is_down(error) else 409
 
 
-def _lost(error: HTTPException) -> Response:
-    """What no page of ours is at; it has passed no door, so it tells nothing."""
+def _not_found(error: HTTPException) -> Response:
+    """404 for unknown paths, before authentication: reveals nothing."""
     if request.path.startswith(f"{_base()}/api/"):
         return Response(api.error("there is no such page"), 404, HEADERS, "application/json")
     return Response("There is no such page.\n", 404, HEADERS, "text/plain")
 
 
-def _back(given: str, page: str) -> str:
-    """Where to go after a button: to the page it was on, unless that is a failure's own, which has
-    none any more when it was retried or deleted.
+def _back(back: str, page: str) -> str:
+    """Where to go after a button: back to its page, unless that is one failure's page, which no
+    longer exists after a retry or a deletion.
     """
-    before = _before(given, page)
-    return page if FAILURE.fullmatch(urlsplit(before).path) else before
+    previous = _previous_page(back, page)
+    return page if FAILURE_PATH.fullmatch(urlsplit(previous).path) else previous
 
 
-def _before(given: str, page: str) -> str:
-    """The page that a button was on, with its filter and its place, if that is of the same tab;
-    anything else, whoever gave it, is the tab's own page.
+def _previous_page(back: str, page: str) -> str:
+    """The page in a form's `back`, with its filter and position, if it is of the same tab as
+    `page`; else `page`, so that a forged form cannot redirect elsewhere.
     """
     tab = "/" + page.split("/")[1] + "/"
-    plain = given.isprintable() and "\\" not in given and len(given) < 4000
-    if not plain or not given.startswith(tab):
+    is_safe = back.isprintable() and "\\" not in back and len(back) < 4000
+    if not is_safe or not back.startswith(tab):
         return page
-    found = urlsplit(given)
-    query = f"?{urlencode(parse_qsl(found.query))}" if found.query else ""
-    return quote(found.path, safe="/%:~,;=@+") + query
+    url = urlsplit(back)
+    query = f"?{urlencode(parse_qsl(url.query))}" if url.query else ""
+    return quote(url.path, safe="/%:~,;=@+") + query
 
 
-def _here() -> str:
-    """The path and query of this request, below the prefix."""
+def _current_url() -> str:
+    """The path and query of this request, without the prefix."""
     query = request.query_string.decode("latin-1")
     return quote(request.path).removeprefix(_base()) + (f"?{query}" if query else "")
 
 
 def _is_same_origin() -> bool:
-    given = request.headers
+    headers = request.headers
     return origin.is_same_origin(
-        given.get("Sec-Fetch-Site"), given.get("Origin"), given.get("Host", "")
+        headers.get("Sec-Fetch-Site"), headers.get("Origin"), headers.get("Host", "")
     )
 
 

@@ -1,4 +1,4 @@
-"""Who pressed which button, on what, and what came of it: one line in the log for each press."""
+"""The audit log: one line for each press of a button, with user, target and outcome."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from resweb.posts import Outcome
 
 logger = logging.getLogger(__name__)
 
-#: What a form says of what is meant; jobs and records are named by the outcome.
-FIELDS = (
+#: The form fields that are logged; jobs and records are logged by the outcome.
+FORM_FIELDS = (
     "list",
     "queue",
     "target",
@@ -33,29 +33,31 @@ MAX_NAMED = 20
 
 
 class Actor(NamedTuple):
-    """Who sent a request; `user` is empty where nobody is asked for a name."""
+    """Who sent a request; `user` is empty without authentication."""
 
     user: str
     address: str
 
 
 def note(actor: Actor, button: str, form: Mapping[str, str], outcome: Outcome) -> None:
-    """Log one press of a button as JSON; `count` is how many it changed, null while it goes on."""
+    """Log one press of a button as JSON; `count` is how many jobs or failures it changed, null if
+    it continues in the background.
+    """
     jobs = list(outcome.jobs)
     line: dict[str, Any] = {
         "user": actor.user,
         "address": actor.address,
         "button": button,
         "servers": outcome.servers,
-        **{name: form[name] for name in FIELDS if form.get(name)},
+        **{name: form[name] for name in FORM_FIELDS if form.get(name)},
         "jobs": [
             *jobs[:MAX_NAMED],
             *([f"{len(jobs) - MAX_NAMED} more"] if jobs[MAX_NAMED:] else []),
         ],
         "count": outcome.done,
-        "outcome": outcome.said,
+        "outcome": outcome.message,
     }
-    # JSON keeps it one line, whatever stands in a name.
+    # JSON keeps it on one line, whatever a name contains.
     logger.info("Audit: %s", json.dumps({k: _cut(v) for k, v in line.items() if v != []}))
 
 

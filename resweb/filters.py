@@ -1,4 +1,4 @@
-"""How values are shown: times, short text, whole rows for a template."""
+"""Formatting values for display: times, URLs, whole rows for a template."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = (
 
 
 def when(moment: float | None, now: float) -> dict[str, str] | None:
-    """A time for <time>: exact in UTC, and how long before `now`; the browser makes it local."""
+    """A time for <time>: exact in UTC, and relative to `now`; the browser shows it as local."""
     if moment is None:
         return None
     try:
@@ -34,26 +34,26 @@ def when(moment: float | None, now: float) -> dict[str, str] | None:
 
 
 def ago(seconds: float) -> str:
-    """A distance in time, in one unit."""
+    """A duration in one unit, such as `5 min ago` or `1 h from now`."""
     words = "ago" if seconds >= 0 else "from now"
-    left = abs(int(seconds))
+    distance = abs(int(seconds))
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if left >= size:
-            return f"{left // size} {unit} {words}"
-    return f"{left} s {words}"
+        if distance >= size:
+            return f"{distance // size} {unit} {words}"
+    return f"{distance} s {words}"
 
 
 def row(value: Any, server: Server, **more: Any) -> dict[str, Any]:
-    """A row as a template and JSON take it, with the server it is from."""
-    shown, now = dataclasses.asdict(value), server.now()
+    """A row as data for a template and JSON, with the name of its server."""
+    data, now = dataclasses.asdict(value), server.now()
     for field in TIMES:
-        if field in shown:
-            shown[f"{field}_shown"] = when(shown[field], now)
-    if "handle" in shown:
-        shown["path"] = path(shown["handle"])
-    return {**shown, "server": server.name, "server_url": path(server.name), **more}
+        if field in data:
+            data[f"{field}_shown"] = when(data[field], now)
+    if "handle" in data:
+        data["path"] = path(data["handle"])
+    return {**data, "server": server.name, "server_url": path(server.name), **more}
 
 
 def path(text: str) -> str:
-    """A value as one piece of a URL's path; slashes survive where the route takes them."""
+    """A value quoted as one segment of a URL's path; also its slashes."""
     return quote(text, safe="")

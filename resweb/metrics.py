@@ -1,4 +1,4 @@
-"""The numbers for Prometheus."""
+"""The metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pyres.inspector import Inspector
 from resweb.servers import Answer, Servers
 
 TOTALS = {
-    "pending": "Jobs that wait on queues",
-    "failures": "Failure records kept",
+    "pending": "Jobs on all queues",
+    "failures": "Failure records stored",
     "workers": "Registered workers and minions",
-    "working": "Workers with a job in hand",
-    "delayed_timestamps": "Timestamps at which jobs wait",
+    "working": "Workers with a running job",
+    "delayed_timestamps": "Timestamps of delayed jobs",
 }
 COUNTERS = {"processed": "Jobs performed", "failed": "Jobs failed"}
 
 
 def text(servers: Servers) -> bytes:
-    """Prometheus' text format, read from the servers now."""
+    """The metrics in Prometheus' text format, read from the servers now."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(servers))
     return generate_latest(registry)
@@ -48,21 +48,21 @@ class _Collector:
             up.add_metric([answer.server.name], 0 if answer.is_down else 1)
         yield up
         yield _unreadable(answers)
-        found = [(answer.server, *answer.value) for answer in answers if not answer.error]
-        yield from _totals(found)
-        yield from _queues(found)
+        results = [(answer.server, *answer.value) for answer in answers if not answer.error]
+        yield from _totals(results)
+        yield from _queues(results)
         oldest = GaugeMetricFamily(
             "resque_heartbeat_age_seconds", "Age of the oldest heartbeat", labels=["server"]
         )
-        for server, _, _, beats, _ in found:
+        for server, _, _, beats, _ in results:
             if beats:
                 oldest.add_metric([server.name], server.now() - min(beats))
         yield oldest
 
 
 def _unreadable(answers: list[Answer]) -> Any:
-    told = "Keys of another type than expected, and requests that the server refused"
-    metric = GaugeMetricFamily("resque_unreadable", told, labels=["server", "key", "error"])
+    description = "Keys of an unexpected type, and requests that the server refused"
+    metric = GaugeMetricFamily("resque_unreadable", description, labels=["server", "key", "error"])
     for answer in answers:
         name = answer.server.name
         if answer.error and not answer.is_down:
@@ -72,22 +72,22 @@ def _unreadable(answers: list[Answer]) -> Any:
     return metric
 
 
-def _totals(found: list[Any]) -> Iterator[Any]:
-    for kinds, family in ((TOTALS, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
-        for field, told in kinds.items():
-            metric = family(f"resque_{field}", told, labels=["server"])
-            for server, stats, *_ in found:
+def _totals(results: list[Any]) -> Iterator[Any]:
+    for descriptions, family in ((TOTALS, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
+        for field, description in descriptions.items():
+            metric = family(f"resque_{field}", description, labels=["server"])
+            for server, stats, *_ in results:
                 metric.add_metric([server.name], getattr(stats, field))
             yield metric
 
 
-def _queues(found: list[Any]) -> Iterator[Any]:
+def _queues(results: list[Any]) -> Iterator[Any]:
     labels = ["server", "queue"]
-    depth = GaugeMetricFamily("resque_queue_jobs", "Jobs that wait on a queue", labels=labels)
+    depth = GaugeMetricFamily("resque_queue_jobs", "Jobs on a queue", labels=labels)
     oldest = GaugeMetricFamily(
         "resque_queue_oldest_age_seconds", "Age of the job at the queue's head", labels=labels
     )
-    for server, _, queues, *_ in found:
+    for server, _, queues, *_ in results:
         name, now = server.name, server.now()
         for queue, size, enqueued in queues:
             depth.add_metric([name, queue], size)

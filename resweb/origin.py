@@ -1,4 +1,4 @@
-"""Which requests the page answers: the Host they name, and where a form was sent from."""
+"""Which requests are accepted: by their Host header, and forms by their origin."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from collections.abc import Collection
 
 logger = logging.getLogger(__name__)
 
-#: Characters of a Host that are logged.
+#: Characters of a Host header that are logged.
 MAX_HOST_CHARS = 100
 
 
 class KnownHosts:
-    """The Hosts of requests that are answered.
+    """The Host headers of requests that are answered.
 
     Known are IP addresses, localhost, this host's name and FQDN, and the `allowed` names; `*`
-    allows every Host. So a page of a foreign name that resolves to this address reads nothing.
+    allows every Host. This stops DNS rebinding: a foreign name that resolves to this address.
     """
 
     def __init__(self, allowed: Collection[str] = ()) -> None:
         self._allowed = {_name(host) for host in allowed} - {""}
 
     def knows(self, host: str) -> bool:
-        """Whether a request with this Host header is answered; if not, the log says why."""
+        """Whether a request with this Host header is answered; if not, this logs a warning."""
         name = _name(host)
-        known = "*" in self._allowed or name in self._allowed
-        if known or name == "localhost" or _is_address(name) or name in _own_names():
+        is_allowed = "*" in self._allowed or name in self._allowed
+        if is_allowed or name == "localhost" or _is_address(name) or name in _own_names():
             return True
         logger.warning(
-            "Refused a request for the unknown Host %r: if it is this page's, start pyres_web "
-            "with --allowed-host %s",
+            "Refused a request for the unknown Host %r: if this page is served there, start "
+            "pyres_web with --allowed-host %s",
             host[:MAX_HOST_CHARS],
             ascii(name[:MAX_HOST_CHARS])[1:-1] or "NAME",
         )
@@ -40,17 +40,18 @@ class KnownHosts:
 
 
 def is_same_origin(site: str | None, origin: str | None, host: str) -> bool:
-    """Whether a form was sent from a page of this origin, as far as its headers Sec-Fetch-Site,
-    Origin and Host tell.
+    """Whether a form was sent from a page of this origin, by its headers Sec-Fetch-Site, Origin
+    and Host.
 
-    A client that sends neither header, like curl, is no browser: the form's token decides.
+    A client that sends neither of the first two, like curl, is not a browser: the form's token
+    decides.
     """
     if site is not None:
         return site == "same-origin"
     if origin is None:
         return True
     sender = origin.partition("://")[2]
-    # A proxy that ends TLS makes another scheme of it, but no other name.
+    # A proxy that terminates TLS changes the scheme, but not the host.
     return _without_default_port(sender) == _without_default_port(host) != ""
 
 
@@ -80,6 +81,6 @@ def _is_address(name: str) -> bool:
 
 @functools.cache
 def _own_names() -> frozenset[str]:
-    # Asked once, and only when a name is neither an address nor allowed: DNS may be slow.
+    # Looked up once, and only for a name that is neither an address nor allowed: DNS may be slow.
     names = {_name(socket.gethostname()), _name(socket.getfqdn())}
     return frozenset(names - {""})

@@ -1,4 +1,4 @@
-"""A POST = one call on `failure` or `ResQ` of the server that the form names, and a word of it."""
+"""The handlers of buttons: one action on the form's server, and a message about its outcome."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from urllib.parse import unquote
 
 from werkzeug.datastructures import MultiDict
 
-from pyres.failure.records import plain
+from pyres.failure.records import printable
 from pyres.inspector import name_of
 from resweb import actions
-from resweb.actions import FAULTS, BadForm, Chosen, Place, Tasks
+from resweb.actions import REPORTED_ERRORS, BadForm, Place, Selection, Tasks
 from resweb.filters import path
 from resweb.pages import filter_of
 from resweb.servers import Server, Servers
@@ -20,84 +20,86 @@ Form = MultiDict[str, str]
 
 
 class Outcome(NamedTuple):
-    """What happened, and the page to show it on; for the log also where, to which jobs, and to how
-    many (None: it goes on behind the page).
+    """A message, and the page to show it on; for the log also the servers, the number of jobs or
+    failures (None: it continues in the background), and their names.
     """
 
-    said: str
+    message: str
     page: str
     servers: list[str]
     done: int | None = 1
     jobs: tuple[str, ...] = ()
 
 
-class Ticked(NamedTuple):
-    """One failure that a form names."""
+class SelectedFailure(NamedTuple):
+    """One failure that is selected in a form."""
 
     server: Server
     place: Place
 
 
 class Posts:
-    """Each method is a button."""
+    """Each method is the handler of a button."""
 
     def __init__(self, servers: Servers, tasks: Tasks) -> None:
         self.servers = servers
         self.tasks = tasks
 
     def server(self, form: Form) -> Server:
-        """The server of the row; with one server only it need not be named."""
+        """The server of the row; with only one server the form need not have it."""
         name = form.get("server", "")
-        found = self.servers.chosen(name)
-        if len(found) == 1:
-            return found[0]
-        raise BadForm(f"no server is named {name[:100]!r}" if name else "the form names no server")
+        servers = self.servers.chosen(name)
+        if len(servers) == 1:
+            return servers[0]
+        raise BadForm(f"no server is named {name[:100]!r}" if name else "the form has no server")
 
     def retry(self, form: Form) -> Outcome:
-        return self._each(form, "Retried", actions.retry_one)
+        return self._act_on_selected(form, "Retried", actions.retry_one)
 
     def delete(self, form: Form) -> Outcome:
-        return self._each(form, "Deleted", actions.delete_one)
+        return self._act_on_selected(form, "Deleted", actions.delete_one)
 
-    def _each(self, form: Form, verb: str, act: Callable[[Server, Place], str | None]) -> Outcome:
-        ticked = self.ticked(form)
-        servers = list(dict.fromkeys(one.server.name for one in ticked))
+    def _act_on_selected(
+        self, form: Form, verb: str, act: Callable[[Server, Place], str | None]
+    ) -> Outcome:
+        selected = self.selected_failures(form)
+        servers = list(dict.fromkeys(failure.server.name for failure in selected))
         done: list[str] = []
-        trouble = ""
+        warning = ""
         try:
-            for one in ticked:
-                if name := act(*one):
+            for failure in selected:
+                if name := act(*failure):
                     done.append(name)
-        except FAULTS as error:
+        except REPORTED_ERRORS as error:
             if not done:
                 raise
-            trouble = f" It ended early: {error}"
-        said = f"{verb} {records(len(done))}.{trouble}"
-        return Outcome(said, "/failed/", servers, len(done), tuple(done))
+            warning = f" Stopped early: {error}"
+        message = f"{verb} {records(len(done))}.{warning}"
+        return Outcome(message, "/failed/", servers, len(done), tuple(done))
 
-    def ticked(self, form: Form) -> list[Ticked]:
-        """The record of a card's own button, or those ticked; of each list the last one first, so
-        that none moves the others.
+    def selected_failures(self, form: Form) -> list[SelectedFailure]:
+        """The failure of a card's own button, or those ticked: in each list the last one first,
+        because removing a record moves those after it.
         """
         if "failed_job" in form:
-            meant = place(form, "failed_job")._replace(failure_list=_list_of(form))
-            return [Ticked(self.server(form), meant)]
+            its_place = place(form, "failed_job")._replace(failure_list=_list_of(form))
+            return [SelectedFailure(self.server(form), its_place)]
         values = [value.rpartition(" ") for value in dict.fromkeys(form.getlist("record"))]
         if not values:
             raise BadForm("nothing was selected")
-        found = [
-            Ticked(self.server(MultiDict({"server": server})), _ticked_place(token))
+        selected = [
+            SelectedFailure(self.server(MultiDict({"server": server})), _selected_place(token))
             for server, _, token in values
         ]
-        return sorted(found, key=lambda one: -(one.place.position or 0))
+        return sorted(selected, key=lambda failure: -(failure.place.position or 0))
 
     def chosen_servers(self, form: Form) -> list[Server]:
-        """The server that a form names, or all."""
+        """The form's server, or all."""
         name = form.get("server", "")
-        found = self.servers.chosen(name)
-        if not found:
+        servers = self.servers.chosen(name)
+        if not servers:
             raise BadForm(f"no server is named {name[:100]!r}")
-        return found
+        return servers
 
     def retry_all(self, form: Form) -> Outcome:
         return self._all("retry", form)
@@ -109,37 +111,38 @@ class Posts:
         servers = self.chosen_servers(form)
         matching = filter_of(form.to_dict())
         matching = matching.for_retry() if kind == "retry" else matching
-        chosen = Chosen(matching, name_of(form.get("list", "")))
-        task = self.tasks.start(kind, servers, chosen)
+        selection = Selection(matching, name_of(form.get("list", "")))
+        task = self.tasks.start(kind, servers, selection)
         verb = "Retried" if kind == "retry" else "Deleted"
         names = [server.name for server in servers]
         if task.running:
-            said = f"Working on {task.total} failures; see how far it is."
-            return Outcome(said, "/failed/", names, None)
-        trouble = f" It ended early: {task.error}" if task.error else ""
+            participle = "Retrying" if kind == "retry" else "Deleting"
+            message = f"{participle} {task.total} failures in the background."
+            return Outcome(message, "/failed/", names, None)
+        warning = f" Stopped early: {task.error}" if task.error else ""
         where = path(form["list"]) + "/" if form.get("list") else ""
-        said = f"{verb} {records(task.done)}.{trouble}"
-        return Outcome(said, f"/failed/{where}", names, task.done)
+        message = f"{verb} {records(task.done)}.{warning}"
+        return Outcome(message, f"/failed/{where}", names, task.done)
 
     def remove_queue(self, form: Form) -> Outcome:
         name, server = name_of(field(form, "queue")), self.server(form)
         removed = server.resq.remove_queue(name)
-        said = f"Removed the queue {plain(name)} of {server.name}, and {jobs(removed)}."
-        return Outcome(said, "/queues/", [server.name], removed)
+        message = f"Removed the queue {printable(name)} from {server.name}, with {jobs(removed)}."
+        return Outcome(message, "/queues/", [server.name], removed)
 
     def delete_job(self, form: Form) -> Outcome:
-        given, server = field(form, "queue"), self.server(form)
-        name = name_of(given)
+        queue, server = field(form, "queue"), self.server(form)
+        name = name_of(queue)
         done = actions.delete_job(server, name, place(form, "job"))
-        said = f"Deleted a job of {plain(name)}." if done else "That job is gone already."
-        return _of_one(said, f"/queues/{path(given)}/", server, done)
+        message = f"Deleted a job of {printable(name)}." if done else "That job is no longer there."
+        return _of_one(message, f"/queues/{path(queue)}/", server, done)
 
     def move_queue(self, form: Form) -> Outcome:
         source, target = name_of(field(form, "queue")), name_of(field(form, "target"))
         server = self.server(form)
         moved = server.resq.move_queue(source, target)
-        said = f"Moved {jobs(moved)} from {plain(source)} to {plain(target)}."
-        return Outcome(said, "/queues/", [server.name], moved)
+        message = f"Moved {jobs(moved)} from {printable(source)} to {printable(target)}."
+        return Outcome(message, "/queues/", [server.name], moved)
 
     def delayed_now(self, form: Form) -> Outcome:
         return self._delayed(form, "Enqueued", actions.promote_one)
@@ -152,16 +155,16 @@ class Posts:
     ) -> Outcome:
         server = self.server(form)
         done = act(server, timestamp_of(form), place(form, "job"))
-        said = f"{verb} 1 job." if done else "That job is gone already."
-        return _of_one(said, "/delayed/", server, done)
+        message = f"{verb} 1 job." if done else "That job is no longer there."
+        return _of_one(message, "/delayed/", server, done)
 
     def schedule_run(self, form: Form) -> Outcome:
         server, name = self.server(form), name_of(field(form, "name"))
-        queued = server.resq.run_schedule(name)
-        said = f"Enqueued {plain(name)} on {server.name}."
-        if not queued:
-            said = f"Dropped {plain(name)}: a job like it was enqueued, and one is enough."
-        return Outcome(said, "/schedule/", [server.name], int(queued))
+        enqueued = server.resq.run_schedule(name)
+        message = f"Enqueued {printable(name)} on {server.name}."
+        if not enqueued:
+            message = f"Skipped duplicate of unique job {printable(name)}."
+        return Outcome(message, "/schedule/", [server.name], int(enqueued))
 
     def pause(self, form: Form) -> Outcome:
         return self._switch(form, "Paused", lambda server: server.resq.pause_all())
@@ -177,15 +180,18 @@ class Posts:
 
     def khan(self, form: Form) -> Outcome:
         server, khan = self.server(form), name_of(field(form, "khan"))
-        word = field(form, "command")
-        if word not in ("ADD", "REMOVE", "SHUTDOWN"):
-            raise BadForm(f"{word[:30]!r} is no command; a khan knows ADD, REMOVE and SHUTDOWN")
-        told = server.resq.command_khan(khan, word)
-        said = f"Told {plain(khan)}: {word}." if told else f"{plain(khan)} is gone."
-        return Outcome(said, "/workers/", [server.name], int(told))
+        command = field(form, "command")
+        if command not in ("ADD", "REMOVE", "SHUTDOWN"):
+            raise BadForm(f"invalid command {command[:30]!r}: expected ADD, REMOVE or SHUTDOWN")
+        sent = server.resq.command_khan(khan, command)
+        message = f"Sent {command} to the manager {printable(khan)}."
+        if not sent:
+            message = f"The manager {printable(khan)} is no longer registered."
+        return Outcome(message, "/workers/", [server.name], int(sent))
 
 
-#: Path of each button, and whether it asks first: what destroys, or changes many at once.
+#: Path of each button, its method, and whether it asks for confirmation: destructive ones do, and
+#: those that change many at once.
 BUTTONS = {
     "/failed/retry/": ("retry", False),
     "/failed/delete/": ("delete", True),
@@ -204,7 +210,7 @@ BUTTONS = {
 
 
 def field(form: Form, name: str) -> str:
-    """A field that a form must have."""
+    """A required field of a form."""
     value = form.get(name, "")
     if not value:
         raise BadForm(f"the form has no {name}")
@@ -212,10 +218,10 @@ def field(form: Form, name: str) -> str:
 
 
 def timestamp_of(form: Form) -> int:
-    """The timestamp that a form names."""
+    """The timestamp in a form."""
     stamp = field(form, "timestamp")
     if not stamp.removeprefix("-").isdigit() or len(stamp) > 15:
-        raise BadForm(f"{stamp[:30]!r} is no timestamp")
+        raise BadForm(f"invalid timestamp {stamp[:30]!r}: expected epoch seconds")
     return int(stamp)
 
 
@@ -224,34 +230,34 @@ def _list_of(form: Form) -> str:
 
 
 def place(form: Form, field: str) -> Place:
-    """The row that a form names; an older form says only its bytes."""
+    """The row of a form; an older form has no position."""
     if field not in form:
         raise BadForm(f"the form has no {field}")
     return Place(form[field], _position(form.get("index", "")))
 
 
-def _ticked_place(token: str) -> Place:
-    """The row of a tick: `<bytes>@<index>:<list>`, or only its bytes."""
-    mark, _, where = token.partition("@")
+def _selected_place(token: str) -> Place:
+    """The row of a checkbox: `<payload token>@<index>:<list>`, or only the payload token."""
+    token, _, where = token.partition("@")
     index, _, name = where.partition(":")
-    return Place(mark, _position(index), name_of(unquote(name)))
+    return Place(token, _position(index), name_of(unquote(name)))
 
 
 def _position(index: str) -> int | None:
-    known = index.isascii() and index.isdigit() and len(index) <= 12
-    return int(index) if known else None
+    is_number = index.isascii() and index.isdigit() and len(index) <= 12
+    return int(index) if is_number else None
 
 
-def _of_one(said: str, page: str, server: Server, done: str | None) -> Outcome:
+def _of_one(message: str, page: str, server: Server, done: str | None) -> Outcome:
     jobs = (done,) if done else ()
-    return Outcome(said, page, [server.name], len(jobs), jobs)
+    return Outcome(message, page, [server.name], len(jobs), jobs)
 
 
 def jobs(count: int) -> str:
-    """So many jobs, in words."""
+    """A number of jobs, in words."""
     return "1 job" if count == 1 else f"{count} jobs"
 
 
 def records(count: int) -> str:
-    """So many failures, in words."""
+    """A number of failures, in words."""
     return "1 failure" if count == 1 else f"{count} failures"

@@ -1,24 +1,24 @@
-"""How waitress serves the page: what a connection may hold, and for how long."""
+"""waitress' options for the page: limits on connections and requests."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from resweb.app import FORM
+from resweb.app import MAX_FORM_BYTES
 
-#: Connections served at once: browsers keep idle ones open, and strangers half-open ones.
+#: Connections served at once: browsers keep idle ones open, and attackers half-open ones.
 MAX_CONNECTIONS = 4000
 
-#: Descriptors left for Redis, logs and the like.
+#: File descriptors reserved for Redis, logs and so on.
 RESERVED_DESCRIPTORS = 100
 
-#: Seconds after which a connection that sends nothing is closed, and how often that is looked at.
+#: Seconds after which an idle connection is closed, and between two checks for idle ones.
 IDLE_SECONDS, CLEANUP_SECONDS = 20, 5
 
 
 def log_no_queue_depth() -> None:
-    """Have waitress log no warning of each request that waits for a thread for a moment."""
+    """Stop waitress from logging a warning for each request that waits briefly for a thread."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
@@ -28,18 +28,18 @@ def options() -> dict[str, Any]:
         "threads": 8,
         "ident": None,
         # Waitress stores a body before the application sees the request, so the limit is here too.
-        "max_request_body_size": FORM,
+        "max_request_body_size": MAX_FORM_BYTES,
         "max_request_header_size": 2**16,
         "connection_limit": _connections(),
         "channel_timeout": IDLE_SECONDS,
         "cleanup_interval": CLEANUP_SECONDS,
-        # select() knows no descriptor above 1023.
+        # select() does not support descriptors above 1023.
         "asyncore_use_poll": True,
     }
 
 
 def _connections() -> int:
-    """As many as there are descriptors for; the soft limit is raised to the hard one."""
+    """As many as descriptors allow; raises the soft limit, up to the hard one."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:

@@ -1,4 +1,4 @@
-"""The settings file of resweb 0.1, for what the command line of pyres_web leaves out."""
+"""The settings file of resweb 0.1: values for options not on pyres_web's command line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flask import Config
 from pyres.exceptions import BadOptionError
 from resweb.auth import hash_password
 
-#: Where pyres_web listens unless it is told otherwise.
+#: Where pyres_web listens by default.
 HOST, PORT = "127.0.0.1", 8080
 
 
 def fill_in(options: Any, path: str | None) -> None:
-    """Give each option of pyres_web that was left out what the settings file says, else its
-    default. Raises BadOptionError for a file or a value that cannot be used.
+    """Set each missing option of pyres_web to its value in the settings file, else to its default.
+    Raises BadOptionError for an invalid file or value.
     """
     settings: Mapping[str, Any] = _read(path) if path else {}
     if options.host is None:
@@ -55,7 +55,7 @@ def _port(value: Any) -> int:
 
 def _auth(settings: Mapping[str, Any]) -> str:
     user, password = settings.get("AUTH_USERNAME"), settings.get("AUTH_PASSWORD")
-    # Without both nobody is let in, rather than everybody.
+    # Without both it is an error, since otherwise everybody had access.
     if not user or not password:
         raise BadOptionError("invalid BASIC_AUTH: expected AUTH_USERNAME and AUTH_PASSWORD with it")
     return f"{user}:{hash_password(password)}"

@@ -1,1 +1,1 @@
-"""The tests of pyres, in folders named for what they need."""
+"""The tests of pyres, in folders by what they test or need."""

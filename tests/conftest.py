@@ -1,4 +1,4 @@
-"""One private server for the whole run, flushed before each test; daemons that never stay."""
+"""Fixtures: a private server for the whole run, flushed before each test, and daemons."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tests.servers import Daemons, Server
 if TYPE_CHECKING:
     from pyres import ResQ
 
-# So that a keyspace that is not as it should be is shown by what differs. Here, since tests of
-# several folders import it, and it must be known before the first does.
+# So that a failed comparison of keyspaces shows what differs. Here, since tests in several folders
+# import the module, and it must be registered before the first import.
 pytest.register_assert_rewrite("tests.wire.comparing")
 
 pytest_plugins = ["tests.evidence", "tests.guard", "tests.parts", "tests.spread"]
 
-# How long an example takes says more of the machine than of pyres.
+# The time of an example depends more on the machine than on pyres.
 settings.register_profile("pyres", deadline=None)
 settings.load_profile("pyres")
 
-# What pyres reads from the environment must come from the test.
+# Environment variables that pyres reads must be set by the test.
 for name in ("REDIS_URL", "QUEUE", "QUEUES", "INTERVAL", "RESWEB_SETTINGS"):
     os.environ.pop(name, None)
 
@@ -49,7 +49,7 @@ _ports = pytest.StashKey[Any]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes of pytest-xdist share what their parent has reserved."""
+    """Reserve ports; the processes of pytest-xdist share those of their parent."""
     if "PYRES_TEST_PORTS" not in os.environ:
         config.stash[_ports] = servers.reserve_ports()
 
@@ -61,7 +61,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A run of the whole suite without any server says so once."""
+    """Report once if there is no Redis server for a run of the whole suite."""
     if session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
         try:
             servers.server_binary()
@@ -71,14 +71,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
-    """A test may leave the clients of servers that go on to them."""
+    """Disconnect clients that a test has left on servers that outlive it."""
     for server in servers.STARTED:
         server.disconnect_clients()
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The server of the whole run; a test that ends or pauses its server takes `own_server`."""
+    """The server of the whole run; a test that stops or pauses its server uses `own_server`."""
     with Server() as server:
         yield server
 
@@ -92,8 +92,8 @@ def _session_client(server: Server) -> Redis:
 def redis(_session_client: Redis) -> Redis:
     """A raw client (bytes) on an empty server."""
     _session_client.flushall()
-    # A test that cuts an EVALSHA means the script, not the answer that it is unknown: which is
-    # given by a server that no test has used yet, and after a test that made it forget them.
+    # Load all scripts, or a test that cuts the reply of an EVALSHA would cut the error NOSCRIPT on
+    # a server that no test has used yet, or after a test that flushed the scripts.
     pipe = _session_client.pipeline(transaction=False)
     for file in files("pyres.store").joinpath("lua").iterdir():
         pipe.script_load(scripts.source(file.name.removesuffix(".lua")))
@@ -119,7 +119,7 @@ def resq(dsn: str) -> Iterator[ResQ]:
 
 @pytest.fixture
 def own_title() -> Iterator[None]:
-    """This process has its title again after a worker within it has changed that."""
+    """Restore this process's title, which a worker in it changes."""
     title = setproctitle.getproctitle()
     yield
     setproctitle.setproctitle(title)
@@ -127,23 +127,23 @@ def own_title() -> Iterator[None]:
 
 @pytest.fixture
 def own_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What @job registers in a test is known until its end only."""
+    """Undo registrations by @job at the end of the test."""
     monkeypatch.setattr(loading, "_registered", {**loading._registered})
     monkeypatch.setattr(schedule, "_registered", {**schedule._registered})
 
 
 @pytest.fixture
 def own_server() -> Iterator[Server]:
-    """A server that this test alone uses and may kill, pause and restart."""
+    """A server for this test only, which may kill, pause and restart it."""
     with Server() as server:
         yield server
 
 
 @pytest.fixture
 def run_daemon(server: Server, redis: Redis, tmp_path: Path) -> Iterator[Daemons]:
-    """Starts daemons: `run_daemon("pyres_worker", "--queues", "a,b", env=..., cwd=...)`.
+    """Start daemons: `run_daemon("pyres_worker", "--queues", "a,b", env=..., cwd=...)`.
 
-    At the end all are killed; the test fails if one that ended by itself left a process behind.
+    At the end all are killed; the test fails if one that ended by itself left a process running.
     """
     with Daemons(tmp_path, server.url) as daemons:
         yield daemons
@@ -151,5 +151,5 @@ def run_daemon(server: Server, redis: Redis, tmp_path: Path) -> Iterator[Daemons
 
 @pytest.fixture(scope="session")
 def chaos_rounds() -> int:
-    """How often a chaos test does its worst: a little in `make test`, long in `make chaos`."""
+    """The number of rounds of a chaos test: few in `make test`, many in `make chaos`."""
     return int(os.environ.get("PYRES_CHAOS_ROUNDS", "5"))

@@ -1,4 +1,4 @@
-"""What a failed test shows beside its traceback: the output of its daemons, and what Redis held."""
+"""Add to a failed test's report: the output of its daemons, and the contents of Redis."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from redis import RedisError
 
 from tests.servers import Daemons, keyspace
 
-#: Characters of an output and of a keyspace that are shown, the last ones.
-SHOWN = 6000
+#: Characters of an output or a keyspace that are shown, the last ones.
+MAX_CHARS = 6000
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Adds it while the fixtures are still there."""
+    """Add it while the fixtures still exist."""
     report = yield
     if call.when == "call" and report.failed:
-        report.sections += [(title, text[-SHOWN:]) for title, text in _evidence(item)]
+        report.sections += [(title, text[-MAX_CHARS:]) for title, text in _evidence(item)]
     return report
 
 

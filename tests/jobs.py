@@ -1,4 +1,4 @@
-"""Job classes for tests with daemons: each does one thing that a job may do to its worker."""
+"""Job classes for tests with daemons: each does one thing that may affect its worker."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import sys
 import time
 from typing import Any
 
-#: A list in Redis: the arguments, as JSON, of each job that came to its end.
+#: A list in Redis: the arguments, as JSON, of each job that has finished.
 ECHOED = "echoed"
 
-#: A list in Redis: the pid of each job that has begun.
+#: A list in Redis: the pid of each job that has started.
 BEGUN = "begun"
 
-#: A list in Redis for each GateJob, named by its argument; an element lets it go on.
+#: A list in Redis for each GateJob, named by its argument; an element lets it continue.
 GATE = "gate:{}"
 
 
 class TestJob:
-    """What the jobs here have in common."""
+    """The base class of the jobs here."""
 
     __test__ = False
     queue = "basic"
@@ -30,17 +30,17 @@ class TestJob:
 
     @classmethod
     def begin(cls) -> None:
-        """Tell the test that the job is under way, and in which process."""
+        """Record that the job has started, and its pid."""
         cls.resq.redis.rpush(BEGUN, os.getpid())
 
     @classmethod
     def echo(cls, *args: Any) -> None:
-        """Tell the test that the job came to its end."""
+        """Record that the job has finished."""
         cls.resq.redis.rpush(ECHOED, json.dumps(args, ensure_ascii=False))
 
 
 class NoopJob(TestJob):
-    """Does nothing, whatever it is given."""
+    """Does nothing, with any arguments."""
 
     @staticmethod
     def perform(*args: Any) -> None:
@@ -48,7 +48,7 @@ class NoopJob(TestJob):
 
 
 class EchoJob(TestJob):
-    """Leaves its arguments in ECHOED."""
+    """Pushes its arguments to ECHOED."""
 
     @classmethod
     def perform(cls, *args: Any) -> None:
@@ -64,7 +64,7 @@ class FailJob(TestJob):
 
 
 class SleepJob(TestJob):
-    """Tells that it has begun, takes that many seconds, and echoes them."""
+    """Records its start, sleeps that many seconds, and echoes them."""
 
     @classmethod
     def perform(cls, seconds: float) -> None:
@@ -74,12 +74,12 @@ class SleepJob(TestJob):
 
 
 class GateJob(TestJob):
-    """Tells that it has begun, waits until something is pushed to GATE, and echoes the name."""
+    """Records its start, waits until something is pushed to GATE, and echoes the name."""
 
     @classmethod
     def perform(cls, name: str) -> None:
         cls.begin()
-        # Short pops, each under any read timeout that the client may have.
+        # Short pops, below any read timeout of the client.
         while not cls.resq.redis.blpop([GATE.format(name)], timeout=1):
             pass
         cls.echo(name)
@@ -98,7 +98,7 @@ class StubbornJob(TestJob):
 
 
 class ExitJob(TestJob):
-    """Leaves by os._exit."""
+    """Exits by os._exit()."""
 
     @staticmethod
     def perform(code: int) -> None:
@@ -106,7 +106,7 @@ class ExitJob(TestJob):
 
 
 class SysExitJob(TestJob):
-    """Leaves by sys.exit."""
+    """Exits by sys.exit()."""
 
     @staticmethod
     def perform(code: int | str | None = None) -> None:

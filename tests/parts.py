@@ -1,4 +1,4 @@
-"""The parts of the suite: which test belongs to which, and what a run left out. A pytest plugin."""
+"""A pytest plugin for the parts of the suite: which tests are in each, and what a run left out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-#: The part that `make test` runs: each test without one of the markers below.
+#: The part that `make test` runs: the tests without any of the markers below.
 MAIN = "main"
 
-#: A test belongs to the first of these markers that it has; `make test-all` runs them all.
+#: The other parts: a test is in that of its first marker; `make test-all` runs all parts.
 PARTS = ("timing", "browser", "peer", "killmatrix", "chaos", "cluster", "slow")
 
-#: How to run one by itself.
+#: The command for each part.
 TARGETS = {
     MAIN: "make test",
     "timing": "make timing",
@@ -25,20 +25,21 @@ TARGETS = {
     **{name: f"make test-{name}" for name in ("browser", "chaos", "cluster")},
 }
 
-#: How the ids of tests begin, and the marker that these get, but for those in STAYS.
+#: Prefixes of test ids, and the marker that these tests get, except those in STAYS.
 MARKED = {
     "tests/failover/test_cluster.py": "cluster",
     "tests/failover/test_sentinel.py": "cluster",
     "tests/daemons/test_worker_kills.py::test_no_job_is_lost_or_counted_twice": "killmatrix",
     "tests/daemons/test_scheduler.py::test_each_job_is_on_its_queue_once_though": "killmatrix",
-    "tests/web/test_command.py::test_a_page_killed_in_the_middle_of_a_retry": "killmatrix",
+    "tests/web/test_command.py::test_a_page_killed_during_a_retry": "killmatrix",
     "tests/web/test_buttons.py::test_a_hundred_thousand_are_retried": "slow",
     "tests/web/test_buttons.py::test_all_that_match_of_a_hundred_thousand": "slow",
     "tests/web/test_pages.py::test_pages_of_a_million_jobs": "timing",
     "tests/daemons/test_greenlets.py::test_two_hundred_jobs_that_wait_a_tenth": "timing",
 }
 
-#: Enough of a part to notice in `make test` that it is broken; and what needs nothing special.
+#: Prefixes of test names that stay in `make test`: enough to notice that the part is broken, and
+#: tests with no special requirements.
 STAYS = (
     "test_a_namespace_",
     "test_a_daemon_without_such_a_namespace_",
@@ -49,8 +50,8 @@ STAYS = (
     "test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost",
 )
 
-#: Of these, which have many sets of parameters, `make test` runs so many, spread evenly over
-#: the list, so that of a product each value is met; the others are slow.
+#: Of these tests with many sets of parameters, `make test` runs this many, spread evenly over the
+#: list, so that each value of a product of parameters occurs; the others are slow.
 SAMPLED = {
     "tests/daemons/test_autoscale.py::test_an_invalid_range_is_a_one_line_error_and_exit_code_2": 3,
     "tests/daemons/test_calls.py::test_a_copy_that_comes_back_from_perform_does_nothing": 3,
@@ -89,14 +90,14 @@ SAMPLED = {
     "tests/store/test_bounded_steps.py::test_no_operation_reads_searches_or_deletes_a": 12,
     "tests/store/test_bounded_steps.py::test_promoting_a_timestamp_goes_in_bounded_steps": 2,
     "tests/web/test_pages.py::test_what_ruby_wrote_shows": 12,
-    "tests/web/test_wrong_keys.py::test_a_key_of_another_type_is_named_on_every_page": 8,
+    "tests/web/test_wrong_keys.py::test_a_key_of_an_unexpected_type_is_named_on_every_page": 8,
     "tests/wire/test_as_ruby.py::test_a_worker_does_at_a_signal_as_rubys_does": 6,
 }
 
-#: Examples that hypothesis tries in `make test`; else its own number of them.
+#: Examples that hypothesis tries in `make test`; otherwise its default.
 EXAMPLES = 25
 
-#: A word of the reason for which a test is skipped, and what helps.
+#: A word in the reason why a test is skipped, and the remedy.
 REMEDIES = {
     "TLS": "apt-get install redis-server",
     "chromium": "apt-get install chromium",
@@ -105,12 +106,12 @@ REMEDIES = {
     "RESQUE_RUBY": "see CONTRIBUTING.md",
 }
 
-#: Where a process of pytest-xdist tells the first one what it left out.
+#: The field of a pytest-xdist worker's output with the counts of left-out tests.
 REPORTED = "left_out"
 
 
 class Parts:
-    """Runs one part only, and says last what was left out or skipped."""
+    """Runs only one part, and finally lists what was left out or skipped."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -140,7 +141,7 @@ class Parts:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """After pytest's closing line, which stays as pytest prints it."""
+        """Print the list after pytest's last line, which is unchanged."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None or hasattr(self._config, "workerinput"):
             return
@@ -152,24 +153,24 @@ class Parts:
 
 
 def refuse_addresses(items: Iterable[pytest.Item]) -> None:
-    """Processes that run tests side by side must agree on their names."""
+    """Raise for ids with memory addresses: parallel processes must have equal ids."""
     for item in items:
         if " at 0x" in item.nodeid:
-            raise pytest.UsageError(f"invalid test id {item.nodeid!r}: expected one of no address")
+            raise pytest.UsageError(f"invalid test id {item.nodeid!r}: expected no memory address")
 
 
 def refuse_unknown_names(items: Iterable[pytest.Item]) -> None:
-    """A test that was renamed would change its part without a word."""
+    """Raise for entries without a test: a renamed test would change its part unnoticed."""
     ids, names = [item.nodeid for item in items], [item.name for item in items]
-    starts = [*MARKED, *SAMPLED]
-    unknown = [start for start in starts if not any(each.startswith(start) for each in ids)]
-    unknown += [start for start in STAYS if not any(each.startswith(start) for each in names)]
+    prefixes = [*MARKED, *SAMPLED]
+    unknown = [prefix for prefix in prefixes if not any(id_.startswith(prefix) for id_ in ids)]
+    unknown += [prefix for prefix in STAYS if not any(name.startswith(prefix) for name in names)]
     if unknown:
         raise pytest.UsageError(f"invalid entries in tests/parts.py {unknown}: expected tests")
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Give each test the marker that its file or its name stands for."""
+    """Give each test its marker, by the prefixes of its id or name."""
     for item in items:
         for start, marker in MARKED.items():
             if item.nodeid.startswith(start) and not item.name.startswith(STAYS):
@@ -179,7 +180,7 @@ def mark(items: Iterable[pytest.Item]) -> None:
 
 
 def sample(items: list[pytest.Item], number: int) -> None:
-    """Mark all but so many of them, spread evenly over the list, as slow."""
+    """Mark all but `number` of them, spread evenly over the list, as slow."""
     chosen = {at * len(items) // number for at in range(number)}
     for at, item in enumerate(items):
         if at not in chosen:
@@ -191,9 +192,9 @@ def part_of(item: pytest.Item) -> str:
 
 
 def is_chosen_by_name(config: pytest.Config) -> bool:
-    """Whether files or tests are named on the command line: these run, of whatever part."""
-    named = any(".py" in argument for argument in config.args)
-    return bool(named or config.option.keyword or config.option.markexpr)
+    """Whether files or tests are selected on the command line: these run, in any part."""
+    has_files = any(".py" in argument for argument in config.args)
+    return bool(has_files or config.option.keyword or config.option.markexpr)
 
 
 def left_out(counts: Counter[str]) -> list[str]:
@@ -210,11 +211,11 @@ def skipped(reports: list[Any]) -> list[str]:
 
 
 def _reason(report: Any) -> str:
-    """Why a test was skipped, with what would help."""
+    """Why a test was skipped, with the remedy."""
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     reason = reason.removeprefix("Skipped: ")
-    helps = next((helps for word, helps in REMEDIES.items() if word in reason), "")
-    return f"{reason} ({helps})" if helps else reason
+    remedy = next((remedy for word, remedy in REMEDIES.items() if word in reason), "")
+    return f"{reason} ({remedy})" if remedy else reason
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

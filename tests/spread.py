@@ -1,4 +1,4 @@
-"""How tests are spread over the processes of pytest-xdist, and what these send back."""
+"""Distribute tests over the processes of pytest-xdist, and make their reports sendable."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 
 try:
     from xdist.scheduler import LoadScopeScheduling
-except ImportError:  # then the tests run in this process, one after another
+except ImportError:  # without xdist the tests run in this process
     LoadScopeScheduling = object
 
-#: Most tests wait for a daemon, so more processes than processors; not so many that servers starve.
-PER_PROCESSOR, MOST = 3, 16
+#: More processes than processors, since most tests wait for a daemon; limited, so that the servers
+#: get enough CPU time.
+PER_PROCESSOR, MAX_PROCESSES = 3, 16
 
-#: Their fixtures start a cluster, sentinels, a browser or certificates once for the whole file.
+#: Files whose fixtures start a cluster, sentinels, a browser or the like once for all tests.
 WHOLE_FILES = (
     "tests/failover/test_cluster.py",
     "tests/failover/test_sentinel.py",
@@ -29,26 +30,26 @@ WHOLE_FILES = (
 
 
 class BySetUp(LoadScopeScheduling):
-    """A file with a costly set-up goes to one process, each other test to whichever is idle."""
+    """Runs a file with a costly set-up in one process, every other test in any idle one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file if file in WHOLE_FILES else nodeid
 
     def _reschedule(self, node: Any) -> None:
-        # One that takes the place of a process that was killed has not collected its tests yet.
+        # A process that replaces a killed one has not collected its tests yet.
         if node in self.registered_collections:
             super()._reschedule(node)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means."""
-    return min(PER_PROCESSOR * _processors(), MOST)
+    """The number of processes for `-n auto`."""
+    return min(PER_PROCESSOR * _processors(), MAX_PROCESSES)
 
 
 def _processors() -> int:
-    """Those that this process may use; all where the system does not say, as on macOS."""
+    """The processors that this process may use; all if the system does not tell, as on macOS."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -60,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> BySetUp:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable(config: pytest.Config, report: Any) -> Any:
-    """Output that is no UTF-8 must not end the run: xdist cannot send it."""
+    """Escape output that is not UTF-8, which xdist cannot send and would end the run."""
     return _sendable((yield))
 
 
@@ -68,7 +69,7 @@ def _sendable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {_sendable(name): _sendable(one) for name, one in value.items()}
+        return {_sendable(name): _sendable(member) for name, member in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_sendable, value))
     return value

@@ -1,4 +1,4 @@
-"""The picture of the source, held against its imports: who may know whom, and who the world."""
+"""The layers of the source, checked by its imports: which module may import which."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from tests.servers import ROOT
 
-#: From the ground up. A unit is a file or a folder of pyres/, or resweb; it imports only from
-#: floors below its own, and two units on one floor do not know each other.
+#: From the lowest floor up. A unit is a file or a folder of pyres/, or resweb; it imports only from
+#: floors below its own, so two units on one floor do not import each other.
 FLOORS = {
     "facts": [
         "version",
@@ -50,7 +50,7 @@ FLOORS = {
         "clock_jumps",
     ],
     "comparison": ["json_equality"],
-    "words": [
+    "formats": [
         "attempts",
         "logs",
         "payload",
@@ -65,39 +65,39 @@ FLOORS = {
     ],
     "client": ["client", "decorators", "schedule_faults"],
     "failure": ["failure"],
-    "meaning": ["job", "inspector", "active_schedule"],
+    "jobs and queries": ["job", "inspector", "active_schedule"],
     "liveness": ["liveness", "schedule_gaps"],
     "registry": ["registry", "standby"],
     "one job": ["performer"],
     "many jobs": ["minion"],
     "daemons": ["worker", "horde", "scheduler"],
-    "doors": ["scripts", "resweb"],
-    "guests": ["demo", "__main__"],
+    "commands and page": ["scripts", "resweb"],
+    "programs": ["demo", "__main__"],
 }
 
-#: pyres 1.5 has ResQ.reserve and ResQ.working, so these import upward, inside a function.
-LOOK_UPS = {("client", "job"), ("client", "worker")}
+#: Upward imports inside a function, for pyres 1.5's ResQ.reserve and ResQ.working.
+UPWARD_IN_FUNCTIONS = {("client", "job"), ("client", "worker")}
 
-#: `python -m pyres.worker` is the command of that name: upward, under `__name__ == "__main__"`.
-COMMANDS = {("worker", "scripts"), ("horde", "scripts"), ("scheduler", "scripts")}
+#: Upward imports under `__name__ == "__main__"`, so that `python -m pyres.worker` is the command.
+UPWARD_IN_MAIN = {("worker", "scripts"), ("horde", "scripts"), ("scheduler", "scripts")}
 
-#: Upward for the sake of an annotation, under `if TYPE_CHECKING`.
-TYPE_LOOK_UPS = {*LOOK_UPS, ("stat", "client")}
+#: Upward imports for annotations, under `if TYPE_CHECKING`.
+UPWARD_FOR_TYPES = {*UPWARD_IN_FUNCTIONS, ("stat", "client")}
 
-#: The front desk, pyres/__init__.py, imports anything; of those inside only a guest imports it.
-FRONT_DESK = "__init__"
-GUESTS = {"demo"}
+#: pyres/__init__.py may import anything; only the units below may import from it.
+PACKAGE = "__init__"
+PROGRAMS = {"demo"}
 
-#: All that these may know of pyres.
-KNOWS_ONLY = {"resweb": {"client", "inspector", "failure", "exceptions"}}
+#: The only units of pyres that these may import.
+MAY_IMPORT_ONLY = {"resweb": {"client", "inspector", "failure", "exceptions"}}
 
-#: The only ones that may know these; a loop must not depend on the reading side.
-KNOWN_ONLY_TO = {"inspector": {"scripts", "resweb", "demo"}}
+#: The only units that may import these: the daemons must not depend on the inspector.
+IMPORTED_ONLY_BY = {"inspector": {"scripts", "resweb", "demo"}}
 
-#: A module or name of the outside world, and the modules where it is at home.
+#: A module or name from outside of pyres, and the only modules that may use it.
 KERNEL = ("pyres.process",)
 COMMAND_LINE = ("pyres.scripts", "pyres.demo")
-HOMES = {
+ONLY_IN = {
     "redis": ("pyres.store",),
     "select": KERNEL,
     "signal": KERNEL,
@@ -113,17 +113,17 @@ HOMES = {
     "msgspec": ("pyres.plain_json",),
 }
 
-#: The names of signals are known everywhere; what is done with them is not.
-HOMELESS = re.compile(r"signal\.SIG[A-Z]+[12]?")
+#: The names of signals may be used everywhere, functions of `signal` may not.
+ALLOWED_SIGNAL_NAMES = re.compile(r"signal\.SIG[A-Z]+[12]?")
 
-#: Where what begins with "resque:" is spelt: the key names, and the titles of Ruby's workers.
-KEY_NAMES = {"pyres.store.keys", "pyres.process.title"}
+#: Modules with literals that begin with "resque:": names of keys, and titles of Ruby's workers.
+MAY_SPELL_KEYS = {"pyres.store.keys", "pyres.process.title"}
 
 HEIGHT = {unit: floor for floor, units in enumerate(FLOORS.values()) for unit in units}
 
 
 def faults(root: Path) -> list[str]:
-    """What in the pyres/ and resweb/ of this folder is not as in the picture, a line each."""
+    """What breaks the rules above in the pyres/ and resweb/ of this folder, one line each."""
     files = sorted([*root.glob("pyres/**/*.py"), *root.glob("resweb/**/*.py")])
     return [fault for file in files for fault in _faults_of(file, root)]
 
@@ -132,14 +132,14 @@ def _faults_of(file: Path, root: Path) -> Iterator[str]:
     path = file.relative_to(root)
     module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     unit = _unit(module)
-    if unit != FRONT_DESK and unit not in HEIGHT:
-        yield f"{path}: {unit} is not in the picture; add it to FLOORS in tests/test_floors.py"
+    if unit != PACKAGE and unit not in HEIGHT:
+        yield f"{path}: {unit} is not in FLOORS: add it in tests/test_floors.py"
         return
     source = ast.parse(file.read_bytes(), str(path))
     for line, reason in (
         *_upward(source, unit),
-        *_away_from_home(source, module),
-        *_spelt_keys(source, module),
+        *_misplaced_uses(source, module),
+        *_literal_keys(source, module),
     ):
         yield f"{path}:{line}: {reason}"
 
@@ -148,7 +148,7 @@ def _unit(module: str) -> str:
     top, _, rest = module.partition(".")
     if top == "resweb":
         return top
-    return rest.partition(".")[0] or FRONT_DESK
+    return rest.partition(".")[0] or PACKAGE
 
 
 def _upward(source: ast.Module, unit: str) -> Iterator[tuple[int, str]]:
@@ -156,20 +156,20 @@ def _upward(source: ast.Module, unit: str) -> Iterator[tuple[int, str]]:
     in_function = _inside(source, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
     as_program = _inside(source, ast.If, lambda node: "__main__" in ast.dump(node.test))
     allowed = [
-        (typing_only, TYPE_LOOK_UPS),
-        (in_function, LOOK_UPS),
-        (as_program, COMMANDS),
+        (typing_only, UPWARD_FOR_TYPES),
+        (in_function, UPWARD_IN_FUNCTIONS),
+        (as_program, UPWARD_IN_MAIN),
     ]
     for node in ast.walk(source):
         if isinstance(node, ast.ImportFrom) and node.level:
-            yield node.lineno, "a relative import; write it out from pyres on"
+            yield node.lineno, "a relative import: write the full name"
         for other in _units_imported(node):
             if any(node in nodes and (unit, other) in pairs for nodes, pairs in allowed):
                 continue
-            if reason := _why_not(unit, other):
+            if reason := _refusal(unit, other):
                 yield node.lineno, reason
             elif node in in_function:
-                yield node.lineno, f"{unit} imports {other} inside a function; import it on top"
+                yield node.lineno, f"{unit} imports {other} inside a function: import it at the top"
 
 
 def _inside(source: ast.Module, kind, also=lambda node: True) -> set[ast.AST]:
@@ -185,8 +185,8 @@ def _units_imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         modules = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module == "pyres":
-        # A name that is no unit is one that the front desk gives out.
-        return [alias.name if alias.name in HEIGHT else FRONT_DESK for alias in node.names]
+        # A name that is not a unit is a public name of pyres/__init__.py.
+        return [alias.name if alias.name in HEIGHT else PACKAGE for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and not node.level:
         modules = [node.module or ""]
     else:
@@ -194,31 +194,37 @@ def _units_imported(node: ast.AST) -> list[str]:
     return [_unit(module) for module in modules if module.split(".")[0] in ("pyres", "resweb")]
 
 
-def _why_not(unit: str, other: str) -> str:
-    if unit in (other, FRONT_DESK):
+def _refusal(unit: str, other: str) -> str:
+    if unit in (other, PACKAGE):
         return ""
-    if other == FRONT_DESK:
-        return "" if unit in GUESTS else f"{unit} imports pyres itself; import what it gives out"
+    if other == PACKAGE:
+        return (
+            ""
+            if unit in PROGRAMS
+            else f"{unit} imports pyres itself: import the module with the name"
+        )
     if other not in HEIGHT:
-        return f"{unit} imports {other}, which is not in the picture"
-    if other in KNOWS_ONLY.get(unit, HEIGHT) and unit in KNOWN_ONLY_TO.get(other, HEIGHT):
+        return f"{unit} imports {other}, which is not in FLOORS"
+    if other in MAY_IMPORT_ONLY.get(unit, HEIGHT) and unit in IMPORTED_ONLY_BY.get(other, HEIGHT):
         return "" if HEIGHT[other] < HEIGHT[unit] else f"{unit} imports {other}, not below it"
-    return f"{unit} must not know {other}"
+    return f"{unit} must not import {other}"
 
 
-def _away_from_home(source: ast.Module, module: str) -> Iterator[tuple[int, str]]:
+def _misplaced_uses(source: ast.Module, module: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(source):
         for used in _used_names(node):
-            home = next((thing for thing in HOMES if f"{used}.".startswith(f"{thing}.")), None)
-            if home is None or HOMELESS.fullmatch(used):
+            restricted = next(
+                (thing for thing in ONLY_IN if f"{used}.".startswith(f"{thing}.")), None
+            )
+            if restricted is None or ALLOWED_SIGNAL_NAMES.fullmatch(used):
                 continue
-            if not any(f"{module}.".startswith(f"{place}.") for place in HOMES[home]):
-                yield node.lineno, f"{used} is at home in {' and '.join(HOMES[home])} alone"
+            if not any(f"{module}.".startswith(f"{place}.") for place in ONLY_IN[restricted]):
+                yield node.lineno, f"{used} may be used only in {' and '.join(ONLY_IN[restricted])}"
 
 
 def _used_names(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
-        # `import signal` alone does nothing yet; what is taken from it is looked at by itself.
+        # `import signal` alone is allowed; uses of its names are checked one by one.
         return [alias.name for alias in node.names if alias.name != "signal" or alias.asname]
     if isinstance(node, ast.ImportFrom) and not node.level:
         return [f"{node.module}.{alias.name}" for alias in node.names]
@@ -227,23 +233,23 @@ def _used_names(node: ast.AST) -> list[str]:
     return []
 
 
-def _spelt_keys(source: ast.Module, module: str) -> Iterator[tuple[int, str]]:
-    if module in KEY_NAMES:
+def _literal_keys(source: ast.Module, module: str) -> Iterator[tuple[int, str]]:
+    if module in MAY_SPELL_KEYS:
         return
     for node in ast.walk(source):
         if isinstance(node, ast.Constant) and _text(node.value).startswith("resque:"):
-            yield node.lineno, f"{node.value!r} spells a key; Keys in store/keys.py names it"
+            yield node.lineno, f"{node.value!r} is a literal key: use Keys of store/keys.py"
 
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def test_the_source_is_built_as_the_picture_says():
+def test_the_source_follows_the_rules():
     assert faults(ROOT) == []
 
 
-def test_every_unit_stands_on_one_floor():
+def test_every_unit_is_on_one_floor():
     units = [unit for floor in FLOORS.values() for unit in floor]
 
     assert len(units) == len(set(units))
@@ -263,37 +269,41 @@ BAD = [
         "worker imports horde",
     ),
     ("pyres/worker.py", "from pyres import ResQ", "worker imports pyres itself"),
-    ("pyres/worker.py", "from pyres.inspector import Inspector", "worker must not know inspector"),
+    (
+        "pyres/worker.py",
+        "from pyres.inspector import Inspector",
+        "worker must not import inspector",
+    ),
     ("pyres/worker.py", "from . import client", "a relative import"),
-    ("pyres/worker.py", "from pyres.nowhere import x", "nowhere, which is not in the picture"),
-    ("pyres/utils.py", "", "utils is not in the picture; add it to FLOORS"),
-    ("resweb/app.py", "from pyres.worker import Worker", "resweb must not know worker"),
+    ("pyres/worker.py", "from pyres.nowhere import x", "nowhere, which is not in FLOORS"),
+    ("pyres/utils.py", "", "utils is not in FLOORS: add it"),
+    ("resweb/app.py", "from pyres.worker import Worker", "resweb must not import worker"),
     ("pyres/worker.py", "from resweb import app", "worker imports resweb"),
-    ("pyres/client.py", "from redis import Redis", "redis.Redis is at home in pyres.store alone"),
-    ("pyres/client.py", "def f():\n    import redis.client", "redis.client is at home"),
-    ("pyres/worker.py", "import os\nos.kill(1, 9)", "os.kill is at home in pyres.process alone"),
-    ("pyres/worker.py", "from os import waitpid", "os.waitpid is at home"),
-    ("pyres/worker.py", "import signal\nsignal.signal(15, f)", "signal.signal is at home"),
-    ("pyres/worker.py", "import signal as s", "signal is at home"),
-    ("pyres/worker.py", "from signal import signal", "signal.signal is at home"),
-    ("pyres/logs.py", "import os\nos.environ['A']", "os.environ is at home in pyres.scripts"),
-    ("pyres/worker.py", "import argparse", "argparse is at home"),
-    ("pyres/failure/redis.py", "import smtplib", "smtplib is at home in pyres.failure.mail alone"),
-    ("pyres/scripts.py", "import flask", "flask is at home in resweb alone"),
-    ("pyres/payload.py", "import msgspec", "msgspec is at home in pyres.plain_json alone"),
-    ("pyres/worker.py", 'x = f"resque:stat:{y}"', "spells a key"),
-    ("resweb/app.py", 'x = b"resque:queues"', "spells a key"),
+    ("pyres/client.py", "from redis import Redis", "redis.Redis may be used only in pyres.store"),
+    ("pyres/client.py", "def f():\n    import redis.client", "redis.client may be used only"),
+    ("pyres/worker.py", "import os\nos.kill(1, 9)", "os.kill may be used only in pyres.process"),
+    ("pyres/worker.py", "from os import waitpid", "os.waitpid may be used only"),
+    ("pyres/worker.py", "import signal\nsignal.signal(15, f)", "signal.signal may be used only"),
+    ("pyres/worker.py", "import signal as s", "signal may be used only"),
+    ("pyres/worker.py", "from signal import signal", "signal.signal may be used only"),
+    ("pyres/logs.py", "import os\nos.environ['A']", "os.environ may be used only in pyres.scripts"),
+    ("pyres/worker.py", "import argparse", "argparse may be used only"),
+    ("pyres/failure/redis.py", "import smtplib", "smtplib may be used only in pyres.failure.mail"),
+    ("pyres/scripts.py", "import flask", "flask may be used only in resweb"),
+    ("pyres/payload.py", "import msgspec", "msgspec may be used only in pyres.plain_json"),
+    ("pyres/worker.py", 'x = f"resque:stat:{y}"', "is a literal key"),
+    ("resweb/app.py", 'x = b"resque:queues"', "is a literal key"),
 ]
 
 
 @pytest.mark.parametrize(("file", "source", "fault"), BAD)
-def test_a_bad_import_is_told_with_its_file(tmp_path, file, source, fault):
+def test_a_fault_is_reported_with_its_file(tmp_path, file, source, fault):
     write(tmp_path, file, source)
 
-    (told,) = faults(tmp_path)
+    (reported,) = faults(tmp_path)
 
-    assert told.startswith(f"{file}:")
-    assert fault in told
+    assert reported.startswith(f"{file}:")
+    assert fault in reported
 
 
 GOOD = [
@@ -310,14 +320,14 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("file", "source"), GOOD)
-def test_what_the_picture_allows_is_no_fault(tmp_path, file, source):
+def test_allowed_code_has_no_fault(tmp_path, file, source):
     write(tmp_path, file, source)
 
     assert faults(tmp_path) == []
 
 
 def write(folder: Path, file: str, source: str) -> None:
-    """A tree of one file."""
+    """Make a source tree of one file."""
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source)

@@ -1,4 +1,4 @@
-"""The guard fails the test that leaves something behind, says what, and fails no other."""
+"""The guard fails a test that leaks something, names the leak, and fails no other test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers import ROOT
 
-#: What a test does that leaves something behind, and what the guard says of it.
+#: Code that leaks something, and the guard's message about it.
 PLANTED = {
     "socket": (
         "keep.append(socket.create_server(('127.0.0.1', 0)))",
@@ -74,7 +74,7 @@ PLANTED = {
     ),
 }
 
-#: Each planted test stands between two that do nothing; fixtures of a wider scope open things too.
+#: Each planted test is between two that do nothing; fixtures of a wider scope open things too.
 FILE = """
 import logging, os, signal, socket, subprocess, sys, threading
 import pytest, setproctitle
@@ -117,7 +117,7 @@ def test_after_{name}():
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest prints of a file of planted leaks."""
+    """The output of pytest for a file of planted leaks."""
     folder = tmp_path_factory.mktemp("planted")
     tests = [
         TEST.format(name=name.replace(" ", "_"), code=code) for name, (code, _) in PLANTED.items()
@@ -135,7 +135,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_leak_fails_its_test_and_is_named(output: str, name: str) -> None:
+def test_a_leak_fails_its_test_and_is_reported(output: str, name: str) -> None:
     test = f"test_planted.py::test_{name.replace(' ', '_')}"
 
     found = re.search(rf"^\S*{test} leaves behind:\n((?!__|E? *$).+\n)+", output, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What the files of the project say of each other is true."""
+"""The files of the project are consistent with each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import ROOT
 SCRIPTS = sorted((ROOT / "scripts").iterdir())
 LUA = sorted((ROOT / "pyres/store/lua").glob("*.lua"))
 
-#: The head of a script: its name and what it does, its KEYS and ARGV, and what it returns.
+#: The header of a Lua script: its name and purpose, its KEYS and ARGV, and what it returns.
 HEAD = re.compile(
     r"-- {name}: [^\n]+\.\n"
     r"--\n"
@@ -29,7 +29,7 @@ HEAD = re.compile(
 
 SLEEPS = {"sleep", "time.sleep", "gevent.sleep", "asyncio.sleep", "threading.Event().wait"}
 
-#: What looks for a condition again and again, and jobs whose purpose is to take time.
+#: Helpers that poll a condition, and jobs whose purpose is to take time.
 MAY_SLEEP = (
     "tests/servers.py::until",
     "tests/guard.py::_leaks",
@@ -59,7 +59,7 @@ def test_the_top_release_of_the_changelog_is_this_version():
     assert __version__ in next(entry for entry in entries if entry != "Unreleased")
 
 
-def test_a_script_stands_in_the_tree_for_each_command_that_is_installed():
+def test_the_tree_has_a_script_for_each_installed_command():
     assert [script.name for script in SCRIPTS] == sorted(metadata()["project"]["scripts"])
 
 
@@ -73,14 +73,14 @@ def test_a_script_can_be_executed_and_calls_its_entry_point(script):
 
 
 @pytest.mark.parametrize("script", LUA, ids=lambda path: path.stem)
-def test_a_lua_script_opens_with_its_contract(script):
+def test_a_lua_script_begins_with_its_contract(script):
     head = HEAD.pattern.replace("{name}", script.stem)
 
     assert re.match(head, script.read_text("utf-8")), f"{script.name} has no head like {head}"
 
 
 @pytest.mark.parametrize("script", LUA, ids=lambda path: path.stem)
-def test_a_lua_script_uses_no_key_or_argument_that_its_contract_does_not_name(script):
+def test_a_lua_script_uses_only_keys_and_arguments_of_its_contract(script):
     lines = script.read_text("utf-8").splitlines()
     head = "\n".join(line for line in lines if line.startswith("--"))
     body = "\n".join(line for line in lines if not line.startswith("--"))
@@ -102,21 +102,21 @@ def test_a_part_of_lua_is_used_by_more_than_one_script():
 
 
 def is_named(kind: str, number: str, head: str) -> bool:
-    """Whether a head names it, by itself or within a range such as KEYS[2..n]."""
+    """Whether a header has it, by itself or in a range such as KEYS[2..n]."""
     for first, last in re.findall(rf"{kind}\[(\d+)(?:\.\.(\w+))?\]", head):
         if int(first) <= int(number) <= int(last if last.isdigit() else last and 9999 or first):
             return True
     return False
 
 
-def test_the_extra_named_all_holds_every_extra_of_a_user():
+def test_the_extra_all_contains_every_extra_for_users():
     extras = metadata()["project"]["optional-dependencies"]
 
     (everything,) = extras["all"]
     assert set(re.findall(r"\w+", everything)) == {"pyres", *extras} - {"all", "bench", "dev"}
 
 
-def test_the_extra_for_development_holds_every_extra_but_the_server():
+def test_the_extra_dev_contains_every_extra_but_the_server():
     extras = metadata()["project"]["optional-dependencies"]
 
     (own,) = [extra for extra in extras["dev"] if extra.startswith("pyres[")]
@@ -133,16 +133,16 @@ def test_no_test_waits_for_a_fixed_time():
 
 
 def sleepers_of(file: Path) -> set[str]:
-    """The innermost function around each call that does nothing but let time pass."""
-    found = set()
+    """The innermost function around each call that sleeps."""
+    sleepers = set()
 
-    def look(node: ast.AST, name: str) -> None:
+    def visit(node: ast.AST, name: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             name = node.name
         if isinstance(node, ast.Call) and ast.unparse(node.func) in SLEEPS:
-            found.add(name)
+            sleepers.add(name)
         for child in ast.iter_child_nodes(node):
-            look(child, name)
+            visit(child, name)
 
-    look(ast.parse(file.read_text("utf-8")), "")
-    return found
+    visit(ast.parse(file.read_text("utf-8")), "")
+    return sleepers

@@ -1,4 +1,4 @@
-"""The proxy that tests put before a server passes, cuts and delays exactly what it was told."""
+"""The tests' proxy in front of a server passes, cuts and delays exactly as configured."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
         yield proxy
 
 
-def said(proxy: Proxy, *requests: bytes) -> bytes:
-    """All that comes back for these requests until the connection is cut."""
+def replies(proxy: Proxy, *requests: bytes) -> bytes:
+    """The replies to these requests until the connection is cut."""
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
-        told = b""
+        received = b""
         for request in requests:
             client.sendall(request)
-            more = client.recv(100)
-            if not more:
-                return told
-            told += more
-        while more := client.recv(100):
-            told += more
-        return told
+            part = client.recv(100)
+            if not part:
+                return received
+            received += part
+        while part := client.recv(100):
+            received += part
+        return received
 
 
 @pytest.mark.parametrize("passed", range(1, len(REPLY) + 1))
-def test_a_connection_gives_so_many_bytes_of_replies(proxy: Proxy, passed: int) -> None:
+def test_a_connection_is_cut_after_n_bytes_of_replies(proxy: Proxy, passed: int) -> None:
     proxy.limit_each([Limit(of_replies=passed)])
 
-    assert said(proxy, ECHO) == REPLY[:passed]
+    assert replies(proxy, ECHO) == REPLY[:passed]
     assert proxy.cuts == 1
 
 
 @pytest.mark.parametrize("passed", [0, 1, len(SET) - 1, len(SET)])
-def test_the_server_gets_so_many_bytes_of_requests(proxy: Proxy, redis: Redis, passed: int) -> None:
+def test_the_server_gets_n_bytes_of_requests(proxy: Proxy, redis: Redis, passed: int) -> None:
     proxy.limit_each([Limit(of_requests=passed)])
 
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
@@ -59,15 +59,15 @@ def test_the_server_gets_so_many_bytes_of_requests(proxy: Proxy, redis: Redis, p
         assert redis.get("k") is None
 
 
-def test_each_connection_has_the_next_limit_and_those_after_the_last_none(proxy: Proxy) -> None:
+def test_each_connection_has_the_next_limit_and_later_ones_have_none(proxy: Proxy) -> None:
     proxy.limit_each([Limit(of_replies=2), Limit(of_replies=len(REPLY) + 3)])
 
-    assert [said(proxy, ECHO), said(proxy, ECHO, ECHO)] == [b"$5", REPLY + b"$5\r"]
+    assert [replies(proxy, ECHO), replies(proxy, ECHO, ECHO)] == [b"$5", REPLY + b"$5\r"]
     with Redis(port=proxy.port) as client:
         assert [client.echo("hello") for _ in range(9)] == [b"hello"] * 9
 
 
-def test_a_delayed_request_is_carried_out_when_it_is_passed(proxy: Proxy, redis: Redis) -> None:
+def test_a_delayed_request_is_executed_when_it_is_passed_on(proxy: Proxy, redis: Redis) -> None:
     proxy.delay_request(b"SET")
 
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
@@ -80,7 +80,7 @@ def test_a_delayed_request_is_carried_out_when_it_is_passed(proxy: Proxy, redis:
     assert redis.get("k") == b"v"
 
 
-def test_a_delayed_request_comes_by_itself_after_its_time(proxy: Proxy, redis: Redis) -> None:
+def test_a_delayed_request_is_passed_on_after_its_delay(proxy: Proxy, redis: Redis) -> None:
     proxy.delay_request(b"SET", 0.05)
 
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
@@ -89,7 +89,7 @@ def test_a_delayed_request_comes_by_itself_after_its_time(proxy: Proxy, redis: R
     until(lambda: redis.get("k") == b"v")
 
 
-def test_what_is_forgiven_is_not_lost(proxy: Proxy) -> None:
+def test_after_forgive_no_request_is_lost(proxy: Proxy) -> None:
     proxy.lose_request(b"ECHO")
     proxy.limit_each([Limit(of_replies=0)])
 
@@ -106,7 +106,7 @@ def test_a_request_that_is_held_reaches_the_server_when_it_is_released(
     proxy.hold_request(b"SET")
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
         client.sendall(SET)
-        until(lambda: proxy.has_in_flight)
+        until(lambda: proxy.holds)
         assert redis.get("k") is None
 
         proxy.release()
@@ -115,13 +115,13 @@ def test_a_request_that_is_held_reaches_the_server_when_it_is_released(
     assert redis.get("k") == b"v"
 
 
-def test_a_reply_that_is_held_is_that_of_a_command_that_was_carried_out(
+def test_a_reply_that_is_held_is_that_of_a_command_that_was_executed(
     proxy: Proxy, redis: Redis
 ) -> None:
     proxy.hold_reply(b"SET")
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
         client.sendall(SET)
-        until(lambda: proxy.has_in_flight)
+        until(lambda: proxy.holds)
         assert redis.get("k") == b"v"
 
         proxy.release()
@@ -130,16 +130,16 @@ def test_a_reply_that_is_held_is_that_of_a_command_that_was_carried_out(
 
 
 @pytest.mark.parametrize("way", ["by the test", "by the client"])
-def test_what_is_held_is_lost_when_its_connection_is_cut(
+def test_a_held_message_is_lost_when_its_connection_is_cut(
     proxy: Proxy, redis: Redis, way: str
 ) -> None:
     proxy.hold_request(b"SET")
     with socket.create_connection(("127.0.0.1", proxy.port), 20) as client:
         client.sendall(SET)
-        until(lambda: proxy.has_in_flight)
+        until(lambda: proxy.holds)
         if way == "by the test":
             proxy.cut_held()
             assert client.recv(100) == b""
 
-    until(lambda: not proxy.has_in_flight)
+    until(lambda: not proxy.holds)
     assert redis.get("k") is None

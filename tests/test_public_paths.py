@@ -1,4 +1,4 @@
-"""Every public name of pyres 1.5 and of today is imported from the path that its users know."""
+"""Every public name of pyres 1.5 and of today can be imported from its path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyres
 import pyres.failure.redis
 from tests.servers import ROOT
 
-#: Module -> names. What a dot follows is looked up in the class.
+#: Module -> names. A name with a dot is an attribute of a class.
 NAMES = {
     "pyres": """__version__ ResQ Stat PyresError job special_log_file get_logging_handler
         setup_logging setup_pidfile my_import safe_str_to_class str_to_class
@@ -62,7 +62,7 @@ NAMES = {
     "pyres.scripts": "pyres_worker pyres_manager pyres_scheduler",
 }
 
-#: What pyres 1.5's modules had besides: imported from elsewhere, or their own and no longer of use.
+#: Other names of pyres 1.5's modules: imported from elsewhere, or their own and no longer used.
 FORMER_NAMES = {
     "pyres": "Redis json logger string_types",
     "pyres.job": "RedisBackend safe_str_to_class string_types",
@@ -76,7 +76,7 @@ FORMER_NAMES = {
     "pyres.json_parser": "string_types",
 }
 
-#: The parameters of pyres 1.5, in order; what is new comes after them or by name only.
+#: The parameters of pyres 1.5, in order; new ones come after them or are keyword-only.
 PARAMETERS = {
     "pyres.ResQ": "server password blocking_pop",
     "pyres.Stat": "name resq",
@@ -119,7 +119,7 @@ def paths():
     return [(module, name) for module, names in NAMES.items() for name in names.split()]
 
 
-def found(module, name):
+def resolve(module, name):
     target = importlib.import_module(module)
     for part in name.split("."):
         target = getattr(target, part)
@@ -128,14 +128,14 @@ def found(module, name):
 
 @pytest.mark.parametrize(("module", "name"), paths())
 def test_a_public_name_is_at_its_path(module, name):
-    found(module, name)
+    resolve(module, name)
 
 
 @pytest.mark.parametrize(
     ("module", "name"),
     [(module, name) for module, names in FORMER_NAMES.items() for name in names.split()],
 )
-def test_a_former_name_is_at_its_path_and_says_where_it_is_now(module, name):
+def test_a_former_name_is_at_its_path_and_warns_of_its_new_one(module, name):
     target = importlib.import_module(module)
 
     with pytest.warns(DeprecationWarning, match=rf"^{module}\.{name} is kept for") as seen:
@@ -144,7 +144,7 @@ def test_a_former_name_is_at_its_path_and_says_where_it_is_now(module, name):
     assert seen[0].filename == __file__
 
 
-def test_a_former_name_is_what_it_was():
+def test_a_former_name_is_the_same_object_as_before():
     with pytest.warns(DeprecationWarning):
         from pyres import logger, string_types
         from pyres.horde import setproctitle, setup_logging
@@ -167,15 +167,15 @@ def test_a_former_name_is_what_it_was():
 
 
 @pytest.mark.parametrize("module", FORMER_NAMES)
-def test_a_name_that_never_was_is_an_attribute_error(module):
+def test_an_unknown_name_is_an_attribute_error(module):
     with pytest.raises(AttributeError, match=f"'{module}' has no attribute 'nonsense'"):
         getattr(importlib.import_module(module), "nonsense")  # noqa: B009
 
 
 @pytest.mark.parametrize("path", PARAMETERS)
-def test_the_parameters_of_pyres_1_5_are_the_first_and_keep_their_names(path):
+def test_the_parameters_of_pyres_1_5_come_first_with_their_names(path):
     module = next(name for name in sorted(NAMES, reverse=True) if path.startswith(f"{name}."))
-    target = found(module, path.removeprefix(f"{module}."))
+    target = resolve(module, path.removeprefix(f"{module}."))
     wanted = PARAMETERS[path].split()
 
     names = [name for name in inspect.signature(target).parameters if name != "self"]
@@ -183,7 +183,7 @@ def test_the_parameters_of_pyres_1_5_are_the_first_and_keep_their_names(path):
     assert names[: len(wanted)] == wanted
 
 
-def test_all_that_the_front_desk_promises_is_there():
+def test_every_name_in_all_of_the_package_exists():
     assert all(hasattr(pyres, name) for name in pyres.__all__)
 
 
@@ -205,7 +205,7 @@ assert (mail.queue, mail.wire_name) == ("mail", "Mail")
     assert done.returncode == 0
 
 
-def test_compat_still_has_its_names_and_says_that_it_will_go():
+def test_compat_still_has_its_names_and_warns_of_its_removal():
     sys.modules.pop("pyres.compat", None)
 
     with pytest.warns(DeprecationWarning, match=r"pyres\.compat"):

@@ -1,4 +1,4 @@
-"""The helpers of the tests can be trusted."""
+"""The test helpers work as expected."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.servers import PORTS, ROOT, RUNS, Daemons, Server, alive, free_port, 
 ORPHAN = "import subprocess, sys; subprocess.Popen(['sleep', '300']); sys.exit({})"
 
 
-def test_until_tells_what_it_waited_for_and_the_last_value():
+def test_until_reports_the_condition_and_the_last_value():
     with pytest.raises(AssertionError, match=r"not within 0.02 s: pigs that fly; last: \[\]"):
         until(list, timeout=0.02, what="pigs that fly")
 
 
-def test_until_takes_an_assertion_that_fails_for_not_yet():
+def test_until_retries_after_a_failed_assertion():
     values = iter([1, 2, 3])
 
     def is_three() -> str:
@@ -42,7 +42,7 @@ def test_the_default_port_is_refused():
         client.connect(("127.0.0.1", 6379))
 
 
-def test_a_server_that_is_killed_comes_back_on_its_port_without_its_data(own_server):
+def test_a_killed_server_restarts_on_its_port_without_its_data(own_server):
     redis, port = own_server.client(), own_server.port
     redis.set("a", 1)
 
@@ -173,7 +173,7 @@ def test_a_daemon_gets_the_tests_server_and_can_import_pyres_and_the_jobs(run_da
     assert daemon.output() == f"redis://127.0.0.1:{server.port}/0\n"
 
 
-def test_a_daemon_that_leaves_a_process_behind_fails_the_test(tmp_path):
+def test_a_daemon_that_leaves_a_process_running_fails_the_test(tmp_path):
     daemons = Daemons(tmp_path, "redis://127.0.0.1:1")
     daemon = daemons("-c", ORPHAN.format(3))
     daemon.patience = 0.1
@@ -185,7 +185,7 @@ def test_a_daemon_that_leaves_a_process_behind_fails_the_test(tmp_path):
     assert until(lambda: not alive(left))
 
 
-def test_a_daemon_that_the_test_killed_may_leave_processes_which_are_killed_too(run_daemon):
+def test_processes_of_a_daemon_that_the_test_killed_are_killed_too(run_daemon):
     daemon = run_daemon("-c", "import subprocess; subprocess.run(['sleep', '300'])")
     (child,) = until(daemon.children)
 

@@ -1,7 +1,6 @@
-"""Which backend keeps the failures, and the questions one can ask of it.
+"""The failure backend, and functions that call it.
 
-`pyres.failure.backend = MyBackend` puts another in place, at any time, also from inside a job
-module.
+`pyres.failure.backend = MyBackend` replaces it, at any time, also inside a module of jobs.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ __all__ = [
     "retry_all",
 ]
 
-#: The class that keeps failures; set it to change that.
+#: The class that stores failures; set it to another one to replace it.
 backend: Any = RedisBackend
 
 
 def create(exp: BaseException | str, queue: str, payload: Any, worker: Any = None) -> Any:
-    """A failure of the backend in force, not yet saved."""
+    """A failure of the current backend, not yet saved."""
     return backend(exp, queue, payload, worker)
 
 
 def count(resq: ResQ, **chosen: Any) -> int:
-    """How many failures are kept; `queue=` and `klass=` narrow it, as for those below."""
+    """How many failures are stored; `queue=` and `klass=` filter them, here and below."""
     return backend.count(resq, **chosen)
 
 
@@ -53,27 +52,28 @@ def all(resq: ResQ, start: int, count: int, **chosen: Any) -> list[dict[str, Any
 
 
 def clear(resq: ResQ, **chosen: Any) -> int:
-    """Forget the failures; how many there were."""
+    """Delete the failures; returns how many."""
     return backend.clear(resq, **chosen)
 
 
 def requeue(resq: ResQ, failure_object: BaseBackend) -> None:
-    """Push the payload of a failure (as create() made it) to its queue again."""
+    """Push the payload of a failure, as returned by create(), to its queue again."""
     resq.push(failure_object._queue, failure_object._payload)
 
 
 def retry(resq: ResQ, queue: str, payload: bytes | str) -> int:
-    """Move the payload of a raw record (or `redis_value`) to a queue and delete the record, or
-    neither.
+    """Move the payload of a raw record (or `redis_value`) to a queue and delete the record, in one
+    step.
 
-    0 when the record is gone already: another operator was quicker, and nothing is done twice.
+    0, and nothing done, if the record is no longer there: for instance, another operator retried
+    it.
     """
-    return _keeper().retry(resq, queue, payload)
+    return _record_backend().retry(resq, queue, payload)
 
 
 def delete(resq: ResQ, payload: bytes | str) -> int:
-    """Delete a raw record (or `redis_value`); 0 when it is gone already."""
-    return _keeper().delete(resq, payload)
+    """Delete a raw record (or `redis_value`); 0 if it is no longer there."""
+    return _record_backend().delete(resq, payload)
 
 
 def retry_all(
@@ -83,17 +83,17 @@ def retry_all(
     progress: Callable[[int], None] | None = None,
     retried: bool | None = False,
 ) -> int:
-    """Retry all records, or those of one queue or class, in batches; how many were moved.
+    """Retry all records, or those of one queue or class, in batches; returns how many.
 
-    Those that a requeue of Resque's has marked as retried stay; `retried`: True for those only,
-    None for all.
+    Records that Resque's requeue has marked as retried stay; `retried`: True for only these, None
+    for all.
     """
-    # A backend of the application's may know no `retried`.
-    more = {} if retried is False else {"retried": retried}
-    return _keeper().retry_all(resq, queue=queue, klass=klass, progress=progress, **more)
+    # The application's own backend may lack the parameter `retried`.
+    options = {} if retried is False else {"retried": retried}
+    return _record_backend().retry_all(resq, queue=queue, klass=klass, progress=progress, **options)
 
 
-def _keeper() -> Any:
-    """The backend whose records stand in Redis: of several the first that can retry one."""
+def _record_backend() -> Any:
+    """The backend whose records can be retried and deleted; else RedisBackend."""
     chosen = backend.reader() if hasattr(backend, "reader") else backend
     return chosen if hasattr(chosen, "retry") else RedisBackend

@@ -1,4 +1,4 @@
-"""What a failure knows before anyone stores it."""
+"""The base class of failure backends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Frames between the worker and the job's own code say nothing about the job.
+#: Frames of these files, between the worker and the job's own code, are left out of a backtrace.
 OWN_FILES = tuple(
     f"pyres{sep}{name}.py"
     for name in ("job", "performer", "worker", "process/alarm")
@@ -27,18 +27,19 @@ OWN_FILES = tuple(
 )
 
 
-#: Bytes of a record's error and of its backtrace; what is longer is cut in the middle.
+#: Bytes of a record's error and of its backtrace; a longer text is cut in the middle.
 MAX_ERROR_BYTES, MAX_BACKTRACE_BYTES = 8000, 64000
 
 
 class BaseBackend:
-    """One failure of one job. Subclasses give `save`, and the class methods count, all and clear.
+    """One failure of one job. Subclasses implement save(), and the class methods count(), all() and
+    clear().
 
-    `exp` is the exception; a traceback or a text stands for the exception that is being handled.
-    `payload` is the job's dict; `worker` anything whose str() is a worker's id. `exception` is the
-    exception; as in pyres 1.5 `_exception` is its class and `_traceback` its formatted text.
-    `raw_payload` are the bytes of the payload on its queue, where they are JSON, and `retried` is
-    how often the job was tried again.
+    `exp` is the exception; with a traceback or a text it is the exception being handled. `payload`
+    is the job's dict; `worker` anything whose str() is a worker's id. `exception` is the exception;
+    as in pyres 1.5 `_exception` is its class and `_traceback` its formatted text. `raw_payload` are
+    the payload's bytes on its queue, if they are JSON, and `retried` is how often the job was
+    retried.
     """
 
     raw_payload: bytes | None = None
@@ -66,8 +67,8 @@ class BaseBackend:
             return self._parse_message(self.exception)
 
     def _parse_traceback(self, trace: Any) -> list[str]:
-        """The lines of a text (pyres 1.5); of a traceback its frames as lines, innermost last,
-        without the worker's own at the top.
+        """The lines of a text (pyres 1.5), or of a traceback's frames: innermost last, without the
+        worker's own frames at the top.
         """
         if trace is None or isinstance(trace, str):
             return (trace or "").splitlines()
@@ -87,41 +88,39 @@ class BaseBackend:
         return f"{exception_name(error)}: {exception_text(error)}"
 
     def _backtrace(self) -> list[str]:
-        """The record's backtrace, by 1.5's _parse_traceback() of a text where it is overridden."""
+        """The record's backtrace; from a text if a subclass overrides 1.5's _parse_traceback()."""
         own = inspect.getattr_static(BaseBackend, "_parse_traceback")
         if inspect.getattr_static(type(self), "_parse_traceback") is not own:
             return self._parse_traceback(self._traceback)
-        if _tells_more(self.exception):
+        if _has_context(self.exception):
             return _readable_lines(self._traceback)
         return self._parse_traceback(self.exception.__traceback__)
 
     def record(self, failed_at: datetime) -> dict[str, Any]:
-        """Resque's failure record, in Resque's order. `failed_at` is local time."""
+        """Resque's failure record, its fields in Resque's order. `failed_at` is local time."""
         return {
             "failed_at": failed_at.astimezone().strftime("%Y/%m/%d %H:%M:%S %Z"),
             "payload": payloads.recordable(self._payload, None),
             "exception": exception_name(self.exception),
-            "error": cut(exception_text(self.exception), MAX_ERROR_BYTES) + self._tried(),
+            "error": cut(exception_text(self.exception), MAX_ERROR_BYTES) + self._tries_text(),
             "backtrace": _cut_lines(self._backtrace()),
             "worker": "" if self._worker is None else readable(str(self._worker)),
             "queue": readable(self._queue),
         }
 
-    def _tried(self) -> str:
-        """How often the job was performed, where that was more than once; Resque's record has no
-        field for it.
-        """
+    def _tries_text(self) -> str:
+        """How often the job was tried, if more than once; Resque's record has no field for it."""
         own = self._payload.get("retry_attempt") if isinstance(self._payload, dict) else None
         retried = max(self.retried, own if isinstance(own, int) else 0)
         return f" (tried {retried + 1} times)" if retried > 0 else ""
 
     def save(self, resq: ResQ | None = None) -> None:
-        """Keep this failure; whatever a subclass makes of that."""
-        raise NotImplementedError(f"{type(self).__name__} must say how a failure is saved")
+        """Store this failure."""
+        raise NotImplementedError(f"{type(self).__name__} must implement save()")
 
     @classmethod
     def count(cls, resq: ResQ) -> int:
-        """How many failures are kept."""
+        """How many failures are stored."""
         return 0
 
     @classmethod
@@ -131,53 +130,53 @@ class BaseBackend:
 
     @classmethod
     def clear(cls, resq: ResQ) -> int:
-        """Forget every failure; how many there were."""
+        """Delete every failure; returns how many."""
         return 0
 
 
-def _tells_more(error: BaseException) -> bool:
-    """Whether Python prints more of it than its frames: a cause, a context, members, notes."""
+def _has_context(error: BaseException) -> bool:
+    """Whether Python prints more than its frames: a cause, a context, a group's members, notes."""
     context = None if error.__suppress_context__ else error.__context__
     notes = getattr(error, "__notes__", None)
-    # An exception may be a container as well, and then be false.
-    more = (each is not None for each in (error.__cause__, context, notes))
-    return isinstance(error, BaseExceptionGroup) or any(more)
+    # Compared with None, since an exception may be a container and then be false when empty.
+    is_there = (extra is not None for extra in (error.__cause__, context, notes))
+    return isinstance(error, BaseExceptionGroup) or any(is_there)
 
 
 def _readable_lines(text: str) -> list[str]:
-    """The lines, as JSON can hold them."""
+    """The lines, in characters that JSON can hold."""
     return text.encode("utf-8", "replace").decode().splitlines()
 
 
 def _cut_lines(lines: list[str]) -> list[str]:
     text = "\n".join(lines)
-    shown = cut(text, MAX_BACKTRACE_BYTES)
-    return lines if shown is text else shown.split("\n")
+    shortened = cut(text, MAX_BACKTRACE_BYTES)
+    return lines if shortened is text else shortened.split("\n")
 
 
-def _exception_of(given: BaseException | TracebackType | str) -> BaseException:
-    """The exception itself, or the one that is being handled; else one that says what was given."""
-    if isinstance(given, BaseException):
-        return given
+def _exception_of(exp: BaseException | TracebackType | str) -> BaseException:
+    """The exception itself, or the one being handled; else one made of the traceback or text."""
+    if isinstance(exp, BaseException):
+        return exp
     if (handled := sys.exc_info()[1]) is not None:
         return handled
-    if isinstance(given, TracebackType):
-        return Exception("unknown error").with_traceback(given)
-    return Exception(given)
+    if isinstance(exp, TracebackType):
+        return Exception("unknown error").with_traceback(exp)
+    return Exception(exp)
 
 
 def readable(name: str) -> str:
-    """A name as JSON and mail can hold it: a queue's may be bytes that are no UTF-8."""
+    """A name as JSON and mail can hold it: a queue's may be bytes that are not UTF-8."""
     return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def exception_name(error: BaseException) -> str:
-    """The class of an exception, as a failure record names it."""
+    """The class name of an exception, as in a failure record."""
     return type(error).__name__
 
 
 def exception_text(error: BaseException) -> str:
-    """str(error), or a sentence where that itself fails; always something that JSON can hold."""
+    """str(error), or a placeholder if that itself raises; always text that JSON can hold."""
     try:
         text = str(error)
     except BaseException as second:  # noqa: BLE001 - __str__ is the job author's code and may do anything

@@ -1,4 +1,4 @@
-"""The failure record that another program wrote of a job whose worker it had declared dead."""
+"""Failure records that another program wrote for a job of a worker that it declared dead."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pyres.times import moment
 if TYPE_CHECKING:
     from pyres.client import ResQ
 
-#: The exceptions of such records, each with whether its writer has counted the failure, and the job
-#: as processed: of Resque's prune, of node-resque's, and of pyres 2.0.0, which left no note.
+#: The exceptions of such records, each with whether its writer has counted the job as failed, and
+#: as processed: those of Resque's prune, of node-resque, and of pyres 2.0.0.
 PRUNERS = {
     "Resque::DirtyExit": (False, False),
     "Resque::PruneDeadWorkerDirtyExit": (False, False),
@@ -27,13 +27,13 @@ PRUNERS = {
     "PruneDeadWorkerDirtyExitError": (True, True),
 }
 
-#: Seconds by which the clock of the writer's host may be behind.
+#: Seconds by which the clock of the writer's host may be slow.
 CLOCK_DIFFERENCE = 300
 
 
 class Declared(NamedTuple):
-    """A record that was found: the name of its list, its bytes, what its writer has counted, and
-    whether it was retried since.
+    """Such a record: its list and bytes, whether its writer has counted the job as failed and as
+    processed, and whether it has been retried.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Declared(NamedTuple):
 
 
 def find(resq: ResQ, worker_id: str, running: InFlight) -> Declared | None:
-    """The newest record by which somebody else declared this job of a worker dead, or None."""
-    names = (worker_id, without_queues(worker_id))  # as node-resque names it
+    """The newest record by which another program declared this worker's job dead, or None."""
+    names = (worker_id, without_queues(worker_id))  # the second is node-resque's
     for name, raw in _newest(resq, running.queue):
         record = record_of(raw)
         if record["worker"] in names and _is_of(record, running) and _has_payload(raw, running):
@@ -66,7 +66,7 @@ def _is_of(record: dict[str, Any], running: InFlight) -> bool:
     if str(record["exception"]) not in PRUNERS or record["queue"] != running.queue:
         return False
     written, began = moment(record["failed_at"]), moment(running.run_at)
-    # Else it is of an earlier run of an equal job.
+    # An older record is for an earlier run of an equal job.
     return written is None or began is None or written >= began - CLOCK_DIFFERENCE
 
 

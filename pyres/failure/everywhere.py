@@ -1,4 +1,4 @@
-"""The failures of a server, whichever backend wrote them."""
+"""All failures of a server, whichever backend wrote them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class EveryList(RedisBackend):
-    """The list `failed` and those of the multi-queue backend, as one."""
+    """The list `failed` and the lists of the multi-queue backend, as one."""
 
     @classmethod
     def lists(cls, resq: ResQ, queue: str | None = None) -> list[str]:
-        """Every list that there is; a queue's failures may stand in any of them."""
+        """All failure lists; a queue's failures may be in any of them."""
         return list(dict.fromkeys(["failed", *resq.store.failed.names()]))
 
 
-def only(name: str) -> type[EveryList]:
+def single_list(name: str) -> type[EveryList]:
     """The same for one of the lists."""
 
     class OneList(EveryList):
@@ -32,17 +32,17 @@ def only(name: str) -> type[EveryList]:
 
 
 def delete_row(resq: ResQ, name: str, index: int, raw: bytes) -> int:
-    """Remove the record that was seen at an index of a list; 0 when it is gone."""
+    """Remove the record if it is at this index of a list; else 0."""
     return resq.store.failed.remove_at(index, Removal(raw), name)
 
 
 def retry_row(resq: ResQ, name: str, index: int, raw: bytes, queue: str, encoded: bytes) -> int:
-    """Remove the record that was seen at an index of a list and put its payload on a queue: both or
-    neither. 0 when it is gone.
+    """Remove the record and push its payload to a queue, in one step, if it is at this index of a
+    list; else 0.
     """
     if not resq.overrides_push:
         return resq.store.failed.remove_at(index, Removal(raw, queue, encoded), name)
-    # As pyres 1.5, whose push() a subclass overrides: in two steps.
+    # In two steps, as in pyres 1.5, because a subclass overrides push().
     if not delete_row(resq, name, index, raw):
         return 0
     push_removed(resq, queue, encoded, raw, name)

@@ -1,4 +1,4 @@
-"""Failures as mail."""
+"""A failure backend that sends mail."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class MailBackend(BaseBackend):
-    """A mail for each failure; subclass it and set the attributes.
+    """Sends a mail for each failure; subclass it and set the attributes.
 
-    A mail is not a record: put it behind RedisBackend in a MultipleBackend, so that a dead mail
-    host costs a mail and not the failure. `subject` may hold {queue}, {worker} and {exception}.
+    A mail is not a record: put this class after RedisBackend in a MultipleBackend, so that without
+    the mail host only the mail is lost. `subject` may contain {queue}, {worker} and {exception}.
     """
 
     subject = "[Pyres Failure] on {queue}"
@@ -29,18 +29,18 @@ class MailBackend(BaseBackend):
     smtp_tls = False
     smtp_user: str | None = None
     smtp_password: str | None = None
-    #: Seconds after which a mail host that does not answer is given up.
+    #: Seconds to wait for an answer of the mail host.
     smtp_timeout: float = 10
 
     def save(self, resq: ResQ | None = None) -> None:
-        """Send the mail, if there is a host and a recipient. Raises OSError or
+        """Send the mail, if a host, a sender and a recipient are set. Raises OSError or
         smtplib.SMTPException.
         """
         if not self.recipients or not self.from_user or not self.smtp_host:
             return
         message = self.create_message()
         for header, text in self._headers().items():
-            # pyres 1.5 set them here, so an overridden create_message() gives a mail without.
+            # pyres 1.5 set them here, so an overridden create_message() returns a mail without.
             if header not in message:
                 message[header] = text
         self.send_message(message)
@@ -53,7 +53,7 @@ class MailBackend(BaseBackend):
         }
 
     def format_subject(self) -> str:
-        """The subject with its tokens filled in, on one line."""
+        """The subject with its tokens replaced, on one line."""
         tokens = {
             "queue": self._queue,
             "worker": "" if self._worker is None else str(self._worker),
@@ -75,11 +75,11 @@ class MailBackend(BaseBackend):
         return message
 
     def _body(self) -> str:
-        shown: Any = payloads.recordable(self._payload, None)
+        payload: Any = payloads.recordable(self._payload, None)
         lines = [
             f"Queue: {self._queue}",
             f"Worker: {self._worker}",
-            f"Job: {json_parser.dumps(shown)}",
+            f"Job: {json_parser.dumps(payload)}",
             "",
             *self._backtrace(),
             self._parse_message(self.exception),
@@ -87,7 +87,7 @@ class MailBackend(BaseBackend):
         return readable("\n".join(lines)) + "\n"
 
     def send_message(self, message: Message) -> None:
-        """Hand the mail to the SMTP host."""
+        """Send the mail to the SMTP host."""
         assert self.smtp_host is not None
         with smtplib.SMTP(self.smtp_host, self.smtp_port, timeout=self.smtp_timeout) as smtp:
             if self.smtp_tls:

@@ -1,4 +1,4 @@
-"""One failure to several backends."""
+"""A failure backend that saves to several others."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 class MultipleBackend(BaseBackend):
     """Saves to every class in `classes` and reads from the first.
 
-    One backend's error is logged and does not stop the others; only when all of them failed is the
-    last error raised, so that the job's failure is recorded elsewhere and not lost.
+    One backend's error is logged and does not stop the others. Only if all of them failed is the
+    last error raised, so that the caller can record the job's failure in another way.
     """
 
     classes: list[type[BaseBackend]] = [RedisBackend]
 
     def save(self, resq: ResQ | None = None) -> None:
-        """Save the failure everywhere. Raises the last error when no backend could."""
+        """Save the failure with every backend. Raises the last error if all failed."""
         errors = []
         for backend in self.classes:
             try:
-                self._made(backend).save(resq)
-            except Exception as error:  # noqa: BLE001 - the border around a failure backend (rule 8)
+                self._for_backend(backend).save(resq)
+            except Exception as error:  # noqa: BLE001 - a failure backend may raise anything
                 logger.exception(
                     "%s could not save a failure of queue %s", backend.__name__, self._queue
                 )
@@ -40,18 +40,18 @@ class MultipleBackend(BaseBackend):
 
     @functools.cached_property
     def backends(self) -> list[BaseBackend]:
-        """A backend of each class for this failure, for a save() of one's own. From pyres 1.5."""
-        return [self._made(backend) for backend in self.classes]
+        """This failure in each backend, for an overridden save(). From pyres 1.5."""
+        return [self._for_backend(backend) for backend in self.classes]
 
-    def _made(self, backend: type[BaseBackend]) -> BaseBackend:
-        """This failure as one of the backends has it."""
-        made = backend(self.exception, self._queue, self._payload, self._worker)
-        made.raw_payload, made.retried = self.raw_payload, self.retried
-        return made
+    def _for_backend(self, backend: type[BaseBackend]) -> BaseBackend:
+        """This failure in one of the backends."""
+        failure = backend(self.exception, self._queue, self._payload, self._worker)
+        failure.raw_payload, failure.retried = self.raw_payload, self.retried
+        return failure
 
     @classmethod
     def first(cls) -> Any:
-        """The backend that is read from; Resque's own when there is none."""
+        """The backend to read from; RedisBackend if there is none."""
         return cls.classes[0] if cls.classes else RedisBackend
 
     @classmethod
@@ -68,5 +68,5 @@ class MultipleBackend(BaseBackend):
 
     @classmethod
     def reader(cls) -> Any:
-        """The backend that retry and delete are asked of."""
+        """The backend that retries and deletes."""
         return cls.first()

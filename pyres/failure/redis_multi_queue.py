@@ -1,4 +1,4 @@
-"""A failed list for each queue, as Resque's FAILURE_BACKEND=redis_multi_queue keeps them."""
+"""The failure backend with a list per queue, as Resque's FAILURE_BACKEND=redis_multi_queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RedisMultiQueueBackend(RedisBackend):
-    """Failures of queue `q` in the list `q_failed`; `failed_queues` names the lists."""
+    """Writes failures of queue `q` to the list `q_failed`; the lists are in `failed_queues`."""
 
     def save(self, resq: ResQ | None = None) -> None:
         """Append the record to its queue's list. Raises what redis-py raises."""
@@ -26,24 +26,24 @@ class RedisMultiQueueBackend(RedisBackend):
         return [resq.store.keys.failed_name(queue)]
 
     @classmethod
-    def _must_look(cls, queue: str | None, klass: str | None) -> bool:
+    def _must_filter(cls, queue: str | None, klass: str | None) -> bool:
         return klass is not None
 
     @classmethod
     def count(cls, resq: ResQ, queue: str | None = None, klass: str | None = None) -> int:
-        """How many records there are, of one queue or one class if given."""
+        """How many records there are, optionally of one queue or class."""
         if klass is None:
             return sum(resq.store.failed.count(name) for name in cls.lists(resq, queue))
         return super().count(resq, queue, klass)
 
     @classmethod
     def clear(cls, resq: ResQ, queue: str | None = None, klass: str | None = None) -> int:
-        """Forget every record, or those of one queue or class; how many that was."""
+        """Delete every record, or those of one queue or class; returns how many."""
         if klass is None:
             return sum(resq.store.failed.clear(name) for name in cls.lists(resq, queue))
         return super().clear(resq, queue, klass)
 
     @classmethod
     def _retried_at_format(cls) -> str:
-        # Resque's multi-queue backend leaves the zone out, and its readers expect that.
+        # Without the zone, as Resque's multi-queue backend writes it and its readers expect.
         return "%Y/%m/%d %H:%M:%S"

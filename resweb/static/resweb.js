@@ -20,20 +20,21 @@
 
   let span = Number(read("span")) || 3600;
   const svg = (name, attributes, text) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== undefined) made.textContent = text;
-    return made;
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (text !== undefined) element.textContent = text;
+    return element;
   };
   const rates = (points) => points.slice(1).map((point, at) =>
     [point[0], Math.max(0, point[1] - points[at][1]) / Math.max(1, point[0] - points[at][0])]);
-  const told = (number) => number < 1e-6 ? "0" : (+number.toFixed(2)).toLocaleString();
+  const format = (number) => number < 1e-6 ? "0" : (+number.toFixed(2)).toLocaleString();
   const draw = (chart, samples) => {
     const field = chart.dataset.field;
-    // One line, or of the queues one each, by name.
+    // One line, or one per queue, by name.
     const names = field === "queues" ? Object.keys(samples.at(-1)?.queues ?? {}) : [field];
     const lines = names.map((name) => {
-      const points = samples.map((one) => [one.at, field === "queues" ? one.queues[name] : one[field]]);
+      const points = samples.map((sample) =>
+        [sample.at, field === "queues" ? sample.queues[name] : sample[field]]);
       return chart.dataset.rate ? rates(points) : points;
     });
     chart.setAttribute("viewBox", "0 0 300 110");
@@ -41,25 +42,25 @@
     const legend = chart.parentElement.querySelector(".legend");
     legend?.replaceChildren();
     if (samples.length < 3) { chart.append(svg("text", { x: 4, y: 60 }, "collecting samples…")); return; }
-    const most = Math.max(...lines.flat().map((point) => point[1]), 1e-9);
+    const max = Math.max(...lines.flat().map((point) => point[1]), 1e-9);
     const from = samples[0].at, width = Math.max(1, samples.at(-1).at - from);
     lines.forEach((points, line) => {
       const path = points.map(([at, value], index) =>
-        `${index ? "L" : "M"}${((at - from) / width * 300).toFixed(1)} ${(104 - value / most * 86).toFixed(1)}`);
+        `${index ? "L" : "M"}${((at - from) / width * 300).toFixed(1)} ${(104 - value / max * 86).toFixed(1)}`);
       chart.append(svg("path", { d: path.join(""), class: `line${line}` }));
       if (!legend) return;
       const item = document.createElement("li");
       item.className = `line${line}`;
-      item.textContent = `${names[line]}: ${told(points.at(-1)[1])}`;
+      item.textContent = `${names[line]}: ${format(points.at(-1)[1])}`;
       legend.append(item);
     });
-    const now = field === "queues" ? "" : `now ${told(lines[0]?.at(-1)[1] ?? 0)} · `;
-    chart.append(svg("text", { x: 4, y: 11 }, `${now}most ${told(most)}`));
+    const now = field === "queues" ? "" : `now ${format(lines[0]?.at(-1)[1] ?? 0)} · `;
+    chart.append(svg("text", { x: 4, y: 11 }, `${now}max ${format(max)}`));
   };
   let samples = [];
-  const drawAll = () => document.querySelectorAll(".chart").forEach((one) => draw(one, samples));
+  const drawAll = () => document.querySelectorAll(".chart").forEach((chart) => draw(chart, samples));
   const charts = async () => {
-    if (!document.querySelector(".chart") || document.querySelector(".trouble")) return;
+    if (!document.querySelector(".chart") || document.querySelector(".error")) return;
     const queue = document.querySelector("[data-queue]")?.dataset.queue ?? "";
     const query = new URLSearchParams({ seconds: span, server: body.dataset.server, queue });
     const answer = await fetch(`${base}/api/samples?${query}`);
@@ -77,36 +78,36 @@
     live.setAttribute("aria-pressed", String(on));
   };
   live.addEventListener("click", () => { on = !on; keep("live", on ? "on" : "off"); label(); });
-  // Nothing may move while someone points at it, types, ticks or reads an opened backtrace.
+  // No update while the user points at something, types, selects, or reads an opened backtrace.
   const busy = () => main.querySelector("table:hover, article:hover, form:hover, details[open], :checked:not(option)")
     || (main.contains(document.activeElement) && document.activeElement !== main)
     || String(getSelection()).length || document.hidden || location.search.includes("start=");
   const refresh = async () => {
-    if (!on || busy() || document.querySelector(".trouble, [name=confirmed]")) return;
-    // By this header the server knows that nobody clicked, and searches nothing far away.
+    if (!on || busy() || document.querySelector(".error, [name=confirmed]")) return;
+    // By this header the server knows that this is a poll, and limits its search.
     const where = content.querySelector("[data-poll]")?.dataset.poll ?? location.href;
     const answer = await fetch(where, { headers: { "X-Resweb-Poll": "1" } });
-    // What is gone, or not to be seen any more, is said once and not asked for again.
+    // A page that no longer exists, or is no longer allowed, is reported once and not polled again.
     const over = answer.status >= 400 && answer.status < 500 && answer.status !== 429;
     if (!over && (!answer.ok || busy())) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     announce(fresh, "down");
-    if (fresh.getElementById("said")?.textContent) announce(fresh, "said");
+    if (fresh.getElementById("notice")?.textContent) announce(fresh, "notice");
     content.replaceChildren(...(fresh.getElementById("content")?.childNodes ?? [ended(answer.status)]));
     localTimes(); drawAll();
   };
-  // A screen reader says what changes in these, so they change only with what they say.
+  // A screen reader reads each change of these aloud, so they change only with their text.
   const announce = (fresh, id) => {
-    const shown = document.getElementById(id), news = fresh.getElementById(id);
-    if (news && news.textContent !== shown.textContent) shown.replaceChildren(...news.childNodes);
+    const current = document.getElementById(id), update = fresh.getElementById(id);
+    if (update && update.textContent !== current.textContent) current.replaceChildren(...update.childNodes);
   };
   const ended = (status) => {
-    const made = document.createElement("p");
-    made.className = "trouble";
-    made.textContent = `This page cannot be shown any more (${status}). Reload it.`;
-    return made;
+    const element = document.createElement("p");
+    element.className = "error";
+    element.textContent = `This page is no longer available (${status}). Reload it.`;
+    return element;
   };
-  const every = (seconds, act) => setInterval(() => act().catch(() => { /* the next one may come through */ }), seconds * 1000);
+  const every = (seconds, act) => setInterval(() => act().catch(() => { /* the next one may succeed */ }), seconds * 1000);
   label(); localTimes();
   charts().catch(() => {});
   every(2, refresh); every(10, charts);

@@ -1,4 +1,4 @@
-"""Renders a mustache template within the layout."""
+"""Rendering of mustache templates."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ import pystache
 
 from resweb.filters import TIMES
 
-TIME = (
+TIME_HTML = (
     '{{#%s_shown}}<time datetime="{{iso}}" title="{{iso}}">{{ago}}</time>{{/%s_shown}}'
     "{{^%s_shown}}{{%s_text}}{{^%s_text}}-{{/%s_text}}{{/%s_shown}}"
 )
-#: What many templates hold; put in when they are read, since a partial is parsed for each row.
-PIECES = {
-    # What holds some of the others comes before them.
+#: Text used in many templates; replaced when they are read, since a partial is parsed per row.
+MACROS = {
+    # A macro that contains others comes before them.
     "[[failure]]": (files("resweb.templates") / "failure_card.mustache").read_text("utf-8"),
     "[[place]]": '<input type="hidden" name="failed_job" value="{{record}}">'
     '<input type="hidden" name="list" value="{{list_handle}}">'
     '<input type="hidden" name="index" value="{{index}}">',
-    "[[guard]]": '[[form]]<input type="hidden" name="server" value="{{server}}">',
+    "[[row-form]]": '[[form]]<input type="hidden" name="server" value="{{server}}">',
     "[[form]]": '<input type="hidden" name="csrf" value="{{csrf}}">'
     '<input type="hidden" name="back" value="{{back}}">',
     "[[server]]": '{{#several_servers}}<td><span class="tag">{{server}}</span></td>'
     "{{/several_servers}}",
     "[[server-head]]": '{{#several_servers}}<th scope="col">Server</th>{{/several_servers}}',
-    "[[pages]]": '<nav class="pages" aria-label="Pages">{{#started_within}}'
-    '<a href="{{first_query}}">first page</a>{{/started_within}}{{#has_before}}'
+    "[[pages]]": '<nav class="pages" aria-label="Pages">{{#is_later_page}}'
+    '<a href="{{first_query}}">first page</a>{{/is_later_page}}{{#has_before}}'
     '<a rel="prev" href="{{before_query}}">previous page</a>{{/has_before}}{{#has_following}}'
     '<a rel="next" href="{{next_query}}">next page</a>{{/has_following}}'
     "{{#span}}<span>Showing {{first}} to {{last}} of {{of}}</span>{{/span}}</nav>",
-    **{f"[[time {field}]]": TIME.replace("%s", field) for field in TIMES},
+    **{f"[[time {field}]]": TIME_HTML.replace("%s", field) for field in TIMES},
 }
 
 
 def render(name: str, context: dict[str, Any]) -> str:
-    """The page as HTML; every value is escaped."""
+    """The page in its layout as HTML; every value is escaped."""
     layout = {**context, "body": render_body(name, context)}
     return pystache.Renderer(missing_tags="ignore").render(_parsed("layout"), layout)
 
 
 def render_body(name: str, context: dict[str, Any]) -> str:
-    """What is within the layout."""
+    """The page without its layout."""
     return str(pystache.Renderer(missing_tags="ignore").render(_parsed(name), context))
 
 
 @functools.cache
 def _parsed(name: str) -> Any:
     source = (files("resweb.templates") / f"{name}.mustache").read_text("utf-8")
-    for piece, text in PIECES.items():
-        source = source.replace(piece, text)
+    for macro, text in MACROS.items():
+        source = source.replace(macro, text)
     return pystache.parse(source)

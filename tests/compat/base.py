@@ -1,4 +1,4 @@
-"""What these tests stand on: unittest, and one private server for the whole run."""
+"""The base class of these tests: unittest, with one private server for the whole run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import setproctitle
 from pyres import ResQ, failure
 from tests.servers import Server
 
-#: The one server, when there is one.
+#: The server, once it is started.
 servers: list[Server] = []
 
 
 def server() -> Server:
-    """A server that is there until this process ends, unless somebody brought one."""
+    """The server; it is started if needed and then runs until this process ends."""
     if not servers:
         servers.append(Server().start())
         atexit.register(servers[0].close)
@@ -24,7 +24,7 @@ def server() -> Server:
 
 
 class PyResTests(unittest.TestCase):
-    """As in pyres 1.5's own tests: `resq`, and `redis`, on a server that is empty."""
+    """As in pyres 1.5's own tests: `resq` and `redis`, on an empty server."""
 
     def setUp(self) -> None:
         self.dsn = server().dsn
@@ -32,9 +32,9 @@ class PyResTests(unittest.TestCase):
         self.addCleanup(self.resq.close)
         self.redis = self.resq.redis
         self.redis.flushall()
-        # A worker within this process gives it its title, which must not outlive it: others would
-        # take this process for a worker.
+        # A worker in this process changes its title, which is restored: otherwise
+        # Worker.worker_pids() would find this process as a worker.
         self.addCleanup(setproctitle.setproctitle, setproctitle.getproctitle())
         self.addCleanup(setattr, failure, "backend", failure.backend)
-        # setup_logging() puts its own in the place of logging's.
+        # setup_logging() replaces logging.basicConfig().
         self.addCleanup(setattr, logging, "basicConfig", logging.basicConfig)

@@ -1,4 +1,4 @@
-"""Under pytest, a server that ends with the run; nosetests takes one that ends with its process."""
+"""Under pytest, a server that ends with the run; under nosetests it ends with the process."""
 
 from __future__ import annotations
 

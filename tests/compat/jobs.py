@@ -25,7 +25,7 @@ class BasicMulti:
 
 
 class Lasting(Basic):
-    """Tells Redis that it was here: also from a child."""
+    """Records its run in Redis, which also works from a child process."""
 
     @classmethod
     def perform(cls, *args):
@@ -87,7 +87,7 @@ class NoQueue:
 
 
 class Hooked:
-    """Notes what its hooks were given."""
+    """Records the arguments of its hooks."""
 
     queue = "basic"
     noted = []

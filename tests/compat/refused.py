@@ -1,4 +1,4 @@
-"""Notes its import: a job whose class a worker refuses must not import this."""
+"""Records its import: a job whose class a worker refuses must not import this module."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The command lines of pyres 1.5 and of its fork: each option, what it is by default, and where it
-goes.
-"""
+"""The command lines of pyres 1.5 and of its fork: each option, its default, and its effect."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from pyres.worker import Worker
 
 
 class Recorded:
-    """What was made of the command line: the daemon, and the interval of its work()."""
+    """The result of a command line: the daemon, and the interval of its work()."""
 
     daemon = None
     interval = None
@@ -31,7 +29,7 @@ class Recorded:
 
 
 def recording(owner):
-    """A daemon's class whose work only records that it would begin."""
+    """A daemon's class whose work() only records the call."""
 
     class Recording(owner):
         def work(self, interval=None):
@@ -54,12 +52,12 @@ class CommandCase(unittest.TestCase):
         self.addCleanup(setattr, sys, "path", [*sys.path])
         self.addCleanup(setattr, Recorded, "daemon", None)
         self.addCleanup(logs.clear_logging)
-        # The folder of --path is put in front of it.
+        # --path is inserted at the front of it.
         self.addCleanup(sys.path.__setitem__, slice(None), list(sys.path))
         self.addCleanup(setattr, Recorded, "daemon", None)
 
     def run_command(self, command, *args):
-        """The daemon that this command line makes."""
+        """The daemon of this command line."""
         Recorded.daemon = Recorded.interval = None
         self.assertEqual(command(list(args)) or 0, 0)
         return Recorded.daemon
@@ -72,11 +70,11 @@ class WorkerCommandTests(CommandCase):
     def worker(self, *args):
         return self.run_command(scripts.pyres_worker, *args)
 
-    def test_the_queues_are_a_comma_list(self):
+    def test_the_queues_are_a_comma_separated_list(self):
         self.assertEqual(str(self.worker("high,low")).split(":")[2], "high,low")
         self.assertEqual(str(self.worker("--queues", "high,low")).split(":")[2], "high,low")
 
-    def test_what_is_not_given_is_as_in_1_5(self):
+    def test_the_defaults_are_those_of_1_5(self):
         worker = self.worker("q")
 
         self.assertEqual((worker.resq.host, worker.resq.port), ("localhost", 6379))
@@ -85,7 +83,7 @@ class WorkerCommandTests(CommandCase):
         self.assertIsNone(worker.timeout)
         self.assertEqual(self.level(), logging.INFO)
 
-    def test_the_server_is_given_by_its_parts_or_by_a_dsn(self):
+    def test_the_server_is_set_by_its_parts_or_by_a_dsn(self):
         worker = self.worker("--host", "db1", "--port", "7000", "--password", "secret", "q")
         self.assertEqual((worker.resq.host, worker.resq.port), ("db1", 7000))
         self.assertEqual(worker.resq.password, "secret")
@@ -136,7 +134,7 @@ class ManagerCommandTests(CommandCase):
     def khan(self, *args):
         return self.run_command(scripts.pyres_manager, *args)
 
-    def test_what_is_not_given_is_as_in_1_5(self):
+    def test_the_defaults_are_those_of_1_5(self):
         khan = self.khan("q")
 
         self.assertEqual((khan.server.host, khan.server.port), ("localhost", 6379))
@@ -145,7 +143,7 @@ class ManagerCommandTests(CommandCase):
         self.assertFalse(khan.concat_minions_logs)
         self.assertEqual(khan.logging_level, logging.INFO)
 
-    def test_each_option_reaches_the_khan(self):
+    def test_each_option_reaches_the_manager(self):
         khan = self.khan(
             *("--host", "db1", "--port", "7000", "--password", "secret"),
             *("-i", "0.5", "--minions_interval", "1.5", "--pool", "3", "-j", "7"),
@@ -160,12 +158,12 @@ class ManagerCommandTests(CommandCase):
         self.assertEqual(khan.logging_level, logging.DEBUG)
         self.assertEqual(khan._queue_list.names, ["high", "low"])
 
-    def test_the_long_names_are_there_too(self):
+    def test_the_long_names_work_too(self):
         khan = self.khan("--interval", "3", "--process_max_jobs", "4", "--queues", "q")
 
         self.assertEqual((Recorded.interval, khan.max_jobs), (3, 4))
 
-    def test_the_log_file_and_the_pidfile_are_the_khan_s(self):
+    def test_the_log_file_and_the_pidfile_are_those_of_the_manager(self):
         with tempfile.TemporaryDirectory() as folder:
             log, pid = os.path.join(folder, "khan.log"), os.path.join(folder, "pid")
 
@@ -200,7 +198,7 @@ class SchedulerCommandTests(CommandCase):
 
 
 class Listening:
-    """A server of the page that serves nothing: it only records where it would listen."""
+    """A fake server of the page that only records where it would listen."""
 
     def __init__(self, seen, options):
         seen.update(options)
@@ -211,7 +209,7 @@ class Listening:
 
 class WebCommandTests(CommandCase):
     def serve(self, *args):
-        """Where it listens, and the servers that it shows."""
+        """The address of the page, and its servers."""
         import waitress
 
         import resweb.app
@@ -239,7 +237,7 @@ class WebCommandTests(CommandCase):
         self.assertEqual(self.serve("--server", "r3:3")["dsns"], ["r3:3"])
 
     def settings(self, text):
-        """Have RESWEB_SETTINGS name a file of this text."""
+        """Write this text to a file and set RESWEB_SETTINGS to it."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         path = os.path.join(folder.name, "settings.cfg")
@@ -248,24 +246,24 @@ class WebCommandTests(CommandCase):
         os.environ["RESWEB_SETTINGS"] = path
         self.addCleanup(os.environ.pop, "RESWEB_SETTINGS", None)
 
-    def test_what_is_left_out_comes_from_the_settings_file_of_resweb(self):
+    def test_missing_options_come_from_the_settings_file_of_resweb(self):
         self.settings(
             "RESWEB_HOST = 'db1:7000'\nRESWEB_PASSWORD = 'secret'\nSERVER_HOST = '127.0.0.9'\n"
             "SERVER_PORT = '5001'\nBASIC_AUTH = True\nAUTH_USERNAME = 'ops'\n"
             "AUTH_PASSWORD = 'open sesame'\n"
         )
-        from resweb.auth import Door
+        from resweb.auth import BasicAuth
 
         seen = self.serve()
 
         self.assertEqual((seen["dsns"], seen["password"]), (["db1:7000"], "secret"))
         self.assertEqual((seen["host"], seen["port"]), ("127.0.0.9", 5001))
-        door = Door(seen["auth"])
+        auth = BasicAuth(seen["auth"])
         for word, opens in (("ops:open sesame", True), ("ops:another", False)):
             header = f"Basic {base64.b64encode(word.encode()).decode()}"
-            self.assertEqual(door.opens(header), opens)
+            self.assertEqual(auth.accepts(header), opens)
 
-    def test_the_command_line_goes_before_the_settings_file(self):
+    def test_the_command_line_overrides_the_settings_file(self):
         self.settings("RESWEB_HOST = 'db1:7000'\nSERVER_HOST = '::1'\nSERVER_PORT = 5001\n")
 
         seen = self.serve("--host", "127.0.0.1", "--port", "80", "--dsn", "db2:1")
@@ -273,12 +271,12 @@ class WebCommandTests(CommandCase):
         self.assertEqual((seen["host"], seen["port"]), ("127.0.0.1", 80))
         self.assertEqual((seen["dsns"], seen["auth"]), (["db2:1"], None))
 
-    def test_a_settings_file_without_basic_auth_asks_for_no_password(self):
+    def test_a_settings_file_without_basic_auth_sets_no_password(self):
         self.settings("BASIC_AUTH = False\nAUTH_USERNAME = 'ops'\nAUTH_PASSWORD = 'x'\n")
 
         self.assertIsNone(self.serve()["auth"])
 
-    def test_settings_that_cannot_be_used_are_named_in_one_line(self):
+    def test_invalid_settings_are_reported_in_one_line(self):
         for text, named in (
             ("SERVER_PORT = 'x'", "invalid SERVER_PORT 'x': expected a port"),
             ("BASIC_AUTH = True", "invalid BASIC_AUTH: expected AUTH_USERNAME"),
@@ -294,7 +292,7 @@ class WebCommandTests(CommandCase):
 
 
 class MistakeTests(CommandCase):
-    def test_a_mistake_says_what_was_wrong_and_leaves_with_2(self):
+    def test_an_invalid_command_line_is_reported_and_exits_with_2(self):
         for command, args in (
             (scripts.pyres_worker, ["--port", "x", "q"]),
             (scripts.pyres_manager, ["--pool", "many", "q"]),

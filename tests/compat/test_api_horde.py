@@ -1,4 +1,4 @@
-"""What users of pyres 1.5 call on Khan and Minion, and what they override."""
+"""The methods of Khan and Minion that users of pyres 1.5 call and override."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.compat.base import PyResTests
 from tests.compat.jobs import Basic, Failing, Lasting
 from tests.servers import PATIENCE, ROOT, alive, until
 
-#: The methods that a life is made of, in the order in which they are called.
+#: The methods of a manager's life cycle, in the order of their calls.
 KHAN_STEPS = [
     "startup",
     "register_signal_handlers",
@@ -49,7 +49,7 @@ MINION_STEPS = [
 
 class KhanCase(PyResTests):
     def khan(self, pool_size=1, kind=Khan, **more):
-        """A Khan nobody has called a method of; its minions end with the test."""
+        """A new Khan, with no method called; its minions end with the test."""
         khan = kind(pool_size=pool_size, queues=["basic"], server=self.dsn, **more)
         self.addCleanup(lambda: khan._shutdown_minions() if khan.children.pids else None)
         return khan
@@ -62,7 +62,7 @@ class KhanCase(PyResTests):
 
 
 class KhanBeforeSetupResqTests(KhanCase):
-    """In 1.5 each of these could be the first that is called."""
+    """In 1.5 each of these methods could be the first one called."""
 
     def test_register_khan_sets_up_its_resq(self):
         khan = self.khan(3)
@@ -109,7 +109,7 @@ class KhanBeforeSetupResqTests(KhanCase):
 
         self.assertIs(khan.resq, resq)
 
-    def test_setup_resq_of_a_subclass_is_the_one_that_is_called(self):
+    def test_setup_resq_of_a_subclass_is_called(self):
         resq = self.resq
 
         class Mine(Khan):
@@ -135,7 +135,7 @@ class KhanBeforeSetupResqTests(KhanCase):
         khan.process_command(b"SHUTDOWN")
         self.assertTrue(khan._shutdown)
 
-    def test_add_child_and_kill_child_act_at_once_when_they_are_called_by_name(self):
+    def test_add_child_and_kill_child_act_at_once_if_called_directly(self):
         khan = self.khan(1)
 
         khan.add_child(signal.SIGUSR2, None)
@@ -145,7 +145,7 @@ class KhanBeforeSetupResqTests(KhanCase):
 
 
 class KhanPoolTests(KhanCase):
-    def test_one_less_than_none_is_none_whatever_is_asked_for_next(self):
+    def test_removing_from_an_empty_pool_does_not_cancel_the_next_addition(self):
         """Two signals at once: one for an empty pool, and one for one more."""
         khan = self.khan(1)
         khan.setup_minions()
@@ -182,7 +182,7 @@ class KhanPoolTests(KhanCase):
         self.assertEqual(khan._remove_minion(second).pid, second)
         self.assertEqual(list(khan._workers), [first])
 
-    def test_where_there_is_no_such_minion_none_is_removed(self):
+    def test_an_unknown_pid_removes_no_minion(self):
         khan = self.khan(1)
         self.assertIsNone(khan._remove_minion())
         khan.setup_minions()
@@ -191,7 +191,7 @@ class KhanPoolTests(KhanCase):
 
         self.assertEqual((len(khan._workers), khan.pool_size), (1, 1))
 
-    def test_a_minion_is_alive_until_it_has_died(self):
+    def test_a_minion_is_alive_until_its_process_has_ended(self):
         khan = self.khan(1)
         self.assertFalse(khan.are_minions_alive())
         khan.setup_minions()
@@ -203,7 +203,7 @@ class KhanPoolTests(KhanCase):
 
         self.assertFalse(khan.are_minions_alive())
 
-    def test_a_minion_that_was_waited_for_by_its_user_is_noted_as_dead(self):
+    def test_a_minion_that_the_user_waited_for_is_noted_as_dead(self):
         khan = self.khan(1)
         khan.setup_minions()
         (minion,) = khan._workers.values()
@@ -214,7 +214,7 @@ class KhanPoolTests(KhanCase):
 
         self.assertEqual(khan._workers, {})
 
-    def test_a_minion_that_ignores_term_does_not_hang_a_shutdown_by_name(self):
+    def test_a_minion_that_ignores_term_does_not_hang_a_direct_shutdown_call(self):
         class Stubborn(Minion):
             def schedule_shutdown(self, signum, frame):
                 pass
@@ -231,7 +231,7 @@ class KhanPoolTests(KhanCase):
         self.assertEqual(khan._workers, {})
         self.assertEqual(self.resq.workers(), [])
 
-    def test_the_minions_log_beside_the_manager_each_or_all_together(self):
+    def test_the_minions_log_to_files_beside_the_managers_each_or_together(self):
         with tempfile.TemporaryDirectory() as folder:
             for together in (False, True):
                 khan = self.khan(
@@ -284,7 +284,7 @@ class KhanPoolTests(KhanCase):
         self.assertEqual(self.khan().grace, Khan.SHUTDOWN_MINION_DELAY)
         self.assertEqual(self.khan(kind=Patient).grace, 42)
 
-    def test_a_pool_size_that_is_no_number_is_refused(self):
+    def test_a_pool_size_that_is_not_a_number_is_refused(self):
         for wrong in ("many", None, "", [2]):
             with self.assertRaises(ValueError):
                 Khan(wrong, ["basic"], self.dsn)
@@ -300,7 +300,7 @@ class KhanPoolTests(KhanCase):
 
 class KhanSignalTests(KhanCase):
     def handlers(self, khan):
-        """What register_signal_handlers() installs."""
+        """The handlers that register_signal_handlers() installs."""
         khan.register_signal_handlers()
         try:
             return {signum: signal.getsignal(signum) for signum in khan.signals.handlers}
@@ -326,7 +326,7 @@ class KhanSignalTests(KhanCase):
 
         self.assertEqual(found, khan.schedule_shutdown)
 
-    def test_siginfo_shows_the_current_state_where_there_is_such_a_signal(self):
+    def test_siginfo_logs_the_current_state_on_systems_with_that_signal(self):
         if not hasattr(signal, "SIGINFO"):
             signal.SIGINFO = signal.SIGURG
             self.addCleanup(delattr, signal, "SIGINFO")
@@ -351,7 +351,7 @@ class KhanSignalTests(KhanCase):
         self.assertIn("another one\n", line)
         self.assertIn("in wait", line)
 
-    def test_as_a_handler_it_leaves_the_log_to_the_loop(self):
+    def test_as_a_handler_it_logs_only_in_the_loop(self):
         khan = self.khan()
         khan.register_signal_handlers()
         try:
@@ -370,7 +370,7 @@ class KhanOverrideTests(KhanCase):
     """A subclass's methods are called where 1.5 called its own."""
 
     def run_khan(self, body, *, pool=1, more=""):
-        """The program of a Khan subclass with this body, running."""
+        """Start a program with a Khan subclass of this body."""
         program = f"""
 import signal
 from pyres.horde import Khan, Minion
@@ -406,7 +406,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
     def minions(self):
         return [int(member.split(b":")[1]) for member in self.redis.smembers("resque:minions")]
 
-    def test_each_step_of_its_life_is_a_method_that_may_be_overridden(self):
+    def test_each_step_of_its_life_cycle_can_be_overridden(self):
         steps = KHAN_STEPS
         body = "\n".join(
             f"    def {step}(self):\n        note({step!r})\n        return super().{step}()\n"
@@ -417,7 +417,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
 
         self.assertEqual(self.noted(), steps)
 
-    def test_the_signal_handlers_of_a_subclass_are_the_ones_that_are_called(self):
+    def test_the_signal_handlers_of_a_subclass_are_called(self):
         program = self.run_khan(
             """
     def kill_child(self, signum, frame):
@@ -441,7 +441,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
 
         self.assertEqual(self.noted(), ["add_child", "kill_child", "schedule_shutdown"])
 
-    def test_signals_and_commands_change_the_pool_by_its_own_methods(self):
+    def test_signals_and_commands_call_the_methods_of_the_subclass(self):
         program = self.run_khan(
             """
     def add_minion(self):
@@ -480,7 +480,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
             ],
         )
 
-    def test_a_command_of_a_subclass_is_obeyed(self):
+    def test_a_command_of_a_subclass_is_executed(self):
         program = self.run_khan(
             """
     _command_map = {**Khan._command_map, "DOUBLE": "double"}
@@ -494,7 +494,7 @@ Mine.run({pool}, ["basic"], {self.dsn!r}, interval=0.1)
         self.until_registered(2)
         self.stop()
 
-    def test_a_process_that_ends_by_exit_0_has_done_its_job(self):
+    def test_a_process_that_exits_with_0_has_finished_its_job(self):
         self.run_khan(
             """
     def _add_minion(self):
@@ -518,8 +518,8 @@ class MyMinion(Minion):
         self.assertEqual(self.redis.llen("resque:failed"), 0)
         until(lambda: len(self.minions()) == 1, what="another minion")
 
-    def test_minions_that_a_subclass_starts_itself_are_replaced_and_ended_as_any(self):
-        """What 1.5's users copied out of _add_minion(), with a Minion of their own."""
+    def test_minions_started_by_a_subclass_are_replaced_and_ended_like_others(self):
+        """Code that users copied from 1.5's _add_minion(), with their own Minion class."""
         self.run_khan(
             """
     def _add_minion(self):
@@ -546,7 +546,7 @@ class MyMinion(Minion):
         self.assertFalse(alive(first))
         self.stop()
 
-    def test_a_minion_class_put_in_place_of_the_module_s_is_the_one_that_is_started(self):
+    def test_a_replacement_of_the_modules_minion_class_is_started(self):
         class Mine(Minion):
             def register_minion(self):
                 super().register_minion()
@@ -563,14 +563,14 @@ class MyMinion(Minion):
 
 
 class IntervalTests(KhanCase):
-    def test_none_is_an_interval_wherever_one_is_given(self):
-        """The command line of 1.5 gave it, and the pool crashed."""
+    def test_none_is_a_valid_interval_everywhere(self):
+        """1.5's command line passed None, and the pool crashed."""
         Quick.run(1, ["basic"], self.dsn, interval=None, minions_interval=None)
         self.khan(1, Quick).work(None)
 
         self.assertEqual(self.khan(1, minions_interval=None).minions_interval, 5)
 
-    def test_a_minion_of_no_interval_works(self):
+    def test_a_minion_without_an_interval_works(self):
         self.resq.enqueue(Basic, "one")
         minion = Stopping(["basic"], self.resq, interval=None)
 
@@ -580,7 +580,7 @@ class IntervalTests(KhanCase):
 
 
 class Quick(Khan):
-    """Ends after the first turn of its loop."""
+    """Ends after the first round of its loop."""
 
     def _log_state(self):
         super()._log_state()
@@ -598,7 +598,7 @@ class Stopping(Minion):
 
 
 class MinionStepTests(PyResTests):
-    def test_its_work_is_made_of_the_steps_of_1_5_in_its_order(self):
+    def test_its_work_calls_the_steps_of_1_5_in_order(self):
         self.resq.enqueue(Basic, "one")
         calls = []
 
@@ -615,7 +615,7 @@ class MinionStepTests(PyResTests):
 
         self.assertEqual(calls, MINION_STEPS)
 
-    def test_run_hands_its_interval_to_work(self):
+    def test_run_passes_its_interval_to_work(self):
         seen = []
 
         class Mine(Minion):
@@ -636,7 +636,7 @@ class MinionStepTests(PyResTests):
         self.assertEqual(handlers, [minion.schedule_shutdown] * 3)
         self.assertEqual(self.redis.smembers("resque:minions"), {str(minion).encode()})
 
-    def test_prune_dead_workers_is_there_and_leaves_that_to_the_manager(self):
+    def test_prune_dead_workers_exists_and_leaves_pruning_to_the_manager(self):
         process = subprocess.Popen(["true"])
         process.wait()
         dead = f"{platform.node()}:{process.pid}:basic"
@@ -646,7 +646,7 @@ class MinionStepTests(PyResTests):
 
         self.assertEqual(self.resq.workers(), [dead])
 
-    def test_run_works_in_this_process_and_logs_where_it_was_told(self):
+    def test_run_works_in_this_process_and_logs_to_its_log_path(self):
         self.resq.enqueue(Failing)
         loggers = (logging.getLogger(), logging.getLogger("pyres"))
         former = [list(logger.handlers) for logger in loggers]
@@ -664,7 +664,7 @@ class MinionStepTests(PyResTests):
             minion.clear_logger()
         self.assertEqual([logger.handlers for logger in loggers], former)
 
-    def test_a_special_log_path_is_used_as_it_is(self):
+    def test_a_special_log_path_is_used_unchanged(self):
         for logger in (logging.getLogger(), logging.getLogger("pyres")):
             self.addCleanup(logger.setLevel, logger.level)
         written, former = io.StringIO(), sys.stdout
@@ -680,7 +680,7 @@ class MinionStepTests(PyResTests):
         self.assertEqual(minion.log_file, "stdout")
         self.assertIn("has stopped", written.getvalue())
 
-    def test_its_server_is_a_dsn_or_a_resq_and_nothing_else(self):
+    def test_its_server_must_be_a_dsn_or_a_resq(self):
         self.assertEqual(Minion(["basic"], self.dsn, None).server, self.dsn)
         self.assertIs(Minion(["basic"], self.resq, None).resq, self.resq)
         with self.assertRaises(ValueError):
@@ -716,7 +716,7 @@ class MinionOverrideTests(PyResTests):
         self.assertEqual(self.redis.keys("resque:worker:*"), [])
         return minion
 
-    def test_reserve_of_a_subclass_gives_each_job_and_each_is_counted_once(self):
+    def test_reserve_of_a_subclass_returns_each_job_and_each_is_counted_once(self):
         for own in (Minion.reserve, popping):
 
             class Mine(Minion):
@@ -728,8 +728,8 @@ class MinionOverrideTests(PyResTests):
             with self.assertLogs("pyres", logging.INFO) as logs:
                 self.work(Mine)
             self.assertEqual(self.redis.llen("called"), 3)
-            (said,) = (line for line in logs.output if "Mine overrides" in line)
-            self.assertIn("reserve", said)
+            (overrides,) = (line for line in logs.output if "Mine overrides" in line)
+            self.assertIn("reserve", overrides)
 
     def test_a_job_that_a_subclass_popped_is_in_flight_before_it_is_processed(self):
         seen = []
@@ -746,7 +746,7 @@ class MinionOverrideTests(PyResTests):
 
         self.assertEqual([payload["args"] for payload in seen], [[0]])
 
-    def test_a_reserve_that_gives_nothing_at_once_is_not_called_all_the_time(self):
+    def test_a_reserve_that_returns_none_at_once_is_not_called_in_a_busy_loop(self):
         class Mine(Minion):
             calls = 0
 
@@ -755,7 +755,7 @@ class MinionOverrideTests(PyResTests):
                 if self.calls > 2:
                     self.schedule_shutdown(signal.SIGTERM, None)
 
-        # Also where a busy machine makes the call take long.
+        # Also if the call takes long on a busy machine.
         self.enterContext(mock.patch.object(performer, "RESERVE_PAUSE", 600.0))
         slept = []
         minion = Mine(["basic"], self.resq, None)
@@ -776,7 +776,7 @@ class MinionOverrideTests(PyResTests):
 
         self.assertEqual(self.redis.llen("called"), 3)
 
-    def test_all_of_its_steps_at_once_count_each_job_once(self):
+    def test_all_overridden_steps_together_count_each_job_once(self):
         class Mine(Minion):
             def reserve(self):
                 self.resq.redis.incr("reserve")
@@ -811,12 +811,12 @@ class MinionOverrideTests(PyResTests):
 
 
 def popping(minion):
-    """What 1.5's own reserve() does: the job is in no in-flight record."""
+    """Like 1.5's own reserve(), which writes no in-flight record."""
     return Job.reserve(minion.queues, minion.resq, str(minion))
 
 
 class MinionProcessTests(PyResTests):
-    """What a multiprocessing.Process has, as far as 1.5's users called it."""
+    """The methods of multiprocessing.Process that 1.5's users called."""
 
     def start(self, kind=Minion):
         minion = kind(["basic"], self.dsn, None, interval=1)
@@ -826,7 +826,7 @@ class MinionProcessTests(PyResTests):
         until(lambda: self.redis.scard("resque:minions"), what="a minion")
         return minion
 
-    def test_it_ends_well_when_it_is_asked_to(self):
+    def test_it_ends_gracefully_on_terminate(self):
         minion = self.start()
         self.assertTrue(minion.is_alive())
         self.assertIsNone(minion.exitcode)
@@ -839,7 +839,7 @@ class MinionProcessTests(PyResTests):
         self.assertFalse(minion.is_alive())
         self.assertEqual(minion.exitcode, 0)
 
-    def test_a_minion_that_was_killed_tells_by_what(self):
+    def test_the_exit_code_of_a_killed_minion_has_the_signal(self):
         minion = self.start()
 
         minion.kill()
@@ -848,7 +848,7 @@ class MinionProcessTests(PyResTests):
         self.assertEqual(minion.exitcode, -signal.SIGKILL)
         self.assertFalse(minion.is_alive())
 
-    def test_join_with_a_timeout_gives_up(self):
+    def test_join_returns_after_its_timeout(self):
         minion = self.start()
 
         minion.join(0)
@@ -856,7 +856,7 @@ class MinionProcessTests(PyResTests):
 
         self.assertTrue(minion.is_alive())
 
-    def test_join_goes_on_after_a_signal(self):
+    def test_join_continues_after_a_signal(self):
         minion = self.start()
         handlers = {signal.SIGUSR1: lambda *_: minion.terminate()}
         minion.children.signals = minion.signals.replace(handlers)
@@ -867,7 +867,7 @@ class MinionProcessTests(PyResTests):
 
         self.assertIsNotNone(minion.exit)
 
-    def test_work_in_this_process_leaves_its_handlers_as_they_were(self):
+    def test_work_in_this_process_restores_its_handlers(self):
         former = signal.getsignal(signal.SIGTERM)
         minion = Minion(["basic"], self.resq)
         minion.schedule_shutdown(signal.SIGTERM, None)
@@ -876,7 +876,7 @@ class MinionProcessTests(PyResTests):
 
         self.assertEqual(signal.getsignal(signal.SIGTERM), former)
 
-    def test_one_that_was_not_started_or_has_ended_gets_no_signal(self):
+    def test_a_minion_that_was_not_started_or_has_ended_gets_no_signal(self):
         minion = Minion(["basic"], self.dsn, None)
         self.assertFalse(minion.is_alive())
         self.assertIsNone(minion.exitcode)
@@ -896,7 +896,7 @@ class MinionProcessTests(PyResTests):
 
         self.assertTrue(minion.daemon)
 
-    def test_run_of_a_subclass_is_what_the_process_does(self):
+    def test_the_process_calls_run_of_a_subclass(self):
         class Mine(Minion):
             def run(self):
                 self.resq.redis.rpush("ran", self.pid)

@@ -1,4 +1,4 @@
-"""The defaults, the one clock and the logs of pyres 1.5, and what a class named by a string is."""
+"""The defaults, the clock and the logs of pyres 1.5, and classes named by a string."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.compat.jobs import Basic, Failing, Hooked, RetryOnce
 
 NOW = datetime.datetime(2030, 6, 1, 12, 0, 0)
 
-#: Callable -> the defaults that pyres 1.5 has for its parameters.
+#: Callable -> the defaults of its parameters in pyres 1.5.
 DEFAULTS = {
     "pyres.ResQ": {"server": "localhost:6379", "password": None},
     "pyres.ResQ.pop": {"timeout": 10},
@@ -50,7 +50,7 @@ DEFAULTS = {
     "pyres.failure.base.BaseBackend.save": {"resq": None},
 }
 
-#: Callable -> its parameters, where users may give them by name.
+#: Callable -> its parameters, which users may pass by name.
 NAMES = {
     "pyres.worker.Worker.shutdown_all": ["signum", "frame"],
     "pyres.worker.Worker.schedule_shutdown": ["signum", "frame"],
@@ -78,7 +78,7 @@ NAMES = {
 
 
 def parameters(path):
-    """The parameters of what is at a dotted path, without self."""
+    """The parameters of the callable at a dotted path, without self."""
     parts = path.split(".")
     modules = next(n for n in range(len(parts), 0, -1) if is_module(".".join(parts[:n])))
     target = importlib.import_module(".".join(parts[:modules]))
@@ -109,14 +109,14 @@ class SignatureTests(PyResTests):
 
 
 class ClockTests(PyResTests):
-    """`ResQ._current_time` is what users' tests put another in the place of."""
+    """Users' tests replace `ResQ._current_time`."""
 
     def setUp(self):
         super().setUp()
         self.addCleanup(setattr, ResQ, "_current_time", staticmethod(ResQ._current_time))
         ResQ._current_time = staticmethod(lambda: NOW)
 
-    def test_every_time_that_is_written_is_its(self):
+    def test_every_time_written_is_that_of_the_replaced_clock(self):
         self.resq.enqueue(RetryOnce)
         self.resq.enqueue(Failing)
         worker = Worker(["basic"], self.resq)
@@ -141,19 +141,19 @@ class ClockTests(PyResTests):
 
 
 class EnqueueTests(PyResTests):
-    def test_a_delayed_class_may_bring_its_first_attempt(self):
+    def test_enqueue_at_accepts_first_attempt(self):
         self.resq.enqueue_at(NOW, Basic, "one", first_attempt=NOW)
 
         (item,) = self.resq.delayed_timestamp_peek(int(NOW.timestamp()), 0, 9)
         self.assertEqual((item["args"], item["first_attempt"]), (["one"], NOW))
 
-    def test_a_delayed_item_has_class_args_queue_and_no_time(self):
+    def test_a_delayed_item_has_class_args_queue_and_no_timestamp(self):
         self.resq.enqueue_at(NOW, Basic, "one")
 
         raw = self.redis.lindex(f"resque:delayed:{int(NOW.timestamp())}", 0)
         self.assertEqual(list(json.loads(raw)), ["class", "args", "queue"])
 
-    def test_list_range_takes_the_whole_key_as_in_1_5(self):
+    def test_list_range_accepts_the_whole_key_as_in_1_5(self):
         self.resq.enqueue(Basic, "one")
         self.resq.enqueue(Basic, "two")
 
@@ -175,7 +175,7 @@ class EnqueueTests(PyResTests):
         self.assertIs(type(self.resq._watched_queues), set)
         self.assertIs(type(self.resq.encode({})), str)
 
-    def test_a_timestamp_may_be_given_as_text(self):
+    def test_a_timestamp_may_be_text(self):
         self.resq.enqueue_at(NOW, Basic, "one")
         text = str(int(NOW.timestamp()))
 
@@ -186,24 +186,24 @@ class EnqueueTests(PyResTests):
 
 
 class JobTests(PyResTests):
-    def test_reserve_names_the_worker_that_it_is_for(self):
+    def test_reserve_sets_the_worker_of_the_job(self):
         self.resq.enqueue(Basic, "one")
 
         self.assertEqual(Job.reserve("basic", self.resq, "host:1:basic")._worker, "host:1:basic")
 
-    def test_after_perform_is_told_that_a_failure_is_retried(self):
-        told = []
+    def test_after_perform_knows_that_a_failure_is_retried(self):
+        calls = []
 
         class Retried(RetryOnce):
             @staticmethod
             def after_perform(metadata):
-                told.append(metadata)
+                calls.append(metadata)
 
         job = Job("basic", {"class": "any", "args": [1]}, self.resq)
         job.safe_str_to_class = lambda name: Retried
         job.perform()
 
-        (metadata,) = told
+        (metadata,) = calls
         self.assertEqual((metadata["failed"], metadata["retried"]), (True, True))
         self.assertIsInstance(metadata["exception"], ValueError)
 
@@ -239,7 +239,7 @@ class JobTests(PyResTests):
 
         self.assertEqual(MyWorker(["basic"], self.resq).process(), "mine")
 
-    def test_a_backend_that_a_job_s_own_module_sets_records_its_failure(self):
+    def test_a_backend_set_by_the_jobs_module_records_its_failure(self):
         name = f"backend_of_{os.getpid()}"
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, f"{name}.py"), "w") as file:
@@ -280,7 +280,7 @@ class LogTests(PyResTests):
         self.addCleanup(handler.close)
         return handler
 
-    def test_without_a_name_the_log_is_stderr(self):
+    def test_without_a_file_name_the_log_is_stderr(self):
         for name in (None, "", "stderr"):
             self.assertIs(self.handler(name, "pyres_worker").stream, sys.stderr)
         self.assertIs(self.handler("stdout", "pyres_worker").stream, sys.stdout)
@@ -303,6 +303,6 @@ class LogTests(PyResTests):
             rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d {os.getpid():5d} WARNING  a message\n$",
         )
 
-    def test_no_path_of_a_pidfile_writes_none(self):
+    def test_without_a_path_no_pidfile_is_written(self):
         pyres.setup_pidfile(None)
         pyres.setup_pidfile("")

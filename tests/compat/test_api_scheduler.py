@@ -1,4 +1,4 @@
-"""Scheduler: what users of pyres 1.5 iterate over and override."""
+"""Scheduler: the methods that users of pyres 1.5 call and override."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = datetime.datetime(2030, 6, 1, 12, 0, 0)
 
 
 class Once(Scheduler):
-    """Ends after its first turn."""
+    """Stops after the first round of its loop."""
 
     def _sleep(self, seconds):
         self.schedule_shutdown(signal.SIGTERM, None)
@@ -33,7 +33,7 @@ class SchedulerApiTests(PyResTests):
     def waiting(self):
         return [job["args"][0] for job in self.resq.peek("basic", 0, 9)]
 
-    def test_what_is_due_comes_from_generators(self):
+    def test_due_items_come_from_generators(self):
         scheduler = Scheduler(self.resq)
         self.assertTrue(inspect.isgenerator(scheduler.next_timestamp()))
         self.assertTrue(inspect.isgenerator(scheduler.next_item(1)))
@@ -47,12 +47,12 @@ class SchedulerApiTests(PyResTests):
         self.assertEqual(items, ["first", "second"])
         self.assertEqual(self.resq.delayed_queue_schedule_size(), 1)
 
-    def test_a_call_runs_it_until_it_is_told_to_stop(self):
+    def test_a_call_runs_it_until_it_is_stopped(self):
         Once(self.resq)()
 
         self.assertEqual(self.waiting(), ["first", "second"])
 
-    def test_handle_delayed_items_of_a_subclass_is_what_its_loop_calls(self):
+    def test_the_loop_calls_handle_delayed_items_of_a_subclass(self):
         calls = []
 
         class Mine(Once):
@@ -68,7 +68,7 @@ class SchedulerApiTests(PyResTests):
         self.assertEqual(calls, [3])
         self.assertEqual(self.waiting(), ["first", "second"])
 
-    def test_generators_of_a_subclass_say_what_is_moved(self):
+    def test_the_items_of_a_subclasss_generators_are_moved(self):
         class Mine(Once):
             def next_timestamp(self):
                 for timestamp in super().next_timestamp():

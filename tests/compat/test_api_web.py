@@ -1,4 +1,4 @@
-"""The addresses of resweb, as bookmarks and scripts of its users have them."""
+"""The URLs of resweb, as in bookmarks and scripts of its users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PageTests(PyResTests):
         self.client = self.app.test_client()
 
     def page(self, path):
-        """A page's text, followed as a browser does."""
+        """A page's text, after redirects."""
         response = self.client.get(path, follow_redirects=True)
         self.assertEqual(response.status_code, 200, path)
         return response.get_data(as_text=True)
@@ -71,7 +71,7 @@ class PageTests(PyResTests):
                 self.assertIn(text, self.page(path))
                 self.assertIn(text, self.page(path.rstrip("/") or "/"))
 
-    def test_a_list_goes_on_from_start_with_20_a_page(self):
+    def test_a_list_has_20_rows_per_page_from_start(self):
         for number in range(45):
             self.resq.enqueue(Basic, f"number-{number}-")
 
@@ -122,7 +122,7 @@ class PageTests(PyResTests):
 
         self.assertEqual(failure.count(self.resq), 1)
 
-    def test_several_servers_are_summed_up(self):
+    def test_the_numbers_of_several_servers_are_added(self):
         self.resq.enqueue(Basic, "one")
         other = create_app([f"a={self.dsn}", f"b={self.dsn.partition('/')[0]}/1"], sample=False)
         self.addCleanup(other.extensions["resweb"].close)

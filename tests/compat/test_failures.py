@@ -26,7 +26,7 @@ class FailureTests(PyResTests):
         failed.save(self.resq)
         return failed
 
-    def test_it_is_the_redis_backend_unless_told_otherwise(self):
+    def test_the_default_is_the_redis_backend(self):
         self.assertIs(failure.backend, RedisBackend)
         self.assertIs(failure.RedisBackend, RedisBackend)
 
@@ -42,7 +42,7 @@ class FailureTests(PyResTests):
         failure.clear(self.resq)
         self.assertFalse(self.redis.exists("resque:failed"))
 
-    def test_a_record_says_what_failed_and_why(self):
+    def test_a_record_has_the_job_and_the_error(self):
         self.resq.enqueue(Failing, "arg")
         worker = Worker(["basic"], self.resq)
         with self.assertLogs("pyres", "ERROR"):
@@ -97,7 +97,7 @@ class FailureTests(PyResTests):
 
         self.assertEqual([r["error"] for r in failure.all(self.resq, 0, 9)], ["second"])
 
-    def test_a_backend_of_ones_own_is_used_by_workers_too(self):
+    def test_a_custom_backend_is_used_by_workers_too(self):
         saved = []
 
         class Mine(BaseBackend):
@@ -123,7 +123,7 @@ class BackendTests(PyResTests):
         except KeyError as caught:
             error = caught
 
-        # Outside of the except block, where 1.5 found nothing.
+        # Outside of the except block, where 1.5 had no exception.
         failed = BaseBackend(error, "queue", {"class": "A", "args": []}, "worker")
 
         self.assertIs(failed.exception, error)
@@ -140,7 +140,7 @@ class BackendTests(PyResTests):
         self.assertIsInstance(lines, list)
         self.assertTrue(any("raising" in line for line in lines))
 
-    def test_several_backends_all_save_and_the_first_is_read(self):
+    def test_of_several_backends_all_save_and_the_first_is_read(self):
         saved = []
 
         class Other(BaseBackend):
@@ -159,7 +159,7 @@ class BackendTests(PyResTests):
         failure.clear(self.resq)
         self.assertEqual(self.redis.llen("resque:failed"), 0)
 
-    def test_a_mail_has_its_tokens_filled_in(self):
+    def test_the_tokens_of_a_mail_are_replaced(self):
         class Mine(MailBackend):
             subject = "{queue} of {worker}: {exception}"
             recipients = ["one@example.org", "two@example.org"]
@@ -225,7 +225,7 @@ class BackendTests(PyResTests):
         self.assertEqual((record["exception"], record["error"]), ("Exception", "a text"))
         self.assertEqual(record["backtrace"], [])
 
-    def test_a_backend_may_parse_the_traceback_its_own_way(self):
+    def test_a_backend_may_override_the_parsing_of_the_traceback(self):
         class Mine(RedisBackend):
             def _parse_traceback(self, trace):
                 return [trace.split("\n")[-2]]
@@ -238,7 +238,7 @@ class BackendTests(PyResTests):
         (record,) = failure.all(self.resq, 0, 10)
         self.assertEqual(record["backtrace"], ["ValueError: it failed"])
 
-    def test_several_backends_are_there_as_objects_for_a_save_of_ones_own(self):
+    def test_an_overridden_save_can_use_the_backends_as_objects(self):
         class Own(MultipleBackend):
             classes = [RedisBackend]
 
@@ -250,5 +250,5 @@ class BackendTests(PyResTests):
 
         self.assertEqual(failure.count(self.resq), 1)
 
-    def test_a_mail_that_nobody_is_to_get_is_not_sent(self):
+    def test_a_mail_without_recipients_is_not_sent(self):
         MailBackend(ValueError("x"), "basic", {"class": "A", "args": []}).save(self.resq)

@@ -63,7 +63,7 @@ class KhanTests(PyResTests):
     def khan(self, pool_size=2, queues=("basic",)):
         return Khan(pool_size=pool_size, queues=list(queues), server=self.dsn)
 
-    def test_a_pool_size_is_a_number_and_queues_are_some(self):
+    def test_pool_size_must_be_a_number_and_queues_must_not_be_empty(self):
         with self.assertRaises(ValueError):
             Khan("many", ["basic"], self.dsn)
         with self.assertRaises(NoQueueError):
@@ -71,7 +71,7 @@ class KhanTests(PyResTests):
         self.assertEqual(Khan("3", ["basic"], self.dsn).pool_size, 3)
         self.assertEqual(Khan.SHUTDOWN_MINION_DELAY, 10)
 
-    def test_it_has_a_resq_once_that_is_set_up(self):
+    def test_it_has_a_resq_after_setup_resq(self):
         khan = self.khan()
         self.assertFalse(hasattr(khan, "resq"))
 
@@ -90,7 +90,7 @@ class KhanTests(PyResTests):
         khan.unregister_khan()
         self.assertFalse(self.redis.exists("resque:khans"))
 
-    def test_minions_come_and_go_with_the_pool(self):
+    def test_minions_start_and_end_with_the_pool(self):
         khan = self.khan(1)
         khan.setup_resq()
         khan.register_khan()
@@ -120,7 +120,7 @@ class KhanTests(PyResTests):
         self.assertEqual(found.pop(signal.SIGUSR1), khan.kill_child)
         self.assertEqual(set(found.values()), {khan.schedule_shutdown})
 
-    def test_commands_are_obeyed(self):
+    def test_commands_are_executed(self):
         run = f"Khan.run(1, ['basic'], {self.dsn!r}, interval=0.1)"
         program = f"from pyres.horde import Khan; {run}"
         process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)

@@ -1,4 +1,4 @@
-"""pyres.job.Job, and what a job class may have."""
+"""pyres.job.Job, and the hooks and settings of a job class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class JobTests(PyResTests):
         ResQ._current_time, former = staticmethod(lambda: moment), ResQ._current_time
         self.addCleanup(setattr, ResQ, "_current_time", staticmethod(former))
 
-    def test_reserve_gives_the_job_with_its_parts(self):
+    def test_reserve_returns_the_job_with_its_attributes(self):
         self.resq.enqueue(Basic, "test1")
 
         job = Job.reserve("basic", self.resq)
@@ -35,10 +35,10 @@ class JobTests(PyResTests):
         self.assertIsNone(job._worker)
         self.assertIsInstance(job.enqueue_timestamp, float)
 
-    def test_reserve_of_an_empty_queue_gives_none(self):
+    def test_reserve_of_an_empty_queue_returns_none(self):
         self.assertIsNone(Job.reserve("basic", self.resq, timeout=0))
 
-    def test_perform_gives_the_value(self):
+    def test_perform_returns_the_value(self):
         self.resq.enqueue(BasicMulti, "bob", 23)
 
         self.assertEqual(Job.reserve(["basic"], self.resq).perform(), "name: bob, age: 23")
@@ -84,12 +84,12 @@ class JobTests(PyResTests):
         self.assertEqual(record["exception"], "ValueError")
         self.assertEqual(record["error"], "it failed")
 
-    def test_fail_takes_a_string_too(self):
+    def test_fail_accepts_a_string_too(self):
         self.job(Basic, "one").fail("just a text")
 
         self.assertEqual(failure.all(self.resq, 0, 1)[0]["error"], "just a text")
 
-    def test_a_job_leaves_the_failure_backend_alone(self):
+    def test_a_job_does_not_change_the_failure_backend(self):
         class Mine(failure.RedisBackend):
             pass
 
@@ -98,7 +98,7 @@ class JobTests(PyResTests):
         self.assertIsInstance(self.job(Basic).fail("text"), Mine)
         self.assertIs(failure.backend, Mine)
 
-    def test_hooks_are_given_the_metadata(self):
+    def test_hooks_get_the_metadata(self):
         self.at(NOW)
         Hooked.noted.clear()
 
@@ -112,7 +112,7 @@ class JobTests(PyResTests):
         self.assertEqual(first["perform_timestamp"], NOW.timestamp())
         self.assertFalse(second["failed"])
 
-    def test_after_perform_runs_after_a_failure_too_and_knows_of_it(self):
+    def test_after_perform_runs_after_a_failure_too_and_gets_it(self):
         Hooked.noted.clear()
 
         with self.assertRaises(ValueError):
@@ -135,7 +135,7 @@ class JobTests(PyResTests):
         with self.assertLogs("pyres", logging.ERROR):
             self.assertEqual(job.perform(), "name:one")
 
-    def test_a_job_is_put_off_as_its_class_asks_for(self):
+    def test_a_failed_job_is_retried_by_its_classs_settings(self):
         self.at(NOW)
 
         self.assertIsNone(self.job(RetryOnce, "arg", kept="along").perform())
@@ -174,6 +174,6 @@ class JobTests(PyResTests):
 
         self.assertEqual(self.resq.delayed_queue_schedule_size(), 1)
 
-    def test_retry_tells_whether_it_did(self):
+    def test_retry_returns_whether_the_job_is_retried(self):
         self.assertTrue(self.job(RetryOnce).retry(RetryOnce, []))
         self.assertFalse(self.job(Failing).retry(Failing, []))

@@ -13,7 +13,7 @@ MOMENT = datetime.datetime(2030, 6, 1, 12, 0, 5)
 
 
 class JSONTests(unittest.TestCase):
-    def test_a_date_is_a_string_of_1_5_and_comes_back(self):
+    def test_a_date_is_encoded_as_in_1_5_and_decoded_again(self):
         self.assertEqual(json_parser.DATE_FORMAT, "%Y-%m-%dT%H:%M:%S")
         self.assertEqual(json_parser.DATE_PREFIX, "@D:")
 
@@ -27,7 +27,7 @@ class JSONTests(unittest.TestCase):
 
         self.assertEqual(json_parser.loads(json_parser.dumps(values)), values)
 
-    def test_nothing_of_a_date_is_lost(self):
+    def test_a_date_keeps_microseconds_and_zone(self):
         zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
         for moment in (MOMENT.replace(microsecond=123), MOMENT.replace(tzinfo=zone)):
             back = json_parser.loads(json_parser.dumps([moment]))[0]
@@ -40,7 +40,7 @@ class JSONTests(unittest.TestCase):
     def test_bytes_are_read_too(self):
         self.assertEqual(json_parser.loads('{"a":"é"}'.encode()), {"a": "é"})
 
-    def test_the_classes_are_those_that_json_takes(self):
+    def test_the_classes_are_encoder_and_decoder_of_json(self):
         text = json.dumps({"a": [MOMENT]}, cls=CustomJSONEncoder)
 
         self.assertEqual(json.loads(text, cls=CustomJSONDecoder), {"a": [MOMENT]})
@@ -53,6 +53,6 @@ class ExceptionTests(unittest.TestCase):
         self.assertTrue(issubclass(exceptions.TimeoutError, exceptions.JobError))
         self.assertTrue(issubclass(exceptions.CrashError, exceptions.JobError))
 
-    def test_they_can_be_raised_without_a_word(self):
+    def test_they_can_be_raised_without_a_message(self):
         self.assertTrue(str(exceptions.NoQueueError()))
         self.assertEqual(str(exceptions.CrashError("a word")), "a word")

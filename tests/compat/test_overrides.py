@@ -30,7 +30,7 @@ JOBS = [
 
 
 def called(self, name):
-    """Note a call in Redis: it may come from a child."""
+    """Record a call in Redis, since it may come from a child process."""
     self.resq.redis.rpush("called", name)
 
 
@@ -43,7 +43,7 @@ class Reserving(Worker):
 
 
 class Popping(Worker):
-    """Takes jobs without pyres' own reserve()."""
+    """Pops jobs without pyres' own reserve()."""
 
     def reserve(self, timeout=10):
         queue, item = self.resq.pop(self.queues, timeout)
@@ -66,7 +66,7 @@ class WorkingOn(Worker):
 
 
 class OwnRecord(Worker):
-    """Writes the in-flight record itself, as 1.5's users copied it."""
+    """Writes the in-flight record itself, with code copied from 1.5."""
 
     def working_on(self, job):
         called(self, "working_on")
@@ -121,7 +121,7 @@ class Everything(
 
 class OverrideTests(PyResTests):
     def work(self, kind, jobs=JOBS):
-        """Have a worker of this kind perform these jobs; how often each override was called."""
+        """Let a worker of this class perform these jobs; returns the calls of each override."""
         for klass, *args in jobs:
             self.resq.enqueue(klass, *args)
         worker = kind(["basic"], self.resq)
@@ -201,7 +201,7 @@ class OverrideTests(PyResTests):
         self.assertEqual(self.work(BeforeProcess), {"before_process": 7})
         self.assert_all_is_counted_once()
 
-    def test_all_of_them_together_count_each_job_once(self):
+    def test_all_overrides_together_count_each_job_once(self):
         counts = self.work(Everything)
 
         for name in ("reserve", "fork_worker", "working_on", "processed", "done_working"):
@@ -210,7 +210,7 @@ class OverrideTests(PyResTests):
         self.assertEqual(counts["failed"], 3)
         self.assert_all_is_counted_once()
 
-    def test_what_is_overridden_is_logged_once(self):
+    def test_the_overrides_are_logged_once(self):
         self.work(Everything)
 
         (line,) = (line for line in self.logs.splitlines() if "Everything overrides" in line)
@@ -330,7 +330,7 @@ class BeforeProcessTests(PyResTests):
             raise RefusedError("not this class")
 
         kind = type("Mine", (Worker,), {step: raising})
-        # The module says so in Redis when it is imported, and so does the hook of its class.
+        # The module records its import in Redis, and the hook of its class records its call.
         os.environ["PYRES_REFUSED_URL"] = f"redis://{self.dsn}"
         self.addCleanup(os.environ.pop, "PYRES_REFUSED_URL")
         (record,) = self.perform(kind, {"class": "tests.compat.refused.Refused", "args": [1]})
@@ -341,7 +341,7 @@ class BeforeProcessTests(PyResTests):
         counted = [Stat(name, self.resq).get() for name in ("processed", "failed")]
         self.assertEqual(counted, [1, 1])
 
-    def test_leaving_in_it_is_a_failure_since_the_job_did_not_run(self):
+    def test_an_exit_in_it_is_a_failure_since_the_job_did_not_run(self):
         class Mine(Worker):
             def before_process(self, job):
                 sys.exit(0)
@@ -469,7 +469,7 @@ class EqualityTests(PyResTests):
         self.assertNotEqual(Worker.find(str(one), self.resq), one)
         self.assertEqual(len({one, other}), 2)
 
-    def test_a_worker_that_was_found_knows_its_id(self):
+    def test_a_worker_returned_by_find_has_its_id(self):
         worker = Worker(["basic"], self.resq)
         worker.register_worker()
 
@@ -492,7 +492,7 @@ class PushTests(PyResTests):
         self.addCleanup(self.own.close)
 
     def assert_pushed(self, *args):
-        """push() got a job with each of these arguments, and what it added is on the queue."""
+        """Assert that push() was called for jobs with these arguments, and its items are queued."""
         self.assertEqual(self.redis.llen("pushed"), len(args))
         items = self.own.peek("basic", 0, -1)
         self.assertEqual([item["args"] for item in items], [[arg] for arg in args])
@@ -507,7 +507,7 @@ class PushTests(PyResTests):
 
         self.assert_pushed(1, 2, 3, 4, 5)
 
-    def test_the_scheduler_pushes_what_is_due_by_it(self):
+    def test_the_scheduler_calls_push_for_due_jobs(self):
         self.own.enqueue_at(datetime.datetime(2026, 1, 1), Lasting, 1)
         self.own.enqueue_at(datetime.datetime(2026, 1, 2), Lasting, 2)
 
@@ -516,14 +516,14 @@ class PushTests(PyResTests):
         self.assert_pushed(1, 2)
         self.assertEqual(self.own.delayed_queue_schedule_size(), 0)
 
-    def test_a_failure_that_is_requeued_is_pushed_by_it(self):
+    def test_requeueing_a_failure_calls_push(self):
         failed = failure.create(ValueError("x"), "basic", {"class": "A", "args": [1]})
 
         failure.requeue(self.own, failed)
 
         self.assert_pushed(1)
 
-    def test_a_failure_that_is_retried_is_pushed_by_it(self):
+    def test_retrying_a_failure_calls_push(self):
         failure.create(ValueError("x"), "basic", {"class": "A", "args": [1]}).save(self.own)
         (record,) = failure.all(self.own, 0, 1)
 

@@ -16,7 +16,7 @@ from pyres.worker import Worker
 from tests.compat.base import PyResTests, server
 from tests.compat.jobs import Basic, NoQueue, Outer
 
-#: A local time that is no other when the clocks change.
+#: A local time that is not ambiguous by daylight saving time.
 MOMENT = datetime.datetime(2030, 6, 1, 12, 0, 0)
 
 
@@ -30,7 +30,7 @@ class ResQTests(PyResTests):
         self.assertEqual(self.redis.smembers("resque:queues"), {b"pushq"})
         self.assertIn("pushq", self.resq._watched_queues)
 
-    def test_pop_gives_the_queue_and_the_item_or_twice_none(self):
+    def test_pop_returns_the_queue_and_the_item_or_two_nones(self):
         self.resq.push("pushq", {"a": 1})
         self.resq.push("pushq", {"a": 2})
 
@@ -38,7 +38,7 @@ class ResQTests(PyResTests):
         self.assertEqual(self.resq.pop(["other", "pushq"]), ("pushq", {"a": 2}))
         self.assertEqual(self.resq.pop("pushq", timeout=0), (None, None))
 
-    def test_peek_always_gives_a_list(self):
+    def test_peek_always_returns_a_list(self):
         self.resq.enqueue(Basic, "one")
         self.resq.enqueue(Basic, "two")
 
@@ -67,13 +67,13 @@ class ResQTests(PyResTests):
         expected = f"{head}{MOMENT.timestamp()}}}"
         self.assertEqual(self.redis.lindex("resque:queue:basic", 0), expected.encode())
 
-    def test_a_class_without_a_queue_is_warned_of_and_not_sent(self):
+    def test_a_class_without_a_queue_logs_a_warning_and_is_not_enqueued(self):
         with self.assertLogs("pyres", logging.WARNING):
             self.resq.enqueue(NoQueue)
 
         self.assertEqual(self.redis.keys("*"), [])
 
-    def test_a_class_named_by_a_string_may_bring_its_first_attempt(self):
+    def test_enqueue_from_string_accepts_first_attempt(self):
         self.resq.enqueue_from_string("some.where.Else", "else", 1, "two", first_attempt=MOMENT)
 
         (item,) = self.resq.peek("else")
@@ -90,7 +90,7 @@ class ResQTests(PyResTests):
 
         self.assertEqual(self.resq.peek("basic")[0]["args"], ["here"])
 
-    def test_info_adds_up(self):
+    def test_info_has_the_totals(self):
         self.resq.enqueue(Basic, "one")
         Stat("processed", self.resq).incr(3)
         worker = Worker(["basic"], self.resq)
@@ -105,7 +105,7 @@ class ResQTests(PyResTests):
         self.assertEqual(info["failed"], 0)
         self.assertEqual(info["servers"], [f"127.0.0.1:{server().port}"])
 
-    def test_keys_come_without_the_prefix(self):
+    def test_keys_are_without_the_prefix(self):
         self.resq.push("resque:odd", {})
 
         self.assertEqual(sorted(self.resq.keys()), ["queue:resque:odd", "queues"])
@@ -119,7 +119,7 @@ class ResQTests(PyResTests):
         self.assertEqual(self.resq.workers(), [str(worker)])
         self.assertEqual([str(found) for found in self.resq.working()], [str(worker)])
 
-    def test_reserve_gives_a_job_or_none(self):
+    def test_reserve_returns_a_job_or_none(self):
         self.resq.enqueue(Basic, "one")
 
         job = self.resq.reserve(["basic"])
@@ -128,7 +128,7 @@ class ResQTests(PyResTests):
         self.resq.blocking_pop = False
         self.assertIsNone(self.resq.reserve("basic"))
 
-    def test_a_removed_queue_is_gone_everywhere(self):
+    def test_a_removed_queue_is_not_listed_any_more(self):
         self.resq.enqueue(Basic, "one")
 
         self.resq.remove_queue("basic")
@@ -136,7 +136,7 @@ class ResQTests(PyResTests):
         self.assertEqual(self.redis.keys("*"), [])
         self.assertEqual(self.resq._watched_queues, set())
 
-    def test_redis_may_be_set_to_a_string_or_a_client_and_to_nothing_else(self):
+    def test_redis_may_be_set_only_to_a_string_or_a_client(self):
         self.resq.redis = self.dsn
         self.assertEqual(self.resq.redis.ping(), True)
         client = server().client()
@@ -149,7 +149,7 @@ class ResQTests(PyResTests):
             with self.assertRaises(PyresError):
                 ResQ(wrong)
 
-    def test_it_tells_where_its_server_is_and_not_the_password(self):
+    def test_its_dsn_and_str_have_the_server_and_not_the_password(self):
         resq = ResQ(self.dsn, password=None)
 
         self.assertEqual((resq.host, resq.port), ("127.0.0.1", server().port))
@@ -160,7 +160,7 @@ class ResQTests(PyResTests):
         self.assertEqual((secret.host, secret.port), ("somewhere", 1234))
         self.assertNotIn("secret", str(secret) + secret.dsn)
 
-    def test_a_client_that_decodes_serves_as_well(self):
+    def test_a_client_with_decode_responses_works_too(self):
         resq = ResQ(server().client(decode_responses=True))
 
         resq.enqueue(Basic, "é")
@@ -169,12 +169,12 @@ class ResQTests(PyResTests):
         self.assertEqual(resq.peek("basic")[0]["args"], ["é"])
         self.assertEqual(resq.reserve("basic").perform(), "name:é")
 
-    def test_a_closed_one_opens_again(self):
+    def test_a_closed_resq_reconnects(self):
         self.resq.close()
 
         self.assertEqual(self.resq.queues(), [])
 
-    def test_encode_and_decode_are_of_the_class(self):
+    def test_encode_and_decode_are_class_methods(self):
         self.assertEqual(ResQ.encode({"class": "é", "args": []}), '{"class":"é","args":[]}')
         self.assertEqual(ResQ.decode(b'{"a":1}'), {"a": 1})
         self.assertEqual(ResQ.decode('{"a":1}'), {"a": 1})
@@ -183,7 +183,7 @@ class ResQTests(PyResTests):
 class DelayedTests(PyResTests):
     TIMESTAMP = int(MOMENT.timestamp())
 
-    def test_a_job_put_off_stands_under_its_second(self):
+    def test_a_delayed_job_is_stored_at_its_second(self):
         self.resq.enqueue_at(MOMENT, Basic, "test1")
         self.resq.enqueue_at(MOMENT + datetime.timedelta(seconds=0.9), Basic, "test2")
 
@@ -194,7 +194,7 @@ class DelayedTests(PyResTests):
             [(str(self.TIMESTAMP).encode(), float(self.TIMESTAMP))],
         )
 
-    def test_peeks_and_sizes_give_exactly_what_is_asked_for(self):
+    def test_peeks_and_sizes_return_exactly_the_requested_range(self):
         for second in (0, 0, 1, 2):
             self.resq.enqueue_at(MOMENT + datetime.timedelta(seconds=second), Basic, second)
         first = self.TIMESTAMP
@@ -208,14 +208,14 @@ class DelayedTests(PyResTests):
         self.assertEqual(item["class"], "tests.compat.jobs.Basic")
         self.assertEqual((item["queue"], item["args"]), ("basic", [2]))
 
-    def test_a_string_may_name_the_class_and_first_attempt_travels_along(self):
+    def test_a_string_may_name_the_class_and_first_attempt_is_kept(self):
         self.resq.enqueue_at_from_string(MOMENT, "a.B", "queue", 1, first_attempt=MOMENT)
 
         (item,) = self.resq.delayed_timestamp_peek(self.TIMESTAMP, 0, 1)
         self.assertEqual((item["class"], item["queue"], item["args"]), ("a.B", "queue", [1]))
         self.assertEqual(item["first_attempt"], MOMENT)
 
-    def test_the_next_timestamp_is_text_and_only_when_it_has_come(self):
+    def test_the_next_timestamp_is_text_and_returned_only_when_due(self):
         self.addCleanup(setattr, ResQ, "_current_time", staticmethod(ResQ._current_time))
         self.resq.delayed_push(MOMENT, {"class": "a.B", "queue": "q", "args": []})
 
@@ -224,7 +224,7 @@ class DelayedTests(PyResTests):
         ResQ._current_time = staticmethod(lambda: MOMENT)
         self.assertEqual(self.resq.next_delayed_timestamp(), str(self.TIMESTAMP))
 
-    def test_the_last_item_takes_its_timestamp_with_it(self):
+    def test_a_timestamp_is_removed_with_its_last_item(self):
         self.resq.enqueue_at(MOMENT, Basic, "one")
         self.resq.enqueue_at(MOMENT, Basic, "two")
 
@@ -233,7 +233,7 @@ class DelayedTests(PyResTests):
         self.assertEqual([item and item["args"] for item in items], [["one"], ["two"], None])
         self.assertEqual(self.redis.keys("*"), [])
 
-    def test_an_aware_time_is_the_time_it_says(self):
+    def test_an_aware_datetime_keeps_its_moment(self):
         tokyo = datetime.timezone(datetime.timedelta(hours=9))
         self.resq.enqueue_at(datetime.datetime(2030, 1, 1, 9, tzinfo=tokyo), Basic, 1)
 
@@ -242,7 +242,7 @@ class DelayedTests(PyResTests):
 
 
 class StatTests(PyResTests):
-    def test_a_counter_counts(self):
+    def test_a_counter_can_be_incremented_decremented_and_cleared(self):
         stat = Stat("test_stat", self.resq)
 
         self.assertEqual(stat.get(), 0)
@@ -267,7 +267,7 @@ class HelperTests(PyResTests):
         self.assertIs(pyres.str_to_class("tests.compat.jobs.Outer.Inner"), Outer.Inner)
         self.assertEqual(pyres.my_import("tests.compat.jobs").__name__, "tests.compat.jobs")
 
-    def test_a_name_that_leads_nowhere_is_an_import_error_or_none(self):
+    def test_an_unknown_name_is_an_import_error_or_none(self):
         for name in ("tests.compat.jobs.Nobody", "no.such.module.Nobody", "Nobody"):
             with self.assertRaises(ImportError):
                 pyres.safe_str_to_class(name)
@@ -284,7 +284,7 @@ class HelperTests(PyResTests):
 
         self.assertEqual(found.queue, "bare")
 
-    def test_a_pidfile_is_written_in_folders_that_are_made_for_it(self):
+    def test_missing_folders_of_a_pidfile_are_created(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "a", "b", "pid")
 
@@ -293,7 +293,7 @@ class HelperTests(PyResTests):
             with open(path) as file:
                 self.assertEqual(file.read().strip(), str(os.getpid()))
 
-    def test_logs_go_where_their_name_says(self):
+    def test_the_file_name_selects_the_log_handler(self):
         self.assertTrue(pyres.special_log_file("stderr"))
         self.assertTrue(pyres.special_log_file("syslog:local0"))
         self.assertFalse(pyres.special_log_file("/var/log/pyres.log"))
@@ -309,7 +309,7 @@ class HelperTests(PyResTests):
                     file.read(), r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\d+ INFO     it works\n$"
                 )
 
-    def test_setup_logging_takes_a_level_and_a_file(self):
+    def test_setup_logging_accepts_a_level_and_a_file(self):
         self.addCleanup(clear_logging)
         for logger in (logging.getLogger(), logging.getLogger("pyres")):
             self.addCleanup(logger.setLevel, logger.level)

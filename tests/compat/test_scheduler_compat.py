@@ -25,13 +25,13 @@ class SchedulerTests(PyResTests):
     def delay(self, seconds, *args):
         self.resq.enqueue_at(NOW + datetime.timedelta(seconds=seconds), Basic, *args)
 
-    def test_its_server_is_a_dsn_or_a_resq_and_nothing_else(self):
+    def test_its_server_must_be_a_dsn_or_a_resq(self):
         self.assertIsInstance(Scheduler(self.dsn).resq, ResQ)
         self.assertIs(Scheduler(self.resq).resq, self.resq)
         with self.assertRaises(ValueError):
             Scheduler(object())
 
-    def test_what_is_due_is_moved_and_the_rest_stays(self):
+    def test_due_jobs_are_moved_and_the_others_stay(self):
         self.delay(-2, "first")
         self.delay(-1, "second")
         self.delay(60, "later")
@@ -45,7 +45,7 @@ class SchedulerTests(PyResTests):
         self.assertEqual(self.resq.delayed_queue_schedule_size(), 1)
         self.assertEqual(self.resq.reserve("basic").perform(), "name:first")
 
-    def test_the_generators_give_what_is_due(self):
+    def test_the_generators_yield_due_items(self):
         self.delay(-2, "first")
         self.delay(-2, "second")
         scheduler = Scheduler(self.resq)
@@ -57,7 +57,7 @@ class SchedulerTests(PyResTests):
         self.assertEqual(items, [["first"], ["second"]])
         self.assertEqual(list(scheduler.next_timestamp()), [])
 
-    def test_a_signal_ends_it(self):
+    def test_a_signal_stops_it(self):
         scheduler = Scheduler(self.resq)
         former = signal.getsignal(signal.SIGTERM)
 
@@ -71,7 +71,7 @@ class SchedulerTests(PyResTests):
         scheduler()
         self.assertEqual(self.redis.keys("*"), [])
 
-    def test_run_works_until_a_signal(self):
+    def test_run_runs_until_a_signal(self):
         ResQ(self.dsn).delayed_push(datetime.datetime(2020, 1, 1), payload())
         program = f"from pyres.scheduler import Scheduler; Scheduler.run({self.dsn!r})"
         process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)

@@ -27,7 +27,7 @@ from tests.compat.jobs import (
 )
 from tests.servers import ROOT, until
 
-#: Beyond the largest pid that Linux gives, so that no other process can have it meanwhile.
+#: Above the largest pid of Linux, so that no process can have it.
 NO_PID = 2**22 + 1
 
 
@@ -52,16 +52,16 @@ class WorkerTests(PyResTests):
         (record,) = failure.all(self.resq, 0, 10)
         self.assertEqual(record["exception"], exception)
 
-    # Making one
+    # Constructor
 
-    def test_its_server_is_a_dsn_or_a_resq_and_nothing_else(self):
+    def test_its_server_must_be_a_dsn_or_a_resq(self):
         self.assertIsInstance(Worker(["basic"], self.dsn).resq, ResQ)
         self.assertIs(Worker(["basic"], self.resq).resq, self.resq)
         for wrong in (object(), 5, ["localhost"]):
             with self.assertRaises(ValueError):
                 Worker(["basic"], wrong)
 
-    def test_without_a_queue_there_is_no_worker(self):
+    def test_a_worker_without_queues_is_an_error(self):
         for none in ([], (), [""], ""):
             with self.assertRaises(NoQueueError):
                 Worker(none, self.resq)
@@ -148,7 +148,7 @@ class WorkerTests(PyResTests):
         self.assertIsNone(Worker.find("no:1:body", self.resq))
         self.assertFalse(Worker.exists("no:1:body", self.resq))
 
-    def test_the_dead_of_this_host_are_pruned_and_those_of_no_other(self):
+    def test_dead_workers_of_this_host_are_pruned_and_no_others(self):
         here, dead = platform.node(), NO_PID
         for pid in (1, 2, dead):
             self.redis.sadd("resque:workers", f"{here}:{pid}:basic")
@@ -177,7 +177,7 @@ class WorkerTests(PyResTests):
             process.kill()
             process.wait()
 
-    # The job in hand
+    # The in-flight job
 
     def test_working_on_and_done_working(self):
         self.resq.enqueue(Basic, "one")
@@ -207,7 +207,7 @@ class WorkerTests(PyResTests):
         self.assertEqual(Stat("processed", self.resq).get(), 2)
         self.assertEqual(Stat("failed", self.resq).get(), 1)
 
-    def test_reserve_takes_in_the_order_of_the_queues(self):
+    def test_reserve_checks_the_queues_in_order(self):
         self.resq.push("low", {"class": "tests.compat.jobs.Basic", "args": ["low"]})
         self.resq.push("high", {"class": "tests.compat.jobs.Basic", "args": ["high"]})
         worker = self.worker("high", "low")
@@ -216,7 +216,7 @@ class WorkerTests(PyResTests):
 
         self.assertEqual([job and job._queue for job in jobs], ["high", "low", None])
 
-    def test_reserve_gives_no_job_while_all_workers_are_paused(self):
+    def test_reserve_returns_no_job_while_all_workers_are_paused(self):
         self.resq.enqueue(Basic, "one")
         self.resq.pause_all()
 
@@ -227,7 +227,7 @@ class WorkerTests(PyResTests):
 
     # Performing
 
-    def test_process_performs_here_and_gives_the_value(self):
+    def test_process_performs_in_this_process_and_returns_the_value(self):
         self.resq.enqueue(ReturnAllArgs, 1, ["two"])
         worker = self.worker()
 
@@ -235,7 +235,7 @@ class WorkerTests(PyResTests):
         self.assertEqual((worker.get_processed(), worker.get_failed()), (1, 0))
         self.assertEqual(worker.job(), {})
 
-    def test_process_takes_a_job_itself_or_has_nothing_to_do(self):
+    def test_process_reserves_a_job_itself_or_does_nothing(self):
         self.resq.enqueue(Basic, "one")
         worker = self.worker()
 
@@ -243,7 +243,7 @@ class WorkerTests(PyResTests):
         self.assertIsNone(worker.process())
         self.assertEqual(worker.get_processed(), 1)
 
-    def test_process_records_a_failure_and_gives_none(self):
+    def test_process_records_a_failure_and_returns_none(self):
         self.resq.enqueue(Failing)
         worker = self.worker()
 
@@ -253,7 +253,7 @@ class WorkerTests(PyResTests):
         self.assert_one_failure(worker, "ValueError")
         self.assertEqual(worker.get_processed(), 1)
 
-    def test_a_retried_failure_is_no_failure(self):
+    def test_a_retried_failure_is_not_recorded(self):
         self.resq.enqueue(RetryOnce)
         worker = self.worker()
 
@@ -262,7 +262,7 @@ class WorkerTests(PyResTests):
         self.assertEqual((worker.get_processed(), worker.get_failed()), (1, 0))
         self.assertEqual(self.resq.delayed_queue_schedule_size(), 1)
 
-    def test_fork_worker_needs_no_startup(self):
+    def test_fork_worker_works_without_startup(self):
         worker = self.forked(Lasting)
 
         self.assertEqual(worker.get_processed(), 1)
@@ -270,7 +270,7 @@ class WorkerTests(PyResTests):
         self.assertIsNone(worker.child)
         self.assertNotEqual(int(self.redis.lindex("lasting", 0)), os.getpid())
 
-    def test_the_hooks_of_a_subclass_run_round_the_fork(self):
+    def test_the_hooks_of_a_subclass_run_around_the_fork(self):
         redis = self.redis
 
         class Mine(Worker):
@@ -305,7 +305,7 @@ class WorkerTests(PyResTests):
     def test_a_child_that_is_killed_is_one_failure(self):
         self.assert_one_failure(self.forked(Killed), "CrashError")
 
-    def test_a_child_that_leaves_with_a_code_is_one_failure(self):
+    def test_a_child_that_exits_with_a_code_is_one_failure(self):
         self.assert_one_failure(self.forked(Exiting, 1), "CrashError")
         self.redis.flushall()
         self.assert_one_failure(self.forked(OsExiting, 1), "CrashError")
@@ -316,14 +316,14 @@ class WorkerTests(PyResTests):
             worker = self.forked(Exiting, *args)
             self.assertEqual((worker.get_processed(), worker.get_failed()), (1, 0))
 
-    def test_a_child_that_leaves_with_code_0_before_the_job_ended_is_one_failure(self):
-        """Unlike pyres 1.5, which took it for success."""
+    def test_a_child_that_exits_with_code_0_before_the_job_ended_is_one_failure(self):
+        """Unlike pyres 1.5, which counted it as a success."""
         self.assert_one_failure(self.forked(OsExiting, 0), "CrashError")
 
     def test_a_child_over_its_timeout_is_one_failure(self):
         self.assert_one_failure(self.forked(Sleeping, 30, timeout=0.2), "TimeoutError")
 
-    def test_a_child_within_its_timeout_is_none(self):
+    def test_a_child_within_its_timeout_is_no_failure(self):
         worker = self.forked(Sleeping, 0, timeout=30)
 
         self.assertEqual((worker.get_processed(), worker.get_failed()), (1, 0))
@@ -331,7 +331,7 @@ class WorkerTests(PyResTests):
     def test_kill_child_without_a_child_does_nothing(self):
         self.worker().kill_child(signal.SIGUSR1, None)
 
-    def test_interval_0_works_until_all_is_done(self):
+    def test_interval_0_works_until_the_queues_are_empty(self):
         for number in range(3):
             self.resq.enqueue(Lasting, number)
         worker = self.worker()

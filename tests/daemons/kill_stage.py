@@ -85,7 +85,7 @@ class Stage:
     def reach(self) -> None:
         """Wait until the step is reached."""
         if self.cell.row.at.request:
-            until(lambda: self.proxy.has_in_flight, what=f"the step; {self._output()}")
+            until(lambda: self.proxy.holds, what=f"the step; {self._output()}")
         else:
             self.stopper = until(self._stopper_pid, what=f"the step; {self._output()}")
             until(lambda: state_of(self.stopper) == "T")
@@ -105,7 +105,7 @@ class Stage:
         until(lambda: not alive(pid))
         if self.cell.row.at.request and not self.cell.row.of_parent:
             # Its end closes the connection: what the proxy has not passed on never will be.
-            until(lambda: not self.proxy.has_in_flight)
+            until(lambda: not self.proxy.holds)
         self._go_on(pid)
 
     def _go_on(self, pid: int) -> None:

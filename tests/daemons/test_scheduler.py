@@ -287,7 +287,7 @@ def test_an_unusable_option_is_a_one_line_error_and_exit_code_2(run_daemon, opti
 
 
 def test_an_invalid_server_is_refused():
-    with pytest.raises(BadServerError, match="is no server"):
+    with pytest.raises(BadServerError, match="invalid server"):
         Scheduler(5)
 
 

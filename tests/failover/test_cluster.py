@@ -323,7 +323,7 @@ def test_a_pipeline_of_which_a_part_was_done_is_not_repeated(
 
     with pytest.raises(CannotWriteNow, match="only part"):
         pipe.execute()
-    handover.fetch()
+    handover.take()
 
     assert resq.size("a") == 0
     resq.push("a", 1)
@@ -336,7 +336,7 @@ def test_a_transaction_that_was_refused_half_way_is_done_by_the_other_node(
     assert resq.queues() == []
     handover = Handover(cluster, namespace)
     handover.source.client().execute_command(*handover.detach)
-    handover.fetch()
+    handover.take()
     pipe = resq.store.client.pipeline(transaction=True)
     pipe.rpush(f"{namespace}:queue:a", 1)
     pipe.rpush(f"{namespace}:queue:b", 1)

@@ -1,4 +1,4 @@
-"""Programs of other languages: node-resque, which npm installs, and Ruby's out of checkouts."""
+"""Fixtures for other languages: node-resque, installed by npm, and Ruby's Resque from checkouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import Daemon, Server, leashed
 
 HERE = Path(__file__).parent
 
-#: Seconds for `npm ci`, and for a neighbour's program to answer.
+#: Seconds for `npm ci`, and for an answer of a Ruby or node program.
 INSTALLATION, ANSWER = 120, 60
 
 #: The checkouts: RESQUE_RUBY of resque, RESQUE_SCHEDULER_RUBY of resque-scheduler.
@@ -25,7 +25,7 @@ CHECKOUTS = ("RESQUE_RUBY", "RESQUE_SCHEDULER_RUBY")
 
 
 class RubyError(Exception):
-    """What Ruby raised: its class and message."""
+    """An exception in Ruby: its class and message."""
 
 
 class Ruby:
@@ -41,7 +41,7 @@ class Ruby:
         )
 
     def __call__(self, code: str) -> Any:
-        """The value, as JSON has it. Raises RubyError."""
+        """The value, decoded from JSON. Raises RubyError."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{json.dumps(code)}\n")
@@ -63,13 +63,13 @@ def ruby_command(port: int, *args: str) -> list[str]:
 
 
 def ruby_environment(**more: str) -> dict[str, str]:
-    """UTC, so that times are told as in the golden files; `more` is what Resque is told by it."""
+    """The environment of a Ruby process: in UTC, as in the golden files, and with `more`."""
     folders = os.pathsep.join(f"{os.environ.get(name, '')}/lib" for name in CHECKOUTS)
     return {**os.environ, "TZ": "UTC", "LANG": "C.UTF-8", "RUBYLIB": folders, **more}
 
 
 def cannot_run(reason: str) -> None:
-    """Skip the test; in CI, where nobody reads what was skipped, fail it."""
+    """Skip the test; in CI, where nobody notices a skipped test, fail it."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -77,11 +77,11 @@ def cannot_run(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """The path of node, with node-resque installed; a skip where that cannot be had."""
+    """The path of node, with node-resque installed; skips the test if that is not possible."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not (node and npm):
         cannot_run("no node and npm here")
-    # Processes of pytest-xdist come here at once.
+    # Locked, since processes of pytest-xdist run this at the same time.
     with open(HERE / "package.json") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (HERE / "node_modules" / "node-resque").is_dir():
@@ -104,7 +104,7 @@ def _install(npm: str) -> None:
 
 @pytest.fixture
 def run_node(node: str, server: Server, redis: Any) -> Callable[..., str]:
-    """Runs a command of neighbour.mjs to its end; what it prints."""
+    """A function that runs a command of neighbour.mjs and returns its output."""
 
     def run(*args: str) -> str:
         done = subprocess.run(
@@ -122,13 +122,13 @@ def run_node(node: str, server: Server, redis: Any) -> Callable[..., str]:
 
 @pytest.fixture
 def call(run_node: Callable[..., str]) -> Callable[..., Any]:
-    """Calls a method of node-resque's Queue."""
+    """A function that calls a method of node-resque's Queue."""
     return lambda method, *args: json.loads(run_node("call", method, json.dumps(args)))
 
 
 @pytest.fixture
 def start_node(node: str, server: Server, redis: Any, tmp_path: Path) -> Iterator[Any]:
-    """Starts a worker or a scheduler of node-resque."""
+    """A function that starts a worker or a scheduler of node-resque."""
     started: list[Daemon] = []
 
     def start(*args: str) -> Daemon:
@@ -144,7 +144,7 @@ def start_node(node: str, server: Server, redis: Any, tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def start_worker(run_daemon: Any) -> Callable[..., Daemon]:
-    """Starts a pyres_worker with the jobs of this folder."""
+    """A function that starts a pyres_worker with the jobs of this folder."""
 
     def start(*options: str) -> Daemon:
         return run_daemon(
@@ -156,10 +156,10 @@ def start_worker(run_daemon: Any) -> Callable[..., Daemon]:
 
 @pytest.fixture(scope="session")
 def checkouts() -> None:
-    """Skips where the checkouts of Ruby's Resque are not named; fails where they do not load."""
+    """Skips the test if CHECKOUTS are not set; fails if they do not load."""
     missing = [name for name in CHECKOUTS if not os.environ.get(name)]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} name no checkout of Ruby's Resque")
+        pytest.skip(f"{' and '.join(missing)} are not set to a checkout of Ruby's Resque")
     done = subprocess.run(
         ruby_command(1, "load"), capture_output=True, text=True, env=ruby_environment(), check=False
     )
@@ -175,7 +175,7 @@ def _ruby(checkouts: None, server: Server) -> Iterator[Ruby]:
 
 @pytest.fixture
 def ruby(_ruby: Ruby, redis: Any) -> Ruby:
-    """A Ruby process on the test's server that evaluates code; it answers in JSON."""
+    """A Ruby process that evaluates code on the test's server."""
     return _ruby
 
 
@@ -183,7 +183,9 @@ def ruby(_ruby: Ruby, redis: Any) -> Ruby:
 def start_ruby(
     checkouts: None, server: Server, redis: Any, tmp_path: Path
 ) -> Iterator[Callable[..., Daemon]]:
-    """Starts a worker or a scheduler of Ruby's, or a command; keywords are its environment."""
+    """A function that starts a worker or scheduler in Ruby, or a command; keywords are its
+    environment.
+    """
     started: list[Daemon] = []
 
     def start(

@@ -1,4 +1,4 @@
-"""Workers and schedulers of several languages on one Redis, some of which are killed at random."""
+"""Workers and schedulers of several languages on one Redis, killed at random."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.chaos.jobs import BEGUN, ENDED
 from tests.chaos.ledger import CUT, Ledger
 from tests.servers import Daemon, processes, state_of, texts, until
 
-#: Queues of the jobs. Each language has one of its own, which also keeps Ruby's workers from
-#: pruning those of node, as they would do with workers of the same queues.
+#: The queue of all languages. Each language also has its own queue, so that Ruby's workers do not
+#: prune those of node, as they would do with workers of the same queues.
 SHARED = "all"
 
-#: Who could be killed when all jobs are done.
-DONE = "nobody, all jobs are done"
+#: Returned instead of a daemon's name when all jobs are done.
+DONE = "none, all jobs are done"
 
-#: Of a hundred jobs so many fail by themselves, and so many are delayed.
+#: The percentages of jobs that fail by themselves, and that are delayed.
 DOOMED_PERCENT, DELAYED_PERCENT = 3, 20
 
-#: Seconds for what is left when nobody is killed any more.
+#: Seconds for the remaining jobs after the last kill.
 DRAIN = 180.0
 
-#: What records call a job whose process, or the one that was to record its outcome, was killed.
+#: The exceptions in records of jobs whose process, or the one to record the outcome, was killed.
 CUT_BY_ANYONE = {*CUT, "Resque::DirtyExit", "Resque::PruneDeadWorkerDirtyExit"}
 
 #: A job as `[queue, seconds from now, [number, seconds, whether it fails]]`.
@@ -46,8 +46,8 @@ Starter = Callable[[], Daemon]
 
 
 class Books(Ledger):
-    """What became of the jobs. Ruby and node record an outcome in one step and the end of the job
-    in another, so that who is killed in between leaves two records: one of them of a job cut off.
+    """The outcomes of the jobs. Ruby and node record an outcome in one step and delete the
+    in-flight record in another, so a kill in between leaves two records: one of a job cut off.
     """
 
     def _was_cut(self, number: int) -> bool:
@@ -56,21 +56,21 @@ class Books(Ledger):
 
     @property
     def languages(self) -> Counter[str]:
-        """How many jobs came to their end in each language."""
+        """How many jobs have finished in each language."""
         return Counter(trace.split()[3] for traces in self.ended.values() for trace in traces)
 
 
 class Fleet:
-    """Daemons by name, each of which is started again whenever it has ended.
+    """Daemons by name; each is restarted when it has ended.
 
-    A name is a language and what the daemon is, as "python worker 1".
+    A name is a language and a kind of daemon, such as "python worker 1".
     """
 
     def __init__(self, redis: Redis, starters: dict[str, Starter], seed: int) -> None:
         self._redis = redis
         self._starters = starters
         self._dice = random.Random(seed)
-        self._standing = {name: start() for name, start in starters.items()}
+        self._running = {name: start() for name, start in starters.items()}
         self._former: list[Daemon] = []
         self.jobs = 0
         self.kills: Counter[str] = Counter()
@@ -83,7 +83,7 @@ class Fleet:
     # Jobs
 
     def enqueue(self, client: Client, number: int) -> None:
-        """Let a client enqueue so many more jobs."""
+        """Let a client enqueue this number of jobs."""
         client([self._job() for _ in range(number)])
 
     def _job(self) -> Job:
@@ -95,37 +95,39 @@ class Fleet:
         return [queue, later, [self.jobs - 1, seconds, dice.random() * 100 < DOOMED_PERCENT]]
 
     def until_few_are_left(self, number: int) -> None:
-        """Return when all but so many jobs have ended or failed, or do so no more than once."""
-        until(lambda: self._tend() >= self.jobs - number, DRAIN, f"all jobs but {number} done")
+        """Return when all but `number` jobs have finished or failed."""
+        until(lambda: self._restart() >= self.jobs - number, DRAIN, f"all jobs but {number} done")
 
-    def _tend(self) -> int:
-        """Start again who has ended; how many jobs have an outcome, those with two twice."""
-        for name, daemon in self._standing.items():
+    def _restart(self) -> int:
+        """Restart daemons that have ended; returns how many jobs have an outcome, those with two
+        counted twice.
+        """
+        for name, daemon in self._running.items():
             if daemon.returncode is not None:
                 self._former.append(daemon)
-                self._standing[name] = self._starters[name]()
+                self._running[name] = self._starters[name]()
         return self._redis.scard(ENDED) + self._redis.llen("resque:failed")
 
     # Kills
 
     def kill_one(self, kind: str = "") -> None:
-        """Kill a process at random, or end a daemon in order, unless all jobs are done by then."""
+        """Kill a random process, or stop a daemon gracefully, unless all jobs are done by then."""
         kinds = [kind for kind in KILLS if kind.split()[0] in self.languages]
         kind = kind or self._dice.choice(kinds)
-        done = until(lambda: self._killed(kind) or self._is_done(), what=f"somebody: {kind}")
+        done = until(lambda: self._killed(kind) or self._is_done(), what=f"a process for: {kind}")
         self.kills[kind] += done != DONE
         self.log.append(f"{kind}: {done}")
 
     def _is_done(self) -> str:
-        return DONE if self._tend() >= self.jobs else ""
+        return DONE if self._restart() >= self.jobs else ""
 
     def _killed(self, kind: str) -> str:
-        """Do it to somebody; who that was, or "" when nobody could be found."""
-        self._tend()
-        language, who, signum, kill = KILLS[kind]
-        names = [name for name in self._standing if name.startswith(f"{language} {who}")]
+        """Do it to a random daemon; returns its name, or "" if no process was found."""
+        self._restart()
+        language, daemon_kind, signum, kill = KILLS[kind]
+        names = [name for name in self._running if name.startswith(f"{language} {daemon_kind}")]
         name = self._dice.choice(sorted(names))
-        return name if kill(self, self._standing[name], signum) else ""
+        return name if kill(self, self._running[name], signum) else ""
 
     def _end(self, daemon: Daemon, signum: int) -> bool:
         daemon.send(signum)
@@ -141,8 +143,8 @@ class Fleet:
         return False
 
     def _kill_with_record(self, daemon: Daemon, signum: int) -> bool:
-        """Kill a worker of Ruby's while its job is on record: between its LPOP and that a job is
-        lost, which is Ruby's way.
+        """Kill a worker of Ruby while it has an in-flight record: between its LPOP and the record a
+        kill loses the job, as always with Ruby's Resque.
         """
         daemon.send(signal.SIGSTOP)
         until(lambda: daemon.returncode is not None or state_of(daemon.pid) in ("T", ""))
@@ -153,41 +155,41 @@ class Fleet:
         return False
 
     def send(self, signum: int) -> None:
-        """Send all of them a signal, as soon as each has set up what it does then."""
-        for daemon in self._standing.values():
+        """Send all daemons a signal, each as soon as it has installed its handlers."""
+        for daemon in self._running.values():
             daemon.until_title(": Waiting")
             daemon.send(signum)
 
     # The end
 
-    def dismiss(self, start: str) -> None:
-        """End in order those whose name starts so, for good."""
-        for name in [name for name in self._standing if name.startswith(start)]:
-            daemon = self._standing.pop(name)
+    def stop(self, prefix: str) -> None:
+        """Stop the daemons whose name has this prefix, gracefully and without a restart."""
+        for name in [name for name in self._running if name.startswith(prefix)]:
+            daemon = self._running.pop(name)
             daemon.send(signal.SIGTERM)
             daemon.wait(DRAIN)
             self._former.append(daemon)
 
     def end(self, last: Starter) -> Books:
-        """Let all be done, end everybody, and let a last worker record the jobs of the dead."""
-        waiting = [f"resque:queue:{queue}" for queue in (SHARED, *self.languages)]
-        waiting.append("resque:delayed_queue_schedule")
-        until(lambda: self._tend() and not self._redis.exists(*waiting), DRAIN, "empty queues")
+        """Wait for all jobs, stop all daemons; a last worker records the jobs of dead ones."""
+        pending = [f"resque:queue:{queue}" for queue in (SHARED, *self.languages)]
+        pending.append("resque:delayed_queue_schedule")
+        until(lambda: self._restart() and not self._redis.exists(*pending), DRAIN, "empty queues")
         self.stop("")
-        gone = {daemon.pid for daemon in self._former}
+        ended = {daemon.pid for daemon in self._former}
         until(
-            lambda: not [p for p in processes() if gone & {p.group, p.session}],
+            lambda: not [p for p in processes() if ended & {p.group, p.session}],
             DRAIN,
             what="the end of the jobs whose worker was killed",
         )
-        # Who has looked for dead workers keeps others from it for a minute.
+        # A worker that has pruned prevents other workers from pruning for a minute.
         self._redis.delete("resque:pruning_dead_workers_in_progress")
         final = last()
         assert final.wait(DRAIN) == 0, final.output()
         return Books.read(self._redis, self.jobs, [SHARED, *self.languages])
 
     def report(self, books: Books) -> str:
-        """What happened, for who has to find out why a job was lost."""
+        """The events, to find out why a job was lost."""
         numbers = [*books.lost, *books.unexplained]
         begun = sorted(texts(self._redis.smembers(BEGUN)), key=lambda trace: trace.split()[2])
         return "\n".join([
@@ -198,19 +200,19 @@ class Fleet:
 
 Kill = Callable[[Fleet, Daemon, int], bool]
 
-#: What is done to whom: the language, the start of the name, the signal, and how.
+#: The kinds of kills: language, kind of daemon, signal, and method.
 KILLS: dict[str, tuple[str, str, int, Kill]] = {
     "python worker is killed": ("python", "worker", signal.SIGKILL, Fleet._end),
-    "python worker is told to end": ("python", "worker", signal.SIGTERM, Fleet._end),
+    "python worker is stopped": ("python", "worker", signal.SIGTERM, Fleet._end),
     "python job is killed": ("python", "worker", signal.SIGKILL, Fleet._kill_child),
     "python manager is killed": ("python", "manager", signal.SIGKILL, Fleet._end),
     "python minion is killed": ("python", "manager", signal.SIGKILL, Fleet._kill_child),
     "python scheduler is killed": ("python", "scheduler", signal.SIGKILL, Fleet._end),
     "node worker is killed": ("node", "worker", signal.SIGKILL, Fleet._end),
-    "node worker is told to end": ("node", "worker", signal.SIGTERM, Fleet._end),
+    "node worker is stopped": ("node", "worker", signal.SIGTERM, Fleet._end),
     "ruby worker is killed": ("ruby", "worker", signal.SIGKILL, Fleet._kill_with_record),
-    "ruby worker is told to end": ("ruby", "worker", signal.SIGTERM, Fleet._end),
-    "ruby worker is told to finish": ("ruby", "worker", signal.SIGQUIT, Fleet._end),
+    "ruby worker is stopped": ("ruby", "worker", signal.SIGTERM, Fleet._end),
+    "ruby worker is stopped after its job": ("ruby", "worker", signal.SIGQUIT, Fleet._end),
     "ruby job is killed": ("ruby", "worker", signal.SIGKILL, Fleet._kill_child),
 }
 
@@ -222,6 +224,6 @@ def cron_at(moment: int) -> str:
 
 
 def fired(redis: Redis, queue: str) -> Counter[str]:
-    """How often each job of a queue that nobody works on is there, by its only argument."""
+    """How often each job is on a queue without workers, by its only argument."""
     raws: list[bytes] = redis.lrange(f"resque:queue:{queue}", 0, -1)
     return Counter(json.loads(raw)["args"][0] for raw in raws)

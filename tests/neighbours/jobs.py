@@ -15,7 +15,7 @@ from tests.jobs import ECHOED, GATE, TestJob
 
 @job(queue="peer", name="Echo")
 class Echo(TestJob):
-    """Leaves its arguments."""
+    """Pushes its arguments to ECHOED."""
 
     @classmethod
     def perform(cls, *args: Any) -> None:
@@ -24,17 +24,17 @@ class Echo(TestJob):
 
 @job(queue="peer", name="FailsInNode")
 class FailsInNode(Echo):
-    """Does what node cannot."""
+    """Fails in node only."""
 
 
 @job(queue="peer", name="FailsInRuby")
 class FailsInRuby(Echo):
-    """Does what Ruby cannot."""
+    """Fails in Ruby only."""
 
 
 @job(queue="peer", name="FailsInPython")
 class FailsInPython(TestJob):
-    """Leaves it to node."""
+    """Fails in Python only."""
 
     @staticmethod
     def perform(*args: Any) -> None:
@@ -43,7 +43,7 @@ class FailsInPython(TestJob):
 
 @job(queue="peer", name="Slow")
 class Slow(TestJob):
-    """Is under way until the test opens its gate."""
+    """Runs until the test pushes to its GATE."""
 
     @classmethod
     def perform(cls, name: str) -> None:
@@ -55,7 +55,7 @@ class Slow(TestJob):
 
 @job(queue="peer", name="Exits")
 class Exits(TestJob):
-    """Leaves its process past everything."""
+    """Exits by os._exit()."""
 
     @staticmethod
     def perform(code: int) -> None:
@@ -64,7 +64,7 @@ class Exits(TestJob):
 
 @job(queue="peer", name="Hooked")
 class Hooked(TestJob):
-    """Leaves the name of each of its hooks, and fails if it is to."""
+    """Pushes the name of each of its hooks to ECHOED, and fails if `doomed`."""
 
     @classmethod
     def before_perform_log(cls, *args: Any) -> None:
@@ -87,7 +87,7 @@ class Hooked(TestJob):
 
 @job(queue="all", name="Trace")
 class Trace(TestJob):
-    """Leaves a trace when it begins and when it ends, unless it is to fail."""
+    """Records a trace at its start and, unless `doomed`, at its end."""
 
     @classmethod
     def perform(cls, number: int, seconds: float, doomed: bool) -> None:
@@ -95,7 +95,7 @@ class Trace(TestJob):
         cls.resq.redis.sadd(BEGUN, trace)
         time.sleep(seconds)
         if doomed:
-            raise ValueError(f"job {number} was to fail")
+            raise ValueError(f"job {number} fails on purpose")
         cls.resq.redis.sadd(ENDED, trace)
 
 
@@ -110,21 +110,21 @@ class _Failing(TestJob):
 
 @job(queue="peer", name="Limited", retry_limit=2, retry_delay=1)
 class Limited(_Failing):
-    """Is performed three times."""
+    """Is tried three times."""
 
 
 @job(queue="peer", name="BackedOff", backoff_strategy=(1, 1))
 class BackedOff(_Failing):
-    """Is performed three times."""
+    """Is tried three times."""
 
 
 @job(queue="peer", name="Once", unique_for=3600, unique_until="done")
 class Once(Echo):
-    """Is refused while one like it waits or runs."""
+    """Is skipped while an equal job is pending or running."""
 
 
 @job(queue="peer", name="MailJob", active_job=True)
 def mail(*args: Any, **keywords: Any) -> None:
-    """Leaves its arguments, datetimes and the like as text."""
+    """Pushes its arguments to ECHOED, with datetimes and the like as text."""
     line = json.dumps([args, keywords], default=str, ensure_ascii=False)
     mail.resq.redis.rpush(ECHOED, line)

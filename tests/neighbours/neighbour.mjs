@@ -1,7 +1,7 @@
-// node-resque as a peer of the tests:
+// node-resque for the tests:
 //
 //   node neighbour.mjs PORT call METHOD JSON   call a method of Queue, print what it returns as JSON
-//   node neighbour.mjs PORT work QUEUES        work on queues (a comma list) until SIGTERM
+//   node neighbour.mjs PORT work QUEUES        work on queues (comma-separated) until SIGTERM
 //   node neighbour.mjs PORT schedule           promote delayed jobs until SIGTERM
 //   node neighbour.mjs PORT trace JSON         enqueue Traces: [[queue, seconds from now, args], ...]
 
@@ -22,20 +22,20 @@ const jobs = {
   Slow: {
     perform: async (name) => {
       await redis.rpush("begun", process.pid);
-      // A connection of its own: node-resque goes on to use the other one.
+      // A separate connection, since node-resque continues to use the other one.
       const gate = new Redis(connection.port, connection.host);
       await gate.blpop(`gate:${name}`, 20);
       gate.disconnect();
       return echo([name]);
     },
   },
-  // Leaves a trace when it begins and when it ends, unless it is to fail.
+  // Records a trace at its start and, unless doomed, at its end.
   Trace: {
     perform: async (number, seconds, doomed) => {
       const trace = `${number} ${process.pid} ${process.hrtime.bigint()} node`;
       await redis.sadd("chaos:begun", trace);
       await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-      if (doomed) throw new Error(`job ${number} was to fail`);
+      if (doomed) throw new Error(`job ${number} fails on purpose`);
       await redis.sadd("chaos:ended", trace);
     },
   },

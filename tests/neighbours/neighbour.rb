@@ -1,12 +1,12 @@
 # frozen_string_literal: true
 
-# Resque and resque-scheduler as neighbours of the tests, out of checkouts that RUBYLIB names:
+# Resque and resque-scheduler for the tests, loaded from the checkouts in RUBYLIB:
 #
-#   ruby neighbour.rb PORT work QUEUES            work on queues (a comma list) until TERM or QUIT
-#   ruby neighbour.rb PORT schedule [JSON]        promote and fire, entries in Redis and these
-#   ruby neighbour.rb PORT load                   load all, and end
-#   ruby neighbour.rb PORT evaluate               Ruby on each line of stdin, as a JSON string; its
-#                                                 value or error as JSON on a line of stdout
+#   ruby neighbour.rb PORT work QUEUES            work on queues (comma-separated) until TERM or QUIT
+#   ruby neighbour.rb PORT schedule [JSON]        promote and fire: entries in Redis, and these
+#   ruby neighbour.rb PORT load                   load all and exit
+#   ruby neighbour.rb PORT evaluate               Ruby in each line of stdin, as a JSON string;
+#                                                 its value or error as JSON on a line of stdout
 
 require "json"
 require "redis"
@@ -15,11 +15,11 @@ require "resque-scheduler"
 
 PORT = Integer(ARGV.shift)
 Resque.redis = "127.0.0.1:#{PORT}"
-# A worker that starts keeps others from pruning for so many seconds.
+# Seconds for which a worker that starts prevents others from pruning.
 Resque.heartbeat_interval = 1
 
-# What the jobs here have in common.
-module Told
+# The common methods of the jobs here.
+module Reporting
   def redis
     @redis ||= Redis.new(host: "127.0.0.1", port: PORT)
   end
@@ -29,9 +29,9 @@ module Told
   end
 end
 
-# Leaves its arguments.
+# Pushes its arguments.
 class Echo
-  extend Told
+  extend Reporting
   @queue = :peer
 
   def self.perform(*args)
@@ -39,9 +39,9 @@ class Echo
   end
 end
 
-# Does what Ruby cannot.
+# Fails in Ruby only.
 class FailsInRuby
-  extend Told
+  extend Reporting
   @queue = :peer
 
   def self.perform(*args)
@@ -49,14 +49,14 @@ class FailsInRuby
   end
 end
 
-# Leaves it to Ruby.
+# Fails in Python only.
 class FailsInPython < Echo
   @queue = :peer
 end
 
-# Is under way until the test opens its gate.
+# Runs until the test opens its gate.
 class Slow
-  extend Told
+  extend Reporting
   @queue = :peer
 
   def self.perform(name)
@@ -71,12 +71,12 @@ class Once < Echo
   @queue = :peer
 end
 
-# What recurs, and only Ruby knows its queue.
+# A recurring job whose queue only Ruby knows.
 class Report
   @queue = :reports
 end
 
-# Leaves its process by exit!, past everything.
+# Exits by exit!, without any cleanup.
 class Exits
   @queue = :peer
 
@@ -85,16 +85,16 @@ class Exits
   end
 end
 
-# Leaves a trace when it begins and when it ends, unless it is to fail.
+# Records a trace at its start and, unless doomed, at its end.
 class Trace
-  extend Told
+  extend Reporting
   @queue = :all
 
   def self.perform(number, seconds, doomed)
     mark = "#{number} #{Process.pid} #{Process.clock_gettime(Process::CLOCK_REALTIME, :nanosecond)} ruby"
     redis.sadd?("chaos:begun", mark)
     sleep(seconds)
-    raise ArgumentError, "job #{number} was to fail" if doomed
+    raise ArgumentError, "job #{number} fails on purpose" if doomed
 
     redis.sadd?("chaos:ended", mark)
   end
@@ -123,7 +123,7 @@ def schedule(entries = "{}")
 end
 
 def evaluate
-  # Which else goes to stdout.
+  # Otherwise it goes to stdout.
   Resque::Scheduler.logger = Logger.new($stderr)
   $stdin.each_line do |line|
     value = TOPLEVEL_BINDING.eval(JSON.parse(line))
@@ -141,12 +141,12 @@ def load_only
   require "resque/scheduler/server"
 end
 
-# ActiveJob with Resque's adapter, and a job and a record; "" or why that cannot be had.
+# Load ActiveJob with its Resque adapter, a job and a record; returns "" or why that failed.
 def load_rails
   require "active_support/all"
   require "active_job"
   require "globalid"
-  # Resque 3 has the adapter itself, below a class that Rails has since 7.2.
+  # Resque 3 includes the adapter, with a base class that Rails has since 7.2.
   ActiveJob::QueueAdapters.const_set(:AbstractAdapter, Class.new) if ActiveJob.version < Gem::Version.new("7.2")
   ActiveJob::Base.queue_adapter = :resque
   ActiveJob::Base.logger = Logger.new(IO::NULL)
@@ -157,7 +157,7 @@ rescue LoadError => e
   e.message
 end
 
-# A request to resque-web, with the tabs of resque-scheduler: [status, body].
+# Send a request to resque-web with resque-scheduler's tabs; returns [status, body].
 def web(method, path, params = {})
   load_only
   answer = Rack::MockRequest.new(Resque::Server.new).request(method, path, params: params)

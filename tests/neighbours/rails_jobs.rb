@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# What a Rails application has, below neighbour.rb.
+# The parts of a Rails application for neighbour.rb.
 
-# A record, as Active Record's are found again.
+# A record that is found by its GlobalID, as those of Active Record.
 User = Struct.new(:id) do
   include GlobalID::Identification
 
@@ -11,9 +11,9 @@ User = Struct.new(:id) do
   end
 end
 
-# Leaves its arguments and their classes.
+# Pushes its arguments and their classes.
 class MailJob < ActiveJob::Base
-  include Told
+  include Reporting
   queue_as :peer
 
   def perform(*args, **keywords)

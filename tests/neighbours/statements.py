@@ -1,4 +1,4 @@
-"""Which statements docs/ruby.md makes, and which tests hold them."""
+"""The statements of docs/ruby.md, and which tests prove them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Test = TypeVar("Test", bound=Callable[..., object])
 
 
 def holds(*phrases: str) -> Callable[[Test], Test]:
-    """Says of which statements a test is the proof: each phrase is in one statement of the page."""
+    """Declare the statements that a test proves: each phrase is in one statement of the page."""
     return lambda test: test
 
 
 def statements(page: Path = PAGE) -> list[str]:
-    """The page's list items, table rows and sentences below the first heading of the second level.
+    """The page's list items, table rows and sentences after the first second-level heading.
 
-    Without the sentences that end with a colon: they introduce an example, which is run.
+    Without sentences that end with a colon: they introduce an example, which is run.
     """
     text = page.read_text("utf-8").partition("\n## ")[2]
     text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    return [found for block in _blocks(text) for found in _statements(block)]
+    return [statement for block in _blocks(text) for statement in _statements(block)]
 
 
 def _blocks(text: str) -> list[str]:
@@ -46,7 +46,7 @@ def _statements(block: str) -> list[str]:
 
 
 def held(file: Path) -> dict[str, list[str]]:
-    """The phrases that a file's tests hold, by the test's name."""
+    """The phrases that a file's tests prove, by the test's name."""
     tests = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if _is_test(node)]
     return {test.name: _phrases(test) for test in tests}
 

@@ -1,4 +1,4 @@
-"""Whoever is killed in whatever language: no job is lost, none done twice."""
+"""With kills of processes of any language, no job is lost and none performed twice."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.servers import until
 
 pytestmark = pytest.mark.peer
 
-#: Jobs that are enqueued at once, and kills while they are worked on.
+#: Jobs that are enqueued at once, and kills while they are performed.
 PORTION, KILLS = 250, 3
 
-#: A lock stays for 6 s when its holder was killed. A moment counts as missed only when it is later
-#: than both numbers together.
+#: A lock remains for 6 s after its holder was killed. A moment counts as missed only if it is later
+#: than the sum of both numbers.
 SCHEDULER = ("pyres_scheduler", "--dynamic", "--lock-timeout", 6, "--interval", 10)
 
 
 @pytest.fixture
 def python_starters(run_daemon):
-    """By name, what starts the daemons of Python."""
+    """Functions that start the daemons in Python, by name."""
     common = ("--require", "tests.neighbours.jobs", "--queues", "python,all")
     return {
         "python worker 1": lambda: run_daemon("pyres_worker", *common),
@@ -46,7 +46,7 @@ def ruby_starters(start_ruby):
 
 @pytest.fixture
 def python_client(resq):
-    """Enqueues jobs in Python."""
+    """A function that enqueues jobs in Python."""
 
     def enqueue(jobs):
         for queue, later, args in jobs:
@@ -71,7 +71,7 @@ def ruby_client(ruby):
 
 @pytest.fixture
 def last_worker(run_daemon):
-    """Starts the worker that performs what is left, and records the jobs of the dead."""
+    """Starts the worker that performs the remaining jobs and records those of dead workers."""
     options = ("--queues", "all,node,python,ruby", "--burst", "--require", "tests.neighbours.jobs")
     return lambda: run_daemon("pyres_worker", *options)
 
@@ -85,16 +85,16 @@ def work_under_kills(fleet, clients, jobs):
 
 
 def check(fleet, books, languages):
-    told = fleet.report(books)
-    assert books.lost == [], told
-    assert books.unexplained == [], told
-    assert (books.waiting, books.left) == (set(), []), told
-    # It was not for want of languages, nor of kills.
+    report = fleet.report(books)
+    assert books.lost == [], report
+    assert books.unexplained == [], report
+    assert (books.waiting, books.left) == (set(), []), report
+    # Each language has performed jobs, and there were enough kills.
     assert books.languages.keys() == languages
     assert fleet.kills.total() >= fleet.jobs // PORTION
 
 
-def test_no_job_is_lost_between_python_and_node_whoever_is_killed(
+def test_no_job_is_lost_between_python_and_node_under_kills(
     python_starters, node_starters, python_client, node_client, last_worker, redis
 ):
     fleet = Fleet(redis, python_starters | node_starters, seed=1)
@@ -105,17 +105,17 @@ def test_no_job_is_lost_between_python_and_node_whoever_is_killed(
 
 
 class Moments:
-    """Schedule entries each of which fires at one moment only, a second after the one before."""
+    """Schedule entries that each fire at one moment only, one second after the previous one."""
 
     def __init__(self, name, first, number):
         self.at = {f"{name}-{n}": int(first) + n for n in range(number)}
 
     def entries(self):
-        """As in a schedule file: the jobs go to a queue that nobody works on."""
+        """The entries for a schedule file: their jobs go to a queue without workers."""
         return {name: entry(name, moment) for name, moment in self.at.items()}
 
     def due(self, now):
-        """The names of those whose moment has come."""
+        """The names of due entries."""
         return {name for name, moment in self.at.items() if moment <= now}
 
 
@@ -124,7 +124,7 @@ def entry(name, moment):
 
 
 def published_in_time(name, publish, number=10):
-    """Moments that `publish` has published before the first of them is due, however slow it is."""
+    """Moments that `publish` has published before the first one is due, even if it is slow."""
     for ahead in (4, 8, 16, 32, 64):
         moments = Moments(f"{name}-{ahead}", time.time() + ahead, number)
         publish(moments)
@@ -135,7 +135,7 @@ def published_in_time(name, publish, number=10):
 
 @pytest.fixture
 def ruby_scheduler(start_ruby):
-    """Starts Ruby's scheduler as the master, with these entries of its own."""
+    """A function that starts Ruby's scheduler as the master, with these static entries."""
     started = []
 
     def publish(moments):
@@ -152,7 +152,9 @@ def ruby_scheduler(start_ruby):
 
 @pytest.fixture
 def dynamic(ruby, resq, redis):
-    """Writes entries to Redis, in Python and in Ruby, and waits until the master has them."""
+    """A function that writes entries to Redis, in Python and in Ruby, and waits until the master
+    has them.
+    """
 
     def publish(moments):
         for number, (name, config) in enumerate(moments.entries().items()):
@@ -167,14 +169,14 @@ def dynamic(ruby, resq, redis):
 
 
 def until_fired(redis, *all_moments):
-    """Wait for each moment; each has fired once."""
+    """Wait until each moment has fired, and assert that each has fired once."""
     names = {name for moments in all_moments for name in moments.at}
     until(lambda: fired(redis, "notes").keys() >= names, what="each entry fired")
     assert {name: times for name, times in fired(redis, "notes").items() if times > 1} == {}
 
 
 @holds("What either side stored with `set_schedule`")
-def test_no_job_is_lost_between_three_languages_and_both_schedulers_whoever_is_killed(
+def test_no_job_is_lost_between_three_languages_and_both_schedulers_under_kills(
     python_starters, node_starters, ruby_starters, python_client, node_client, ruby_client,
     ruby_scheduler, dynamic, last_worker, redis,
 ):  # fmt: skip
@@ -200,7 +202,7 @@ def test_no_job_is_lost_between_three_languages_and_both_schedulers_whoever_is_k
     "Python's recurring jobs from code and files fire",
     "| a moment that a recurring job missed between two masters |",
 )
-def test_entries_that_only_one_language_knows_fire_once_a_moment_through_every_takeover(
+def test_entries_of_one_language_only_fire_once_per_moment_across_takeovers(
     run_daemon, ruby_scheduler, redis, tmp_path
 ):
     of_ruby = published_in_time("ruby", ruby_scheduler)

@@ -19,7 +19,7 @@ EACH_SECOND = {"every": "1s", "class": "Echo"}
 
 @pytest.fixture
 def start_python(run_daemon, tmp_path):
-    """Starts a scheduler with an entry of its own, for the queue "python"."""
+    """A function that starts a scheduler with its own entry, for the queue "python"."""
     file = tmp_path / "schedule.json"
     file.write_text(json.dumps({"of python": {**EACH_SECOND, "queue": "python"}}))
     common = ("--dynamic", "--schedule", file, "--interval", 1)
@@ -28,7 +28,7 @@ def start_python(run_daemon, tmp_path):
 
 @pytest.fixture
 def start_static_ruby(start_ruby):
-    """Starts a scheduler of Ruby's with an entry in its code, for the queue "ruby"."""
+    """A function that starts a scheduler in Ruby with a static entry, for the queue "ruby"."""
     entries = json.dumps({"of ruby": {**EACH_SECOND, "queue": "ruby"}})
     return lambda: start_ruby(
         "schedule", entries, RESQUE_SCHEDULER_INTERVAL="0.2", LOCK_TIMEOUT="30"
@@ -36,13 +36,13 @@ def start_static_ruby(start_ruby):
 
 
 def until_fired(resq, queue):
-    """Return when another job of an entry has come to this queue."""
+    """Return when another job of an entry is on this queue."""
     size = resq.size(queue)
     until(lambda: resq.size(queue) > size, what=f"a moment fired for {queue}")
 
 
 @holds("`pyres_scheduler --take-lock never` leaves it to Ruby")
-def test_who_never_takes_the_lock_fires_its_own_entries_beside_those_of_ruby(
+def test_with_take_lock_never_python_fires_its_own_entries_and_ruby_its_own(
     start_python, start_static_ruby, resq, redis
 ):
     start_python("--take-lock", "never")
@@ -56,7 +56,7 @@ def test_who_never_takes_the_lock_fires_its_own_entries_beside_those_of_ruby(
 
 
 @holds("`--take-lock able` takes the lock only")
-def test_who_takes_the_lock_when_able_leaves_it_to_ruby_for_an_entry_that_ruby_has_fired(
+def test_with_take_lock_able_python_leaves_the_lock_to_ruby_for_an_entry_of_ruby(
     start_python, start_static_ruby, resq, redis
 ):
     former = start_static_ruby()
@@ -78,7 +78,9 @@ def test_who_takes_the_lock_when_able_leaves_it_to_ruby_for_an_entry_that_ruby_h
 
 
 @holds("An entry without a queue goes to that of its class")
-def test_an_entry_of_a_class_that_only_ruby_has_goes_where_queue_for_says(start_python, ruby, resq):
+def test_an_entry_of_a_class_that_only_ruby_has_goes_to_the_queue_of_queue_for(
+    start_python, ruby, resq
+):
     ruby("""Resque.set_schedule("report", {class: "Report", every: "1s", persist: true})
         Resque::Scheduler.enqueue_from_config(Resque.fetch_schedule("report")); nil""")
     assert resq.peek("reports", 0, 9) == [{"class": "Report", "args": []}]

@@ -1,4 +1,4 @@
-"""pyres beside node-resque, which others wrote: each does the other's work."""
+"""pyres and node-resque on one Redis: each performs the other's jobs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.servers import until
 
 pytestmark = pytest.mark.peer
 
-#: What both languages can hold, and neither may change on the way. JavaScript writes 1.0 as 1.
+#: Values that must arrive unchanged in both languages. JavaScript writes 1.0 as 1.
 ARGS = [1, -2.5, 1e-7, 1e21, 'é ☃ 😀 日本 "\\/</script>\u2028', None, True, [], {}, [{"a": [[{}]]}]]
 
 
 def echoed(redis, count=1):
-    """The arguments of the first jobs that came to their end."""
+    """The arguments of the first jobs that have finished."""
     until(lambda: redis.llen(ECHOED) >= count, what=f"{count} jobs done")
     return [json.loads(line) for line in redis.lrange(ECHOED, 0, -1)]
 
@@ -85,7 +85,7 @@ def test_node_lists_what_failed_in_python_and_retries_it(
     assert echoed(redis) == [args]
 
 
-def test_python_sees_and_removes_what_node_put_off(call, resq, redis):
+def test_python_lists_and_removes_what_node_delayed(call, resq, redis):
     call("enqueueIn", 3_600_000, "peer", "Echo", ["é", 1])
 
     (due,) = resq.delayed_queue_peek(0, 10)
@@ -100,7 +100,7 @@ def test_python_sees_and_removes_what_node_put_off(call, resq, redis):
     assert [key for key in redis.keys("resque:*") if key != b"resque:connection_test_key"] == []
 
 
-def test_node_sees_what_python_put_off(call, resq):
+def test_node_lists_what_python_delayed(call, resq):
     due = datetime.now() + timedelta(hours=1)
     resq.enqueue_at(due, Echo, "é", 1)
 
@@ -111,7 +111,7 @@ def test_node_sees_what_python_put_off(call, resq):
     assert job == {"class": "Echo", "args": ["é", 1], "queue": "peer"}
 
 
-def test_pythons_scheduler_promotes_what_node_put_off(call, run_daemon, resq, redis):
+def test_pythons_scheduler_promotes_what_node_delayed(call, run_daemon, resq, redis):
     call("enqueueAt", 1_000_000, "peer", "Echo", ARGS)
 
     run_daemon("pyres_scheduler")
@@ -123,7 +123,7 @@ def test_pythons_scheduler_promotes_what_node_put_off(call, run_daemon, resq, re
     assert call("scheduledAt", "peer", "Echo", ARGS) == []
 
 
-def test_nodes_scheduler_promotes_what_python_put_off(start_node, start_worker, resq, redis):
+def test_nodes_scheduler_promotes_what_python_delayed(start_node, start_worker, resq, redis):
     resq.enqueue_at(datetime.now() - timedelta(seconds=5), Echo, *ARGS)
 
     start_node("schedule")
@@ -168,7 +168,7 @@ def test_node_lists_the_worker_of_python_and_its_job(call, start_worker, resq, r
     assert echoed(redis) == [["python"]]
 
 
-def test_a_worker_of_node_that_lives_is_not_taken_for_dead(start_node, start_worker, resq, redis):
+def test_a_live_worker_of_node_is_not_pruned(start_node, start_worker, resq, redis):
     start_node("work", "nodes_own")
     (theirs,) = until(lambda: resq.workers(), what="a worker of node")
     redis.rpush(
@@ -186,7 +186,7 @@ def test_a_worker_of_node_that_lives_is_not_taken_for_dead(start_node, start_wor
     assert echoed(redis) == [["both"]]
 
 
-def test_a_worker_of_node_that_was_killed_is_buried_with_its_job(
+def test_a_killed_worker_of_node_is_pruned_and_its_job_recorded(
     start_node, start_worker, resq, redis
 ):
     peer = start_node("work", "nodes_own")
@@ -208,7 +208,7 @@ def test_a_worker_of_node_that_was_killed_is_buried_with_its_job(
 @pytest.mark.parametrize(
     "order", list(itertools.permutations(["queue", "run_at", "payload", "worker"]))
 )
-def test_a_hand_is_read_whatever_the_order_of_its_fields(resq, order):
+def test_an_in_flight_record_is_read_with_its_fields_in_any_order(resq, order):
     fields = {
         "queue": "peer",
         "run_at": "Mon Nov 23 2026 21:04:04 GMT+0000",

@@ -1,4 +1,4 @@
-"""Jobs of Rails' ActiveJob beside those of Resque, with the ActiveJob that this Ruby has."""
+"""Jobs of Rails' ActiveJob, with the ActiveJob that is installed in this Ruby."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 
 @pytest.fixture
 def rails(checkouts, server, redis):
-    """A Ruby process of its own, since Rails changes how all of it writes JSON."""
+    """A separate Ruby process, since Rails changes how the process writes JSON."""
     ruby = Ruby(server.port)
     missing = ruby("load_rails")
     if missing:
@@ -89,7 +89,7 @@ def test_a_unique_job_that_rails_promoted_is_found_as_rails_writes_it(rails, res
 
 
 @holds("Rails writes `<`, `>` and `&` as escapes")
-def test_rails_does_not_find_what_it_would_escape_and_python_does(rails, resq, dsn):
+def test_rails_does_not_find_jobs_with_characters_that_it_escapes_and_python_does(rails, resq, dsn):
     plain = ResQ(dsn, enqueue_timestamp=False)
     for text in ("a<b", "a>b", "a&b", "ab"):
         plain.enqueue(Echo, text)

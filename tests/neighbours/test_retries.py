@@ -1,4 +1,4 @@
-"""Retries that another language's scheduler promotes: it keeps class and arguments only."""
+"""Retries promoted by another language's scheduler, which keeps only class and arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JOBS, ATTEMPTS, ARGS = 2, 3, [1.0, "é", {"b": [None], "a": 2}]
 
 @pytest.fixture(params=["ruby", "node"])
 def scheduler(request):
-    """A scheduler of each of the others."""
+    """A scheduler of node or Ruby."""
     if request.param == "node":
         return request.getfixturevalue("start_node")("schedule")
     return request.getfixturevalue("start_ruby")("schedule", RESQUE_SCHEDULER_INTERVAL="0.2")
@@ -26,7 +26,9 @@ def scheduler(request):
 
 @holds("The limits of retries")
 @pytest.mark.parametrize("kind", [Limited, BackedOff])
-def test_retries_end_whoever_promotes_them(kind, scheduler, start_worker, resq, redis, server):
+def test_retries_end_whichever_scheduler_promotes_them(
+    kind, scheduler, start_worker, resq, redis, server
+):
     with Monitor(server) as monitor:
         for _ in range(JOBS):
             resq.enqueue(kind, *ARGS)

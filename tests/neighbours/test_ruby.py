@@ -1,4 +1,4 @@
-"""pyres beside Ruby's Resque and resque-scheduler, out of checkouts: each does the other's work."""
+"""pyres and Ruby's Resque and resque-scheduler on one Redis: each performs the other's jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import texts, until
 
 pytestmark = pytest.mark.peer
 
-#: Each must arrive as it was sent, whoever sends, and leave the same bytes whoever writes.
+#: Values that must arrive unchanged and be encoded to the same bytes in both languages.
 VALUES = [
     *(0, 1, -1, 255, 2**31, 2**53, 2**53 + 1, 2**63, 10**30, -(10**30)),
     *(0.0, -0.0, 1.0, 0.1, -2.5, 1e-4, 1e-5, 1e-7, 1e15, 1e16, 1e17, 1e20, 1e21, 1e22, 1e300),
@@ -27,7 +27,7 @@ VALUES = [
 
 
 def echoed(redis, count=1):
-    """The arguments of the first jobs that came to their end."""
+    """The arguments of the first jobs that have finished."""
     until(lambda: redis.llen(ECHOED) >= count, what=f"{count} jobs done")
     return [json.loads(line) for line in redis.lrange(ECHOED, 0, -1)]
 

@@ -1,4 +1,4 @@
-"""What docs/ruby.md says of workers and schedulers."""
+"""The statements of docs/ruby.md about workers and schedulers."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ from tests.servers import Monitor, texts, until
 
 pytestmark = pytest.mark.peer
 
-#: Who looked for dead workers keeps others from it for a minute, of Ruby's here for a second.
+#: A worker that pruned prevents other workers from pruning for a minute; Ruby's here for a second.
 PRUNE_LOCK = "resque:pruning_dead_workers_in_progress"
 
-#: How soon Ruby's scheduler sees that the lock is free.
-AT_ONCE = {"RESQUE_SCHEDULER_INTERVAL": "0.2", "LOCK_TIMEOUT": "30", "DYNAMIC_SCHEDULE": "true"}
+#: Lets Ruby's scheduler check often whether the lock is free.
+SHORT_INTERVALS = {
+    "RESQUE_SCHEDULER_INTERVAL": "0.2",
+    "LOCK_TIMEOUT": "30",
+    "DYNAMIC_SCHEDULE": "true",
+}
 
 
 def until_registered(redis, pid):
     """The id of the worker with this pid, as soon as it is registered."""
 
     def registered():
-        found = [
-            member for member in texts(redis.smembers("resque:workers")) if f":{pid}:" in member
-        ]
-        return found[0] if found else ""
+        ids = [member for member in texts(redis.smembers("resque:workers")) if f":{pid}:" in member]
+        return ids[0] if ids else ""
 
     return until(registered, what=f"a worker {pid}")
 
 
 def until_failed(resq, number=1):
-    """The failure records, as soon as there are so many."""
+    """The failure records, as soon as there are `number` of them."""
     until(lambda: failure.count(resq) >= number, what=f"{number} failures")
     return failure.all(resq, 0, number)
 
 
-def until_begun(redis):
-    """Return when a Slow has begun."""
+def until_started(redis):
+    """Return when a Slow job has started."""
     assert redis.blpop([BEGUN], timeout=60)
 
 
@@ -73,7 +75,7 @@ def test_any_python_worker_records_the_job_of_a_dead_worker_but_ruby_only_for_it
 ):
     dead = start_worker("--queues", "peer")
     resq.enqueue(Slow, "python")
-    until_begun(redis)
+    until_started(redis)
     former = until_registered(redis, dead.pid)
     dead.send_group(signal.SIGKILL)
     redis.delete(PRUNE_LOCK)
@@ -85,7 +87,7 @@ def test_any_python_worker_records_the_job_of_a_dead_worker_but_ruby_only_for_it
 
     assert until_failed(resq)[0]["exception"] == "Resque::DirtyExit"
     resq.enqueue(Slow, "ruby")
-    until_begun(redis)
+    until_started(redis)
     ruby.send_group(signal.SIGKILL)
     ruby.wait()
     redis.delete(PRUNE_LOCK)
@@ -100,13 +102,13 @@ def test_term_ends_a_job_of_ruby_and_waits_for_a_job_of_python(
 ):
     ruby = start_ruby("work", "peer")
     resq.enqueue(Slow, "ruby")
-    until_begun(redis)
+    until_started(redis)
     ruby.send(signal.SIGTERM)
     assert ruby.wait() == 0
     assert until_failed(resq)[0]["exception"] == "Resque::DirtyExit"
     python = start_worker("--grace", "80")
     resq.enqueue(Slow, "python")
-    until_begun(redis)
+    until_started(redis)
 
     python.send(signal.SIGTERM)
     redis.rpush(GATE.format("python"), "go")
@@ -143,7 +145,7 @@ def writes_record(step):
 
 
 @holds("| job that ends its process by `exit!(1)` |")
-def test_a_job_that_leaves_its_process_is_done_in_ruby_and_a_failure_in_python(
+def test_a_job_that_exits_its_process_is_a_success_in_ruby_and_a_failure_in_python(
     start_worker, start_ruby, resq, redis
 ):
     resq.enqueue(Exits, 1)
@@ -230,7 +232,7 @@ def test_each_page_lists_the_workers_of_the_other_side_with_their_jobs(
     start_ruby("work", "ruby")
     for queue in ("minions", "workers", "ruby"):
         resq.enqueue_to(queue, Slow, f"slow-{queue}")
-        until_begun(redis)
+        until_started(redis)
 
     pages = "".join(ruby(f"web('GET', '/{path}')")[1] for path in ("workers", "working"))
 
@@ -249,7 +251,7 @@ def test_one_scheduler_promotes_and_the_other_takes_over_when_it_ends(
 ):
     python = run_daemon("pyres_scheduler")
     python.until_title(": Waiting")
-    ruby = start_ruby("schedule", **AT_ONCE)
+    ruby = start_ruby("schedule", **SHORT_INTERVALS)
     ruby.until_output("Child scheduler")
     delay(redis, 1000)
     until(lambda: resq.size("peer") == 1, what="a job promoted in Python")
@@ -263,19 +265,17 @@ def test_one_scheduler_promotes_and_the_other_takes_over_when_it_ends(
 
 
 def delay(redis, timestamp):
-    """A job that is due, as pyres and Ruby write it."""
+    """Delay a job that is already due, as pyres and Ruby write it."""
     redis.rpush(f"resque:delayed:{timestamp}", '{"class":"Echo","args":[1],"queue":"peer"}')
     redis.zadd("resque:delayed_queue_schedule", {str(timestamp): timestamp})
 
 
 @holds("Recurring jobs that Ruby has in `Resque.schedule=` fire only")
-def test_what_ruby_has_in_its_code_does_not_recur_while_python_holds_the_lock(
-    run_daemon, start_ruby, resq
-):
+def test_rubys_static_entries_do_not_fire_while_python_has_the_lock(run_daemon, start_ruby, resq):
     python = run_daemon("pyres_scheduler", "--dynamic")
     python.until_title(": Waiting")
     entry = {"every": "1s", "class": "Echo", "queue": "ruby"}
-    ruby = start_ruby("schedule", json.dumps({"of ruby": entry}), **AT_ONCE)
+    ruby = start_ruby("schedule", json.dumps({"of ruby": entry}), **SHORT_INTERVALS)
     ruby.until_title("Schedules Loaded")
     resq.set_schedule("of both", {**entry, "queue": "both"})
 
@@ -287,11 +287,11 @@ def test_what_ruby_has_in_its_code_does_not_recur_while_python_holds_the_lock(
 
 
 @holds("| a moment that a recurring job missed between two masters |")
-def test_ruby_leaves_out_what_was_due_before_it_took_over(run_daemon, start_ruby, resq, redis):
-    """That Python makes it up is the last test of test_fleet.py."""
+def test_ruby_skips_moments_from_before_it_took_over(run_daemon, start_ruby, resq, redis):
+    """The last test of test_fleet.py checks that Python catches up on them."""
     lock = "resque:resque:resque_scheduler_master_lock"
     redis.set(lock, "a scheduler that was killed:1", ex=600)
-    ruby = start_ruby("schedule", **AT_ONCE)
+    ruby = start_ruby("schedule", **SHORT_INTERVALS)
     ruby.until_title("Schedules Loaded")
     moment = int(redis.time()[0]) + 1
     entry = {"class": "Echo", "queue": "missed"}

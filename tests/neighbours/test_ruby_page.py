@@ -1,4 +1,4 @@
-"""What docs/ruby.md says of calls, bytes and pages, and its examples."""
+"""The statements of docs/ruby.md about calls, bytes and pages, and its examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers import ROOT, texts, until
 
 pytestmark = pytest.mark.peer
 
-#: A failure of Ruby's, without a worker of Ruby's.
+#: Code for a failure in Ruby without a worker.
 FAILURE = """Resque::Failure.create(
   exception: ArgumentError.new("Ruby cannot"), worker: Resque::Worker.new("peer"), queue: "peer",
   payload: {"class" => "Echo", "args" => [1], "more" => 2}
@@ -32,7 +32,7 @@ FAILURE = """Resque::Failure.create(
 
 @pytest.fixture
 def page(tmp_path, server, redis):
-    """A folder with the page's files, which use the test's server."""
+    """A folder with the files of docs/ruby.md, which use the test's server."""
     for name, text in files(PAGE).items():
         (tmp_path / name).write_text(text.replace("localhost:6379", f"localhost:{server.port}"))
     return tmp_path
@@ -40,7 +40,7 @@ def page(tmp_path, server, redis):
 
 @pytest.fixture
 def plain(dsn):
-    """A ResQ that writes Ruby's bytes."""
+    """A ResQ that writes the same bytes as Ruby."""
     resq = ResQ(dsn, enqueue_timestamp=False)
     yield resq
     resq.close()
@@ -48,7 +48,7 @@ def plain(dsn):
 
 @pytest.fixture
 def web(ruby):
-    """A request to resque-web with the tabs of resque-scheduler: (status, body)."""
+    """Sends a request to resque-web with resque-scheduler's tabs; returns (status, body)."""
 
     def request(method, path, **params):
         quoted = json.dumps(json.dumps(params))
@@ -58,7 +58,7 @@ def web(ruby):
 
 
 def fail_in_python(resq):
-    """A failure of Python's, without a daemon."""
+    """Make a failure in Python without a daemon."""
     resq.enqueue(FailsInPython, 1)
     Worker(["peer"], resq).process()
 
@@ -146,7 +146,7 @@ def test_ruby_cancels_what_python_delayed_for_the_queue_of_the_class_only(ruby, 
 
 
 @holds("`Resque.dequeue(Archive, 7)` finds")
-def test_ruby_dequeues_only_what_has_its_bytes_and_python_either(ruby, resq, plain):
+def test_ruby_dequeues_only_jobs_with_its_bytes_and_python_both(ruby, resq, plain):
     for _ in range(2):
         resq.enqueue(Echo, 7)
         plain.enqueue(Echo, 7)
@@ -172,9 +172,7 @@ def test_rubys_page_cancels_the_delayed_jobs_whose_class_ruby_has(ruby, web, res
 
 
 @holds("| payload |")
-def test_python_adds_when_a_job_was_enqueued_unless_it_is_to_write_rubys_bytes(
-    ruby, resq, plain, redis
-):
+def test_python_adds_the_enqueue_time_unless_it_writes_rubys_bytes(ruby, resq, plain, redis):
     resq.enqueue(Echo, 1)
     plain.enqueue(Echo, 1)
     ruby("Resque.enqueue(Echo, 1)")

@@ -1,4 +1,4 @@
-"""Unique locks whose jobs Ruby or node removed or performed: they end when they are checked."""
+"""Unique locks whose jobs Ruby or node removed or performed: the next check releases them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.peer
 
 ARGS = [1, -2.5, "é", {"b": [None], "a": 2}]
 
-#: What Ruby does to a job on its queue, and to one that is delayed.
+#: Ruby code that removes or performs a job on its queue (None), or a delayed one (seconds).
 IN_RUBY = [
     (None, "Resque.remove_queue('peer')"),
     (None, "Resque.reserve(:peer).perform"),
@@ -23,14 +23,14 @@ IN_RUBY = [
 
 
 def enqueue(resq, later):
-    """Enqueue the job, in so many seconds if any."""
+    """Enqueue the job, delayed by `later` seconds if set."""
     if later is None:
         return resq.enqueue(Once, *ARGS)
     return resq.enqueue_in(later, Once, *ARGS)
 
 
 def forget_the_last_check(redis):
-    """As if it was made an hour ago."""
+    """Set the time of the last check to an hour ago."""
     (key,) = redis.keys("resque:pyres:unique_job:*")
     assert redis.hexists(key, "checked")
     redis.hincrbyfloat(key, "checked", -3600)
@@ -38,9 +38,7 @@ def forget_the_last_check(redis):
 
 @holds("A unique job of Python that Ruby or node")
 @pytest.mark.parametrize(("later", "code"), IN_RUBY)
-def test_a_unique_job_that_ruby_removed_blocks_no_longer_than_the_check(
-    ruby, resq, redis, later, code
-):
+def test_a_unique_job_that_ruby_removed_blocks_only_until_the_check(ruby, resq, redis, later, code):
     assert enqueue(resq, later) is True
     assert enqueue(resq, later) is False
 
@@ -52,7 +50,7 @@ def test_a_unique_job_that_ruby_removed_blocks_no_longer_than_the_check(
 
 
 @holds("A unique job of Python that Ruby or node")
-def test_a_unique_job_whose_queue_node_removed_blocks_no_longer_than_the_check(call, resq, redis):
+def test_a_unique_job_whose_queue_node_removed_blocks_only_until_the_check(call, resq, redis):
     assert enqueue(resq, None) is True
     assert enqueue(resq, None) is False
 
@@ -63,7 +61,7 @@ def test_a_unique_job_whose_queue_node_removed_blocks_no_longer_than_the_check(c
 
 
 @holds("A unique job of Python that Ruby or node")
-def test_a_unique_job_that_is_still_there_is_not_enqueued_again(ruby, resq, redis):
+def test_a_unique_job_that_still_exists_is_not_enqueued_again(ruby, resq, redis):
     assert enqueue(resq, None) is True
     ruby("Resque.remove_queue('another'); Resque.reset_delayed_queue; nil")
     for _ in range(2):

@@ -16,7 +16,7 @@ from pyres import ResQ, failure
 from pyres.failure.everywhere import EveryList
 from pyres.failure.records import FailureFilter
 from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
-from pyres.inspector import Inspector, mark
+from pyres.inspector import Inspector, payload_token
 from pyres.scheduler import Scheduler
 from pyres.store import elements
 from pyres.store.elements import PAGE, PAGE_BYTES, Removal
@@ -212,7 +212,7 @@ OPERATIONS: dict[str, Callable[[ResQ], Any]] = {
     "list range": lambda resq: resq.list_range("queue:mail", 0, -1),
     "move": lambda resq: resq.move_queue("mail", "other"),
     "remove a queue": lambda resq: resq.remove_queue("mail"),
-    "find a job": lambda resq: Inspector(resq).find_job("mail", mark(b"x" * 5000)),
+    "find a job": lambda resq: Inspector(resq).find_job("mail", payload_token(b"x" * 5000)),
     "promote a timestamp": lambda resq: resq.promote_delayed(LATER),
     "promote a job": lambda resq: resq.promote_job(LATER, job(HALF)),
     "cancel a job": lambda resq: resq.cancel_delayed(LATER, job(HALF)),
@@ -220,7 +220,7 @@ OPERATIONS: dict[str, Callable[[ResQ], Any]] = {
     "enqueue delayed": lambda resq: resq.enqueue_delayed_now("A", HALF, ""),
     "delayed at": lambda resq: resq.delayed_at("A", HALF, ""),
     "forget delayed": lambda resq: resq.reset_delayed_queue(),
-    "find delayed": lambda resq: Inspector(resq).find_delayed(LATER, mark(b"x" * 5000)),
+    "find delayed": lambda resq: Inspector(resq).find_delayed(LATER, payload_token(b"x" * 5000)),
     "next item": lambda resq: resq.next_item_for_timestamp(LATER),
     "scheduler": lambda resq: Scheduler(resq).handle_delayed_items(),
     "retry": lambda resq: failure.retry(resq, "mail", record(HALF)),
@@ -231,7 +231,7 @@ OPERATIONS: dict[str, Callable[[ResQ], Any]] = {
     "clear a class": lambda resq: failure.clear(resq, klass="A"),
     "all failures": lambda resq: failure.all(resq, 0, -1),
     "count of a class": lambda resq: failure.count(resq, klass="A"),
-    "find a failure": lambda resq: Inspector(resq).find_failure(mark(b"x" * 5000)),
+    "find a failure": lambda resq: Inspector(resq).find_failure(payload_token(b"x" * 5000)),
     "page of failures": lambda resq: Inspector(resq).failures_page(50, FailureFilter(klass="C")),
     "kinds of failures": lambda resq: Inspector(resq).failure_kinds(),
 }

@@ -10,7 +10,7 @@ import pytest
 
 from pyres import ResQ, failure
 from pyres.failure.records import FailureFilter
-from pyres.inspector import Inspector, mark
+from pyres.inspector import Inspector, payload_token
 from pyres.liveness import Liveness
 from pyres.registry import Registry
 from pyres.scheduler import Scheduler
@@ -95,8 +95,8 @@ READS: dict[str, Callable[[ResQ], Any]] = {
     "queues": lambda resq: Inspector(resq).queues(oldest=True),
     "heads": lambda resq: resq.store.queues.heads(resq.queues()),
     "peek": lambda resq: resq.peek("mail", HALF, 5000),
-    "find a job": lambda resq: Inspector(resq).find_job("mail", mark(b"x" * 5000)),
-    "find a failure": lambda resq: Inspector(resq).find_failure(mark(b"x" * 5000)),
+    "find a job": lambda resq: Inspector(resq).find_job("mail", payload_token(b"x" * 5000)),
+    "find a failure": lambda resq: Inspector(resq).find_failure(payload_token(b"x" * 5000)),
     "count of a class": lambda resq: failure.count(resq, klass="B"),
     "failures": lambda resq: failure.all(resq, HALF, 5000),
     "page of failures": lambda resq: Inspector(resq).failures_page(50, FailureFilter(klass="C")),

@@ -1,4 +1,4 @@
-"""Two servers with different data, and the real app over HTTP."""
+"""Fixtures: two servers with different data, and the app over HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def second(second_server: Server) -> Iterator[ResQ]:
 
 
 class Serving:
-    """An app that waitress serves in a thread."""
+    """An app served by waitress in a thread."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -48,20 +48,20 @@ class Serving:
         """End the threads, and only then close what they use.
 
         A thread that has sent its response writes to the loop's pipe once more. If that pipe was
-        closed, it would write to whatever has its number by then.
+        closed, it would write to another file that has got its descriptor.
         """
         self.server.task_dispatcher.shutdown(timeout=60)
         self._stopped.set()
         self.server.pull_trigger()
         self._thread.join(60)
-        assert not self._thread.is_alive(), "the loop of waitress goes on"
+        assert not self._thread.is_alive(), "the loop of waitress is still running"
         self.server.asyncore.close_all(self.server._map)
         self.app.extensions["resweb"].close()
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Serves an app on a free port; the URL."""
+    """A function that serves an app on a free port and returns its URL."""
     running: list[Serving] = []
 
     def start(app: Any) -> str:
@@ -75,7 +75,7 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def site(serve: Callable[..., str], resq: ResQ, second: ResQ) -> str:
-    """The URL of the page over the servers `one` and `two`."""
+    """The URL of the page for the servers `one` and `two`."""
     from resweb.app import create_app
 
     dsns = [f"one={resq.dsn}", f"two={second.dsn}"]

@@ -1,4 +1,4 @@
-"""Each button that is pressed leaves one line in the log: who, what, where, how many."""
+"""The audit log: one line for each press of a button."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from tests.web.visitor import Visitor
 
 @pytest.fixture
 def lines(caplog):
-    """What the audit has logged."""
+    """The lines of the audit log, decoded."""
     caplog.set_level(logging.INFO, "resweb")
 
-    def found() -> list[dict]:
+    def audit_lines() -> list[dict]:
         messages = [r.getMessage() for r in caplog.records if r.name == "resweb.audit"]
         return [json.loads(message.removeprefix("Audit: ")) for message in messages]
 
-    return found
+    return audit_lines
 
 
 @pytest.fixture
 def filled(second):
-    """Something for each button to do on the second server."""
+    """Data for each button on the second server."""
     for number in range(3):
         second.push("q", {"class": "A", "args": [number]})
         fail(second.redis, error=str(number))
@@ -52,19 +52,19 @@ RECORDS = [json.dumps({**RECORD, "error": str(number)}).encode() for number in r
 JOB = base64.b64encode(b'{"class":"A","args":[1]}').decode()
 
 
-def mark(raw: bytes) -> str:
+def payload_token(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-FIRST = {"server": "two", "failed_job": mark(RECORDS[0])}
+FIRST = {"server": "two", "failed_job": payload_token(RECORDS[0])}
 DELAYED = {"server": "two", "timestamp": "2000000000"}
 
 
 @pytest.mark.parametrize(
-    ("path", "form", "told"),
+    ("path", "form", "expected_fields"),
     [
         ("/failed/retry/", FIRST, {"count": 1, "servers": ["two"]}),
-        ("/failed/delete/", {"record": f"two {mark(RECORDS[1])}"}, {"count": 1}),
+        ("/failed/delete/", {"record": f"two {payload_token(RECORDS[1])}"}, {"count": 1}),
         ("/failed/retry_all", {"text": '"error": "2"'}, {"count": 1, "servers": ["one", "two"]}),
         ("/failed/delete_all", {"list": "failed", "server": "two"}, {"count": 3, "list": "failed"}),
         ("/queues/remove", {"queue": "q"}, {"count": 3, "queue": "q"}),
@@ -78,12 +78,12 @@ DELAYED = {"server": "two", "timestamp": "2000000000"}
         ("/khans/command", {"khan": "h:1:5", "command": "ADD"}, {"count": 1, "khan": "h:1:5"}),
     ],
 )
-def test_each_button_leaves_one_line(visitor, second, filled, lines, path, form, told):
+def test_each_button_writes_one_line(visitor, second, filled, lines, path, form, expected_fields):
     raw = second.store.queues.peek("q", 1, 1)[0]
     if path == "/queues/delete_job":
-        form = {**form, "job": mark(raw)}
+        form = {**form, "job": payload_token(raw)}
     if path.startswith("/delayed/"):
-        form = {**form, "job": mark(second.redis.lindex("resque:delayed:2000000000", 0))}
+        form = {**form, "job": payload_token(second.redis.lindex("resque:delayed:2000000000", 0))}
     if "all" not in path and "record" not in form:
         form = {"server": "two", **form}
 
@@ -93,7 +93,13 @@ def test_each_button_leaves_one_line(visitor, second, filled, lines, path, form,
 
     (line,) = lines()
     assert (status, asked) == (303, [])
-    expected = {"user": "", "address": "127.0.0.1", "button": path, "servers": ["two"], **told}
+    expected = {
+        "user": "",
+        "address": "127.0.0.1",
+        "button": path,
+        "servers": ["two"],
+        **expected_fields,
+    }
     assert {name: line[name] for name in expected} == expected
     assert line["outcome"]
 
@@ -103,7 +109,7 @@ def test_every_button_is_in_the_test_above():
 
 
 def _cases():
-    return test_each_button_leaves_one_line.pytestmark[0].args[1]
+    return test_each_button_writes_one_line.pytestmark[0].args[1]
 
 
 def test_the_line_names_the_user_who_gave_the_password(serve, resq, lines, monkeypatch):
@@ -119,29 +125,33 @@ def test_the_line_names_the_user_who_gave_the_password(serve, resq, lines, monke
 
 
 @pytest.mark.parametrize(
-    ("path", "form", "told"),
+    ("path", "form", "reason"),
     [
         ("/queues/remove", {"server": "three", "queue": "q"}, "no server is named 'three'"),
         ("/failed/delete/", {}, "nothing was selected"),
-        ("/delayed/cancel", {"server": "two", "timestamp": "x", "job": ""}, "is no timestamp"),
+        (
+            "/delayed/cancel",
+            {"server": "two", "timestamp": "x", "job": ""},
+            "invalid timestamp 'x'",
+        ),
     ],
 )
-def test_a_button_that_cannot_do_it_leaves_a_line_that_says_why(visitor, lines, path, form, told):
+def test_a_failing_button_writes_a_line_with_the_reason(visitor, lines, path, form, reason):
     assert visitor.press(path, **form)[0] == 400
 
     (line,) = lines()
     assert line["count"] == 0
-    assert told in line["outcome"]
+    assert reason in line["outcome"]
 
 
-def test_many_failures_are_told_when_they_are_begun_and_when_they_are_done(
+def test_a_background_task_is_logged_at_its_start_and_at_its_end(
     visitor, second, lines, monkeypatch, caplog
 ):
-    monkeypatch.setattr(actions, "AT_ONCE", 5)
+    monkeypatch.setattr(actions, "MAX_FOREGROUND", 5)
     answered, run = threading.Event(), actions.Task.run
 
     def run_when_answered(task):
-        # Else the task may be done before the page is, and the line says how many.
+        # Otherwise the task may finish before the response, and the line has a count.
         assert answered.wait(60)
         run(task)
 
@@ -159,7 +169,7 @@ def test_many_failures_are_told_when_they_are_begun_and_when_they_are_done(
     assert until(lambda: "30 failures done, 0 left" in caplog.text)
 
 
-def test_a_line_is_one_line_whatever_stands_in_a_name(visitor, second, lines, caplog):
+def test_a_line_is_one_line_whatever_a_name_contains(visitor, second, lines, caplog):
     name = 'a\nAudit: {"user": "root"}\r\x1b[31m' + "x" * 5000
 
     visitor.press("/queues/remove", server="two", queue=name)

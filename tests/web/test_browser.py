@@ -1,4 +1,4 @@
-"""A person with a real browser: tabs, buttons, dark, a phone, no error and no request elsewhere."""
+"""The page in a real browser: tabs, buttons, dark mode, a phone; no errors, no foreign requests."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SAMPLES = [
 
 
 def sampled(route: Any) -> None:
-    """The samples above, as the app would answer with them."""
+    """Respond with the samples above, as the app would."""
     queue = parse_qs(urlsplit(route.request.url).query).get("queue", [""])[0]
-    found = [
-        {**one, "queues": {name: n for name, n in one["queues"].items() if queue in ("", name)}}
-        for one in SAMPLES
+    samples = [
+        {**sample, "queues": {k: n for k, n in sample["queues"].items() if queue in ("", k)}}
+        for sample in SAMPLES
     ]
-    route.fulfill(json={"samples": found})
+    route.fulfill(json={"samples": samples})
 
 
 TABS = ["Overview", "Working", "Failed", "Queues", "Workers", "Delayed", "Schedule", "Stats"]
@@ -53,7 +53,7 @@ TABS = ["Overview", "Working", "Failed", "Queues", "Workers", "Delayed", "Schedu
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    # No longer than this file: its driver has threads, and later tests fork and send signals.
+    # Only for this module: its driver has threads, and later tests fork and send signals.
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
@@ -66,21 +66,21 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, site: str) -> Iterator[Any]:
-    """A page that is wrong when the browser complains, or asks anybody else."""
+    """A page; the test fails if the browser reports an error or sends a request elsewhere."""
     context = browser.new_context(base_url=site)
     page = context.new_page()
-    troubles: list[str] = []
-    page.on("console", lambda told: troubles.append(told.text) if told.type == "error" else None)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
+    errors: list[str] = []
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
         "request",
-        lambda sent: None if sent.url.startswith(site) else troubles.append(f"asked {sent.url}"),
+        lambda sent: None if sent.url.startswith(site) else errors.append(f"request {sent.url}"),
     )
     yield page
     context.close()
-    # What a test provokes on purpose: the answer 403 to an old token, 404 for what is gone.
-    meant = ("status of 403", "status of 404")
-    assert [told for told in troubles if not any(text in told for text in meant)] == []
+    # Tests cause these on purpose: 403 for an old token, 404 for an object that was removed.
+    expected = ("status of 403", "status of 404")
+    assert [error for error in errors if not any(text in error for text in expected)] == []
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_every_tab_opens_from_the_overview(page, filled):
         assert page.locator("h1").count() == 1
 
 
-def test_a_retry_on_the_second_server_is_told_on_the_page(page, filled, resq, second):
+def test_a_retry_on_the_second_server_is_reported_on_the_page(page, filled, resq, second):
     page.goto("/failed/?server=two")
     page.get_by_role("button", name="Retry", exact=True).click()
 
@@ -143,10 +143,10 @@ def test_a_failure_can_be_retried_at_its_own_address(page, filled, second):
     assert second.redis.llen("resque:failed") == 0
     page.go_back()
     page.reload()
-    assert "gone" in page.locator(".trouble").inner_text()
+    assert "no longer" in page.locator(".error").inner_text()
 
 
-def test_the_kinds_of_failures_and_the_lists_narrow_the_page(page, filled, second):
+def test_kinds_of_failures_and_lists_filter_the_page(page, filled, second):
     second.store.failed.push_for_queue("slow", b'{"error":"in a list of its own"}')
     page.goto("/failed/")
     page.get_by_role("link", name="OSError (1)").click()
@@ -157,7 +157,7 @@ def test_the_kinds_of_failures_and_the_lists_narrow_the_page(page, filled, secon
     assert "in a list of its own" in page.locator("article").inner_text()
 
 
-def test_charts_show_the_deepest_queues_and_one(browser, serve, resq, second, filled):
+def test_charts_show_the_largest_queues_or_one(browser, serve, resq, second, filled):
     site = serve(create_app([f"one={resq.dsn}", f"two={second.dsn}"], sample=False))
     context = browser.new_context(base_url=site)
     page = context.new_page()
@@ -170,51 +170,51 @@ def test_charts_show_the_deepest_queues_and_one(browser, serve, resq, second, fi
     context.close()
 
 
-def test_an_expired_token_is_told_and_does_nothing(page, filled, resq):
+def test_an_expired_token_is_reported_and_changes_nothing(page, filled, resq):
     page.goto("/failed/?server=one")
     page.locator("[name=csrf]").evaluate_all("all => all.forEach(one => one.value = '1.old')")
     page.get_by_role("button", name="Retry", exact=True).click()
 
-    assert "open too long" in page.locator(".trouble").inner_text()
+    assert "open too long" in page.locator(".error").inner_text()
     assert resq.redis.llen("resque:failed") == 1
 
 
-def test_the_overview_follows_what_happens_until_it_is_paused(page, filled, resq):
+def test_the_overview_updates_until_it_is_paused(page, filled, resq):
     page.goto("/overview")
     cell = page.locator("tr", has_text="mail").first.locator(".number")
     assert cell.inner_text() == "7"
 
     resq.push("mail", {"class": "A", "args": []})
-    page.get_by_text("10 jobs wait").wait_for()
+    page.get_by_text("10 pending jobs").wait_for()
     page.get_by_role("button", name="Pause live").click()
 
     assert page.get_by_role("button", name="Go live").get_attribute("aria-pressed") == "false"
 
 
 @pytest.mark.parametrize("path", ["/failed/", "/workers/"])
-def test_what_is_gone_is_told_once_and_not_asked_for_again(page, filled, second, path):
+def test_a_removed_object_is_reported_once_and_not_polled_again(page, filled, second, path):
     page.goto(f"{path}?server=two")
     page.locator("main a[href*='server=two']").last.click()
     until(lambda: page.locator("h1").inner_text() not in ("1 failed jobs", "1 workers"))
     page.mouse.move(0, 0)
     second.redis.delete("resque:failed", "resque:workers")
-    page.locator(".trouble").wait_for()
+    page.locator(".error").wait_for()
     asked: list[str] = []
     page.on("request", lambda sent: asked.append(sent.url))
 
-    # Two rounds of another tab, which goes on, are as many of this one.
+    # Two updates of another tab, which still polls: this one would have polled twice, too.
     other = page.context.new_page()
     other.goto("/overview")
     for number in (9, 10):
         second.push("critical", {"class": "app.Pay", "args": []})
-        other.get_by_text(f"{number + 1} jobs wait").wait_for()
+        other.get_by_text(f"{number + 1} pending jobs").wait_for()
 
     assert asked == []
-    assert "gone" in page.locator(".trouble").inner_text() or path == "/workers/"
+    assert "no longer" in page.locator(".error").inner_text() or path == "/workers/"
     assert page.locator("main button").count() == 0
 
 
-def test_what_is_said_and_what_is_down_is_announced_once(browser, serve, resq, filled):
+def test_a_notice_and_a_server_that_is_down_are_announced_once(browser, serve, resq, filled):
     gone = free_port()
     site = serve(create_app([f"one={resq.dsn}", f"gone=127.0.0.1:{gone}"], sample=False))
     context = browser.new_context(base_url=site)
@@ -235,7 +235,7 @@ def test_what_is_said_and_what_is_down_is_announced_once(browser, serve, resq, f
     )
     for number in (9, 10):
         resq.push("mail", {"class": "A", "args": []})
-        page.get_by_text(f"{number} jobs wait").wait_for()
+        page.get_by_text(f"{number} pending jobs").wait_for()
 
     assert page.locator("[role=alert], [role=status]").count() == 2
     assert page.evaluate("window.changes") == 0
@@ -243,13 +243,13 @@ def test_what_is_said_and_what_is_down_is_announced_once(browser, serve, resq, f
     context.close()
 
 
-def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled):
+def test_dark_mode_is_dark_and_a_phone_needs_no_horizontal_scrolling(browser, site, filled):
     context = browser.new_context(
         base_url=site, color_scheme="dark", viewport={"width": 360, "height": 740}
     )
     page = context.new_page()
-    found = page.request.get("/api/failed").json()["rows"][0]["path"]
-    paths = ["/overview", "/working/", "/failed/", f"/failed/{found}", "/queues/", "/workers/"]
+    failure = page.request.get("/api/failed").json()["rows"][0]["path"]
+    paths = ["/overview", "/working/", "/failed/", f"/failed/{failure}", "/queues/", "/workers/"]
     paths += ["/queues/mail/", "/schedule/", "/delayed/", "/stats/resque", "/stats/keys"]
     for path in paths:
         page.goto(path)
@@ -264,10 +264,10 @@ def test_dark_is_dark_and_a_phone_needs_no_scrolling_aside(browser, site, filled
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_barrier(browser, site, filled, scheme):
+def test_axe_finds_no_accessibility_violation(browser, site, filled, scheme):
     if not AXE.exists():
         pytest.skip("no axe-core: npm install --prefix tests/neighbours")
-    # Given a path, playwright reads it in a thread that outlives the test.
+    # Read here: playwright reads a path in a thread that outlives the test.
     axe = AXE.read_text("utf-8")
     context = browser.new_context(base_url=site, color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
@@ -276,17 +276,17 @@ def test_axe_finds_no_barrier(browser, site, filled, scheme):
     for path in [*paths, "/delayed/", "/schedule/", "/stats/resque", "/stats/keys"]:
         page.goto(path)
         page.add_script_tag(content=axe)
-        found = page.evaluate("axe.run()")["violations"]
+        violations = page.evaluate("axe.run()")["violations"]
 
-        told = [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found]
-        assert told == [], path
+        summary = [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in violations]
+        assert summary == [], path
     context.close()
 
 
 def test_pictures_of_the_page(browser, serve, resq, second, filled):
     folder = os.environ.get("PYRES_SCREENSHOTS")
     if not folder:
-        pytest.skip("PYRES_SCREENSHOTS names no folder")
+        pytest.skip("PYRES_SCREENSHOTS is not set to a folder")
     app = create_app([f"mail-1=127.0.0.1:{resq.port}", f"shop-2=127.0.0.1:{second.port}"])
     site = serve(app)
     for number in range(40):

@@ -1,4 +1,4 @@
-"""Buttons and doors: each acts on the server its row names, and on no other; nobody slips in."""
+"""Buttons act only on their row's server; authentication and CSRF tokens are required."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def keyspace(redis):
     return {key: redis.dump(key) for key in redis.scan_iter()}
 
 
-def test_a_retry_on_the_second_server_touches_the_second_alone(visitor, resq, second):
+def test_a_retry_on_the_second_server_changes_only_the_second(visitor, resq, second):
     raw = fail(second.redis)
     fail(resq.redis)
     before = keyspace(resq.redis)
@@ -39,14 +39,16 @@ def test_a_retry_on_the_second_server_touches_the_second_alone(visitor, resq, se
     assert "Retried 1 failure." in visitor.get("/failed/")
 
 
-def test_selected_records_go_to_the_servers_they_are_from(visitor, resq, second):
+def test_selected_records_are_retried_on_their_own_servers(visitor, resq, second):
     one, two = fail(resq.redis), fail(second.redis)
-    marks = [
+    tokens = [
         f"{name} {base64.b64encode(raw).decode()}" for name, raw in (("one", one), ("two", two))
     ]
 
     visitor.ask(
-        "POST", "/failed/retry/", [("csrf", visitor.token()), *(("record", m) for m in marks)]
+        "POST",
+        "/failed/retry/",
+        [("csrf", visitor.token()), *(("record", token) for token in tokens)],
     )
 
     assert [r.redis.llen("resque:queue:mail") for r in (resq, second)] == [1, 1]
@@ -68,7 +70,7 @@ def test_retry_all_that_match_leaves_the_rest(visitor, resq, second):
     assert second.size("mail") == 0
 
 
-def test_a_hundred_thousand_are_retried_behind_the_page_each_once(visitor, resq, redis):
+def test_a_hundred_thousand_are_retried_in_the_background_each_once(visitor, resq, redis):
     record = '{"queue":"mail","payload":{"class":"M","args":[%d]},"exception":"E"}'
     for start in range(0, 100_000, 10_000):
         redis.rpush("resque:failed", *(record % n for n in range(start, start + 10_000)))
@@ -82,7 +84,7 @@ def test_a_hundred_thousand_are_retried_behind_the_page_each_once(visitor, resq,
     assert visitor.json("/api/tasks")["tasks"][0]["done"] == 100_000
 
 
-def test_all_that_match_of_a_hundred_thousand_are_done_behind_the_page(visitor, resq, redis):
+def test_all_that_match_of_a_hundred_thousand_are_processed_in_the_background(visitor, resq, redis):
     record = '{"queue":"mail","payload":{"class":"M","args":[%d]},"exception":"E%d"}'
     for start in range(0, 100_000, 10_000):
         redis.rpush("resque:failed", *(record % (n, n % 2) for n in range(start, start + 10_000)))
@@ -93,11 +95,11 @@ def test_all_that_match_of_a_hundred_thousand_are_done_behind_the_page(visitor, 
 
     visitor.press("/failed/retry_all", exception="E1")
     retried = done()
-    left = redis.llen("resque:failed")
+    remaining = redis.llen("resque:failed")
     visitor.press("/failed/delete_all", text='"exception":"E0"')
 
     assert (retried["done"], retried["left"], retried["percent"]) == (50_000, 0, 100)
-    assert left == done()["done"] == 50_000
+    assert remaining == done()["done"] == 50_000
     assert redis.llen("resque:failed") == 0
     args = [json.loads(raw)["args"][0] for raw in redis.lrange("resque:queue:mail", 0, -1)]
     assert args == list(range(1, 100_000, 2))
@@ -151,7 +153,7 @@ def test_buttons_for_all_reach_every_list_or_the_one_named(
     assert second.size("x") == 1
 
 
-def test_what_ruby_has_retried_already_can_be_cleared(visitor, resq):
+def test_failures_that_ruby_has_retried_can_be_cleared(visitor, resq):
     fail(resq.redis, error="once")
     fail(resq.redis, error="again", retried_at="2026/11/23 16:05:00")
 
@@ -162,7 +164,7 @@ def test_what_ruby_has_retried_already_can_be_cleared(visitor, resq):
     assert "Clear retried" not in visitor.get("/failed/")
 
 
-def test_what_ruby_has_retried_already_is_retried_only_when_asked_for(visitor, resq):
+def test_failures_that_ruby_has_retried_are_retried_only_on_request(visitor, resq):
     fail(resq.redis, error="once")
     fail(resq.redis, error="again", retried_at="2026/11/23 16:05:00")
 
@@ -173,7 +175,7 @@ def test_what_ruby_has_retried_already_is_retried_only_when_asked_for(visitor, r
     assert visitor.json("/api/failed")["rows"] == []
 
 
-def test_queues_are_moved_removed_and_relieved_of_one_job(visitor, resq, second):
+def test_queues_are_moved_and_removed_and_one_job_is_deleted(visitor, resq, second):
     for number in range(3):
         second.push("a", {"class": "A", "args": [number]})
     second.push("gone", {"class": "A", "args": []})
@@ -206,7 +208,7 @@ def test_delayed_jobs_are_enqueued_now_or_cancelled(visitor, second):
     assert second.delayed_queue_schedule_size() == 0
 
 
-def test_workers_pause_khans_obey_and_a_schedule_entry_runs(visitor, second):
+def test_workers_pause_managers_get_commands_and_a_schedule_entry_runs(visitor, second):
     second.set_schedule("night", {"cron": "0 3 * * *", "class": "N", "queue": "q", "args": [1]})
     second.redis.sadd("resque:khans", "h:1:5")
 
@@ -276,7 +278,7 @@ def test_a_button_leads_back_to_a_list_of_any_name(visitor, second):
     assert "in a?b%2e/c_failed</h1>" in visitor.get(headers["Location"])
 
 
-def test_a_page_gives_its_buttons_where_it_is(serve, resq):
+def test_the_forms_of_a_page_contain_its_address(serve, resq):
     fail(resq.redis)
     visitor = Visitor(serve(create_app([resq.dsn], url_prefix="/ops", sample=False)))
     text = visitor.get("/ops/failed/?class=Mail&text=")
@@ -290,15 +292,15 @@ def test_a_page_gives_its_buttons_where_it_is(serve, resq):
     assert (status, headers["Location"]) == (303, "/ops/failed/?class=Mail")
 
 
-def test_a_token_grows_old():
+def test_a_token_expires():
     token = csrf.token("s", "v", 1000)
 
     assert csrf.valid("s", "v", token, 1001)
-    assert not csrf.valid("s", "v", token, 1000 + csrf.LIFE + 5)
+    assert not csrf.valid("s", "v", token, 1000 + csrf.MAX_AGE + 5)
     assert not csrf.valid("s", "w", token, 1001)
 
 
-def test_what_destroys_asks_first(visitor, resq):
+def test_a_destructive_button_asks_for_confirmation(visitor, resq):
     fail(resq.redis)
 
     status, _, text = visitor.press("/failed/delete_all", confirmed=False)
@@ -318,14 +320,14 @@ def test_what_destroys_asks_first(visitor, resq):
         "/failed/a/b/remove/7",
     ],
 )
-def test_old_links_that_changed_things_say_where_the_button_is(visitor, path):
+def test_old_links_that_changed_something_name_the_page_of_the_button(visitor, path):
     status, _, text = visitor.ask("GET", path)
 
     assert status == 405
     assert "/failed/" in text
 
 
-def test_nobody_comes_in_without_the_password(serve, resq):
+def test_no_path_is_served_without_the_password(serve, resq):
     site = serve(create_app([resq.dsn], auth=f"ops:{hash_password('pa:ss')}", sample=False))
     right = base64.b64encode(b"ops:pa:ss").decode()
     wrong = base64.b64encode(b"ops:pass").decode()
@@ -336,7 +338,7 @@ def test_nobody_comes_in_without_the_password(serve, resq):
         assert Visitor(site, {"Authorization": f"Basic {right}"}).ask("GET", path)[0] == 200
 
 
-def test_a_read_only_page_has_no_buttons_and_takes_no_post(serve, resq):
+def test_a_read_only_page_has_no_buttons_and_refuses_post(serve, resq):
     fail(resq.redis)
     visitor = Visitor(serve(create_app([resq.dsn], read_only=True, sample=False)))
 
@@ -363,7 +365,7 @@ def test_a_form_of_many_megabytes_is_refused(visitor):
     assert visitor.ask("POST", "/failed/retry/", {"csrf": "x" * 3_000_000})[0] == 413
 
 
-def test_the_openapi_document_names_what_answers(visitor):
+def test_every_path_of_the_openapi_document_answers(visitor):
     document = visitor.json("/api/openapi.json")
 
     for path in document["paths"]:

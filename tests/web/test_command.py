@@ -1,4 +1,4 @@
-"""The command pyres_web: it serves, warns, hashes, and says what is wrong in one line."""
+"""The command pyres_web: it serves, warns, hashes, and reports an error in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resweb.auth import Door, hash_password
+from resweb.auth import BasicAuth, hash_password
 from tests.servers import free_port, until
 from tests.web.visitor import Visitor
 
@@ -43,14 +43,14 @@ RECORD = '{"queue":"mail","payload":{"class":"M","args":[%d]},"exception":"E","e
 
 
 @pytest.mark.parametrize(("chosen", "count"), [({}, 40_000), ({"text": "wanted"}, 40_000)])
-def test_a_page_killed_in_the_middle_of_a_retry_of_all_lost_and_doubled_none(
+def test_a_page_killed_during_a_retry_of_all_loses_and_doubles_no_job(
     tmp_path, dsn, redis, chosen, count
 ):
-    """Each record moves whole, so the same button goes on with those that are left."""
+    """Each record moves in one step, so the same button continues with the remaining ones."""
     for start in range(0, count, 5_000):
         records = (RECORD % (n, "wanted") for n in range(start, start + 5_000))
         redis.rpush("resque:failed", *records)
-    left = count
+    remaining = count
     for times in range(2):
         port, log = free_port(), tmp_path / f"log{times}"
         command = [*COMMAND, "--port", str(port), "--dsn", dsn, "-f", str(log)]
@@ -60,15 +60,15 @@ def test_a_page_killed_in_the_middle_of_a_retry_of_all_lost_and_doubled_none(
                 visitor = Visitor(f"http://127.0.0.1:{port}")
                 until(lambda: _answers(visitor), 60)  # noqa: B023
                 visitor.press("/failed/retry_all", **chosen)
-                until(lambda: redis.llen("resque:failed") < left, 60)  # noqa: B023
+                until(lambda: redis.llen("resque:failed") < remaining, 60)  # noqa: B023
                 if times:
                     until(lambda: not redis.llen("resque:failed"), 120)
             finally:
                 process.kill()
-        left = redis.llen("resque:failed")
+        remaining = redis.llen("resque:failed")
         if not times:
-            assert 0 < left < count
-            assert redis.llen("resque:queue:mail") == count - left
+            assert 0 < remaining < count
+            assert redis.llen("resque:queue:mail") == count - remaining
 
     jobs = redis.lrange("resque:queue:mail", 0, -1)
     assert len(jobs) == len(set(jobs)) == count
@@ -81,16 +81,16 @@ def _answers(visitor: Visitor) -> bool:
         return False
 
 
-def test_it_prints_a_hash_that_opens_the_door():
+def test_it_prints_a_hash_of_the_password():
     done = run("--hash-password", typed="secret\n")
 
     assert done.returncode == 0
-    assert Door(f"ops:{done.stdout.strip()}").opens("Basic b3BzOnNlY3JldA==")
-    assert not Door(f"ops:{hash_password('other')}").opens("Basic b3BzOnNlY3JldA==")
+    assert BasicAuth(f"ops:{done.stdout.strip()}").accepts("Basic b3BzOnNlY3JldA==")
+    assert not BasicAuth(f"ops:{hash_password('other')}").accepts("Basic b3BzOnNlY3JldA==")
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--auth", "ops:secret"], "--hash-password"),
         (["--dsn", "a=127.0.0.1:1,a=127.0.0.1:2"], "two servers are named 'a'"),
@@ -98,9 +98,9 @@ def test_it_prints_a_hash_that_opens_the_door():
         (["--port", "0"], "--port"),
     ],
 )
-def test_what_cannot_be_used_is_one_line(args, told):
+def test_an_invalid_option_is_one_line(args, message):
     done = run(*args)
 
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

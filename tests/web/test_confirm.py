@@ -1,4 +1,4 @@
-"""The page that asks before it is done says how many, counted now, and on which servers."""
+"""The confirmation page says how many jobs or failures, counted now, and on which servers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.web.visitor import Visitor
 
 
 def asked(visitor: Visitor, path: str, **form: str) -> tuple[str, dict[str, str]]:
-    """The question on the page that asks, and what stands below it."""
+    """The question on the confirmation page, and the details shown_details it."""
     status, _, text = visitor.press(path, confirmed=False, **form)
     assert status == 200, text
     (question,) = re.findall(r"<h1>(.*?)</h1>", text)
-    told = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text)
+    details = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text)
     assert "Yes, do it" in text
-    return html.unescape(question), {html.unescape(n): html.unescape(v) for n, v in told}
+    return html.unescape(question), {html.unescape(n): html.unescape(v) for n, v in details}
 
 
 @pytest.fixture
 def failures(resq, second):
-    """Three failures on one server, and five on the other of which two are in a list of its own."""
+    """Three failures on one server, and five on the other, two of them in another list."""
     for number in range(3):
         fail(resq.redis, error=str(number))
     for number in range(3):
@@ -41,12 +41,12 @@ def failures(resq, second):
 
 
 @pytest.mark.parametrize(
-    ("path", "form", "question", "told"),
+    ("path", "form", "question", "details"),
     [
         (
             "/failed/delete_all",
             {},
-            "Delete all 8 failures on 2 servers, for good?",
+            "Delete all 8 failures on 2 servers permanently?",
             {"Server one": "3 failures", "Server two": "5 failures"},
         ),
         (
@@ -68,7 +68,7 @@ def failures(resq, second):
         (
             "/failed/delete_all",
             {"list": "slow_failed", "text": '"error": "1"'},
-            "Delete 1 matching failure on 2 servers, for good?",
+            "Delete 1 matching failure on 2 servers permanently?",
             {
                 "List": "slow_failed",
                 "Server one": "0 of 0 failures",
@@ -77,27 +77,27 @@ def failures(resq, second):
         ),
     ],
 )
-def test_all_are_counted_for_each_server(visitor, failures, path, form, question, told):
-    found, below = asked(visitor, path, **form)
+def test_all_are_counted_for_each_server(visitor, failures, path, form, question, details):
+    shown_question, shown_details = asked(visitor, path, **form)
 
-    assert found == question
-    assert {name: below.get(name) for name in told} == told
+    assert shown_question == question
+    assert {name: shown_details.get(name) for name in details} == details
 
 
-def test_what_came_since_the_page_was_shown_is_counted(visitor, failures, resq):
+def test_failures_since_the_page_was_shown_are_counted(visitor, failures, resq):
     visitor.get("/failed/")
     fail(resq.redis, error="new")
 
     assert asked(visitor, "/failed/delete_all", server="one")[0].startswith("Delete all 4 failures")
 
 
-def test_a_filter_looks_at_the_newest_and_says_so(visitor, failures, monkeypatch):
+def test_a_filter_reads_the_newest_failures_and_says_so(visitor, failures, monkeypatch):
     monkeypatch.setattr(inspector, "FILTER_SCAN_LIMIT", 2)
 
-    question, told = asked(visitor, "/failed/delete_all", exception="OSError", list="failed")
+    question, details = asked(visitor, "/failed/delete_all", exception="OSError", list="failed")
 
-    assert question == "Delete at least 2 matching failures on 2 servers, for good?"
-    assert told["Server two"] == "2 of the newest 2, of 3 in all"
+    assert question == "Delete at least 2 matching failures on 2 servers permanently?"
+    assert details["Server two"] == "2 of the newest 2, of 3 in all"
 
 
 def test_a_server_that_is_down_is_named(serve, resq):
@@ -105,20 +105,20 @@ def test_a_server_that_is_down_is_named(serve, resq):
     dsns = [f"up={resq.dsn}", f"gone=127.0.0.1:{free_port()}"]
     visitor = Visitor(serve(create_app(dsns, sample=False)))
 
-    question, told = asked(visitor, "/failed/delete_all")
+    question, details = asked(visitor, "/failed/delete_all")
 
-    assert question == "Delete 1 failure on 2 servers, for good?"
-    assert told == {"Server up": "1 failure", "Server gone": "does not answer now"}
+    assert question == "Delete 1 failure on 2 servers permanently?"
+    assert details == {"Server up": "1 failure", "Server gone": "does not answer now"}
 
 
-def test_ticked_failures_are_counted_for_each_server(visitor, failures):
+def test_selected_failures_are_counted_for_each_server(visitor, failures):
     text = visitor.get("/failed/")
     ticks = [html.unescape(t) for t in re.findall(r'name="record" value="([^"]+)"', text)]
 
     fields = [("csrf", visitor.token()), *(("record", tick) for tick in ticks)]
     _, _, text = visitor.ask("POST", "/failed/delete/", fields)
 
-    assert "<h1>Delete the 8 selected failures for good?</h1>" in text
+    assert "<h1>Delete the 8 selected failures permanently?</h1>" in text
     assert "<dt>Server one</dt><dd>3 failures</dd>" in text
     assert "<dt>Server two</dt><dd>5 failures</dd>" in text
 
@@ -136,7 +136,7 @@ def filled(second):
 
 
 @pytest.mark.parametrize(
-    ("path", "form", "question", "told"),
+    ("path", "form", "question", "details"),
     [
         ("/queues/remove", {"queue": "q"}, "Remove the queue q and 4 jobs on it?", {}),
         ("/queues/remove", {"queue": "none"}, "Remove the queue none and 0 jobs", {}),
@@ -150,7 +150,7 @@ def filled(second):
             "/queues/move",
             {"queue": "q", "target": "wrok"},
             "Move 4 jobs from q to wrok?",
-            {"Queue wrok": "is new: there is none of this name"},
+            {"Queue wrok": "is new: it does not exist yet"},
         ),
         ("/workers/pause", {}, "Pause all workers of two: 6 now?", {}),
         (
@@ -161,40 +161,40 @@ def filled(second):
         ),
     ],
 )
-def test_what_a_button_would_change_is_counted(visitor, filled, path, form, question, told):
-    found, below = asked(visitor, path, server="two", **form)
+def test_what_a_button_would_change_is_counted(visitor, filled, path, form, question, details):
+    shown_question, shown_details = asked(visitor, path, server="two", **form)
 
-    assert found.startswith(question)
-    assert below == {"Server": "two", **told}
+    assert shown_question.startswith(question)
+    assert shown_details == {"Server": "two", **details}
 
 
 @pytest.mark.parametrize(
-    ("page", "path", "told"),
+    ("page", "path", "details"),
     [
         ("/queues/q/?server=two", "/queues/delete_job", "A [0]"),
         ("/delayed/2000000000/?server=two", "/delayed/cancel", 'D ["x"]'),
     ],
 )
-def test_one_job_is_named(visitor, filled, page, path, told):
+def test_one_job_is_named(visitor, filled, page, path, details):
     fields = forms(visitor.get(page), path)[0]
 
-    question, below = asked(visitor, path, **fields)
+    question, shown_details = asked(visitor, path, **fields)
 
     assert " 1 " in question
-    assert below["Job"] == told
+    assert shown_details["Job"] == details
 
 
-def test_every_button_that_asks_is_tried_here(visitor, filled, failures):
-    """None of them does anything before it is confirmed, nor fails at asking."""
-    tried = {"queue": "q", "target": "r", "khan": "h:1:5", "command": "ADD", "job": "e30="}
-    tried |= {"timestamp": "2000000000", "server": "two", "failed_job": "e30="}
+def test_every_confirmation_page_is_shown_here(visitor, filled, failures):
+    """No button acts before it is confirmed, and none fails on its confirmation page."""
+    form = {"queue": "q", "target": "r", "khan": "h:1:5", "command": "ADD", "job": "e30="}
+    form |= {"timestamp": "2000000000", "server": "two", "failed_job": "e30="}
     for path, (_, asks) in BUTTONS.items():
         if asks:
-            asked(visitor, path, **tried)
+            asked(visitor, path, **form)
 
 
 @pytest.mark.parametrize("path", [path for path, (_, asks) in BUTTONS.items() if asks])
-def test_no_leads_to_a_page_that_there_is(visitor, filled, failures, path):
+def test_no_leads_to_a_page_that_exists(visitor, filled, failures, path):
     form = {"queue": "q", "target": "r", "khan": "h:1:5", "command": "ADD", "job": "e30="}
     form |= {"timestamp": "2000000000", "server": "two", "failed_job": "e30="}
 

@@ -1,4 +1,4 @@
-"""Who guesses the password waits longer and longer, is named in the log, and stops nobody else."""
+"""Wrong passwords: their address waits longer each time and is logged; others are not blocked."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import resweb.auth
 from resweb import guesses
 from resweb.app import create_app
-from resweb.auth import Door, hash_password
-from resweb.guesses import FREE_GUESSES, MAX_WAIT_SECONDS, Guesses, Verdict
+from resweb.auth import BasicAuth, hash_password
+from resweb.guesses import FREE_GUESSES, MAX_WAIT_SECONDS, AuthThrottle, Verdict
 from tests.servers import until
 
 
@@ -24,7 +24,7 @@ def basic(password: str) -> str:
 
 @pytest.fixture
 def auth(monkeypatch) -> str:
-    # What a check costs is another matter.
+    # Cheap checks: their cost is not tested here.
     monkeypatch.setattr(resweb.auth, "N", 16)
     return f"ops:{hash_password('right')}"
 
@@ -42,31 +42,31 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def door(auth, clock) -> Guesses:
-    return Guesses(Door(auth), clock)
+def throttle(auth, clock) -> AuthThrottle:
+    return AuthThrottle(BasicAuth(auth), clock)
 
 
-def guess(door: Guesses, address: str = "10.0.0.1", times: int = 1) -> Verdict:
-    return [door.admit(basic(f"wrong{n}"), address) for n in range(times)][-1]
+def guess(throttle: AuthThrottle, address: str = "10.0.0.1", times: int = 1) -> Verdict:
+    return [throttle.admit(basic(f"wrong{n}"), address) for n in range(times)][-1]
 
 
-def test_each_wrong_password_makes_the_wait_longer_up_to_a_minute(door, clock):
-    assert guess(door, times=FREE_GUESSES) == Verdict(False)
+def test_each_wrong_password_makes_the_wait_longer_up_to_a_minute(throttle, clock):
+    assert guess(throttle, times=FREE_GUESSES) == Verdict(False)
     waits = []
     for _ in range(9):
-        waits.append(guess(door).wait)
+        waits.append(guess(throttle).wait)
         clock.now += waits[-1]
-        assert guess(door) == Verdict(False)
+        assert guess(throttle) == Verdict(False)
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, MAX_WAIT_SECONDS]
 
 
-def test_while_it_waits_an_address_is_refused_even_with_the_right_password(door, clock):
-    guess(door, times=FREE_GUESSES)
+def test_while_it_waits_an_address_is_refused_even_with_the_right_password(throttle, clock):
+    guess(throttle, times=FREE_GUESSES)
 
-    assert door.admit(basic("right"), "10.0.0.1") == Verdict(False, 1)
+    assert throttle.admit(basic("right"), "10.0.0.1") == Verdict(False, 1)
     clock.now += 1
-    assert door.admit(basic("right"), "10.0.0.1").admitted
+    assert throttle.admit(basic("right"), "10.0.0.1").admitted
 
 
 @pytest.mark.parametrize(
@@ -80,41 +80,41 @@ def test_while_it_waits_an_address_is_refused_even_with_the_right_password(door,
         ("", "10.0.0.1", False),
     ],
 )
-def test_only_the_address_that_guesses_has_to_wait(door, guesser, other, shared):
-    guess(door, guesser, FREE_GUESSES)
+def test_only_the_address_that_guesses_has_to_wait(throttle, guesser, other, shared):
+    guess(throttle, guesser, FREE_GUESSES)
 
-    assert door.admit(basic("right"), other).admitted is not shared
-
-
-def test_a_password_that_was_right_before_never_waits(door):
-    assert door.admit(basic("right"), "10.0.0.9").admitted
-    guess(door, times=FREE_GUESSES + 3)
-
-    assert door.admit(basic("right"), "10.0.0.1").admitted
+    assert throttle.admit(basic("right"), other).admitted is not shared
 
 
-def test_a_right_password_or_a_quarter_of_an_hour_ends_the_count(door, clock):
-    guess(door, times=FREE_GUESSES - 1)
-    door.admit(basic("right"), "10.0.0.1")
-    assert guess(door, times=FREE_GUESSES - 1).wait == 0
+def test_a_password_that_was_right_before_never_waits(throttle):
+    assert throttle.admit(basic("right"), "10.0.0.9").admitted
+    guess(throttle, times=FREE_GUESSES + 3)
+
+    assert throttle.admit(basic("right"), "10.0.0.1").admitted
+
+
+def test_a_right_password_or_a_quarter_of_an_hour_ends_the_count(throttle, clock):
+    guess(throttle, times=FREE_GUESSES - 1)
+    throttle.admit(basic("right"), "10.0.0.1")
+    assert guess(throttle, times=FREE_GUESSES - 1).wait == 0
 
     clock.now += guesses.FORGET_SECONDS + 1
-    assert guess(door, times=FREE_GUESSES - 1).wait == 0
+    assert guess(throttle, times=FREE_GUESSES - 1).wait == 0
 
 
-def test_no_more_addresses_are_remembered_than_memory_is_for(door, monkeypatch):
+def test_the_number_of_remembered_addresses_is_limited(throttle, monkeypatch):
     monkeypatch.setattr(guesses, "MAX_ADDRESSES", 3)
-    guess(door, "10.0.0.1", FREE_GUESSES)
+    guess(throttle, "10.0.0.1", FREE_GUESSES)
     for last in range(2, 5):
-        guess(door, f"10.0.0.{last}")
+        guess(throttle, f"10.0.0.{last}")
 
-    assert door.admit(basic("right"), "10.0.0.1").admitted
+    assert throttle.admit(basic("right"), "10.0.0.1").admitted
 
 
-def test_the_log_names_the_address_of_each_wrong_password_and_no_password(door, clock, caplog):
-    guess(door, times=FREE_GUESSES + 2)
+def test_the_log_names_the_address_of_each_wrong_password_and_no_password(throttle, clock, caplog):
+    guess(throttle, times=FREE_GUESSES + 2)
     clock.now += 1
-    guess(door)
+    guess(throttle)
 
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == FREE_GUESSES + 1
@@ -126,38 +126,38 @@ def test_the_log_names_the_address_of_each_wrong_password_and_no_password(door, 
 @pytest.mark.parametrize(
     "header", ["Basic", "Basic %%%", "Bearer token", "Basic " + "x" * 5000, "Basic /w=="]
 )
-def test_what_is_no_password_counts_as_a_wrong_one(door, header):
+def test_a_malformed_header_counts_as_a_wrong_password(throttle, header):
     for _ in range(FREE_GUESSES):
-        assert door.admit(header, "10.0.0.1") == Verdict(False)
+        assert throttle.admit(header, "10.0.0.1") == Verdict(False)
 
-    assert door.admit(header, "10.0.0.1").wait == 1
+    assert throttle.admit(header, "10.0.0.1").wait == 1
 
 
-def test_a_request_without_a_password_is_no_guess(door, caplog):
+def test_a_request_without_a_password_is_not_counted(throttle, caplog):
     for _ in range(FREE_GUESSES + 1):
-        assert door.admit("", "10.0.0.1") == Verdict(False)
+        assert throttle.admit("", "10.0.0.1") == Verdict(False)
 
     assert caplog.records == []
 
 
-def test_checks_of_many_addresses_hold_up_two_threads_at_most(auth):
-    begun, go_on = threading.Event(), threading.Event()
+def test_checks_of_many_addresses_block_at_most_two_threads(auth):
+    started, proceed = threading.Event(), threading.Event()
 
-    class SlowDoor(Door):
-        def opens(self, header: str) -> bool:
-            begun.set()
-            go_on.wait(60)
-            return super().opens(header)
+    class SlowAuth(BasicAuth):
+        def accepts(self, header: str) -> bool:
+            started.set()
+            proceed.wait(60)
+            return super().accepts(header)
 
-    door = Guesses(SlowDoor(auth))
+    throttle = AuthThrottle(SlowAuth(auth))
     with ThreadPoolExecutor(20) as pool:
-        first = pool.submit(guess, door, "10.0.0.1")
-        assert begun.wait(60)
-        others = [pool.submit(guess, door, f"10.0.1.{n}") for n in range(19)]
-        # The one that is left waits for its check.
+        first = pool.submit(guess, throttle, "10.0.0.1")
+        assert started.wait(60)
+        others = [pool.submit(guess, throttle, f"10.0.1.{n}") for n in range(19)]
+        # The remaining one waits for its check.
         until(lambda: sum(other.done() for other in others) == 18, 60)
         refused = sum(other.done() and other.result().wait == 1 for other in others)
-        go_on.set()
+        proceed.set()
 
     assert refused == 18
     assert first.result() == Verdict(False)

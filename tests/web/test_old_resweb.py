@@ -1,4 +1,4 @@
-"""PyPI's `resweb` 0.1.7, the page of pyres 1.5, has the same package name: what pyres_web says."""
+"""PyPI's `resweb` 0.1.7, the page of pyres 1.5, has the same package name: pyres_web's error."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.slow
 
 OLD = "resweb==0.1.7"
 
-#: What a wheel is built from.
+#: The files from which a wheel is built.
 SOURCES = ["pyres", "resweb", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
 
-#: pyres_web with the dependencies of the tests behind what is installed where it runs.
+#: pyres_web, with the dependencies of the tests at the end of sys.path.
 COMMAND = """
 import sys
 sys.path.append(sys.argv.pop(1))
@@ -48,20 +48,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy(ROOT / name, source / name)
     old = build(OLD, folder)
     if old.returncode:
-        pytest.skip(f"{OLD} cannot be had, the package index may be out of reach: {old.stderr}")
+        pytest.skip(f"cannot download {OLD}, is the package index reachable? {old.stderr}")
     ours = build(str(source), folder)
     assert ours.returncode == 0, ours.stderr
     return folder
 
 
 def build(what: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Put a wheel of it into the folder."""
+    """Build a wheel of it into the folder."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), what]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 class Environment:
-    """A virtual environment of its own, with `pip` on its PATH."""
+    """A virtual environment, with `pip` on its PATH."""
 
     def __init__(self, folder: Path, wheels: Path) -> None:
         self.wheels = wheels
@@ -97,7 +97,7 @@ class Environment:
     ],
     ids=", ".join,
 )
-def test_the_page_names_two_commands_that_mend_what_the_old_page_has_broken(
+def test_the_error_names_two_commands_that_repair_the_installation(
     wheels: Path, tmp_path: Path, steps: list[str]
 ) -> None:
     environment = Environment(tmp_path / "venv", wheels)

@@ -1,4 +1,4 @@
-"""Which requests are answered: those for a known Host, and forms of the page itself."""
+"""Which requests are accepted: those for a known Host, and forms from the page itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_unknown_host_is_refused_and_named_in_the_log(serve, resq, caplog, ho
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST.:80", "127.0.0.1:9", "10.1.2.3", "[::1]:80", *OWN_NAMES]
 )
-def test_a_host_that_no_stranger_can_name_is_answered(serve, resq, host):
+def test_a_host_that_no_foreign_site_can_use_is_answered(serve, resq, host):
     visitor = Visitor(serve(create_app([resq.dsn], sample=False)), {"Host": host})
 
     assert "Overview" in visitor.get("/overview")
@@ -87,7 +87,7 @@ def test_healthz_answers_any_host_and_nothing_else_does(serve, resq, prefix):
         ({"Origin": ""}, 403),
     ],
 )
-def test_a_form_of_another_origin_changes_nothing_although_its_token_is_right(
+def test_a_form_from_another_origin_changes_nothing_even_with_the_right_token(
     site, second, headers, status
 ):
     visitor = Visitor(site)

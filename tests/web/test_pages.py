@@ -1,4 +1,4 @@
-"""The pages over two real servers: sums, rows and where each is from."""
+"""The pages for two real servers: totals, rows, and the server of each row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fail(redis: Redis, **more: object) -> bytes:
     return raw
 
 
-def test_every_number_is_the_sum_over_the_servers_and_every_row_names_its_own(
+def test_every_number_is_the_total_of_all_servers_and_every_row_names_its_server(
     visitor, resq, second
 ):
     resq.push("mail", {"class": "A", "args": []})
@@ -62,7 +62,7 @@ def test_every_number_is_the_sum_over_the_servers_and_every_row_names_its_own(
     assert [row["size"] for row in visitor.json("/api/queues?server=one")["queues"]] == [1]
 
 
-def test_a_server_that_is_down_is_told_and_the_others_stay(serve, resq):
+def test_a_server_that_is_down_is_reported_and_the_others_are_shown(serve, resq):
     resq.push("mail", {"class": "A", "args": []})
     app = create_app([f"up={resq.dsn}", f"gone=:secret@127.0.0.1:{free_port()}"], sample=False)
     visitor = Visitor(serve(app))
@@ -79,10 +79,10 @@ HUNG = [path for path in TABS if path not in ("/stats.txt", "/metrics", "/health
 HUNG += ["/queues/mail/", "/delayed/5/", "/workers/h:1:q/", "/stats/keys?server=hung"]
 
 
-def test_servers_that_hang_are_told_on_every_page_and_waited_for_side_by_side(
+def test_servers_that_hang_are_reported_on_every_page_and_queried_in_parallel(
     serve, resq, own_server, second_server
 ):
-    """They take connections, as the kernel does for them, and never answer."""
+    """They accept connections, as the kernel does for a stopped process, and never answer."""
     resq.push("mail", {"class": "A", "args": []})
     dsns = [f"hung={own_server.dsn}", f"up={resq.dsn}", f"dead={second_server.dsn}"]
     visitor = Visitor(serve(create_app(dsns, sample=False)))
@@ -132,12 +132,12 @@ def test_a_filter_shows_only_what_matches(visitor, resq, query):
 
 
 def test_no_record_breaks_a_page(visitor, resq):
-    poison = [b"", b"{", b"\xff\xfe", b"null", b"[1]", b'"x"', b"{}", b'{"class":7,"args":{}}']
-    poison += [b'{"payload":null,"queue":3,"worker":null,"failed_at":1e99,"backtrace":"x"}']
-    poison += [b'{"queue":"q","run_at":[],"payload":7}', b'{"a":' * 500 + b"1" + b"}" * 500]
-    poison += ['{"class":"<script>alert(1)</script>","args":["{{mustache}}","\u202e"]}'.encode()]
+    malformed = [b"", b"{", b"\xff\xfe", b"null", b"[1]", b'"x"', b"{}", b'{"class":7,"args":{}}']
+    malformed += [b'{"payload":null,"queue":3,"worker":null,"failed_at":1e99,"backtrace":"x"}']
+    malformed += [b'{"queue":"q","run_at":[],"payload":7}', b'{"a":' * 500 + b"1" + b"}" * 500]
+    malformed += ['{"class":"<script>alert(1)</script>","args":["{{mustache}}","\u202e"]}'.encode()]
     client = resq.redis
-    for raw in poison:
+    for raw in malformed:
         client.rpush("resque:failed", raw)
         client.rpush("resque:queue:q", raw)
         client.rpush("resque:delayed:5", raw)
@@ -155,10 +155,10 @@ def test_no_record_breaks_a_page(visitor, resq):
     assert not any("is down" in text for text in texts)
     assert not any("<script>alert" in text for text in texts)
     assert "{{mustache}}" in visitor.get("/queues/q/")
-    assert len(visitor.json("/api/queues/q")["rows"]) == len(poison)
+    assert len(visitor.json("/api/queues/q")["rows"]) == len(malformed)
 
 
-def test_keys_of_another_type_than_their_name_says_break_no_page(visitor, resq):
+def test_keys_of_an_unexpected_type_break_no_page(visitor, resq):
     client = resq.redis
     client.sadd("resque:queues", "typed")
     client.sadd("resque:failed_queues", "typed_failed")
@@ -192,10 +192,10 @@ def test_what_ruby_wrote_shows(visitor, redis, name):
     texts = [visitor.get(path) for path in TABS]
 
     raws = [redis.lrange(key, 0, -1) for key in redis.scan_iter("resque:*failed", _type="LIST")]
-    records = [json.loads(raw) for found in raws for raw in found]
-    assert sorted(row["error"] for row in failed) == sorted(found["error"] for found in records)
+    records = [json.loads(raw) for elements in raws for raw in elements]
+    assert sorted(row["error"] for row in failed) == sorted(record["error"] for record in records)
     assert {row["klass"] for row in failed} == {
-        found["payload"].get("class", "<no class>") for found in records
+        record["payload"].get("class", "<no class>") for record in records
     }
     assert all(row["failed_at"] for row in failed)
     assert {row["id"] for row in workers} == set(map(bytes.decode, redis.smembers(WORKERS)))
@@ -205,7 +205,7 @@ def test_what_ruby_wrote_shows(visitor, redis, name):
 
 
 @pytest.mark.timing
-def test_pages_of_a_million_jobs_and_a_thousand_workers_come_within_200_ms(visitor, resq, redis):
+def test_pages_of_a_million_jobs_and_a_thousand_workers_take_less_than_200_ms(visitor, resq, redis):
     redis.eval(
         "local t={} for i=1,5000 do t[i]='{\"class\":\"A\",\"args\":[1]}' end "
         "for i=1,200 do redis.call('RPUSH',KEYS[1],unpack(t)) end "
@@ -277,7 +277,7 @@ def all_pages(visitor: Visitor, path: str, between=lambda: None) -> list[dict]:
         between()
 
 
-def test_failures_of_all_servers_and_lists_are_one_list_the_newest_first(visitor, resq, second):
+def test_failures_of_all_servers_and_lists_are_one_list_newest_first(visitor, resq, second):
     for second_ in range(50):
         server = (resq, second)[second_ % 2]
         fail(server.redis, error=str(second_), failed_at=at(second_))
@@ -295,7 +295,7 @@ def test_failures_of_all_servers_and_lists_are_one_list_the_newest_first(visitor
     assert {row["of"] for row in rows} == {"failed", "odd_failed"}
 
 
-def test_new_failures_move_no_page(visitor, resq, second):
+def test_new_failures_shift_no_page(visitor, resq, second):
     for second_ in range(50):
         fail((resq, second)[second_ % 2].redis, error=str(second_), failed_at=at(second_))
 
@@ -308,14 +308,14 @@ def test_new_failures_move_no_page(visitor, resq, second):
     assert [row["error"] for row in rows] == [str(number) for number in range(49, -1, -1)]
 
 
-def test_the_oldest_come_first_where_that_is_asked_for(visitor, resq, second):
+def test_failures_are_oldest_first_on_request(visitor, resq, second):
     for second_ in range(50):
         fail((resq, second)[second_ % 2].redis, error=str(second_), failed_at=at(second_))
     fail(second.redis, error="some day", failed_at="some day")
-    came = iter(["50", "51", "52"])
+    new = iter(["50", "51", "52"])
 
     def another() -> None:
-        if error := next(came, ""):
+        if error := next(new, ""):
             fail(resq.redis, error=error, failed_at=at(int(error)))
 
     rows = all_pages(visitor, "/api/failed?order=asc", another)
@@ -330,7 +330,7 @@ def test_the_oldest_come_first_where_that_is_asked_for(visitor, resq, second):
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])
-def test_a_filter_finds_all_in_order_though_it_looks_at_few_a_page(
+def test_a_filter_finds_all_in_order_though_it_reads_few_per_page(
     visitor, resq, second, monkeypatch, order
 ):
     monkeypatch.setattr(inspector, "FILTER_SCAN_LIMIT", 7)
@@ -342,11 +342,11 @@ def test_a_filter_finds_all_in_order_though_it_looks_at_few_a_page(
 
     rows = all_pages(visitor, f"/api/failed?text=wanted&order={order}")
 
-    found = [row["failed_at_text"] for row in rows]
-    assert found == (wanted if order == "asc" else wanted[::-1])
+    times = [row["failed_at_text"] for row in rows]
+    assert times == (wanted if order == "asc" else wanted[::-1])
 
 
-def test_resques_start_leaves_out_so_many(visitor, resq):
+def test_resques_start_skips_that_many_failures(visitor, resq):
     for number in range(45):
         fail(resq.redis, error=str(number))
 
@@ -357,32 +357,30 @@ def test_resques_start_leaves_out_so_many(visitor, resq):
     assert 'rel="prev"' in visitor.get("/failed/?start=20&server=one")
 
 
-def test_a_failure_keeps_its_address_until_it_is_gone(visitor, resq, second):
+def test_a_failure_keeps_its_address_until_it_is_removed(visitor, resq, second):
     for number in range(30):
         fail(second.redis, error=str(number))
     row = visitor.json("/api/failed")["rows"][12]
-    path, found = f"/failed/{row['path']}", row["error"]
+    path, error = f"/failed/{row['path']}", row["error"]
 
     second.redis.lpop("resque:failed", 3)
     fail(second.redis, error="newer")
 
     hinted = visitor.get(f"{path}?at={row['index']}")
-    assert f"<summary>{found}<" in hinted
+    assert f"<summary>{error}<" in hinted
     assert "[[" not in hinted
-    assert f"<summary>{found}<" in visitor.get(path)
+    assert f"<summary>{error}<" in visitor.get(path)
     assert f'href="{path}?server=two' in visitor.get("/failed/")
     (shown,) = visitor.json(f"/api{path}?server=two")["rows"]
-    assert (shown["error"], shown["index"]) == (found, row["index"] - 3)
+    assert (shown["error"], shown["index"]) == (error, row["index"] - 3)
     visitor.press("/failed/delete/", server="two", failed_job=row["record"])
     status, _, text = visitor.ask("GET", path)
     assert status == 404
-    assert "gone" in text
+    assert "no longer" in text
     assert visitor.ask("GET", f"/failed/{'0' * 32}/{'0' * 32}")[0] == 404
 
 
-def test_a_page_that_asks_by_itself_searches_little_for_a_failure_that_is_gone(
-    visitor, second, second_server
-):
+def test_a_polling_page_searches_little_for_a_removed_failure(visitor, second, second_server):
     for number in range(4000):
         fail(second.redis, error=str(number))
     row = visitor.json("/api/failed?server=two")["rows"][0]
@@ -398,13 +396,13 @@ def test_a_page_that_asks_by_itself_searches_little_for_a_failure_that_is_gone(
         many = monitor.everything
 
     assert (polled[0], clicked[0]) == (404, 404)
-    assert "gone" in polled[2]
-    assert _looked_at(few) < 2200
-    assert _looked_at(many) > 4000
+    assert "no longer" in polled[2]
+    assert _elements_read(few) < 2200
+    assert _elements_read(many) > 4000
 
 
 @pytest.mark.parametrize("path", ["/api/failed", "/api/failed?text=none", "/api/failed?order=asc"])
-def test_large_failures_are_read_a_few_at_a_time(visitor, second, second_server, path):
+def test_large_failures_are_read_in_small_steps(visitor, second, second_server, path):
     for number in range(60):
         fail(second.redis, error="x" * 300_000, payload={"class": "M", "args": [number]})
 
@@ -417,7 +415,7 @@ def test_large_failures_are_read_a_few_at_a_time(visitor, second, second_server,
     assert max(spans) <= 8
 
 
-def test_the_kinds_of_large_failures_are_counted_among_few(visitor, second):
+def test_the_kinds_of_large_failures_are_counted_in_a_small_sample(visitor, second):
     for number in range(60):
         fail(second.redis, error="x" * 300_000, payload={"class": "M", "args": [number]})
 
@@ -426,11 +424,11 @@ def test_the_kinds_of_large_failures_are_counted_among_few(visitor, second):
     assert 10 < kind["count"] < 20
 
 
-def _looked_at(commands) -> int:
+def _elements_read(commands) -> int:
     return sum(int(c.args[2]) - int(c.args[1]) + 1 for c in commands if c.name == "LRANGE")
 
 
-def test_links_and_forms_carry_the_name_of_any_server(serve, second):
+def test_links_and_forms_work_with_any_server_name(serve, second):
     fail(second.redis)
     second.push("q", {"class": "A", "args": []})
     name = "a+b & c#d"
@@ -459,28 +457,28 @@ def test_no_other_key_is_read_as_a_failure_list(visitor, resq):
         assert "treasure" not in text
 
 
-def test_kinds_of_the_newest_failures_lead_to_those(visitor, resq):
+def test_kinds_of_the_newest_failures_link_to_these_failures(visitor, resq):
     for number in range(3):
         fail(resq.redis, exception="IOError" if number else "KeyError")
 
     page = visitor.json("/api/failed")
 
-    found = [(one["kind"], one["count"]) for one in page["exceptions"]]
-    assert found == [("IOError", 2), ("KeyError", 1)]
+    kinds = [(kind["kind"], kind["count"]) for kind in page["exceptions"]]
+    assert kinds == [("IOError", 2), ("KeyError", 1)]
     assert '<a href="?exception=IOError">IOError (2)</a>' in visitor.get("/failed/")
     assert [row["exception"] for row in visitor.json("/api/failed?exception=IOError")["rows"]] == [
         "IOError"
     ] * 2
 
 
-# Names that no URL can hold
+# Names that cannot be part of a URL
 
 NAMES = [b"\xff\xfe", b"a/b", b"..", b"a//b", b"/", b"b64:x", b"a?b=c&d#e", b" ", b"%2e"]
 NAMES += ["caf\u00e9".encode()]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_link_finds_what_it_names_whatever_its_name(visitor, second, name):
+def test_a_link_finds_an_object_of_any_name(visitor, second, name):
     redis = second.redis
     redis.sadd("resque:queues", name)
     redis.rpush(b"resque:queue:" + name, b'{"class":"Found","args":[]}')
@@ -489,9 +487,9 @@ def test_a_link_finds_what_it_names_whatever_its_name(visitor, second, name):
     redis.rpush(b"resque:" + name + b"_failed", json.dumps(RECORD))
 
     def follow(page: str, among: str) -> str:
-        found = re.search(rf'href="(/(?:{among})/[^"]+)"', visitor.get(page))
-        assert found, page
-        return visitor.get(html.unescape(found[1]))
+        link = re.search(rf'href="(/(?:{among})/[^"]+)"', visitor.get(page))
+        assert link, page
+        return visitor.get(html.unescape(link[1]))
 
     assert "<code>Found</code>" in follow("/queues/", "queues")
     assert "<dt>Pid</dt><dd>1</dd>" in follow("/workers/", "workers")
@@ -508,7 +506,7 @@ def test_a_link_finds_what_it_names_whatever_its_name(visitor, second, name):
 
 
 @pytest.mark.parametrize("size", [25, 700])
-def test_a_key_of_each_type_shows_all_of_itself_page_after_page(visitor, second, size):
+def test_all_elements_of_a_key_of_each_type_are_shown_page_by_page(visitor, second, size):
     names = [f"member{number:03}" for number in range(size)]
     redis = second.redis
     redis.rpush("resque:list", *names)
@@ -536,7 +534,7 @@ def test_a_key_of_each_type_shows_all_of_itself_page_after_page(visitor, second,
 
 def test_a_key_of_a_million_is_read_a_page_at_a_time(visitor, resq, server):
     for start in range(0, 1_000_000, 50_000):
-        # Not all at once: a busy server would answer later than a client waits.
+        # In steps, since the server must answer before the client times out.
         resq.redis.eval(
             "for i=0,49 do local t={} for j=1,1000 do t[j]=ARGV[1]+i*1000+j end "
             "redis.call('SADD',KEYS[1],unpack(t)) redis.call('RPUSH',KEYS[2],unpack(t)) end",
@@ -550,10 +548,10 @@ def test_a_key_of_a_million_is_read_a_page_at_a_time(visitor, resq, server):
     assert "A set of 1000000" in visitor.get("/stats/keys/set?server=one")
 
 
-# As resque-web
+# Like resque-web
 
 
-def test_workers_of_a_host_are_at_its_name(visitor, resq, second):
+def test_workers_of_a_host_have_a_page_with_its_name(visitor, resq, second):
     for worker in ("web1:1:a", "web1:2:a", "web2:1:a"):
         resq.store.workers.register(worker, "1795435269")
     second.store.workers.register("web1:3:b", "1795435269")
@@ -566,7 +564,7 @@ def test_workers_of_a_host_are_at_its_name(visitor, resq, second):
 
 
 @pytest.mark.parametrize("path", ["/overview", "/working", "/workers"])
-def test_a_polled_page_is_the_page_without_what_is_around_it(visitor, path):
+def test_a_polled_page_is_the_page_without_its_layout(visitor, path):
     text = visitor.get(f"{path}.poll")
 
     assert text.lstrip().startswith("<h1>")
@@ -575,7 +573,7 @@ def test_a_polled_page_is_the_page_without_what_is_around_it(visitor, path):
     assert " ".join(text.split()) in " ".join(whole.split())
 
 
-def test_the_oldest_job_of_each_queue_is_told(visitor, resq):
+def test_the_oldest_job_of_each_queue_is_shown(visitor, resq):
     resq.enqueue_timestamp = True
     resq.push("q", {"class": "A", "args": [], "enqueue_timestamp": 1795435269})
 
@@ -583,8 +581,8 @@ def test_the_oldest_job_of_each_queue_is_told(visitor, resq):
     assert 'datetime="2026-11-23T12:01:09+00:00"' in visitor.get("/queues/")
 
 
-def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, second, monkeypatch):
-    monkeypatch.setattr(sampler, "EVERY", 0.1)
+def test_samples_have_the_sizes_of_the_largest_queues_or_of_one(serve, resq, second, monkeypatch):
+    monkeypatch.setattr(sampler, "SAMPLE_INTERVAL", 0.1)
     app = create_app([f"one={resq.dsn}", f"two={second.dsn}"])
     visitor = Visitor(serve(app))
     for number, queue in enumerate("abcdefg"):
@@ -600,7 +598,7 @@ def test_samples_tell_the_depth_of_the_deepest_queues_and_of_one(serve, resq, se
     assert visitor.json("/api/samples?server=one&queue=b")["samples"][-1]["queues"] == {"b": 2}
 
 
-def test_a_time_of_an_unknown_zone_is_shown_as_it_stands_without_an_age(visitor, resq):
+def test_a_time_in_an_unknown_zone_is_shown_as_written_without_an_age(visitor, resq):
     fail(resq.redis, failed_at="2026/11/23 16:01:09 XYZ")
     resq.redis.sadd(WORKERS, "php:1:mail")
     resq.redis.set("resque:worker:php:1:mail:started", "Mon Nov 23 16:01:08 QQQ 2026")
@@ -617,18 +615,18 @@ def test_a_time_of_an_unknown_zone_is_shown_as_it_stands_without_an_age(visitor,
     assert not any("<time" in page for page in shown)
 
 
-def test_a_failure_is_as_old_as_the_zone_says_in_which_it_was_written(visitor, resq):
+def test_the_age_of_a_failure_takes_its_time_zone_into_account(visitor, resq):
     for at in ("13:01:10 CET", "17:31:09 IST", "09:01:11 -03"):
         fail(resq.redis, failed_at=f"2026/11/23 {at}", error=at)
 
-    found = visitor.json("/api/failed?server=one")["rows"]
+    rows = visitor.json("/api/failed?server=one")["rows"]
 
-    assert [row["error"] for row in found] == ["09:01:11 -03", "17:31:09 IST", "13:01:10 CET"]
-    assert sorted(row["failed_at"] for row in found) == [1795435269, 1795435270, 1795435271]
+    assert [row["error"] for row in rows] == ["09:01:11 -03", "17:31:09 IST", "13:01:10 CET"]
+    assert sorted(row["failed_at"] for row in rows) == [1795435269, 1795435270, 1795435271]
 
 
 @pytest.mark.parametrize("ahead", [-7200, 600])
-def test_ages_go_by_the_servers_clock_and_not_by_that_of_the_pages_host(
+def test_ages_are_by_the_servers_clock_and_not_by_that_of_the_pages_host(
     visitor, resq, monkeypatch, ahead
 ):
     now = resq.redis.time()[0]
@@ -650,7 +648,7 @@ def test_ages_go_by_the_servers_clock_and_not_by_that_of_the_pages_host(
 # The schedule
 
 
-def test_the_schedule_shows_what_the_master_has_from_code_file_and_redis(visitor, resq, tmp_path):
+def test_the_schedule_shows_the_masters_entries_from_code_file_and_redis(visitor, resq, tmp_path):
     path = tmp_path / "schedule.json"
     path.write_text('{"filed": {"every": "1h", "class": "F", "queue": "low", "args": [1]}}')
     resq.set_schedule("stored", {"cron": "0 3 * * *", "class": "S", "queue": "low"})
@@ -669,14 +667,14 @@ def test_the_schedule_shows_what_the_master_has_from_code_file_and_redis(visitor
     assert rows["filed"]["next"] == since + 1 + 3600
     assert since < rows["stored"]["next"] <= since + 25 * 3600
     assert rows["gone"]["last"] == 1795435269
-    assert "known no more" in text
+    assert "no longer known" in text
     assert "No scheduler is the master" in text
-    assert "No scheduler fires entries of code and files" in text
+    assert "No scheduler enqueues entries from code and files" in text
     visitor.press("/schedule/run", server="one", name="filed")
     assert resq.peek("low", 0, 9)[0]["args"] == [1]
 
 
-def test_the_schedule_shows_what_is_wrong_with_each_entry(visitor, resq, tmp_path):
+def test_the_schedule_shows_the_error_of_each_entry(visitor, resq, tmp_path):
     path = tmp_path / "schedule.json"
     path.write_text('{"bad": {"cron": "<b>"}, "lost": {"every": "1h", "class": "No.Such"}}')
     plain = {"every": "1h", "class": "A::B", "queue": "low"}
@@ -703,9 +701,9 @@ def test_the_schedule_shows_what_is_wrong_with_each_entry(visitor, resq, tmp_pat
     assert [name for name, row in rows.items() if row["next"]] == ["limited"]
     assert rows["limited"]["timing"] == "every 3600 s (last_in 2h, times 1)"
     assert "The master scheduler is ruby:1." in text
-    assert "Entries of code and files are fired by here:2." in text
+    assert "Entries from code and files are enqueued by here:2." in text
     assert "custom_job_class &#x27;X&#x27;" in text or "custom_job_class &#39;X&#39;" in text
-    # Of those that cannot be followed none can be run.
+    # Invalid entries cannot be run.
     assert text.count("Run now") == 2
     resq.redis.hset("resque:persistent_schedules", "garbled", json.dumps(plain))
     resq.store.schedules.publish_faults({}, ["garbled"])
@@ -715,18 +713,18 @@ def test_the_schedule_shows_what_is_wrong_with_each_entry(visitor, resq, tmp_pat
     assert rows["garbled"]["fault"] == ""
 
 
-def test_a_schedule_entry_run_now_is_dropped_when_one_like_it_is_enough(visitor, resq):
-    told = PublishedEntry("No.Such.Class", "low", [], "every 60 s", 2_000_000_000, unique_for=60.0)
-    resq.store.schedules.publish({"once": told.encoded()})
+def test_a_schedule_entry_run_now_is_skipped_as_a_duplicate_of_a_unique_job(visitor, resq):
+    entry = PublishedEntry("No.Such.Class", "low", [], "every 60 s", 2_000_000_000, unique_for=60.0)
+    resq.store.schedules.publish({"once": entry.encoded()})
 
     for _ in range(2):
         visitor.press("/schedule/run", server="one", name="once")
 
     assert resq.size("low") == 1
-    assert "Dropped once" in visitor.get("/schedule/")
+    assert "Skipped duplicate of unique job once" in visitor.get("/schedule/")
 
 
-def test_an_entry_that_nobody_has_in_force_cannot_be_run(visitor):
+def test_an_entry_that_is_neither_active_nor_stored_cannot_be_run(visitor):
     status, _, text = visitor.press("/schedule/run", server="one", name="nothing")
 
     assert status == 400

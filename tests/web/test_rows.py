@@ -1,4 +1,4 @@
-"""One row is one job: the button on it acts on that one, and looks at little else."""
+"""One row is one job: its button acts on that job only, and reads few other elements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INPUT = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 
 
 def forms(page: str, action: str) -> list[dict[str, str]]:
-    """The hidden fields of each form of a page that goes to an address, in their order."""
+    """The hidden fields of each form of a page with this action, in order."""
     return [
         {name: html.unescape(value) for name, value in INPUT.findall(body)}
         for where, body in FORM.findall(page)
@@ -27,7 +27,7 @@ def forms(page: str, action: str) -> list[dict[str, str]]:
 
 
 def press(visitor: Visitor, page: str, action: str, row: int) -> str:
-    """Press the button of a row as a browser would; what the page says then."""
+    """Press the button of a row as a browser would; returns the next page."""
     fields = forms(visitor.get(page), action)[row]
     status, headers, _ = visitor.ask("POST", action, {**fields, "confirmed": "yes"})
     assert status == 303
@@ -35,13 +35,13 @@ def press(visitor: Visitor, page: str, action: str, row: int) -> str:
 
 
 def mixed(redis, key: str, equal: str, other: str) -> list[bytes]:
-    """Equal elements, and between them others that tell which of them went."""
+    """Equal elements, with different ones between them to see which was removed."""
     redis.rpush(key, *(equal if n % 2 else other % n for n in range(10)))
     return redis.lrange(key, 0, -1)
 
 
 @pytest.mark.parametrize("row", [1, 3, 5, 9])
-def test_delete_on_a_queue_takes_the_job_shown_of_equal_ones(visitor, second, row):
+def test_delete_on_a_queue_removes_the_shown_one_of_equal_jobs(visitor, second, row):
     second.store.queues.watch("q")
     before = mixed(second.redis, "resque:queue:q", JOB, '{"class":"Other","args":[%d]}')
 
@@ -52,7 +52,7 @@ def test_delete_on_a_queue_takes_the_job_shown_of_equal_ones(visitor, second, ro
 
 
 @pytest.mark.parametrize("row", [0, 4, 8])
-def test_delete_and_retry_take_the_failure_shown_of_equal_ones(visitor, second, row):
+def test_delete_and_retry_act_on_the_shown_one_of_equal_failures(visitor, second, row):
     same = json.dumps(RECORD)
     before = mixed(second.redis, "resque:failed", same, same.replace("[1]", "[%d]"))
     at = len(before) - 1 - row  # the newest first
@@ -74,11 +74,11 @@ def delay(resq, count: int = 5) -> None:
 
 @pytest.mark.parametrize("row", [0, 4, 8])
 @pytest.mark.parametrize(
-    ("button", "said", "queued"),
+    ("button", "message", "queued"),
     [("now", "Enqueued 1 job.", [b"Same"]), ("cancel", "Cancelled 1 job.", [])],
 )
 def test_one_of_equal_delayed_jobs_is_enqueued_or_cancelled(
-    visitor, second, row, button, said, queued
+    visitor, second, row, button, message, queued
 ):
     delay(second)
     before = second.redis.lrange("resque:delayed:2000000000", 0, -1)
@@ -87,7 +87,7 @@ def test_one_of_equal_delayed_jobs_is_enqueued_or_cancelled(
     fields = forms(visitor.get(path), "/delayed/now")[row]
     status, headers, _ = visitor.ask("POST", f"/delayed/{button}", {**fields, "confirmed": "yes"})
 
-    assert (status, said in visitor.get(headers["Location"])) == (303, True)
+    assert (status, message in visitor.get(headers["Location"])) == (303, True)
     after = second.redis.lrange("resque:delayed:2000000000", 0, -1)
     assert after == before[:row] + before[row + 1 :]
     jobs = [json.loads(raw)["class"].encode() for raw in second.store.queues.peek("q", 0, 9)]
@@ -95,7 +95,7 @@ def test_one_of_equal_delayed_jobs_is_enqueued_or_cancelled(
     assert second.delayed_at("Same") == [2_000_000_000]
 
 
-def test_ticked_failures_among_equal_ones_go_and_the_others_stay(visitor, second):
+def test_of_equal_failures_only_the_selected_ones_are_deleted(visitor, second):
     same = json.dumps(RECORD)
     before = mixed(second.redis, "resque:failed", same, same.replace("[1]", "[%d]"))
     text = visitor.get("/failed/?server=two")
@@ -106,12 +106,12 @@ def test_ticked_failures_among_equal_ones_go_and_the_others_stay(visitor, second
         "POST", "/failed/delete/", [("csrf", visitor.token()), *ticked, ("confirmed", "yes")]
     )
 
-    gone = {9 - row for row in (0, 2, 6)}
-    left = [raw for at, raw in enumerate(before) if at not in gone]
-    assert second.redis.lrange("resque:failed", 0, -1) == left
+    deleted = {9 - row for row in (0, 2, 6)}
+    remaining = [raw for at, raw in enumerate(before) if at not in deleted]
+    assert second.redis.lrange("resque:failed", 0, -1) == remaining
 
 
-def test_a_job_that_moved_towards_the_head_is_the_one_that_goes(visitor, second):
+def test_a_job_that_moved_towards_the_head_is_the_one_that_is_deleted(visitor, second):
     second.store.queues.watch("q")
     mixed(second.redis, "resque:queue:q", JOB, '{"class":"Other","args":[%d]}')
     fields = forms(visitor.get("/queues/q/?server=two"), "/queues/delete_job")[8]
@@ -131,7 +131,7 @@ def test_a_job_that_moved_towards_the_head_is_the_one_that_goes(visitor, second)
         ("/failed/?server=two", "/failed/retry/"),
     ],
 )
-def test_a_row_that_is_gone_changes_nothing(visitor, second, page, action):
+def test_the_button_of_a_removed_row_changes_nothing(visitor, second, page, action):
     second.store.queues.push("q", [JOB.encode()])
     second.store.delayed.delay(2_000_000_000, DELAYED.encode())
     fail(second.redis)
@@ -157,7 +157,7 @@ def test_a_row_that_is_gone_changes_nothing(visitor, second, page, action):
         ("/failed/?server=two", "/failed/delete/", "resque:failed"),
     ],
 )
-def test_a_button_on_a_row_looks_at_few_elements_of_a_long_list(
+def test_a_button_on_a_row_reads_few_elements_of_a_long_list(
     visitor, second, second_server, page, action, key, row, size
 ):
     job = {"class": "M", "queue": "q", "payload": {"class": "M"}, "error": "x" * size}
@@ -172,12 +172,12 @@ def test_a_button_on_a_row_looks_at_few_elements_of_a_long_list(
 
     assert status == 303
     assert second.redis.llen(key) == 2999
-    looked_at = [
+    elements_read = [
         int(command.args[2]) - int(command.args[1]) + 1
         for command in sent
         if command.name == "LRANGE"
     ]
-    assert sum(looked_at) < 10
+    assert sum(elements_read) < 10
     assert "KEYS" not in {command.name for command in sent}
 
 

@@ -1,4 +1,4 @@
-"""The API answers as its OpenAPI document says, also when it is asked nonsense."""
+"""The API answers as its OpenAPI document says, also for invalid requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command pyres_web under connections that say nothing, and bodies that are too large."""
+"""The command pyres_web with idle connections, and with bodies that are too large."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resweb.auth import hash_password
 from tests.servers import free_port, until
 from tests.web.test_command import COMMAND, ENVIRONMENT
 
-#: More than waitress serves by default, and than descriptors are left of `LIMIT`.
+#: More than waitress serves by default, and than `LIMIT` allows descriptors.
 CONNECTIONS = 300
 
 LIMIT = f"ulimit -Sn {CONNECTIONS // 2}; exec"
@@ -25,7 +25,7 @@ LIMIT = f"ulimit -Sn {CONNECTIONS // 2}; exec"
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory, second_server) -> Iterator[int]:
-    """Where pyres_web listens, behind a password and with few descriptors to begin with."""
+    """The port of pyres_web with a password and a low limit on descriptors."""
     port, log = free_port(), tmp_path_factory.mktemp("web") / "log"
     options = ["--port", str(port), "--dsn", second_server.dsn, "-f", str(log)]
     options += ["--auth", f"ops:{hash_password('secret')}"]
@@ -39,11 +39,11 @@ def port(tmp_path_factory, second_server) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /failed/retry/ HTTP/1.1\r\nHost: x\r\n", b"G"])
-def test_hundreds_of_connections_that_say_too_little_shut_nobody_out(port, sent):
+def test_hundreds_of_idle_connections_do_not_block_others(port, sent):
     with contextlib.ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            held = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            held.sendall(sent)
+            idle = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            idle.sendall(sent)
         visitor = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         stack.enter_context(contextlib.closing(visitor))
         visitor.request("GET", "/overview")
@@ -56,28 +56,28 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(port, head):
     assert _status(port, head, b"") == 413
 
 
-def test_a_chunked_body_is_refused_where_it_is_too_large(port):
+def test_a_chunked_body_that_is_too_large_is_refused(port):
     chunk = b"%x\r\n%b\r\n" % (2**20, b"x" * 2**20)
 
-    # What the server left unread may reset the connection before its answer is read.
+    # Data that the server did not read may reset the connection before its answer is read.
     with contextlib.suppress(ConnectionResetError, BrokenPipeError):
         assert _status(port, b"Transfer-Encoding: chunked", chunk * 2 + b"1\r\nx\r\n") == 413
 
 
-def test_a_body_that_is_large_enough_gets_as_far_as_the_password(port):
+def test_a_body_below_the_limit_reaches_the_password_check(port):
     assert _status(port, b"Content-Length: 2000000", b"x" * 2_000_000) == 401
 
 
 @pytest.fixture
 def queue_logger() -> Iterator[logging.Logger]:
-    """What waitress logs of requests that wait; its level is as before afterwards."""
+    """waitress' logger for requests that wait; its level is restored afterwards."""
     logger = logging.getLogger("waitress.queue")
     level = logger.level
     yield logger
     logger.setLevel(level)
 
 
-def test_a_request_that_waits_for_a_thread_is_no_warning(queue_logger, caplog):
+def test_a_request_that_waits_for_a_thread_logs_no_warning(queue_logger, caplog):
     serving.log_no_queue_depth()
 
     ThreadedTaskDispatcher().add_task(object())

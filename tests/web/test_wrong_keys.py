@@ -1,4 +1,4 @@
-"""A key of another type than its name says is named, and makes no server "down"."""
+"""A key of an unexpected type is named on the pages, and its server does not count as down."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ KEYS = [
     "slow_failed",
 ]
 
-#: Keys of one worker or timestamp, and the pages that look at those.
+#: Keys of one worker, timestamp or queue, and the pages that read them.
 SOME = {
     "worker:h:1:q": ["/overview", "/working/", "/workers/", "/workers/h:1:q/"],
     "delayed:2000000000": ["/delayed/", "/delayed/2000000000/"],
@@ -66,7 +66,7 @@ def filled(second: ResQ) -> ResQ:
 
 
 def spoil(resq: ResQ, name: str) -> str:
-    """Put a string where a list, a set or the like belongs, and a list where a string does."""
+    """Replace a key by one of another type; returns the beginning of the error about it."""
     key = f"resque:{name}"
     kind = resq.redis.type(key)
     strings = ("stat:", "worker:", "pause", "pruning", "resque:")
@@ -79,14 +79,16 @@ def spoil(resq: ResQ, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_of_another_type_is_named_on_every_page_and_nothing_is_down(visitor, filled, name):
-    told = spoil(filled, name)
-    # Which of the pages without header or footer has no place for it.
+def test_a_key_of_an_unexpected_type_is_named_on_every_page_and_nothing_is_down(
+    visitor, filled, name
+):
+    error = spoil(filled, name)
+    # Of the pages in TABS and MORE, those with a layout, which has a place for the error.
     html = [path for path in [*TABS[:9], *MORE[:4]] if _shows(visitor, path)]
 
     texts = {path: visitor.get(path) for path in [*TABS, *MORE] if _shows(visitor, path)}
     assert [path for path, text in texts.items() if "is down" in text] == []
-    assert [path for path in html if told not in texts[path]] == []
+    assert [path for path in html if error not in texts[path]] == []
     for api in APIS:
         status, _, text = visitor.ask("GET", f"/api/{api}")
         if status == 200:
@@ -99,29 +101,29 @@ def test_a_key_of_another_type_is_named_on_every_page_and_nothing_is_down(visito
 
 
 def _shows(visitor: Visitor, path: str) -> bool:
-    """Whether there is such a page still: a set that is none has no member."""
+    """Whether the page still exists: its object is unknown when the set with it is unreadable."""
     return visitor.ask("GET", path)[0] == 200
 
 
 @pytest.mark.parametrize("name", SOME)
 def test_a_key_of_one_row_is_named_where_the_row_is_shown(visitor, filled, name):
-    told = spoil(filled, name)
+    error = spoil(filled, name)
 
     texts = {path: visitor.get(path) for path in SOME[name]}
 
-    assert [path for path, text in texts.items() if told not in text or "is down" in text] == []
+    assert [path for path, text in texts.items() if error not in text or "is down" in text] == []
 
 
 @pytest.mark.parametrize("value", ["x", "1.5", "99999999999999999999", ""])
-def test_a_counter_that_is_no_integer_is_named(visitor, filled, value):
+def test_a_counter_that_is_not_an_integer_is_named(visitor, filled, value):
     filled.redis.set("resque:stat:processed", value)
 
-    (one,) = visitor.json("/api/stats")["unreadable"]
+    (counter,) = visitor.json("/api/stats")["unreadable"]
 
-    assert one["error"] == f"resque:stat:processed is '{value}': expected an integer"
+    assert counter["error"] == f"resque:stat:processed is '{value}': expected an integer"
 
 
-def test_every_page_works_where_every_key_is_of_another_type(visitor, filled):
+def test_every_page_works_if_every_key_has_an_unexpected_type(visitor, filled):
     for name in [*KEYS, *SOME]:
         spoil(filled, name)
 
@@ -140,14 +142,14 @@ def user(resq: ResQ, *rights: str):
     resq.redis.acl_deluser("few")
 
 
-def test_what_a_user_may_not_read_is_said_and_nothing_is_down(serve, second):
+def test_a_refused_query_is_reported_and_nothing_is_down(serve, second):
     second.push("q", {"class": "A", "args": []})
     with user(second, "+@all", "-info", "-ping") as dsn:
         visitor = Visitor(serve(create_app([dsn], sample=False)))
         text, metrics = visitor.get("/stats/redis"), visitor.get("/metrics")
         health, queues = visitor.json("/healthz"), visitor.json("/api/queues")
 
-    assert "On few something could not be read" in text
+    assert "On few a query was refused" in text
     assert "info" in text
     assert "is down" not in text
     assert 'resque_up{server="few"} 1.0' in metrics
@@ -155,14 +157,14 @@ def test_what_a_user_may_not_read_is_said_and_nothing_is_down(serve, second):
     assert [row["name"] for row in queues["queues"]] == ["q"]
 
 
-def test_a_user_who_may_run_no_script_sees_the_pages(serve, second):
+def test_a_user_without_the_right_to_run_scripts_sees_the_pages(serve, second):
     second.push("q", {"class": "A", "args": []})
     with user(second, "+@all", "-@scripting") as dsn:
         visitor = Visitor(serve(create_app([dsn], sample=False)))
         texts = {path: visitor.get(path) for path in TABS}
 
     assert [path for path, text in texts.items() if "is down" in text] == []
-    assert [path for path, text in texts.items() if "could not be read" in text] == []
+    assert [path for path, text in texts.items() if "query was refused" in text] == []
 
 
 def test_a_server_that_is_down_is_still_down(serve, second):
@@ -178,7 +180,7 @@ def test_a_server_that_is_down_is_still_down(serve, second):
     assert visitor.json("/healthz")["down"][0]["server"] == "gone"
 
 
-def test_no_server_that_answers_makes_the_page_unhealthy(serve):
+def test_the_page_is_unhealthy_if_no_server_answers(serve):
     visitor = Visitor(serve(create_app([f"127.0.0.1:{free_port()}"], sample=False)))
 
     assert visitor.ask("GET", "/healthz")[0] == 503
@@ -193,7 +195,9 @@ def test_no_server_that_answers_makes_the_page_unhealthy(serve):
         ("/khans/command", {"khan": "h:1:5", "command": "ADD"}, "khan:h:1:5"),
     ],
 )
-def test_a_button_that_meets_such_a_key_says_so_and_loses_nothing(visitor, filled, path, form, key):
+def test_a_button_that_needs_such_a_key_reports_it_and_loses_nothing(
+    visitor, filled, path, form, key
+):
     filled.redis.sadd("resque:khans", "h:1:5")
     filled.redis.rpush("resque:failed", base64.b64decode(MAIL))
     spoil(filled, key)

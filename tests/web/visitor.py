@@ -1,4 +1,4 @@
-"""Someone who opens pages and presses buttons, over real HTTP."""
+"""A test client that opens pages and presses buttons over HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 
 class Visitor:
-    """Keeps its cookie, follows nothing."""
+    """Keeps its cookie and follows no redirects."""
 
     def __init__(self, site: str, headers: dict[str, str] | None = None) -> None:
         self.host = urlsplit(site).netloc
@@ -41,9 +41,9 @@ class Visitor:
         return json.loads(self.get(path))
 
     def token(self) -> str:
-        found = re.search(r'name="csrf" value="([^"]+)"', self.get("/failed/"))
-        assert found
-        return found[1]
+        match = re.search(r'name="csrf" value="([^"]+)"', self.get("/failed/"))
+        assert match
+        return match[1]
 
     def press(self, path: str, confirmed: bool = True, **form: Any) -> tuple[int, Any, str]:
         """Press a button and confirm."""
