@@ -14,7 +14,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import Destinations, EntryFault, Faults
-from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
+from pyres.store import CONNECTION_ERRORS, MAX_AHEAD, Firing, Range, ResponseError
 from pyres.timing import NEVER, Bounded, Cron, Every, digest
 
 logger = logging.getLogger(__name__)
@@ -353,7 +353,7 @@ class ActiveSchedule:
             self.faults.publish()
             if entries or deleted:
                 self.resq.store.schedules.publish(entries, deleted)
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             # Only readers need it: entries are fired all the same.
@@ -443,7 +443,7 @@ class ActiveSchedule:
             if lock and outcome == DROPPED and self.resq.store.unique.push(*lock, job, now):
                 # Another process had removed the job that held the lock.
                 outcome = FIRED
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             if self._refused.get(entry.name) != str(error):

@@ -19,16 +19,16 @@ from pyres.exceptions import BadDSNError, BadOptionError, PyresError
 from pyres.failure.records import FailureFilter, class_and_args, for_display, printable
 from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import EntryFault
-from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
+from pyres.store import CONNECTION_ERRORS, SEARCHED, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
 
 #: The errors of a server that is unreachable or refuses a request; is_down() tells which.
-UNAVAILABLE: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
+UNAVAILABLE: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, ResponseError, BadDSNError)
 
 
 def is_down(error: Exception) -> bool:
     """Whether the server cannot serve at all now; else it answers, but refused this request."""
-    return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
+    return isinstance(error, (*CONNECTION_ERRORS, BadDSNError)) or refusal(str(error)) is not None
 
 
 #: Seconds after its published next run for which a published entry is still shown.

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from pyres.exceptions import CannotWatchError
 from pyres.queue_list import QueueList
 from pyres.store import (
+    CONNECTION_ERRORS,
+    REFUSAL_ERRORS,
     CannotWriteNow,
-    ConnectionLost,
-    RefusedError,
     ResponseError,
     Store,
     text,
@@ -38,8 +38,8 @@ POLL_INTERVAL = 1.0
 #: Seconds after which watching is tried again on such a server.
 WATCH_RETRY = 60.0
 
-_CANNOT_COUNT: tuple[type[Exception], ...] = (ResponseError, CannotWriteNow, *RefusedError)
-_CANNOT_WITHDRAW: tuple[type[Exception], ...] = (ResponseError, *ConnectionLost)
+_CANNOT_COUNT: tuple[type[Exception], ...] = (ResponseError, CannotWriteNow, *REFUSAL_ERRORS)
+_CANNOT_WITHDRAW: tuple[type[Exception], ...] = (ResponseError, *CONNECTION_ERRORS)
 
 # From the system: jobs may seed the module's generator, to the same value in each process.
 _random = random.SystemRandom()
@@ -93,7 +93,7 @@ class QueueWatcher:
         """Whether there is no job now; if so, the next push makes fileno() readable.
 
         With wildcards a new queue does so, too. Raises CannotWatchError when the server does not
-        report pushes, one of ConnectionLost when it is disconnected.
+        report pushes, one of CONNECTION_ERRORS when it is disconnected.
         """
         self._listener.begin()
         self._watcher_count.announce()
@@ -101,7 +101,7 @@ class QueueWatcher:
         try:
             known = self._listener.names() if self._queue_list.dynamic else ()
             return self._listener.empty(self._queue_list.among(known))
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             raise CannotWatchError(f"Redis answered: {error}") from error
@@ -255,7 +255,7 @@ class Wakeups:
 
     def process_events(self, now: float) -> None:
         """Wake one slot if there is a job; else make sure that the next push is reported. May raise
-        ConnectionLost and CannotWatchError; the next call then starts over.
+        CONNECTION_ERRORS and CannotWatchError; the next call then starts over.
         """
         if now < self._polls_until:
             self._poll(now)

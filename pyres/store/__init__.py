@@ -17,13 +17,13 @@ from pyres.store.delayed import Delayed, Move, Moved
 from pyres.store.dsn import mask
 from pyres.store.elements import PAGE, Removal, Removed, peek
 from pyres.store.errors import (
+    CONNECTION_ERRORS,
+    REFUSAL_ERRORS,
     SERVER_ERRORS,
     CannotWriteNow,
-    ConnectionLost,
     NotRedis,
     NotRegistered,
     NotTrusted,
-    RefusedError,
     WrongServer,
     cuts_connection,
     described,
@@ -63,7 +63,7 @@ __all__ = [
     "SERVER_ERRORS",
     "Batch",
     "CannotWriteNow",
-    "ConnectionLost",
+    "CONNECTION_ERRORS",
     "Failed",
     "Firing",
     "Removal",
@@ -77,7 +77,7 @@ __all__ = [
     "Range",
     "Reading",
     "Redis",
-    "RefusedError",
+    "REFUSAL_ERRORS",
     "Removed",
     "SEARCHED",
     "ResponseError",
@@ -254,7 +254,7 @@ def _watch_errors() -> Iterator[None]:
     try:
         yield
     except WatchError as error:
-        if isinstance(error.__context__, ConnectionLost):
+        if isinstance(error.__context__, CONNECTION_ERRORS):
             raise error.__context__ from None
         raise
 
