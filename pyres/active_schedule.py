@@ -14,7 +14,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import Destinations, EntryFault, Faults
-from pyres.store import MAX_AHEAD, ConnectionLost, Firing, Range, ResponseError
+from pyres.store import CONNECTION_ERRORS, MAX_AHEAD, Firing, Range, ResponseError
 from pyres.timing import NEVER, Bounded, Cron, Every, digest
 
 logger = logging.getLogger(__name__)
@@ -337,7 +337,7 @@ class ActiveSchedule:
             self.faults.publish()
             if entries or lost:
                 self.resq.store.schedules.publish(entries, lost)
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             # It is for those who look, and no reason to fire nothing.
@@ -420,7 +420,7 @@ class ActiveSchedule:
             if lock and outcome == DROPPED and self.resq.store.unique.push(*lock, job, now):
                 # Others had removed the job that was locked.
                 outcome = FIRED
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             if self._refused.get(entry.name) != str(error):

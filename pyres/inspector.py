@@ -19,16 +19,16 @@ from pyres.exceptions import BadDSNError, BadOptionError, PyresError
 from pyres.failure.records import FailureFilter, job_in, plain, shown
 from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import EntryFault
-from pyres.store import SEARCHED, ConnectionLost, ResponseError, Row, Wanted, refusal
+from pyres.store import CONNECTION_ERRORS, SEARCHED, ResponseError, Row, Wanted, refusal
 from pyres.times import moment
 
 #: What a server raises that cannot be asked, or refuses; is_down() tells which.
-DOWN: tuple[type[Exception], ...] = (*ConnectionLost, ResponseError, BadDSNError)
+DOWN: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, ResponseError, BadDSNError)
 
 
 def is_down(error: Exception) -> bool:
     """Whether the server cannot serve at all now; else it answers, and refused this one request."""
-    return isinstance(error, (*ConnectionLost, BadDSNError)) or refusal(str(error)) is not None
+    return isinstance(error, (*CONNECTION_ERRORS, BadDSNError)) or refusal(str(error)) is not None
 
 
 #: Seconds by which a published next time of an entry may have passed.

@@ -21,7 +21,7 @@ from pyres.liveness import HEARTBEAT, PRUNE_AFTER, Liveness, Pace, split_id
 from pyres.process import identity
 from pyres.process.children import alive as is_process
 from pyres.process.title import is_worker
-from pyres.store import ConnectionLost, ResponseError, text
+from pyres.store import CONNECTION_ERRORS, ResponseError, text
 
 __all__ = [
     "HEARTBEAT",
@@ -124,7 +124,7 @@ class Registry:
             removed = self.resq.store.failed.take_back(self.worker_id, job.in_flight)
             if removed is None:
                 removed = self._take_back_foreign_failure(job.in_flight)
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             logger.warning("%s ended well after it was declared dead: %s", job, error)

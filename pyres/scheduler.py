@@ -26,13 +26,13 @@ from pyres.reconnecting import FIRST_PAUSE, LONGEST_PAUSE, PrimaryCheck, ServerS
 from pyres.schedule_gaps import Gaps
 from pyres.standby import ALWAYS, TAKE_LOCK, Candidate, Comparison, Overdue
 from pyres.store import (
+    CONNECTION_ERRORS,
     LOCK_TIMEOUT,
+    REFUSAL_ERRORS,
     SERVER_ERRORS,
-    ConnectionLost,
     Move,
     Moved,
     Reading,
-    RefusedError,
     ResponseError,
     described,
     elapsed,
@@ -429,7 +429,7 @@ class Scheduler:
                 moves = [self._move(raw, timestamp, refused) for raw in payloads]
                 last = start + len(payloads) - 1
                 moved = delayed.promote(timestamp, moves, self.front, start, last)
-            except (*ConnectionLost, *RefusedError):
+            except (*CONNECTION_ERRORS, *REFUSAL_ERRORS):
                 raise
             except ResponseError as error:
                 self._log_once(

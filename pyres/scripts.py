@@ -31,10 +31,10 @@ from pyres.schedule_faults import queues_for
 from pyres.scheduler import LOCK_TIMEOUT, Scheduler
 from pyres.standby import ALWAYS, TAKE_LOCK
 from pyres.store import (
+    REFUSAL_ERRORS,
     SERVER_ERRORS,
     NotRedis,
     NotTrusted,
-    RefusedError,
     WrongServer,
     described,
     mask,
@@ -773,7 +773,7 @@ def _start_error(error: Exception) -> str:
             f"the Redis server is too old, or this command is renamed or disabled there; pyres "
             f"needs Redis {OLDEST_REDIS} or newer, or Valkey: {words}"
         )
-    if isinstance(error, RefusedError) or "DB index" in words:
+    if isinstance(error, REFUSAL_ERRORS) or "DB index" in words:
         return f"the Redis server refuses us: {words}"
     return described(error)
 

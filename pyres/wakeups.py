@@ -12,9 +12,9 @@ from typing import NamedTuple
 from pyres.exceptions import CannotWatchError
 from pyres.queue_list import QueueList
 from pyres.store import (
+    CONNECTION_ERRORS,
+    REFUSAL_ERRORS,
     CannotWriteNow,
-    ConnectionLost,
-    RefusedError,
     ResponseError,
     Store,
     text,
@@ -38,8 +38,8 @@ POLL_INTERVAL = 1.0
 #: Seconds after which such a server is asked again for reports.
 WATCH_RETRY = 60.0
 
-_CANNOT_COUNT: tuple[type[Exception], ...] = (ResponseError, CannotWriteNow, *RefusedError)
-_CANNOT_WITHDRAW: tuple[type[Exception], ...] = (ResponseError, *ConnectionLost)
+_CANNOT_COUNT: tuple[type[Exception], ...] = (ResponseError, CannotWriteNow, *REFUSAL_ERRORS)
+_CANNOT_WITHDRAW: tuple[type[Exception], ...] = (ResponseError, *CONNECTION_ERRORS)
 
 # Its own, from the system: jobs may seed the one of the module, the same in each process.
 _random = random.SystemRandom()
@@ -92,7 +92,7 @@ class QueueWatcher:
         """Whether there is no job now; if so, the next one makes fileno() readable.
 
         For wildcards a queue that is new counts as well. CannotWatchError when the server reports
-        no push, one of ConnectionLost when it is disconnected.
+        no push, one of CONNECTION_ERRORS when it is disconnected.
         """
         self._listener.begin()
         self._watcher_count.announce()
@@ -100,7 +100,7 @@ class QueueWatcher:
         try:
             known = self._listener.names() if self._queue_list.dynamic else ()
             return self._listener.empty(self._queue_list.among(known))
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             raise CannotWatchError(f"Redis answered: {error}") from error
@@ -250,8 +250,8 @@ class Wakeups:
         return max(self._refresh_queues, answer or 0.0)
 
     def process_events(self, now: float) -> None:
-        """Wake one if a job came; else see to it that the next push is reported. ConnectionLost and
-        CannotWatchError pass through, and the next call begins anew.
+        """Wake one if a job came; else see to it that the next push is reported. CONNECTION_ERRORS
+        and CannotWatchError pass through, and the next call begins anew.
         """
         if now < self._polls_until:
             self._poll(now)

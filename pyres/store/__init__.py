@@ -17,13 +17,13 @@ from pyres.store.delayed import Delayed, Move, Moved
 from pyres.store.dsn import mask
 from pyres.store.elements import PAGE, Removal, Removed, peek
 from pyres.store.errors import (
+    CONNECTION_ERRORS,
+    REFUSAL_ERRORS,
     SERVER_ERRORS,
     CannotWriteNow,
-    ConnectionLost,
     NotRedis,
     NotRegistered,
     NotTrusted,
-    RefusedError,
     WrongServer,
     cuts_connection,
     described,
@@ -56,17 +56,20 @@ from pyres.store.watchers import Watchers
 from pyres.store.workers import Workers, without_queues
 
 __all__ = [
-    "Earlier",
+    "CONNECTION_ERRORS",
     "LOCK_TIMEOUT",
     "MAX_AHEAD",
     "PAGE",
+    "REFUSAL_ERRORS",
+    "SEARCHED",
     "SERVER_ERRORS",
     "Batch",
     "CannotWriteNow",
-    "ConnectionLost",
+    "Earlier",
     "Failed",
+    "Fetched",
+    "Fetcher",
     "Firing",
-    "Removal",
     "Keys",
     "Lock",
     "Move",
@@ -77,16 +80,13 @@ __all__ = [
     "Range",
     "Reading",
     "Redis",
-    "RefusedError",
+    "Removal",
     "Removed",
-    "SEARCHED",
     "ResponseError",
+    "Row",
     "SchedulerLock",
     "Schedules",
-    "Row",
     "Store",
-    "Fetched",
-    "Fetcher",
     "UniqueJob",
     "Wanted",
     "Watch",
@@ -94,18 +94,18 @@ __all__ = [
     "Workers",
     "WrongServer",
     "cuts_connection",
+    "described",
     "elapsed",
     "format_in_flight",
     "is_answered",
     "is_lasting",
     "mask",
-    "parse_in_flight",
     "own_error",
+    "parse_in_flight",
     "peek",
     "refusal",
     "text",
     "without_queues",
-    "described",
 ]
 
 
@@ -254,7 +254,7 @@ def _watch_errors() -> Iterator[None]:
     try:
         yield
     except WatchError as error:
-        if isinstance(error.__context__, ConnectionLost):
+        if isinstance(error.__context__, CONNECTION_ERRORS):
             raise error.__context__ from None
         raise
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from pyres.store.errors import ConnectionLost
+from pyres.store.errors import CONNECTION_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Clock:
         """What now() says, by a new reply of the server."""
         try:
             return self.ask()
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             raise
         except ResponseError as error:
             if not self._refused:

@@ -34,14 +34,14 @@ from redis.sentinel import (
 
 from pyres import starting
 from pyres.store.errors import (
+    CONNECTION_ERRORS,
+    REFUSAL_ERRORS,
     SERVER_ERRORS,
     Address,
     CannotWriteNow,
-    ConnectionLost,
     Moved,
     NotRedis,
     NotTrusted,
-    RefusedError,
     WrongServer,
     denial,
     refusal,
@@ -77,7 +77,7 @@ class _TranslatesErrors:
             raise
         except ResponseError as error:
             translated = self._translated(error)
-            if translated is None and not isinstance(error, ConnectionLost):
+            if translated is None and not isinstance(error, CONNECTION_ERRORS):
                 raise
             # Behind one name a failover leaves this connection with what is a replica now.
             self.disconnect()  # type: ignore[attr-defined]
@@ -265,9 +265,9 @@ def _why_not(sentinel: Any) -> str:
     place = sentinel.connection_pool.connection_kwargs
     try:
         sentinel.ping()
-    except RefusedError:
+    except REFUSAL_ERRORS:
         raise
-    except ConnectionLost as error:
+    except CONNECTION_ERRORS as error:
         return str(error)
     return f"{place['host']}:{place['port']} knows none now"
 
@@ -302,8 +302,8 @@ class Nodes:
         self._owner: Address | None = None
 
     def owner(self) -> Address:
-        """The primary that has the slot, as the first node says that answers. ConnectionLost when
-        none does.
+        """The primary that has the slot, from the first node that answers. Raises one of
+        CONNECTION_ERRORS when none does.
         """
         if self._owner is not None:
             return self._owner
@@ -311,7 +311,7 @@ class Nodes:
         for address in self._known[:ASKED]:
             try:
                 self._learn(address, self._ask(address))
-            except ConnectionLost as error:
+            except CONNECTION_ERRORS as error:
                 lost = error
                 self._known.remove(address)
                 self._known.append(address)

@@ -78,7 +78,7 @@ class NotRegistered(Exception):  # noqa: N818 - a state, that ends when the work
 
 
 #: The server is away or cannot serve now. Caught by whoever can wait and try again.
-ConnectionLost: tuple[type[Exception], ...] = (
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     redis_exceptions.ConnectionError,
     redis_exceptions.TimeoutError,
     redis_exceptions.ReadOnlyError,
@@ -90,7 +90,7 @@ ConnectionLost: tuple[type[Exception], ...] = (
 )
 
 #: The server is there and will not have us: waiting does not mend it.
-RefusedError: tuple[type[Exception], ...] = (
+REFUSAL_ERRORS: tuple[type[Exception], ...] = (
     redis_exceptions.AuthenticationError,
     redis_exceptions.AuthorizationError,
     redis_exceptions.NoPermissionError,
@@ -102,7 +102,7 @@ RefusedError: tuple[type[Exception], ...] = (
 
 #: All that a request to a server may end with, error replies that nobody has seen among them: a
 #: daemon that has started waits for each of them to pass.
-SERVER_ERRORS: tuple[type[Exception], ...] = (*ConnectionLost, redis_exceptions.ResponseError)
+SERVER_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, redis_exceptions.ResponseError)
 
 #: Characters of an error reply that are shown.
 MAX_REPLY_CHARS = 300
@@ -184,7 +184,7 @@ def described(error: BaseException) -> str:
     if number is not None:
         return f"Redis cannot be reached: {os.strerror(number).lower()} in this process"
     words = str(error)[:MAX_REPLY_CHARS]
-    if isinstance(error, ConnectionLost + RefusedError):
+    if isinstance(error, CONNECTION_ERRORS + REFUSAL_ERRORS):
         return f"{_state(error)} ({words})"
     if isinstance(error, redis_exceptions.ResponseError):
         return f"Redis answered: {words}"
@@ -194,7 +194,7 @@ def described(error: BaseException) -> str:
 def _state(error: BaseException) -> str:
     if isinstance(error, NotRedis | WrongServer):
         return "The server is not the one that the DSN names"
-    if isinstance(error, RefusedError):
+    if isinstance(error, REFUSAL_ERRORS):
         return "Redis refuses us"
     if isinstance(error, CannotWriteNow | redis_exceptions.BusyLoadingError):
         return "Redis cannot serve now"
@@ -208,13 +208,13 @@ def is_answered(error: BaseException) -> bool:
 
 def cuts_connection(error: BaseException) -> bool:
     """Whether the server was reached, and then the connection was lost."""
-    refuses = is_answered(error) or isinstance(error, RefusedError)
+    refuses = is_answered(error) or isinstance(error, REFUSAL_ERRORS)
     return not refuses and _NUMBER.search(str(error)) is None
 
 
 def is_lasting(error: BaseException) -> bool:
     """Whether a daemon that starts ends by this, since it is not known to pass."""
-    return isinstance(error, RefusedError) or not isinstance(error, ConnectionLost)
+    return isinstance(error, REFUSAL_ERRORS) or not isinstance(error, CONNECTION_ERRORS)
 
 
 def or_nothing(read: Callable[[], T], nothing: T) -> T:

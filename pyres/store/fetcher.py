@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoScriptError, ResponseError
 
 from pyres.store import scripts
-from pyres.store.errors import ConnectionLost, NotRegistered
+from pyres.store.errors import CONNECTION_ERRORS, NotRegistered
 from pyres.store.keys import Keys
 from pyres.store.queues import Queues
 from pyres.store.raw_connection import RawConnection, bulk, octets, packed
@@ -153,8 +153,8 @@ class Fetcher(RawConnection):
         """Count the job in hand if it is `finished`, and take the next one into the hand.
 
         `run_at` is the time now as `2026-11-23T16:01:09Z`. None when all queues are empty or the
-        workers are paused. Raises NotRegistered, or one of ConnectionLost; call it again with the
-        same `finished`, and what the server did before is neither done again nor lost.
+        workers are paused. Raises NotRegistered, or one of CONNECTION_ERRORS; call it again with
+        the same `finished`, and what the server did before is neither done again nor lost.
         """
         while True:
             fetched = self._next_fetched(finished, run_at)
@@ -190,7 +190,7 @@ class Fetcher(RawConnection):
         """Put the job that was given to us, and that no take() returned, back on its queue.
 
         For a worker that stops, before it forgets its hand. Such a job came with a reply that was
-        lost, or could not be written into the hand. Call it again after one of ConnectionLost.
+        lost, or could not be written into the hand. Call it again after one of CONNECTION_ERRORS.
         """
         if self._popped and (recorded := self._record_popped(run_at)):
             self._undelivered = recorded.in_flight
@@ -372,7 +372,7 @@ class Fetcher(RawConnection):
 
     def unblock(self) -> None:
         """End start_pop's wait from a second connection, so that whatever comes is still read."""
-        with contextlib.suppress(*ConnectionLost, ResponseError):
+        with contextlib.suppress(*CONNECTION_ERRORS, ResponseError):
             self.client.client_unblock(self._client_id)
 
     def end_pop(self, run_at: str) -> Fetched | None:

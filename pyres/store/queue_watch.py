@@ -40,7 +40,7 @@ class PushListener(RawConnection):
 
     def begin(self) -> None:
         """Forget all reports so far. CannotWatchError where the server gives this user none, else
-        one of ConnectionLost, as the others raise.
+        one of CONNECTION_ERRORS, as the others raise.
         """
         self.connect()
         self.has_changed()

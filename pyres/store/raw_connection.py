@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 
 from pyres.store.connections import not_redis
-from pyres.store.errors import CannotWriteNow, ConnectionLost, denial, refusal
+from pyres.store.errors import CONNECTION_ERRORS, CannotWriteNow, denial, refusal
 
 #: Bytes read from the socket at a time.
 READ_SIZE = 16384
@@ -90,7 +90,7 @@ class RawConnection:
 
     def call(self, request: bytes) -> Any:
         """The same for a command that is packed already; a connection that goes meanwhile raises
-        one of ConnectionLost, an error reply a ResponseError.
+        one of CONNECTION_ERRORS, an error reply a ResponseError.
         """
         self._send(request)
         while (reply := self._next()) is False:
@@ -160,7 +160,7 @@ class RawConnection:
         """A reply by which the server says that it cannot write now is a lost connection too."""
         try:
             yield
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             self.disconnect()
             raise
         except ResponseError as error:

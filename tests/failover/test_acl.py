@@ -17,7 +17,7 @@ import pytest
 from pyres import ResQ
 from pyres.failure.redis_multi_queue import RedisMultiQueueBackend
 from pyres.registry import Registry
-from pyres.store import ConnectionLost, RefusedError
+from pyres.store import CONNECTION_ERRORS, REFUSAL_ERRORS
 from tests.failover.jobs import (
     BadNoteJob,
     DyingJob,
@@ -502,7 +502,7 @@ def test_in_a_cluster_a_user_needs_one_right_more(tmp_path: Path) -> None:
 
 def test_in_another_db_a_user_needs_one_right_more(server: Server) -> None:
     dsn = f"redis://pyres-app:secret@127.0.0.1:{server.port}/3"
-    with pytest.raises(RefusedError, match="select"):
+    with pytest.raises(REFUSAL_ERRORS, match="select"):
         ResQ(dsn).enqueue(NoteJob, "", 1)
 
     admit(own_client(server), "pyres-app", "+select")
@@ -524,7 +524,7 @@ def test_a_user_may_ask_a_sentinel_with_the_rights_that_are_listed(server: Serve
         def told() -> str:
             try:
                 resq.enqueue(NoteJob, "", 1)
-            except ConnectionLost as error:
+            except CONNECTION_ERRORS as error:
                 return str(error)
             return ""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyres import ResQ
-from pyres.store import ConnectionLost
+from pyres.store import CONNECTION_ERRORS
 from tests.failover.jobs import GatedNoteJob, NoteJob, SlowNoteJob, note, noted
 from tests.servers import Daemon, Daemons, Server, Watched, until
 
@@ -69,7 +69,7 @@ def notes(tmp_path: Path) -> Path:
 
 def enqueued(resq: ResQ, *job: object) -> bool:
     """Whether it could be enqueued; an application would try again just so."""
-    with contextlib.suppress(*ConnectionLost):
+    with contextlib.suppress(*CONNECTION_ERRORS):
         return resq.enqueue(*job)
     return False
 
@@ -267,7 +267,7 @@ def test_a_primary_without_the_replicas_it_must_have_is_waited_for(
         until(lambda: len(noted(notes)) == 2)
 
         redis.config_set("min-replicas-to-write", 1)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(CONNECTION_ERRORS):
             resq.enqueue(NoteJob, str(notes), "refused")
         note(str(notes), "go on")
         for worker in workers:

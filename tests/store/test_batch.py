@@ -7,7 +7,7 @@ from redis import Redis
 
 from pyres import ResQ
 from pyres.performer import Performer
-from pyres.store import ConnectionLost, Store
+from pyres.store import CONNECTION_ERRORS, Store
 from tests.proxy import Proxy
 
 RECORD_KEY = (
@@ -24,7 +24,7 @@ def test_a_cut_connection_is_not_taken_for_a_change_of_the_watched_key(
     (proxy.lose_reply if reached else proxy.lose_request)(lost)
 
     batch = store.batch(atomic=True)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         batch.watch(batch.keys.worker("me"))
         batch.workers.delete_in_flight("me")
         batch.send()

@@ -9,8 +9,8 @@ import pytest
 from redis import Redis
 
 from pyres.store import (
+    CONNECTION_ERRORS,
     CannotWriteNow,
-    ConnectionLost,
     Fetched,
     Fetcher,
     Store,
@@ -66,7 +66,7 @@ def reconnecting(act, *args: object) -> object:
     for _ in range(3):
         try:
             return act(*args)
-        except ConnectionLost:
+        except CONNECTION_ERRORS:
             continue
     raise AssertionError("no answer in three tries")
 
@@ -186,7 +186,7 @@ def test_a_first_take_whose_reply_is_cut_after_any_byte_is_neither_lost_nor_done
     fill(redis, FIRST, SECOND)
     proxy.lose_reply(b"EVALSHA", passed)
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(False, NOW)
     assert redis.llen("resque:queue:mail") == 1
     fetched = fetcher.fetch(False, LATER)
@@ -204,7 +204,7 @@ def test_a_finish_and_take_whose_reply_is_lost_is_done_once(fetcher, proxy, redi
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA", passed)
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
     assert counts(redis) == (1, 1)
     fetched = fetcher.fetch(True, LATER)
@@ -219,7 +219,7 @@ def test_a_finish_and_take_that_found_nothing_is_not_counted_twice(fetcher, prox
     fill(redis, FIRST)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
 
     fill(redis, SECOND)
@@ -234,7 +234,7 @@ def test_a_finish_whose_reply_is_lost_is_counted_once(fetcher, proxy, redis):
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.finish(NOW)
     fetcher.finish(NOW)
 
@@ -250,7 +250,7 @@ def test_a_take_that_never_reached_the_server_is_sent_again(fetcher, proxy, redi
         fetcher.fetch(False, NOW)
     proxy.lose_request(b"EVALSHA")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(finished, NOW)
     fetched = fetcher.fetch(finished, LATER)
 
@@ -264,7 +264,7 @@ def test_a_finish_that_never_reached_the_server_is_sent_again(fetcher, proxy, re
         redis.set(RECORD_KEY, format_in_flight("mail", NOW, payload))
         proxy.lose_request(b"EVALSHA")
 
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(CONNECTION_ERRORS):
             fetcher.finish(NOW)
         fetcher.finish(NOW)
 
@@ -280,7 +280,7 @@ def test_a_finish_that_never_reached_the_server_is_not_taken_for_the_last_run_of
     redis.set(RECORD_KEY, format_in_flight("mail", NOW, FIRST))
     proxy.lose_request(b"EVALSHA")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.finish(NOW)
     fetcher.finish(NOW)
 
@@ -298,7 +298,7 @@ def test_a_reply_that_is_lost_again_while_it_is_resolved_is_resolved_by_the_next
     proxy.lose_request(b"EVALSHA")
 
     for _ in range(3):
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(CONNECTION_ERRORS):
             fetcher.fetch(True, NOW)
     fetched = fetcher.fetch(True, LATER)
 
@@ -313,7 +313,7 @@ def test_a_reply_that_is_lost_again_while_it_is_resolved_is_resolved_by_the_next
 def late(fetcher: Fetcher, proxy: Proxy, *call: Any) -> None:
     """A call that the server gets when pass_late() says so, and that is not answered."""
     proxy.delay_request(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(*call)
 
 
@@ -359,7 +359,7 @@ def test_a_finish_that_comes_late_leaves_the_hand_of_the_next_job_alone(fetcher,
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
     proxy.delay_request(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.finish(NOW)
     fetcher.finish(NOW)
     fetched = fetcher.fetch(False, LATER)
@@ -432,11 +432,11 @@ def test_a_take_lost_while_a_lost_finish_is_made_up_for_keeps_its_job(fetcher, p
     fill(redis, FIRST)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
     fill(redis, SECOND, POISON)
     proxy.lose_reply(EMPTY_HAND)
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
     assert redis.get(RECORD_KEY) == format_in_flight("mail", NOW, SECOND)
 
@@ -455,7 +455,7 @@ def test_equal_jobs_in_the_same_second_are_told_apart(fetcher, proxy, redis):
     fill(redis, SECOND, SECOND, SECOND)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
 
     rest = [reconnecting(fetcher.fetch, True, NOW), reconnecting(fetcher.fetch, True, NOW)]
@@ -476,7 +476,7 @@ def test_one_that_was_thought_dead_does_not_lose_the_job_that_it_took_after_it(
     redis.delete(RECORD_KEY, OWN)
     proxy.lose_reply(b"EVALSHA")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
     fetched = fetcher.fetch(True, LATER)
 
@@ -500,7 +500,7 @@ def test_every_job_comes_once_though_the_connection_is_cut_again_and_again(fetch
             try:
                 found = fetcher.fetch(finished, NOW)
                 break
-            except ConnectionLost:
+            except CONNECTION_ERRORS:
                 continue
         finished = True
         fetched.append(found and found.payload)
@@ -520,7 +520,7 @@ def test_a_finish_after_a_lost_finish_and_take_keeps_the_job_that_came_with_it(
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
 
     fetcher.finish(NOW)
@@ -539,7 +539,7 @@ def test_one_that_stops_lays_back_what_a_lost_reply_gave_it(fetcher, proxy, redi
     else:
         redis.lpop("resque:queue:mail")
     proxy.lose_reply(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(finished, NOW)
     if finished:
         fetcher.finish(NOW)
@@ -559,13 +559,13 @@ def test_one_that_stops_lays_back_what_a_lost_reply_gave_it(fetcher, proxy, redi
 def test_laying_back_is_done_once_though_its_reply_is_lost(fetcher, proxy, redis):
     fill(redis, FIRST)
     proxy.lose_reply(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(False, NOW)
     until(lambda: redis.get(RECORD_KEY))
     redis.script_load(scripts.source("put_back"))
     proxy.lose_reply(b"resque:queue:mail")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.put_back_undelivered(NOW)
     fetcher.put_back_undelivered(NOW)
 
@@ -617,7 +617,7 @@ def test_what_a_pop_gave_is_kept_until_it_stands_in_the_hand(fetcher, proxy, red
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         popped(fetcher)
     fetched = fetcher.fetch(False, LATER)
 
@@ -634,7 +634,7 @@ def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
     fill(redis, FIRST, SECOND)
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         popped(fetcher)
 
     fetcher.start_pop(5)
@@ -650,7 +650,7 @@ def test_one_that_stops_lays_back_what_a_pop_gave_and_no_hand_holds(fetcher, pro
     fill(redis, FIRST, SECOND)
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         popped(fetcher)
 
     fetcher.put_back_undelivered(NOW)
@@ -719,7 +719,7 @@ def test_a_finished_job_is_not_given_again_when_somebody_has_removed_its_workers
     assert fetcher.fetch(False, NOW).payload == FIRST
     assert fetcher.fetch(True, NOW).payload == SECOND
     proxy.lose_request(b"EVALSHA")
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, LATER)
     redis.delete(*removed)
 
@@ -751,7 +751,7 @@ def test_a_reply_lost_while_the_script_is_loaded_again_loses_nothing(fetcher, pr
     redis.script_flush()
     proxy.lose_reply(b"SCRIPT")
 
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, NOW)
 
     assert fetcher.fetch(True, NOW).payload == SECOND

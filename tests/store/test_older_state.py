@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from pyres.store import ConnectionLost, Fetched, Fetcher, Store, scripts
+from pyres.store import CONNECTION_ERRORS, Fetched, Fetcher, Store, scripts
 from tests.proxy import Proxy
 from tests.servers import until
 
@@ -56,7 +56,7 @@ def reconnecting(act, *args: object) -> Fetched | None:
 def _answered(act, *args: object) -> list[Fetched | None]:
     try:
         return [act(*args)]
-    except ConnectionLost:
+    except CONNECTION_ERRORS:
         return []
 
 
@@ -242,7 +242,7 @@ def test_a_fetch_that_is_lost_while_a_known_job_is_counted_is_made_up_for(fetche
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
     past.go_back()
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, LATER)
     # Of the two calls that follow, the second counts what the first was given again.
     proxy.lose_reply(b"$20\r\n" + LATER.encode())

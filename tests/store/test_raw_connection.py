@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyres import ResQ
-from pyres.store import CannotWriteNow, ConnectionLost
+from pyres.store import CONNECTION_ERRORS, CannotWriteNow
 from tests.servers import Server, until
 
 NOW = "2026-11-23T16:01:09Z"
@@ -39,6 +39,6 @@ def is_busy(resq: ResQ) -> bool:
     """Whether it is told as a server that is gone for now, to an application as well."""
     try:
         resq.queues()
-    except ConnectionLost as error:
+    except CONNECTION_ERRORS as error:
         return "BUSY" in str(error)
     return False
