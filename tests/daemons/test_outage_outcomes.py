@@ -44,7 +44,7 @@ def test_a_server_that_is_away_when_a_job_ends_changes_nothing(
 
         server.kill()
         open_file_gate(gate, said)
-        daemon.until_output("Redis is gone")
+        daemon.until_output("Redis is unreachable")
         server.restart()
 
         redis = server.client()

@@ -115,7 +115,7 @@ def test_a_server_that_is_no_cluster_says_so(server: Server, tmp_path: Path) -> 
         daemon = daemons("pyres_worker", "--queues", "a", "--namespace", "{a}")
 
         assert daemon.wait() == 2
-        assert f"is no node of a Redis Cluster; name it redis://127.0.0.1:{server.port}" in (
+        assert f"is not a node of a Redis Cluster; use redis://127.0.0.1:{server.port}" in (
             daemon.output()
         )
 

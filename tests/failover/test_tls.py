@@ -317,7 +317,7 @@ def test_a_port_where_no_tls_is_spoken_is_told() -> None:
         answering = threading.Thread(target=answer)
         answering.start()
 
-        with pytest.raises(NotTrusted, match=f"no TLS with 127.0.0.1:{port}"):
+        with pytest.raises(NotTrusted, match=f"TLS with 127.0.0.1:{port} failed"):
             ResQ(f"rediss://127.0.0.1:{port}").queues()
         answering.join()
 

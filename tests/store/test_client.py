@@ -674,13 +674,13 @@ def test_a_dsn_of_any_kind_shows_no_password(dsn, shown, host, port):
 @pytest.mark.parametrize(
     ("dsn", "message"),
     [
-        ("example:x", "'x' is no port"),
-        ("example:70000", "'70000' is no port; it is a number from 0 to 65535"),
-        ("example:1/x", "'x' is no db"),
-        ("http://example", "'http' is no scheme"),
-        ("::1", r"an IPv6 address stands in brackets: '\[::1\]:6379'"),
-        ("unix://relative", "'relative' is no path of a socket"),
-        ("", "'' is no DSN"),
+        ("example:x", "invalid port 'x'"),
+        ("example:70000", "invalid port '70000': expected a number from 0 to 65535"),
+        ("example:1/x", "invalid db 'x'"),
+        ("http://example", "invalid DSN scheme 'http'"),
+        ("::1", r"expected an IPv6 address in brackets: '\[::1\]:6379'"),
+        ("unix://relative", "invalid socket path 'relative'"),
+        ("", "invalid DSN ''"),
     ],
 )
 def test_a_bad_dsn_is_an_error_that_names_its_part(dsn, message):

@@ -149,7 +149,7 @@ def test_any_name_of_a_queue_stands_in_the_hand_and_is_read_back(fetcher, redis,
 
 
 def test_bytes_that_are_no_hand_are_an_error_that_shows_them():
-    with pytest.raises(ValueError, match="garbage.* is no job in a worker's hand"):
+    with pytest.raises(ValueError, match="garbage.*: expected a payload"):
         parse_in_flight(b"garbage")
 
 

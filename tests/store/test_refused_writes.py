@@ -58,7 +58,7 @@ def test_another_error_is_no_missing_right(text: str) -> None:
 
 
 def test_only_a_server_that_does_not_answer_is_gone() -> None:
-    assert described(ConnectionError("closed")) == "Redis is gone (closed)"
+    assert described(ConnectionError("closed")) == "Redis is unreachable (closed)"
     for error in (CannotWriteNow(REFUSALS[0]), BusyLoadingError("loading")):
         assert described(error) == f"Redis cannot serve now ({error})"
 
