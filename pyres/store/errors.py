@@ -254,7 +254,7 @@ def log_wrong_types(keys: Iterable[Any]) -> None:
         name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
         if name not in _logged:
             _logged.add(name)
-            logger.error("the key %s is of another type, and is left as it is", name)
+            logger.error("the key %s has the wrong type, and is left unchanged", name)
 
 
 #: The keys of the wrong type that were logged.
