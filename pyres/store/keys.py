@@ -49,7 +49,7 @@ class Keys:
         self.active_schedule = f"{prefix}pyres:schedule"
         #: HASH of entry name to JSON: why the entry is not active. P
         self.schedule_faults = f"{prefix}pyres:schedule_faults"
-        #: HASH worker or manager id -> its process: host or container, and start. P
+        #: HASH worker or manager id -> its process: boot and pid namespace, and start. P
         self.process_starts = f"{prefix}pyres:process_starts"
         #: HASH `last`: time of the last heartbeat of any worker; `since`: since when no gap. P
         self.beats = f"{prefix}pyres:beats"
