@@ -92,8 +92,8 @@ def test_lines_go_to_stderr_while_the_file_cannot_be_written_and_then_to_the_fil
     assert said.count("cannot be written") == 1
     assert said.index("cannot be written") < said.index("second") < said.index("third")
     text = (folder / "w.log").read_text()
-    assert text.count("2 lines are not here but on stderr") == 1
-    assert text.index("2 lines are not here") < text.index("fourth") < text.index("fifth")
+    assert text.count("2 lines were written to stderr") == 1
+    assert text.index("2 lines were written to stderr") < text.index("fourth") < text.index("fifth")
     assert "second" not in text
 
 
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_opened_at_first_ends_no_child(
 def test_lines_that_nobody_reads_are_left_out_and_counted(
     monkeypatch: pytest.MonkeyPatch, log: Any, kind: str
 ) -> None:
-    monkeypatch.setattr(log_output, "PATIENCE", 1)
+    monkeypatch.setattr(log_output, "WRITE_TIMEOUT_MS", 1)
     reader, writer = os.pipe() if kind == "pipe" else map(socket.socket.detach, socket.socketpair())
     with os.fdopen(reader, "rb", buffering=0) as end, os.fdopen(writer, "w") as stream:
         handler = StreamOutput(stream)
@@ -159,7 +159,7 @@ def test_lines_that_nobody_reads_are_left_out_and_counted(
 
         told = (end.read(1 << 16) or b"").decode()
 
-    assert "lines are left out here: nobody read them\n" in told
+    assert "lines were dropped here: not read in time\n" in told
     assert told.endswith("read again\n")
 
 
@@ -185,7 +185,7 @@ def test_a_stream_without_a_descriptor_is_no_error(stream: Any, log: Any) -> Non
 def test_a_syslog_that_takes_nothing_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, log: Any
 ) -> None:
-    monkeypatch.setattr(log_output, "SYSLOG_PATIENCE", 0.001)
+    monkeypatch.setattr(log_output, "SYSLOG_TIMEOUT", 0.001)
     monkeypatch.setattr(logs, "SYSLOG_SOCKETS", (str(tmp_path / "log"),))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
