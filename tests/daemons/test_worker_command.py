@@ -124,7 +124,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
         (["a", "-i", "soon"], {}, "'soon' is not a number of seconds"),
         (["a", "-t", "0"], {}, "'0' is not a number of seconds above 0"),
         (["a", "--grace", "-1"], {}, "'-1' is not a number"),
-        (["a", "-l", "loud"], {}, "'loud' is no log level"),
+        (["a", "-l", "loud"], {}, "invalid log level 'loud'"),
         (["a", "-f", "/no/such/x.log"], {}, "cannot be opened"),
         (["a", "-f", "syslog:nowhere"], {}, "no facility 'nowhere'"),
         (["a", "--require", "no_such"], {}, "--require 'no_such' cannot be imported"),

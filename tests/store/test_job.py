@@ -366,7 +366,7 @@ def test_what_cannot_be_performed_says_why(resq, payload, error, message):
 def test_bytes_that_are_no_payload_become_a_job_that_fails(resq):
     with pytest.raises(UndecodableError, match="is not JSON"):
         Job.read("mail", b"\xff{", resq).perform()
-    with pytest.raises(UndecodableError, match="a job is a JSON object .* not a list"):
+    with pytest.raises(UndecodableError, match="expected a JSON object .*, got a list"):
         Job.read("mail", b"[1]", resq).perform()
 
 

@@ -145,7 +145,7 @@ class Unspeakable:
         ({"args": [uuid.UUID(int=0)]}, "of type UUID"),
         ({"args": [datetime.date(2026, 1, 1)]}, "of type date"),
         ({"args": [object]}, "args[0] is <class 'object'> of type type"),
-        ({"args": ["\ud800"]}, "args[0] is text that is no Unicode"),
+        ({"args": ["\ud800"]}, "args[0] is not valid Unicode"),
         ({"args": [{"n": [10**5000]}]}, "args[0]['n'][0] is an int of more than 4300 digits"),
         ({"args": [{10**5000: 1}]}, "a key of args[0] is an int of more than 4300 digits"),
         ({"args": [{Unspeakable(): 1}]}, "args[0] has the key something of type Unspeakable"),
@@ -169,7 +169,7 @@ FAULTS: list[tuple[object, str]] = [
     (Decimal("1.5"), "is Decimal('1.5') of type Decimal"),
     (datetime.date(2026, 1, 1), "is datetime.date(2026, 1, 1) of type date"),
     (1j, "is 1j of type complex"),
-    ("a\ud800", "is text that is no Unicode"),
+    ("a\ud800", "is not valid Unicode"),
 ]
 FAULTY_KEYS: list[tuple[object, str]] = [
     ((1, 2), "has the key (1, 2) of type tuple"),

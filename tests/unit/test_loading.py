@@ -69,7 +69,7 @@ def test_a_module_that_is_missing_comes_with_where_it_was_sought_and_what_helps(
 def test_a_module_of_pythons_own_in_place_of_the_users_is_shown(name: str) -> None:
     with pytest.raises(ClassNotFoundError, match="has no 'go'; the module is .*email.*py") as found:
         safe_str_to_class(name)
-    assert "part of Python: a module of yours needs another name" in str(found.value)
+    assert "part of Python: rename your own module" in str(found.value)
 
 
 def test_a_module_of_the_users_that_lacks_the_name_is_shown_with_its_file() -> None:

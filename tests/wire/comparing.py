@@ -303,7 +303,7 @@ DIFFERS_ON_PURPOSE = [
         _record(
             0,
             exception="ClassNotFoundError",
-            error="'NoSuchClass' leads to no class: there is no module 'NoSuchClass' in FOLDERS; "
+            error="class 'NoSuchClass' not found: there is no module 'NoSuchClass' in FOLDERS; "
             "--require the module that has @job(name='NoSuchClass'), or name the folder of its "
             "module with --path",
         ),
