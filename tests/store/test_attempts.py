@@ -103,7 +103,7 @@ def by_node(resq):
 
 
 def by_version_1_5(resq):
-    """It keeps first_attempt, says anew when the job was enqueued, and leaves timestamps:*."""
+    """It keeps first_attempt, writes the enqueue time anew, and leaves timestamps:*."""
     for _raw, item in _to_fetched(resq, removes_timestamps=False):
         more = {name: item[name] for name in ("first_attempt",) if name in item}
         pushed = {"class": item["class"], "args": item["args"], "enqueue_timestamp": 1.5, **more}
@@ -137,7 +137,7 @@ def perform_all(resq, worker="tried"):
 
 
 def run_out(resq, clock, promote, rounds=12):
-    """Let retries come and go; how many attempts there were."""
+    """Promote and run retries until the job ends; how many attempts there were."""
     for _ in range(rounds):
         perform_all(resq)
         clock["now"] += 2
@@ -146,7 +146,7 @@ def run_out(resq, clock, promote, rounds=12):
 
 
 def known(redis):
-    """What is kept of attempts."""
+    """The records of attempts."""
     return [key for key in keyspace(redis) if key.startswith("resque:pyres:attempts:")]
 
 

@@ -50,7 +50,9 @@ def test_a_change_of_the_watched_key_is_still_told_as_one(store: Store, redis: R
 def test_a_failure_is_recorded_once_wherever_its_connection_is_cut(
     lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
 ) -> None:
-    """Fetched for a change by somebody else, a cut lost the record, and the job with it."""
+    """If it counted as a change by another client, a lost connection would lose the record, and the
+    job with it.
+    """
     resq = ResQ(proxy.dsn)
     performer = Performer(["mail"], resq)
     redis.rpush("resque:queue:mail", b'{"class":"tests.nowhere.Mail","args":[1]}')

@@ -25,7 +25,7 @@ LATER = 2_000_000_000
 KIB = 1024
 MIB = 1024 * KIB
 
-#: Sizes of elements in a list; what comes behind many small ones may be large.
+#: Sizes of elements in a list; those behind many small ones may be large.
 SIZES = {
     "small": [10] * (2 * PAGE + 1),
     "300 kB": [300_000] * 10,
@@ -68,7 +68,7 @@ def within_bounds(page: list[bytes]) -> bool:
 
 
 def within_request(words: list[str]) -> bool:
-    """Whether a command carries no more than a step may, besides its names and digests."""
+    """Whether a command has no more bytes than a step may, besides names and digests."""
     large = [len(word) for word in words if len(word) > 64]
     return len(large) == 1 or sum(large) <= PAGE_BYTES + 64 * KIB
 

@@ -1,4 +1,4 @@
-"""ResQ: what an application calls, and what stands in Redis afterwards."""
+"""ResQ: the calls of an application, and what is in Redis afterwards."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def plain(resq: ResQ) -> ResQ:
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyres' clock stands still at MOMENT, as users of 1.5 stop it."""
+    """pyres' clock is fixed at MOMENT, as users of 1.5 fix it."""
     monkeypatch.setattr(ResQ, "_current_time", staticmethod(lambda: MOMENT))
 
 
@@ -159,7 +159,7 @@ def test_what_is_no_class_is_an_error_that_shows_it(resq):
 
 
 def test_a_class_without_a_queue_is_a_warning_and_nothing_is_sent(resq, redis, caplog):
-    # B36 of the old faults: 1.5 did not even say whether something was sent
+    # pyres 1.5 did not report whether something was sent
     with caplog.at_level(logging.WARNING, "pyres"):
         assert resq.enqueue(Queueless) is False
         assert resq.enqueue_at(MOMENT, Queueless) is False
@@ -309,7 +309,7 @@ def test_what_json_cannot_hold_is_refused_with_its_place(resq, redis, args, mess
     assert redis.keys() == []
 
 
-# B62 of the old faults: microseconds and zones were dropped, a user's own "@D:…" became a datetime
+# pyres 1.5 dropped microseconds and zones, and a user's own "@D:…" became a datetime
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_a_peek_is_always_a_list_and_shows_poison(resq, redis):
 
 
 def test_keys_come_without_the_prefix_and_by_scan(resq, redis, server):
-    # B59 of the old faults: KEYS stops the server, and replace() hit an inner "resque:" too
+    # pyres 1.5 blocked the server by KEYS, and also removed a "resque:" inside a key
     redis.set("resque:stat:x", 1)
     redis.set("resque:worker:resque:1:a", 1)
     redis.set("other:resque:no", 1)
@@ -585,7 +585,7 @@ def test_encode_and_decode_stand_on_the_class():
     ids=["utc", "aware", "naive", "sub-second"],
 )
 def test_a_delayed_job_stands_in_rubys_three_keys(resq, redis, due, second):
-    # B1 of the old faults: ZADD failed after RPUSH; B61: aware datetimes were taken as local
+    # pyres 1.5: ZADD failed after RPUSH, and aware datetimes were read as local time
     assert resq.enqueue_at(due, Mail, "é") is True
 
     payload = f'{{"class":"{MAIL}","args":["é"],"queue":"mail"}}'.encode()
@@ -616,7 +616,7 @@ def test_a_delayed_push_takes_any_payload(resq, redis):
 
 
 def test_delayed_jobs_can_be_looked_at_and_no_more_than_asked_for(resq):
-    # B60 of the old faults: one too many
+    # pyres 1.5 returned one too many
     for number in range(3):
         resq.enqueue_at(MOMENT + timedelta(seconds=number), Mail, number)
     resq.enqueue_at(MOMENT, Mail, "second")
@@ -652,7 +652,7 @@ def test_what_is_due_comes_out_oldest_first_and_cleans_up_behind_it(resq, redis)
 @pytest.mark.parametrize(
     ("dsn", "shown", "host", "port"),
     [
-        # B54 of the old faults: all but the first were a ValueError
+        # pyres 1.5 raised ValueError for all but the first
         ("example:1234", "example:1234", "example", 1234),
         ("localhost", "localhost:6379", "localhost", 6379),
         ("example:1234/5", "example:1234/5", "example", 1234),
@@ -722,7 +722,7 @@ def test_a_password_is_used_and_not_shown():
         ):
             resq.push("mail", 1)
             assert "hush" not in str(resq)
-            # B63 of the old faults: working() knew no password
+            # pyres 1.5's working() did not use the password
             assert resq.working() == []
             resq.close()
 
@@ -730,7 +730,7 @@ def test_a_password_is_used_and_not_shown():
 @pytest.mark.parametrize("where", ["port", "socket"])
 @pytest.mark.parametrize("decode", [False, True])
 def test_somebodys_client_of_any_kind_is_served(server, redis, where, decode):
-    # B55 and B57 of the old faults: unix sockets and decode_responses=True broke everything
+    # pyres 1.5 failed with Unix sockets and with decode_responses=True
     options: dict[str, Any] = {"decode_responses": decode, "db": 1}
     if where == "socket":
         options["unix_socket_path"] = str(server.unix_socket)
@@ -760,7 +760,7 @@ def test_somebodys_client_of_any_kind_is_served(server, redis, where, decode):
 
 
 def test_a_pool_of_one_connection_is_left_alone(server, redis):
-    # B55 of the old faults: the one connection was taken and never given back
+    # pyres 1.5 got the one connection and never released it
     pool = BlockingConnectionPool(max_connections=1, timeout=1, host="127.0.0.1", port=server.port)
     client = Redis(connection_pool=pool)
     resq = ResQ(client)
@@ -777,7 +777,7 @@ def test_a_pool_of_one_connection_is_left_alone(server, redis):
 
 
 class pool_in_use:  # noqa: N801 - reads as the context that it is
-    """The only connection of a pool is with somebody else."""
+    """The only connection of a pool is in use elsewhere."""
 
     def __init__(self, pool: BlockingConnectionPool) -> None:
         self.pool = pool
@@ -795,7 +795,7 @@ def clients(redis: Redis) -> int:
 
 @pytest.fixture
 def quiet(redis: Redis) -> int:
-    """How many connections stand before the test: its own, and none that is about to end."""
+    """The number of open connections before the test: its own, and none that is about to end."""
     gc.collect()
     redis.client_kill_filter(_type="normal", skipme=True)
     until(lambda: clients(redis) == 1, what="the end of all other connections")
@@ -818,7 +818,7 @@ def test_one_that_nobody_closed_closes_its_connections_when_it_is_collected(serv
 
 
 def test_closing_closes_every_connection_however_often(server, redis, quiet):
-    # B56 of the old faults: each close() took one more connection and dropped it
+    # pyres 1.5's close() got another connection and dropped it
     resq = ResQ(server.dsn)
     for _ in range(3):
         resq.enqueue(Mail)

@@ -1,4 +1,4 @@
-"""A job whose worker was declared dead and then ends is told of once."""
+"""A job whose worker was declared dead and then finishes has one outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyres.worker import Worker
 
 
 def pruned_by(resq: ResQ, worker_id: str, list_name: str = "failed", **more: object) -> None:
-    """What Ruby's prune and its like write of a worker that they hold for dead."""
+    """What Ruby's prune and similar programs write for a worker that they declare dead."""
     held = json.loads(resq.redis.get(f"resque:worker:{worker_id}"))
     record = {
         "failed_at": datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S UTC"),
@@ -39,7 +39,7 @@ def pruned_by(resq: ResQ, worker_id: str, list_name: str = "failed", **more: obj
 
 
 class Pruned:
-    """A job whose worker another program declares dead meanwhile, `how` as PRUNERS says."""
+    """A job whose worker another program declares dead while it runs; `how` is a key of PRUNERS."""
 
     queue = "mail"
     resq: ResQ
@@ -108,7 +108,7 @@ def daemon(request, resq, own_title):
 
 
 def do(daemon: Worker | Minion, how: str, kind: type = Declared) -> None:
-    """The job, and the look for the next one."""
+    """Run the job, and fetch the next one."""
     daemon.resq.enqueue(kind, how)
     job = daemon._fetch()
     if isinstance(daemon, Worker):

@@ -22,7 +22,7 @@ BYTES = b'{"class":"A","args":["\xff\x00"],"queue":"q"}'
 
 @pytest.fixture
 def resq(dsn):
-    """A ResQ whose clock stands still at NOW, and which writes what Ruby writes."""
+    """A ResQ whose clock is fixed at NOW, and which writes the same as Ruby."""
     resq = ResQ(dsn, enqueue_timestamp=False)
     resq._current_time = lambda: datetime.fromtimestamp(NOW)
     yield resq

@@ -1,4 +1,4 @@
-"""Failures: kept in Redis, by mail or in several places; listed, retried and deleted."""
+"""Failures: stored in Redis, sent by mail or both; listed, retried and deleted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def fail(resq: ResQ, number: int = 0, queue: str = "mail", klass: str = "A") -> None:
-    """A failure saved by the backend in force."""
+    """A failure saved by the current backend."""
     payload = {"class": klass, "args": [number]}
     failure.create(ValueError(f"no {number}"), queue, payload, ME).save(resq)
 
@@ -93,7 +93,7 @@ def test_a_record_has_resques_fields_in_resques_order(resq, redis):
 
 
 def test_it_is_the_exception_given_that_is_recorded_and_not_the_one_being_handled(resq, redis):
-    # B13 of the old faults: every record said exception "type", and "NoneType" outside an except
+    # pyres 1.5 recorded the exception as "type", and as "NoneType" outside an except block
     given = raised(KeyError("given"))
     try:
         raise ValueError("another")
@@ -158,7 +158,7 @@ def test_a_backend_that_does_not_say_how_it_saves_says_so(resq):
     [(0, 2, [0, 1]), (2, 2, [2, 3]), (4, 20, [4]), (9, 2, []), (0, 0, []), (3, -1, [3, 4])],
 )
 def test_a_page_holds_so_many_from_there(resq, start, count, wanted):
-    # B27 of the old faults: count was taken for the last index
+    # pyres 1.5 used count as the last index
     for number in range(5):
         fail(resq, number)
 
@@ -168,7 +168,7 @@ def test_a_page_holds_so_many_from_there(resq, start, count, wanted):
 
 
 def test_a_record_comes_with_its_bytes_as_text(resq, redis):
-    # B11 of the old faults: redis_value was bytes, which broke the JSON of a page
+    # pyres 1.5's redis_value was bytes, which broke the JSON of a page
     fail(resq)
 
     value = failure.all(resq, 0, 1)[0]["redis_value"]
@@ -265,7 +265,7 @@ def test_a_poison_payload_is_pushed_again_byte_for_byte(resq, redis):
 
 @pytest.mark.parametrize("form", ["raw", "text", "redis_value"])
 def test_a_retry_moves_the_payload_and_takes_the_record_along(resq, redis, form):
-    # B2 of the old faults: LREM failed after the push, and each click doubled the job
+    # pyres 1.5: LREM failed after the push, and each click duplicated the job
     failure.create(ValueError("no"), "mail", JOB, ME).save(resq)
     raw = redis.lindex("resque:failed", 0)
     record = {"raw": raw, "text": raw.decode(), "redis_value": base64.b64encode(raw).decode()}[form]
@@ -289,7 +289,7 @@ def test_a_record_that_begins_with_white_space_is_retried_by_its_bytes(resq, red
 
 
 def test_a_record_that_is_gone_is_not_pushed(resq, redis):
-    # B45 of the old faults: it was pushed all the same
+    # pyres 1.5 pushed it nevertheless
     fail(resq)
     raw = redis.lindex("resque:failed", 0)
     assert failure.delete(resq, raw) == 1
@@ -379,7 +379,7 @@ def test_retrying_all_goes_in_batches_and_tells_how_far_it_is(resq, redis, serve
 
     with server.monitor() as monitor:
         assert failure.retry_all(resq, progress=told.append) == 2 * BATCH + 1
-        # A page is read, and taken.
+        # Each page is read, and then removed.
         assert monitor.names.count("EVALSHA") == 6
 
     assert told == [BATCH, 2 * BATCH, 2 * BATCH + 1]
@@ -470,7 +470,7 @@ def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, 
 
 
 def test_what_is_left_alone_is_seen_again_when_somebody_takes_from_before_it(resq, redis):
-    """Else as many as they took would be passed by."""
+    """Otherwise as many records as the other one removed would be skipped."""
     for number in range(3 * BATCH):
         fail(resq, number, klass="XY"[number % 2])
 
@@ -636,7 +636,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> type[MultipleBackend]:
 
 
 def test_a_failure_is_saved_by_all_and_read_from_the_first(resq, redis, several):
-    # B6 of the old faults: map() is lazy and nothing was saved; B28: the subclass's classes
+    # pyres 1.5: map() is lazy, so nothing was saved; and the classes were those of the subclass
     error = ValueError("no")
 
     failure.create(error, "mail", JOB, ME).save(resq)
@@ -671,7 +671,7 @@ def test_only_when_all_raise_is_it_an_error(resq, several):
 
 
 def test_several_of_none_is_resques_own_to_a_reader(resq, several):
-    # B28 of the old faults: an IndexError
+    # pyres 1.5 raised IndexError
     several.classes = []
 
     fail(resq)
@@ -693,7 +693,7 @@ def test_retry_is_asked_of_resques_list_where_the_backend_in_force_has_none(
 
 
 class Letters:
-    """What a mail server was given."""
+    """The messages that a mail server has received."""
 
     port: int
 
@@ -709,7 +709,7 @@ class Letters:
 def letters() -> Iterator[Letters]:
     letters = Letters()
     controller = Controller(letters, hostname="127.0.0.1", port=0)
-    # The controller connects to the port it was told, to see whether it answers: not to port 0.
+    # The controller checks the server at the port that it was passed: so not port 0.
     with socket.create_server(("127.0.0.1", 0)) as probe:
         controller.port = probe.getsockname()[1]
     controller.start()
@@ -731,7 +731,7 @@ def mailing(letters: Letters) -> type[MailBackend]:
 
 
 def test_a_failure_goes_out_as_a_mail(resq, redis, letters, mailing):
-    # B5 of the old faults: the module could not be imported
+    # pyres 1.5's module could not be imported
     mailing(raised(ValueError("über")), "mail", JOB, ME).save(resq)
 
     (envelope,) = letters.envelopes
@@ -772,7 +772,7 @@ def test_a_mail_goes_out_for_a_queue_of_any_name(resq, letters, mailing, name):
 
 
 def test_a_dead_mail_host_costs_the_mail_and_not_the_record(resq, redis, several, mailing, caplog):
-    # B29 of the old faults: it hung the worker, and the record was lost
+    # pyres 1.5's worker hung, and the record was lost
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mailing.smtp_port = silent.getsockname()[1]
         mailing.smtp_timeout = 0.05
@@ -793,5 +793,5 @@ def test_a_mail_host_that_refuses_is_an_error(resq, mailing):
 
 
 def test_the_mail_host_has_a_timeout_of_its_own():
-    # B29 of the old faults
+    # pyres 1.5's worker hung
     assert 0 < MailBackend.smtp_timeout <= 30

@@ -1,4 +1,6 @@
-"""The taker: a reply lost after the server did its work loses no job and does none twice."""
+"""The fetcher: a reply that is lost after the server executed a call loses no job and duplicates
+none.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +33,19 @@ FIRST = b'{"class":"A","args":["\xc3\xa9"]}'
 SECOND = b'{"class":"B","args":[]}'
 POISON = b'\xff\x00"},not JSON\r\n'
 
-#: What the server answers to a take that gives FIRST: cut after any of these bytes.
+#: The server's reply to a fetch of FIRST: it is cut after any of these bytes.
 REPLY = b"*3\r\n:0\r\n:1\r\n$28\r\n" + FIRST + b"\r\n"
 
 
 def registered(redis: Redis, store: Store) -> Fetcher:
-    """A taker whose worker is registered."""
+    """A fetcher whose worker is registered."""
     redis.sadd("resque:workers", ME)
     return store.fetcher(ME)
 
 
 @pytest.fixture
 def fetcher(store: Store, redis: Redis) -> Iterator[Fetcher]:
-    # Known beforehand: an EVALSHA that is cut is one that takes.
+    # Loaded beforehand, so that the EVALSHA that is cut is one that fetches.
     redis.script_load(scripts.source("fetch"))
     redis.script_load(scripts.source("record_popped"))
     fetcher = registered(redis, store)
@@ -72,7 +74,7 @@ def reconnecting(act, *args: object) -> object:
 
 
 def drain(fetcher: Fetcher) -> list[bytes]:
-    """Take and finish until all is empty; the payloads in the order they came."""
+    """Fetch and finish jobs until the queues are empty; the payloads in the order fetched."""
     fetched, finished = [], False
     while (found := reconnecting(fetcher.fetch, finished, NOW)) is not None:
         assert isinstance(found, Fetched)
@@ -82,7 +84,7 @@ def drain(fetcher: Fetcher) -> list[bytes]:
 
 
 def drain_rest(fetcher: Fetcher) -> list[bytes]:
-    """The same for one that has a job in hand."""
+    """The same for a fetcher that has a job in flight."""
     rest = []
     while (found := fetcher.fetch(True, NOW)) is not None:
         rest.append(found.payload)
@@ -259,7 +261,7 @@ def test_a_take_that_never_reached_the_server_is_sent_again(fetcher, proxy, redi
 
 
 def test_a_finish_that_never_reached_the_server_is_sent_again(fetcher, proxy, redis):
-    # The first of them leaves a count that the second must not take for its own.
+    # The first of them leaves a count that the second must not mistake for its own.
     for payload in (FIRST, SECOND):
         redis.set(RECORD_KEY, format_in_flight("mail", NOW, payload))
         proxy.lose_request(b"EVALSHA")
@@ -307,11 +309,11 @@ def test_a_reply_that_is_lost_again_while_it_is_resolved_is_resolved_by_the_next
     assert counts(redis) == (1, 1)
 
 
-# A call that comes late
+# A call that is executed late
 
 
 def late(fetcher: Fetcher, proxy: Proxy, *call: Any) -> None:
-    """A call that the server gets when pass_late() says so, and that is not answered."""
+    """A call that the server gets at pass_late(), and whose reply is lost."""
     proxy.delay_request(b"EVALSHA")
     with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(*call)
@@ -319,7 +321,7 @@ def late(fetcher: Fetcher, proxy: Proxy, *call: Any) -> None:
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_take_that_comes_after_it_was_sent_again_does_nothing(fetcher, proxy, redis, finished):
-    """The hand that the second filled was overwritten, and its job lost."""
+    """It overwrote the in-flight record of the second fetch, and its job was lost."""
     fill(redis, FIRST, SECOND, POISON)
     if finished:
         fetcher.fetch(False, NOW)
@@ -422,7 +424,7 @@ def test_a_counter_that_somebody_else_has_changed_stops_nobody(fetcher, redis):
     assert counts(redis) == (2, 1)
 
 
-#: In a take by one who says that his hand is empty, and in no other.
+#: Only in a fetch that states that there is no in-flight record.
 EMPTY_HAND = b"$1\r\n0\r\n$20\r\n"
 
 
@@ -472,7 +474,7 @@ def test_one_that_was_thought_dead_does_not_lose_the_job_that_it_took_after_it(
     fetcher.fetch(False, NOW)
     fetcher.fetch(True, NOW)
     fetcher.fetch(True, NOW)
-    # Somebody prunes it: its hand and its counter go.
+    # Another worker prunes it: its in-flight record and its counter are removed.
     redis.delete(RECORD_KEY, OWN)
     proxy.lose_reply(b"EVALSHA")
 
@@ -630,7 +632,7 @@ def test_what_a_pop_gave_is_kept_until_it_stands_in_the_hand(fetcher, proxy, red
 def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
     fetcher, proxy, redis, how
 ):
-    """The server died between the two, and whoever waits reconnecting begins to wait anew."""
+    """The server died between the two, and the caller, which reconnects, waits anew."""
     fill(redis, FIRST, SECOND)
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
@@ -660,7 +662,7 @@ def test_one_that_stops_lays_back_what_a_pop_gave_and_no_hand_holds(fetcher, pro
 
 
 def sent_with(fetcher: Fetcher, server: Server) -> tuple[Fetched, list[str]]:
-    """What a pop of FIRST gave, and the request that made it the in-flight job."""
+    """The payload FIRST that BLPOP returned, and the request that wrote its in-flight record."""
     with server.monitor() as monitor:
         fetcher.start_pop(5)
         fetched = popped(fetcher)
@@ -693,7 +695,7 @@ def test_a_request_to_record_what_was_popped_does_nothing_when_a_network_brings_
 
 
 def test_what_was_popped_waits_for_a_job_that_is_found_in_flight(fetcher, redis):
-    """Whatever put it there, neither of the two jobs is lost, and each is given once."""
+    """Whatever put the other in flight, neither job is lost, and each is returned once."""
     fetcher.fetch(False, NOW)
     redis.set(RECORD_KEY, format_in_flight("mail", NOW, SECOND))
     fill(redis, FIRST)

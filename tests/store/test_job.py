@@ -202,7 +202,7 @@ def made(resq: ResQ, klass: type, *args: Any, **more: Any) -> Job:
 
 
 def in_hand(resq: ResQ, redis: Redis, job: Job) -> Job:
-    """The job as a worker has it that took it: in its hand."""
+    """The job as a worker has it that has fetched it: in flight."""
     record = b'{"queue":"mail","run_at":"x","payload":%b}' % resq.encode(job._payload).encode()
     redis.set(RECORD_KEY, record)
     job.in_flight, job._worker = record, ME
@@ -308,14 +308,14 @@ def test_dont_perform_drops_the_job_without_a_failure(resq, redis):
 
 
 def test_after_perform_of_1_5_has_no_say_in_a_success(resq, redis, caplog):
-    # B23 of the old faults: a good job was failed
+    # pyres 1.5 failed a successful job
     with caplog.at_level(logging.ERROR, "pyres"):
         assert made(resq, BadAfterJob).perform() == "value"
     assert "the job's outcome stands" in caplog.text
 
 
 def test_after_perform_of_1_5_has_no_say_in_a_retry_or_failure(resq, redis):
-    # B23 of the old faults: a retried job was retried and failed
+    # pyres 1.5 retried the job and failed it as well
     assert made(resq, BadAfterRetriedJob).perform() is None
     assert len(delayed(redis)) == 1
     with pytest.raises(ValueError, match="no"):
@@ -329,7 +329,7 @@ def test_rubys_after_perform_that_raises_is_a_failure(resq):
 
 @pytest.mark.parametrize("klass", [BorrowingJob, OwningJob])
 def test_the_class_has_resq_while_it_performs_and_what_it_had_afterwards(resq, klass):
-    # B24 of the old faults: a class's own `resq` was gone after the first run
+    # pyres 1.5 removed a class's own `resq` after the first run
     before = vars(klass).get("resq")
 
     made(resq, klass).perform()
@@ -428,7 +428,7 @@ def test_a_count_of_retries_that_is_no_number_is_none(resq, redis, count):
 
 
 def test_making_a_job_leaves_the_backend_alone(resq, monkeypatch):
-    # B12 of the old faults: every Job() set it back
+    # pyres 1.5 reset it with every Job()
     monkeypatch.setattr(failure, "backend", failure.BaseBackend)
 
     made(resq, Base)
@@ -438,7 +438,7 @@ def test_making_a_job_leaves_the_backend_alone(resq, monkeypatch):
 
 @pytest.mark.parametrize("error", [ValueError("why"), "why"])
 def test_fail_records_the_exception_given(resq, redis, error):
-    # B13 and B14 of the old faults: it was sys.exc_info() that was recorded
+    # pyres 1.5 recorded sys.exc_info()
     failed = made(resq, Base, 1).fail(error)
 
     assert isinstance(failed, failure.RedisBackend)
@@ -496,7 +496,7 @@ def test_a_class_that_was_never_found_has_no_hooks(resq):
 
 
 def test_a_retry_goes_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
-    # B26 of the old faults: it went to the class's queue, and extra fields were lost
+    # pyres 1.5 used the class's queue, and lost extra fields
     made(resq, RetriedJob, 1, "é", enqueue_timestamp=7.5, trace={"id": 3}).perform()
 
     assert delayed(redis) == {
@@ -519,7 +519,7 @@ def test_a_retry_goes_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
 
 
 def test_a_class_without_a_queue_is_tried_again_too(resq, redis):
-    # B26 of the old faults: an AttributeError hid the job's own error
+    # pyres 1.5's AttributeError hid the job's own error
     assert made(resq, QueuelessRetriedJob).perform() is None
     assert [item["queue"] for items in delayed(redis).values() for item in items] == ["mail"]
 
@@ -541,7 +541,7 @@ def test_a_job_is_tried_again_until_its_time_is_over(resq, redis, seconds, retri
 
 
 def test_without_a_timeout_it_is_tried_again_for_ever(resq, redis):
-    # B25 of the old faults: it was never tried again
+    # pyres 1.5 never retried it
     job = made(resq, EndlessJob, first_attempt=NOW - timedelta(days=999))
 
     assert job.perform() is None

@@ -43,7 +43,7 @@ DIFFERENT = [
 ]
 TEXTS = [text for same in DIFFERENT for text in same]
 
-#: What Python says for some of them.
+#: Python's result for some of them.
 SAID = [
     ([1], b"[1]"),
     ([True], b"[true]"),
@@ -185,7 +185,7 @@ def test_a_set_that_names_a_time_that_is_gone_hides_no_job(resq, redis, many):
 
 @pytest.fixture
 def many(redis):
-    """More delayed jobs than a call walks over when it has found what it looks for."""
+    """More delayed jobs than a call walks over once it has found the job."""
     delay(redis, b"x", FAR + 1)
     redis.rpush(f"resque:delayed:{FAR + 1}", *[b"x"] * 3000)
 

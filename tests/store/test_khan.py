@@ -1,4 +1,4 @@
-"""A Khan as an object: what he makes of reports and of his own changing name."""
+"""A Khan as an object: how it handles reports and its own change of name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyres.process.messages import BUSY, DONE, IDLE, PROCESS_ENDS
 
 
 def khan_with_a_minion(resq: ResQ) -> Khan:
-    """A Khan who takes this very process for his minion."""
+    """A Khan that has this very process as its minion."""
     khan = Khan("1..9", ["basic"], resq)
     khan.setup_resq()
     khan._workers = OrderedDict({os.getpid(): Minion(["basic"], resq)})
@@ -26,7 +26,7 @@ def khan_with_a_minion(resq: ResQ) -> Khan:
 
 
 def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
-    """A minion that went on to say that it waits, where nobody wakes it, was killed for it."""
+    """A minion that reported once more that it waits, and was not woken up, was killed for it."""
     khan = khan_with_a_minion(resq)
 
     for told in (IDLE, BUSY, IDLE):
@@ -63,7 +63,7 @@ def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
 def test_fewer_and_then_more_of_an_empty_pool_is_one_minion(
     resq: ResQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two signals that came at once cancelled each other, though the first had nothing to do."""
+    """Two signals at once cancelled each other, though the first had no effect."""
     khan = Khan(0, ["basic"], resq)
     khan.setup_resq()
     monkeypatch.setattr(khan, "_add_minion", lambda: None)
@@ -78,7 +78,9 @@ def test_fewer_and_then_more_of_an_empty_pool_is_one_minion(
 def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
     resq: ResQ, redis: Redis
 ) -> None:
-    """With --max-jobs each took its counter along, and the pool grew for jobs that did not wait."""
+    """With --max-jobs each replacement restarted the counter, and the pool grew for jobs that did
+    not wait.
+    """
     khan = khan_with_a_minion(resq)
     (minion,) = khan._workers.values()
     redis.set(f"resque:stat:processed:{minion}", 7)

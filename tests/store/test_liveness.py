@@ -1,4 +1,4 @@
-"""Who is dead and who is only silent; nobody else decides that."""
+"""Which workers are dead and which are only silent; this is decided in one place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_silent(resq: ResQ, worker_id: str) -> bool:
 
 
 def enlist(resq: ResQ, worker_id: str, mark: str = "", ago: float | None = None) -> str:
-    """A registered worker, which gave its last heartbeat so many seconds ago."""
+    """A registered worker whose last heartbeat was `ago` seconds ago."""
     resq.store.workers.register(worker_id, "1", process_start=mark)
     if ago is not None:
         moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago)
@@ -155,7 +155,7 @@ def test_what_ended_with_an_earlier_boot_is_dead(resq, monkeypatch):
 
 
 def note(resq: ResQ, last: float, since: float) -> None:
-    """When anybody last gave a heartbeat, and since when without a gap: seconds ago."""
+    """The last heartbeat of any worker, and since when there was no gap: seconds ago."""
     now = resq.redis.time()[0]
     resq.redis.hset("resque:pyres:beats", mapping={"last": now - last, "since": now - since})
 
@@ -227,7 +227,7 @@ def test_a_process_is_known_again_by_its_start(stranger):
 
 
 def khan(resq: ResQ, khan_id: str, mark: str = "", ago: float | None = None) -> str:
-    """A registered khan, which gave its last heartbeat so many seconds ago."""
+    """A registered manager whose last heartbeat was `ago` seconds ago."""
     resq.store.workers.register_khan(khan_id, process_start=mark)
     resq.redis.rpush(f"resque:khan:{khan_id}", "ADD")
     moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago or 0)

@@ -17,7 +17,7 @@ from pyres.store import scripts
 JSON = b'{"class":"A","args":["\xc3\xa9"]}'
 RAW = b'\xff\x00\r\n"}'
 
-#: Stands in a case for the payload, which is JSON and then bytes that are no UTF-8.
+#: A placeholder in a case for the payload, which is JSON and then bytes that are not UTF-8.
 P = object()
 
 
@@ -26,7 +26,7 @@ def sha(record: bytes) -> str:
 
 
 class Case(NamedTuple):
-    """A script called once: what stands in Redis before, the call, and what stands there after."""
+    """A script called once: what is in Redis before, the call, and what is there afterwards."""
 
     script: str
     before: dict[Any, Any]
@@ -828,7 +828,7 @@ def test_a_script_returns_and_leaves_behind_what_its_head_says(redis, case, payl
     }
 
 
-#: Each key of each case, to be of another type than its script wants.
+#: Each key of each case, to be of another type than its script expects.
 EACH_KEY = [
     pytest.param(case, place, id=f"{case.script}-{number}-{place}")
     for number, case in enumerate(CASES)
@@ -836,7 +836,7 @@ EACH_KEY = [
 ]
 
 
-#: What looks at the types of its keys itself.
+#: The scripts that check the types of their keys themselves.
 GO_ON = {
     "apply",
     "read_many",
@@ -905,7 +905,7 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
         assert case.script in GO_ON
         if case.script in ("take_back", "remove_elements", "remove_list") or -1 in case.args:
             return  # it removes a record, or what is asked for
-        # These two add one; the in-flight record that stood there was overwritten by this test.
+        # These two add one; the in-flight record was overwritten by this test.
         added = [case.script in ("push_failure", "put_back")]
         if case.script == "record_popped" or case.script.endswith("_unique"):
             added = [0, 1]  # as it finds its worker there or not, and a lock or none

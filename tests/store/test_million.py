@@ -153,7 +153,7 @@ def pipeline(resq: ResQ, atomic: bool) -> None:
 
 
 def slow(resq: ResQ) -> list[tuple[float, str]]:
-    """What took the server 50 ms or more since the log was begun anew: ms and the command."""
+    """The commands that took the server 50 ms or more since the log was reset, with their ms."""
     return [
         (entry["duration"] / 1000, entry["command"][:60].decode(errors="replace"))
         for entry in resq.redis.slowlog_get(128)

@@ -1,4 +1,4 @@
-"""A server that comes back with an older state: the job that ended last is known again."""
+"""A server that restarts with an older state: the job that ended last is recognised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fetcher(store: Store, redis: Redis) -> Iterator[Fetcher]:
 
 
 class Past:
-    """What stands in Redis now; go_back() makes it so again, as a failover does."""
+    """The present state of Redis; go_back() restores it, as a failover does."""
 
     def __init__(self, redis: Redis, proxy: Proxy) -> None:
         self._redis = redis
@@ -70,7 +70,7 @@ def counts(redis: Redis) -> tuple[int, int]:
 
 
 def is_over(redis: Redis, jobs: int) -> bool:
-    """Whether so many jobs were counted, and nothing is left of them."""
+    """Whether N jobs were counted, and nothing is left of them."""
     return counts(redis) == (jobs, jobs) and not redis.exists(RECORD_KEY, QUEUE)
 
 
@@ -141,7 +141,7 @@ def test_only_the_first_fetch_after_it_may_be_the_forgotten_job(fetcher, proxy, 
     past = Past(redis, proxy)
     assert fetcher.fetch(True, NOW) is None
     past.go_back()
-    redis.delete(RECORD_KEY)  # as pruning by somebody would
+    redis.delete(RECORD_KEY)  # as a prune by another worker would
 
     assert reconnecting(fetcher.fetch, False, LATER) is None
     redis.rpush(QUEUE, FIRST)
@@ -244,7 +244,7 @@ def test_a_fetch_that_is_lost_while_a_known_job_is_counted_is_made_up_for(fetche
     past.go_back()
     with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, LATER)
-    # Of the two calls that follow, the second counts what the first was given again.
+    # Of the two calls that follow, the second counts the job that the first was delivered again.
     proxy.lose_reply(b"$20\r\n" + LATER.encode())
     proxy.lose_reply(b"$20\r\n" + LATER.encode())
 

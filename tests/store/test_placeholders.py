@@ -1,4 +1,4 @@
-"""What JSON or Ruby cannot say: shown, retried and put off with its exact bytes."""
+"""Payloads that JSON or Ruby cannot represent are shown, retried and delayed byte for byte."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_a_failure_without_a_queue_is_retried_on_that_of_its_class(
 
 
 def nested(levels: int) -> list[Any]:
-    """Arguments with so many levels, their own list included; in lists and objects by turns."""
+    """Arguments with N levels, their own list included; lists and objects in turn."""
     value: Any = []
     for level in range(levels - 2):
         value = {"a": value} if level % 2 else (value,)

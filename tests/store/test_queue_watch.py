@@ -33,7 +33,7 @@ def queue_watcher(resq: ResQ) -> QueueWatcher:
 
 
 def is_told(queue_watcher: QueueWatcher) -> bool:
-    """Whether the server tells of something within a generous time."""
+    """Whether the server reports a change within a generous time."""
     ready = select.select([queue_watcher.fileno()], [], [], 20)[0]
     return bool(ready) and queue_watcher.has_changed()
 
@@ -75,7 +75,7 @@ def test_a_push_between_the_look_and_the_wait_is_told(
     redis.rpush("resque:queue:a", "x")
     redis.delete("resque:queue:a")
 
-    # It is gone again, but it has been told: the reply of the next look must not swallow that.
+    # It was popped again, but reported: the reply of the next check must not swallow the report.
     assert is_told(queue_watcher)
 
 
@@ -110,7 +110,7 @@ def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(
 
 
 def test_a_server_without_tracking_is_too_old() -> None:
-    # What a server before 6 says to HELLO is what any says that knows no such command.
+    # The reply of a server before 6 to HELLO is that of any server to an unknown command.
     with (
         Server("--rename-command", "HELLO", "") as old,
         pytest.raises(TooOldError, match="CLIENT TRACKING"),
@@ -180,7 +180,7 @@ def crowd(resq: ResQ, redis: Redis) -> Iterator[Callable[[int, str], list[QueueW
 
 
 def looks_at_once(queue_watcher: QueueWatcher) -> float:
-    """The share of the reports after which this one looks at once, if all have long watched."""
+    """The share of reports after which this watcher checks at once, if all have long watched."""
     queue_watcher._watching_since = -1e6
     delays = [queue_watcher.delay() for _ in range(2000)]
     assert max(delays) <= LONGEST_SPREAD
@@ -227,7 +227,7 @@ def test_watchers_that_have_left_are_counted_no_more(crowd, resq: ResQ) -> None:
 def test_watchers_that_have_died_are_counted_no_more_after_a_while(resq, redis: Redis) -> None:
     seconds, _ = redis.time()
     redis.zadd("resque:pyres:watchers:a", {"died": seconds - 151, "alive": seconds - 100})
-    # As a server wrote it whose clock was ahead.
+    # As written by a server whose clock was ahead.
     redis.zadd("resque:pyres:watchers:a", {"ahead": seconds + 3600})
 
     assert resq.store.watchers.announce("new", ["a"], 150, 0) == [2]
@@ -252,7 +252,7 @@ def test_what_cannot_count_the_watchers_watches_nevertheless(resq: ResQ, redis: 
     queue_watcher.close()
 
 
-# The waker of a pool
+# The wakeup scheduler of a pool
 
 
 @pytest.fixture
@@ -343,7 +343,7 @@ def test_a_waker_whose_server_was_away_looks_again(
 
 @pytest.fixture
 def one_of_many(queue_watcher: QueueWatcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the queue_watcher one of those that look later, half a second after a report."""
+    """Makes the queue watcher one of those that check half a second after a report."""
     monkeypatch.setattr(queue_watcher, "delay", lambda: 0.5)
 
 

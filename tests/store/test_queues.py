@@ -26,7 +26,7 @@ def test_a_push_appends_and_announces_in_one_step(queues, redis, server):
 
 
 def test_a_queue_that_another_process_removed_is_announced_again(queues, redis):
-    # B58 of the old faults
+    # pyres 1.5 added a queue to the set only once
     queues.push("mail", [A])
     redis.delete("resque:queues", "resque:queue:mail")
 

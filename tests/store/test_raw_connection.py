@@ -1,4 +1,4 @@
-"""A connection that reads its replies itself: what a server says that cannot serve now."""
+"""A connection that reads its replies itself: the errors of a server that cannot serve now."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: S
 
 
 def is_busy(resq: ResQ) -> bool:
-    """Whether it is told as a server that is gone for now, to an application as well."""
+    """Whether it is raised as a connection error, for an application as well."""
     try:
         resq.queues()
     except CONNECTION_ERRORS as error:

@@ -244,7 +244,7 @@ def test_a_name_that_leads_to_something_else_now_is_refused(resq, redis, monkeyp
     def shadow() -> None: ...
 
     for target, name in ((send, "send"), (Mail, "Mail")):
-        # A copy, so that nothing is known of it yet.
+        # A copy, of which no settings are cached yet.
         copy = (
             types.FunctionType(send.__code__, {}) if target is send else type("Mail", (Mail,), {})
         )

@@ -1,4 +1,4 @@
-"""What the server says when it cannot serve now, and how that is told."""
+"""The replies of a server that cannot serve now, and how they are reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFUSALS = [
     "NOREPLICAS Not enough good replicas to write.",
 ]
 
-#: Redis 6.2 says so of a command inside a script; redis-py takes ERR away.
+#: Redis 6.2's reply for a command inside a script; redis-py removes "ERR".
 IN_SCRIPT = "Error running script (call to f_0a1b): @user_script:41: @user_script: 41: -{}"
 
 

@@ -1,4 +1,6 @@
-"""A worker that is not registered fetches nothing, and no in-flight record is nobody's."""
+"""A worker that is not registered fetches nothing, and each in-flight record belongs to a
+registered one.
+"""
 
 from __future__ import annotations
 
@@ -182,7 +184,7 @@ def test_one_that_was_registered_by_its_user_stays_so(resq, redis):
     worker.fetcher.close()
 
 
-# Records of nobody
+# Records without a registered worker
 
 
 def record(run_ago: float = 0) -> str:

@@ -80,7 +80,7 @@ def test_registering_writes_what_resque_reads(resq, redis, monkeypatch, minion):
 
 @pytest.mark.parametrize("step", ["register", "renew"])
 def test_no_worker_is_ever_registered_without_its_heartbeat(resq, redis, monkeypatch, step):
-    """One whose host vanished in between would never be silent, and so never be pruned."""
+    """A worker whose host vanished in between would never count as silent or be pruned."""
     monkeypatch.setattr(type(resq.store.workers), "beat", None)
 
     getattr(registry(resq), step)()
@@ -100,7 +100,7 @@ def test_unregistering_leaves_nothing(resq, redis):
 
 
 def test_a_job_still_in_the_hand_of_one_that_unregisters_is_a_failure(resq, redis, caplog):
-    """As in Resque; it went with the hand when an error ended a worker."""
+    """As in Resque; it was deleted with the in-flight record when an error ended a worker."""
     enlist(redis, ME, held(JOB))
 
     registry(resq).unregister()
@@ -152,7 +152,7 @@ def test_started_is_stamped_once(resq, redis):
 
 
 def test_a_sign_of_life_of_one_that_died_before_it_registered_goes(resq, redis, run_daemon):
-    """A khan gives it for minions that he has just forked."""
+    """A manager writes it for minions that it has just forked."""
     young = run_daemon("-c", "import signal; signal.pause()")
     for pid in (4194304, young.pid):
         beat_at(redis, f"here:{pid}:mail", 1)
@@ -164,14 +164,14 @@ def test_a_sign_of_life_of_one_that_died_before_it_registered_goes(resq, redis, 
 
 
 def test_khans_of_this_host_that_are_gone_are_forgotten(resq, redis, run_daemon):
-    """A khan that was killed stood in `khans` for ever."""
+    """A manager that was killed stayed in `khans` for ever."""
     here = Worker(["mail"], resq).hostname
     daemon = run_daemon("pyres_manager", "--queues", "mail")
     (lives,) = until(lambda: redis.smembers("resque:khans"))
     editor = run_daemon("-c", "import signal; signal.pause()", "vim", "pyres_manager.py")
     gone = [f"{here}:4194304:3", f"{here}:{editor.pid}:2"]
     kept = ["elsewhere:4194304:3", "nonsense", "\udcff"]
-    # First, since the living manager forgets those that are gone as well, at any moment.
+    # First, since the living manager also removes dead ones, at any moment.
     redis.rpush(f"resque:khan:{gone[0]}", "ADD")
     redis.sadd("resque:khans", *[name.encode("utf-8", "surrogateescape") for name in gone + kept])
 
@@ -186,7 +186,7 @@ def test_khans_of_this_host_that_are_gone_are_forgotten(resq, redis, run_daemon)
 
 
 def test_living_workers_stay_however_many_there_are(resq, redis):
-    # B7 of the old faults: 5 ran, and 3 of them were thrown out
+    # pyres 1.5: 5 ran, and 3 of them were pruned
     for pid in range(1, 6):
         enlist(redis, f"here:{pid}:mail")
 
@@ -256,7 +256,7 @@ def test_one_of_this_host_that_fell_silent_is_pruned_too(resq, redis):
 
 
 def test_the_job_of_a_dead_one_becomes_a_failure_and_is_counted_once(resq, redis):
-    # B31 of the old faults: the job was lost, and its key stayed for ever
+    # pyres 1.5 lost the job, and its key stayed for ever
     enlist(redis, "here:2:mail", held(JOB))
 
     registry(resq).prune()
@@ -340,7 +340,7 @@ def test_two_that_find_the_same_dead_one_bury_its_job_once(resq, redis, server):
     prune_worker = second.prune_worker
 
     def both(worker_id, *args, **more) -> bool:
-        # The second looks while the first is between its look and its transaction.
+        # The second reads between the first one's read and its transaction.
         assert prune_worker(worker_id)
         return False
 
@@ -482,7 +482,7 @@ def test_a_lock_whose_holder_lives_or_is_nobody_we_know_is_kept(resq, redis, hol
 
 
 def test_queues_with_colons_stop_nobody(resq, redis):
-    # B47 of the old faults: every new worker on any host crashed in prune
+    # pyres 1.5: every new worker on any host crashed in prune
     enlist(redis, "here:2:a:b,c:d", held(JOB, b"a:b"))
     enlist(redis, "here:3:x:y")
 
@@ -503,7 +503,7 @@ def test_an_id_is_host_pid_and_queues():
     "poison", [b"", b"garbage", b"here", b"here:2", b"here:x:mail", b"\xff:2:mail", b":::"]
 )
 def test_what_is_no_id_among_the_workers_stops_nobody(resq, redis, poison):
-    # B48 of the old faults: Worker.all() held None
+    # pyres 1.5: Worker.all() contained None
     redis.sadd("resque:workers", poison, "here:2:mail")
 
     assert registry(resq).prune() == ["here:2:mail"]

@@ -1,4 +1,4 @@
-"""One element of a list: found where it is now, removed alone, and nothing else looked at."""
+"""One element of a list: found where it is now, removed alone, without reading others."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_large_elements_are_looked_at_a_few_at_a_time(rows, redis, server, wante
 def test_each_place_of_a_list_of_equal_elements_can_be_removed(resq, redis, size):
     for index in range(0, size, 2):
         redis.delete(LIST)
-        # Equal ones, and between them what tells which of them went.
+        # Equal elements, and between them others that show which of them were removed.
         redis.rpush(LIST, *(b"x" if at % 2 == 0 else b"%d" % at for at in range(size)))
         before = redis.lrange(LIST, 0, -1)
 

@@ -1,4 +1,4 @@
-"""Of some jobs one is enough: the second is dropped while the claim of the first stands."""
+"""Unique jobs: a duplicate is skipped while the lock of the first exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A unique lock whose job others have removed blocks nothing; one whose job is there blocks."""
+"""A unique lock whose job another program removed blocks nothing; one whose job exists does."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_job_that_may_be_popped_by_others_is_looked_for_twice(resq, redis, clo
 def test_a_job_that_an_idle_worker_of_others_may_have_popped_is_looked_for_twice(
     resq, redis, clock, worker
 ):
-    """Between Ruby's LPOP and its in-flight record the job stands in no key."""
+    """Between Ruby's LPOP and its in-flight record the job is in no key."""
     redis.sadd("resque:workers", worker)
     for is_in_flight in (True, False):
         resq.enqueue(UntilDone, 1)
@@ -335,7 +335,7 @@ def test_nothing_is_left_of_a_lock_that_has_ended(resq, redis, clock):
 
 
 def test_duplicates_during_fetches_never_run_two(resq, redis, clock):
-    """Each duplicate looks for the job, in each place that it comes to."""
+    """Each duplicate searches for the job in every key that it passes through."""
     worker = Worker("once", resq)
     worker.registry.register()
     for round_ in range(20):

@@ -294,7 +294,7 @@ def test_one_delayed_job_that_cannot_be_moved_is_an_error_and_stays(resq, redis,
     assert redis.lrange("resque:delayed:2000000000", 0, -1) == [raw]
 
 
-# Who looks
+# Reads
 
 LOOKS = {
     "queues": lambda view: view.queues(oldest=True),

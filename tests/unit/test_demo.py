@@ -1,4 +1,4 @@
-"""`make demo` also runs where no server comes in a wheel."""
+"""`make demo` also runs on systems for which no wheel has a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A DSN: what it says, what is wrong with it, and that nobody sees the password."""
+"""DSNs: how they are parsed, the errors for invalid ones, and that no password is shown."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_what_a_dsn_shows_is_read_as_the_same_server(text: str) -> None:
 
 
 def test_a_connection_repeats_nothing_and_waits_longer_than_any_blpop(server: Server) -> None:
-    """OLD-FAULTS B3: redis-py 8 gives up after 5 s and tries ten times more."""
+    """By default redis-py 8 times out after 5 s and retries ten times."""
     client = connect(DSN.parse(server.dsn))
 
     connection = client.connection_pool.get_connection()
@@ -190,7 +190,7 @@ def test_nothing_but_the_command_is_sent_on_a_new_connection(server: Server) -> 
 
 
 def test_somebodys_client_is_not_touched_and_ours_reads_bytes(server: Server) -> None:
-    """OLD-FAULTS B55, B57: a client that decodes, over a pool of one connection."""
+    """Also a client that decodes replies, over a pool of one connection."""
     pool = redis.BlockingConnectionPool.from_url(
         server.url, max_connections=1, decode_responses=True, timeout=1
     )
@@ -234,7 +234,7 @@ def test_a_sentinel_that_is_gone_is_asked_once() -> None:
 
 @pytest.mark.parametrize("option", ["", "ssl_cert_reqs=optional", "ssl_check_hostname=yes"])
 def test_a_certificate_must_be_that_of_the_host_unless_it_need_not(option: str) -> None:
-    """redis-py 5 looked at who signed it, and not at whose it is."""
+    """redis-py 5 checked who signed the certificate, but not for which host."""
     kwargs = connect(DSN.parse(f"rediss://h?{option}")).connection_pool.connection_kwargs
 
     assert kwargs["ssl_check_hostname"] is True

@@ -1,4 +1,4 @@
-"""What a failure record tells of an exception."""
+"""The fields of a failure record that describe an exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks are found by the class itself, whatever it says about its hash and equality."""
+"""Hooks are found by the identity of a class, whatever its hash and equality."""
 
 from __future__ import annotations
 

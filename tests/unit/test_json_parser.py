@@ -160,7 +160,7 @@ def test_what_a_queue_cannot_hold_is_refused_with_its_place(value: object, compl
     assert complaint in str(refused.value)
 
 
-#: Each with what its error says behind the place.
+#: Each with the text of its error after the place.
 FAULTS: list[tuple[object, str]] = [
     (float("nan"), "is nan"),
     (float("-inf"), "is -inf"),
@@ -251,7 +251,7 @@ def test_a_value_is_encoded_or_refused_with_unencodable_error_and_nothing_else(
     try:
         raw = encode(value)
     except UnencodableError as error:
-        assert "cannot be written as JSON" not in str(error)  # the words where no place was found
+        assert "cannot be written as JSON" not in str(error)  # the text if no place was found
     else:
         loads(raw)
 

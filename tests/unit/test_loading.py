@@ -22,7 +22,6 @@ class Outer:
 
 
 def test_a_dotted_name_is_walked_through_modules_and_classes() -> None:
-    """OLD-FAULTS B35."""
     assert safe_str_to_class("xml.dom.minidom.Document") is Document
     assert safe_str_to_class(f"{__name__}.Outer.Inner") is Outer.Inner
     assert safe_str_to_class(name_of(Outer.Inner)) is Outer.Inner
@@ -91,7 +90,9 @@ def test_a_job_of_a_script_that_is_not_here_says_so() -> None:
 def test_a_script_that_was_run_under_its_own_name_too_is_not_imported_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some put `__main__` into sys.modules by hand; then it has no import specification."""
+    """Some programs put `__main__` into sys.modules themselves; then it has no import
+    specification.
+    """
     file = tmp_path / "own_name.py"
     file.write_text("raise RuntimeError('imported')")
     main = ModuleType("__main__")
@@ -133,7 +134,6 @@ def test_a_decorated_function_has_its_name_on_the_wire() -> None:
 
 
 def test_only_what_is_under_an_allowed_prefix_is_loaded() -> None:
-    """OLD-FAULTS B70."""
     allowed = Allowed(["xml.dom"])
 
     assert allowed.load("xml.dom.minidom.Document") is Document

@@ -1,4 +1,4 @@
-"""Log handlers raise nothing, and wait for nobody who does not read."""
+"""Log handlers raise nothing, and do not wait for a reader that does not read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fill_disk(folder: Path) -> Callable[[], object]:
 
 
 def make_pipe(folder: Path) -> Callable[[], object]:
-    """Nobody reads it: to open such a pipe would take for ever."""
+    """It has no reader: opening such a pipe would wait for ever."""
     (folder / "w.log").unlink()
     os.mkfifo(folder / "w.log")
     return (folder / "w.log").unlink
@@ -147,7 +147,7 @@ def test_lines_that_nobody_reads_are_left_out_and_counted(
     reader, writer = os.pipe() if kind == "pipe" else map(socket.socket.detach, socket.socketpair())
     with os.fdopen(reader, "rb", buffering=0) as end, os.fdopen(writer, "w") as stream:
         handler = StreamOutput(stream)
-        # More than either takes.
+        # More than either buffers.
         for _ in range(200):
             log(handler, "x" * 10_000)
         while len(end.read(1 << 16)) == 1 << 16:
@@ -168,7 +168,7 @@ def test_a_reader_that_is_gone_is_no_error(log: Any) -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as stream:
         log(StreamOutput(stream), "to nobody")
-        # Nothing is kept that would be written, and refused, at the end of the process.
+        # Nothing is buffered that would be written, and refused, at the end of the process.
         stream.flush()
 
 
@@ -191,7 +191,7 @@ def test_a_syslog_that_takes_nothing_is_not_waited_for(
         syslog.bind(str(tmp_path / "log"))
         handler = get_logging_handler("syslog", "worker")
 
-        # Linux keeps some ten or some hundred datagrams for a socket that nobody reads.
+        # Linux buffers some ten or some hundred datagrams for a socket that is not read.
         for number in range(600):
             log(handler, f"line {number}")
 

@@ -1,4 +1,4 @@
-"""Where the log goes, and how a line looks."""
+"""Where the log is written, and the format of a line."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_the_function_logging_info_sets_nothing_up(tmp_path: Path, capfd: Any) -
 def test_basic_config_of_the_application_takes_its_own_lines_and_is_passed_ours(
     tmp_path: Path,
 ) -> None:
-    """As with 1.5: the level is the one that Python has, if basicConfig() is given none."""
+    """As with 1.5: the level is Python's default, if none is passed to basicConfig()."""
     ours, theirs = tmp_path / "w.log", tmp_path / "app.log"
     set_up("worker", "info", str(ours))
 
@@ -303,7 +303,7 @@ def test_a_dict_config_that_disables_other_loggers_does_not_silence_pyres(
 
 
 def test_a_second_set_up_leaves_the_root_to_the_application(tmp_path: Path) -> None:
-    """As in a minion, whose manager has imported what calls basicConfig()."""
+    """As in a minion, whose manager has imported a module that calls basicConfig()."""
     set_up("manager", "info", str(tmp_path / "khan.log"))
     logging.basicConfig(filename=tmp_path / "app.log", level="INFO", format="%(message)s")
 

@@ -78,7 +78,7 @@ def test_a_wait_tells_what_can_be_read(signals: Signals) -> None:
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_held_signals_come_at_the_end(others: int) -> None:
-    """Also where the kernel gives them to another thread than the one that holds them back."""
+    """Also if the kernel sends them to another thread than the one that holds them."""
     seen: list[int] = []
     signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
     end = threading.Event()
@@ -127,7 +127,7 @@ def test_a_child_leaves_with_what_it_was_told() -> None:
 
 
 def test_a_child_has_the_handlers_from_before(signals: Signals) -> None:
-    """OLD-FAULTS B17, B71: the worker's handlers in a job's process."""
+    """The process of a job had the worker's handlers."""
     children = Children(signals)
     kept = signal.getsignal(signal.SIGUSR1)
 
@@ -142,7 +142,7 @@ def test_a_child_has_the_handlers_from_before(signals: Signals) -> None:
 
 
 def test_nothing_of_the_parents_runs_in_a_child_and_prints_are_kept() -> None:
-    """OLD-FAULTS B18, B19: lost prints, and a child that came out of fork_worker()."""
+    """Prints were lost, and a child returned from fork_worker()."""
     code = """
 import atexit, sys
 from pyres.process.children import Children
@@ -225,7 +225,7 @@ signal.pause()
 
 
 def test_an_alarm_raises_inside_and_leaves_nothing_behind() -> None:
-    # Not signal.pause(): an alarm that comes just before it would be waited for without end.
+    # Not signal.pause(): after an alarm just before it, it would wait for ever.
     with pytest.raises(TimeoutError, match="over"), alarm(0.02, TimeoutError("over")):
         until(lambda: False, timeout=60)
 
@@ -243,7 +243,7 @@ def test_a_report_says_who_and_how_long() -> None:
 
 
 def test_reports_that_nobody_closed_leave_no_descriptor() -> None:
-    """A Worker or a Khan that never ran left a pipe."""
+    """A Worker or a Khan that never ran left a pipe open."""
     gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
 
@@ -285,7 +285,6 @@ def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:
     ],
 )
 def test_a_worker_is_known_by_its_title(shown: str, works: bool) -> None:
-    """OLD-FAULTS B46, B7."""
     code = (
         f"import setproctitle, signal; setproctitle.setproctitle({shown!r}); "
         "print(1, flush=True); signal.pause()"

@@ -38,7 +38,7 @@ def children(signals: Signals) -> Iterator[Children]:
 def end(children: Children, signum: int = signal.SIGKILL) -> list[Exit]:
     """Send this signal to all; how each of them ended."""
     children.kill(signum)
-    # A wait also ends when the signal of another one's end comes.
+    # The signal of another child's end also ends a wait.
     return [until(lambda pid=pid: children.wait(pid, 20)) for pid in children.pids[:]]
 
 
@@ -65,7 +65,7 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
 
 
 def deaf_child(children: Children) -> int:
-    """A child that TERM does not end, when it is already deaf."""
+    """A child that ignores TERM, once it has set that up."""
     reader, writer = os.pipe()
 
     def run() -> None:
@@ -127,7 +127,6 @@ def test_a_fork_that_fails_leaves_the_parent_its_ears(
     ],
 )
 def test_whatever_is_raised_becomes_a_status(error: BaseException, code: int) -> None:
-    """OLD-FAULTS B16."""
     assert end_of(raising(error)).code == code
 
 
@@ -145,7 +144,7 @@ def test_a_child_that_returns_nonsense_has_not_ended_cleanly() -> None:
     ],
 )
 def test_a_child_ends_whatever_its_job_did_to_stdout(prank: str) -> None:
-    """OLD-FAULTS B19: one that came out of fork() went on as a second worker."""
+    """A child that returned from fork() continued as a second worker."""
     code = f"""
 import os, sys
 from pyres.process.children import Children
@@ -188,7 +187,7 @@ os._exit(exit.code)
 def test_a_child_that_is_over_is_found_without_any_patience(
     children: Children, waiting: None
 ) -> None:
-    """OLD-FAULTS B20: the last look comes after the last sleep."""
+    """The last check comes after the last sleep."""
     pid = children.fork(lambda: 0)
     until(lambda: not alive(pid))
 
@@ -200,7 +199,6 @@ def test_a_child_that_is_over_is_found_without_any_patience(
 
 
 def test_a_child_that_was_waited_for_leaves_no_zombie(children: Children, waiting: None) -> None:
-    """OLD-FAULTS B21."""
     pid = sleeping_child(children)
     children.kill(signal.SIGKILL, pid)
 
@@ -239,7 +237,6 @@ def test_a_readable_fd_ends_the_wait_for_a_child(children: Children, waiting: No
 
 
 def test_killing_one_that_is_over_is_no_error(children: Children) -> None:
-    """OLD-FAULTS B68."""
     pid = children.fork(lambda: 0)
     os.waitpid(pid, 0)
 
@@ -250,7 +247,7 @@ def test_killing_one_that_is_over_is_no_error(children: Children) -> None:
 
 
 def test_a_child_knows_none_of_its_siblings(children: Children) -> None:
-    """OLD-FAULTS B71: a minion that signalled its siblings."""
+    """A minion sent signals to its siblings."""
     sleeping_child(children)
 
     pid = children.fork(lambda: len(children))
@@ -260,7 +257,7 @@ def test_a_child_knows_none_of_its_siblings(children: Children) -> None:
 
 
 def test_a_signal_while_children_are_born_orphans_none() -> None:
-    """OLD-FAULTS B51: TERM in the middle of forking a pool."""
+    """TERM came while a pool was being forked."""
     code = """
 import os, signal, sys
 from pyres.process.children import Children
@@ -310,7 +307,7 @@ def test_a_child_that_stands_still_is_alive(children: Children) -> None:
 
 
 def test_what_a_child_prints_comes_once_and_whole(tmp_path: Path) -> None:
-    """OLD-FAULTS B18, where stdout is a file."""
+    """Where stdout is a file, buffered text was written twice."""
     code = """
 from pyres.process.children import Children
 from pyres.process.signals import Signals

@@ -1,4 +1,4 @@
-"""Pidfiles: odd places, and two processes that want the same one."""
+"""Pidfiles: unusual paths, and two processes that use the same file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOBODY = "999999999\n"
 
 
 def starters(path: Path, count: int) -> list[bool]:
-    """Which of so many processes that start at once get the file; all live until all have tried."""
+    """The processes that get the file, of N that start at once; all run until all have tried."""
     children = Children(Signals({}))
     go, tried, end = os.pipe(), os.pipe(), os.pipe()
 

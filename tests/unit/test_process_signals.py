@@ -72,7 +72,7 @@ def test_one_byte_ends_one_wait(signals: Signals) -> None:
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_a_signal_that_came_before_the_handlers_waits_for_them(others: int) -> None:
-    """Also where the kernel gives it to another thread."""
+    """Also if the kernel sends it to another thread."""
     seen: list[int] = []
     signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
     former = signal.getsignal(signal.SIGUSR1)

@@ -16,7 +16,7 @@ RUBYS = re.compile(r"resque:work|resque:\sStarting|resque-[0-9]")
 
 
 def shown(text: str, environ: dict[str, str]) -> str:
-    """What stands in /proc of a process with this environment and title."""
+    """The title in /proc of a process with this environment."""
     code = (
         "import sys; from pyres.process.title import set_title; set_title(eval(sys.argv[1])); "
         "raw = open('/proc/self/cmdline', 'rb').read(); "
@@ -46,7 +46,7 @@ def test_a_title_may_hold_what_a_payload_may(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("queue", ["mail", "größe"])
 def test_a_long_title_keeps_what_ruby_looks_for(queue: str) -> None:
-    """Where it was cut off, Ruby took the worker for dead and pruned it."""
+    """If it was cut off, Ruby considered the worker dead and pruned it."""
     queues = [f"{queue}{n}" for n in range(1000)]
 
     for text in (title.worker_title(queues, "Waiting"), title.minion_title(1, ",".join(queues))):

@@ -60,7 +60,7 @@ def test_with_a_wildcard_somewhere_plain_names_count_only_when_known():
         ("*", "a/b", True),
         ("a*b", "a/x/b", True),
         ("?", "/", True),
-        # A leading dot wants a dot.
+        # A leading dot must be written in the pattern.
         ("*", ".a", False),
         ("?a", ".a", False),
         ("[.]a", ".a", False),
@@ -111,7 +111,7 @@ def test_names_of_other_bytes_than_utf_8_are_sorted_and_matched_too():
     assert QueueList("b*").among(["b\udcff", "bz", "é"]) == ["bz", "b\udcff"]
 
 
-# B64 of the old faults: "Log1, Log2" polled " Log2" for ever
+# pyres 1.5 polled " Log2" for ever for "Log1, Log2"
 
 
 def test_blanks_and_empty_names_are_dropped():

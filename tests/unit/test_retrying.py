@@ -14,7 +14,7 @@ def job(**attributes: object) -> type:
 
 
 def after(seconds: float = 0, retried: int = 0, error: BaseException = ERROR) -> Attempt:
-    """An attempt so many seconds after the first, which began at 1000."""
+    """An attempt N seconds after the first, which was at 1000."""
     return Attempt(error, retried, 1000.0, 1000.0 + seconds)
 
 
@@ -23,7 +23,7 @@ def test_a_class_that_asks_for_nothing_is_not_tried_again():
     assert delay(job(retry_every=None, retry_timeout=30), after()) is None
 
 
-# B25 of the old faults: retry_every without retry_timeout never retried
+# pyres 1.5 never retried with retry_every but no retry_timeout
 
 
 def test_retry_every_without_a_timeout_has_no_end():

@@ -9,7 +9,7 @@ from pyres.scaling import GROW_PAUSE, LoadSample, Scale
 
 
 def grown(scale: Scale, looks: list[tuple[float, LoadSample]], size: int) -> list[int]:
-    """The sizes after each of these looks, of a pool that does as it is told."""
+    """The sizes after each of these samples, of a pool that does what the autoscaler decides."""
     sizes = []
     for now, look in looks:
         size = scale.size(size, look, now)
@@ -51,7 +51,7 @@ def test_a_pool_grows_to_its_most_and_no_further_and_pauses_between() -> None:
 
 
 def test_a_pool_with_idle_minions_does_not_grow() -> None:
-    """They have just been started, or are told to pause: more of them would not help."""
+    """They have just been started, or are paused: more of them would not help."""
     scale = Scale(2, 16, wait=5)
     looks = [(float(t), LoadSample(waiting=1000, finished=0, idle=1)) for t in range(30)]
 

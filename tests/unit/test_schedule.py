@@ -294,7 +294,7 @@ def test_promotion_sets_the_time_of_enqueuing():
     )
 
 
-#: Arguments in JSON that JSON cannot say again.
+#: Arguments in JSON that cannot be encoded again.
 UNSAYABLE = [
     b'["\xff"]', b'["\\ud800"]', b"[1e400,-1e999]", b'{"a":"\xe9"}', b'"\xfe"',
     b"[" * 98 + b"]" * 98,

@@ -1,4 +1,4 @@
-"""Times as others write them. 10:00 in UTC on 25 November 2026 is meant throughout."""
+"""Times as other programs write them. Each of them is 10:00 UTC on 25 November 2026."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pyres.timing.cron import NEVER
 BERLIN = "Europe/Berlin"
 
 #: Nights on which the clocks change: forward (2 to 3) and back (3 to 2) in Berlin, in New York, by
-#: half an hour on Lord Howe; at midnight in Havana; and a day that Samoa left out.
+#: half an hour on Lord Howe; at midnight in Havana; and a day that Samoa skipped.
 FORWARD, BACK = "2026-03-29", "2026-10-25"
 
 
@@ -90,7 +90,7 @@ def test_a_nightly_job_runs_at_its_hour_of_the_zone_in_winter_and_summer():
 
 
 def test_an_hour_that_the_clocks_leave_out_comes_when_they_have_jumped():
-    # There is no 2:30 on the 29th: at 3:00 summer time, which is 1:00 UTC, it is past.
+    # There is no 2:30 on the 29th: at 3:00 summer time, which is 1:00 UTC, it has passed.
     assert moments("30 2 * * *", f"{FORWARD} 00:00", 2) == ["29 01:00", "30 00:30"]
 
 
@@ -255,7 +255,7 @@ def test_one_that_is_new_fires_after_its_time_or_after_first_in():
 
 
 def test_the_moment_that_an_entry_is_counted_from_is_not_due_again():
-    """A new entry, which counts from the second after the last look, was shown as due at once."""
+    """A new entry, which counts from the second after the last check, was shown as due at once."""
     new, later = Every.read("1h"), Every.read("1h", "2h")
 
     assert new.anchored(new.begun(5001)).next_after(5000) == 8601

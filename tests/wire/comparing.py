@@ -1,7 +1,8 @@
-"""The golden data, and the three tables by which a keyspace is compared with it, whole.
+"""The golden data, and the three tables by which a whole keyspace is compared with it.
 
-RULES say what is normalised on both sides, DIFFERS_ON_PURPOSE what pyres means to do otherwise than
-Ruby (an edit of the golden side, with the reason), NOT_OURS which files tell of what pyres has not.
+RULES are normalisations of both sides, DIFFERS_ON_PURPOSE are intended differences of pyres from
+Ruby (an edit of the golden side, with the reason), NOT_OURS are files about features that pyres
+does not have.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ RULES = [
     ),
 ]
 
-#: The longest a key with a deadline may have left; how much of it is gone is an accident.
+#: The longest TTL of a key; how much of it has passed differs from run to run.
 DEADLINES = {
     "resque:pruning_dead_workers_in_progress": 60,
     "resque:resque:resque_scheduler_master_lock": 180,
@@ -127,7 +128,7 @@ _WRITE: dict[str, Callable[[Redis, str, dict[str, Any]], Any]] = {
 }
 
 
-#: Keys of pyres' own, at which no other program looks.
+#: Keys of pyres' own, which no other program reads.
 OWN = {
     "resque:pyres:schedule",
     "resque:pyres:process_starts",
@@ -137,10 +138,10 @@ OWN = {
 
 
 def assert_as_golden(redis: Redis, name: str, workers: Iterable[str] = ()) -> None:
-    """The whole keyspace is what Ruby left, but for the tables above.
+    """The whole keyspace is what Ruby left, except for the tables above.
 
-    `workers`: `host:pid` of the workers in the order of the golden pids. What is in Redis but not
-    in the golden file fails, as does what is missing.
+    `workers`: `host:pid` of the workers in the order of the golden pids. A key in Redis that is not
+    in the golden file fails, as does a missing one.
     """
     found = keyspace(redis)
     found = {key: value for key, value in found.items() if key not in OWN}
@@ -220,7 +221,7 @@ def _count(stat: str, more: int = 1) -> Callable[[Dump], None]:
 
 
 def _record(index: int, **fields: Any) -> Callable[[Dump], None]:
-    """A failure record whose fields say something else."""
+    """A failure record some of whose fields differ."""
 
     def edit(dump: Dump) -> None:
         values = dump["resque:failed"]["values"]

@@ -220,13 +220,13 @@ def test_a_worker_whose_pid_is_gone_is_buried_as_by_ruby(start_worker, ruby_like
 
 
 def test_a_ruby_worker_of_another_host_that_is_silent_is_buried_as_by_ruby(start_worker, redis):
-    # Whatever the host of this test is called: there, the pid would say it all.
+    # Whatever the name of this test's host: on the same host the pid would be enough.
     leftovers = renamed(golden("10_parent_sigkill_leftovers")["redis"], "vm:", "elsewhere:")
     long_ago = datetime.now(UTC) - timedelta(seconds=400)
     leftovers["resque:workers:heartbeat"]["fields"] = {
         "elsewhere:10197:default": long_ago.strftime("%Y-%m-%dT%H:%M:%SZ")
     }
-    # A minute after the dead one took the lock to prune, as in the capture.
+    # A minute after the dead one acquired the prune lock, as in the capture.
     del leftovers["resque:pruning_dead_workers_in_progress"]
     restore(redis, leftovers)
 
@@ -470,7 +470,7 @@ def test_poison_leaves_a_record_each_and_no_worker_dies_of_it(start_worker, ruby
 
 @pytest.fixture
 def hooked(ruby_like, dsn, redis, monkeypatch):
-    """Does something, and gives what it returned and what the hooks of HookJob have logged."""
+    """Makes a call, and returns its result and what the hooks of HookJob have logged."""
     monkeypatch.setenv("REDIS_URL", f"redis://{dsn}")
 
     def run(act):
@@ -486,7 +486,7 @@ def test_the_hooks_of_enqueue_and_dequeue_run_in_rubys_order(hooked, ruby_like):
 
     ruby = golden("19_job_hooks")["results"]
 
-    # None in Ruby stands for a False, or a count of 0, here.
+    # None in Ruby is False, or a count of 0, here.
     assert hooked(lambda resq: resq.enqueue(HookJob, "ok")) == tuple(ruby["enqueue ok -> returns"])
     denied = ruby["enqueue denied by before_enqueue_a"]
     assert hooked(lambda resq: resq.enqueue(HookJob, "deny")) == (False, denied[1])
@@ -496,7 +496,7 @@ def test_the_hooks_of_enqueue_and_dequeue_run_in_rubys_order(hooked, ruby_like):
     assert hooked(lambda resq: resq.dequeue(HookJob, "ok")) == tuple(ruby["dequeue ok"])
 
 
-#: What a job that was killed looks like here: in Python's words, and counted as failed.
+#: The failure of a killed job here: with Python's message, and counted as failed.
 KILLED = "CrashError: the process of the job was killed by SIGKILL"
 
 
@@ -531,7 +531,7 @@ def outcome(redis):
 
 
 def as_here(result, case):
-    """Ruby's outcome in the words and the count of DIFFERS_ON_PURPOSE."""
+    """Ruby's outcome with the messages and the count of DIFFERS_ON_PURPOSE."""
     processed, failed, records = result.get("st") or result["processed,failed,len(failed)"]
     log, last = result["log"], result["last"]
     if case == "perform kill":
@@ -548,7 +548,7 @@ def as_here(result, case):
 # 20: signals
 
 
-#: What pyres_worker is told so that it does as Ruby did, by the name of the golden entry.
+#: The options of pyres_worker for the same behaviour as Ruby's, by the name of the golden entry.
 AS_RUBY = {
     "QUIT mid job": [],
     "QUIT idle": [],

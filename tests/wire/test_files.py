@@ -31,7 +31,7 @@ def told():
 
 
 def test_each_golden_file_is_compared_with_or_left_out_for_a_reason():
-    # Its commands read only; what they read stands in 11_delayed, which is compared instead.
+    # Its commands only read; their data are in 11_delayed, which is compared instead.
     reads_only = {"11b_delayed_reads"}
 
     assert told() | set(NOT_OURS) | reads_only == set(names())

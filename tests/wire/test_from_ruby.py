@@ -1,4 +1,4 @@
-"""What Ruby left is read, worked on and moved rightly by pyres."""
+"""What Ruby left is read, performed and moved correctly by pyres."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = 4102444800
 
 @pytest.fixture
 def ruby_left(redis):
-    """Loads a golden dump, and gives it."""
+    """Loads a golden dump, and returns it."""
 
     def load(name):
         dump = golden(name)["redis"]

@@ -13,7 +13,7 @@ from tests.wire.comparing import golden, names
 #: A part that only a family's method can have put into a key.
 PART = "part"
 
-#: Families whose keys a member of a set or a payload completes, by method and argument.
+#: Families whose keys contain a member of a set or a payload, by method and argument.
 ARGUMENTS = {
     "queue": PART,
     "worker": PART,

@@ -1,4 +1,4 @@
-"""Delayed jobs and schedules stand in Redis as resque-scheduler has them."""
+"""Delayed jobs and schedules are stored in Redis as resque-scheduler stores them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_scheduler_fires_what_ruby_scheduled_and_leaves_what_ruby_leaves(run_d
     wanted = golden("13b_scheduler_running")["redis"]
     (payload,) = left["resque:queue:cron"]["values"]
     assert payload.startswith('{"class":"CronJob","args":[{"k":"v"}]')
-    # What pyres adds: what is in force, when it fired what, and the time in the payload.
+    # What pyres adds: the active schedule, the moments fired, and the time in the payload.
     del left["resque:pyres:schedule"], left["resque:pyres:schedule_fired"]
     del left["resque:pyres:schedule_ranges"]
     left["resque:queue:cron"] = wanted["resque:queue:cron"]
