@@ -99,7 +99,7 @@ def used(server: Server, monitor: Monitor) -> set[str]:
     return words - FREE
 
 
-def test_an_application_may_do_what_it_needs_and_no_more(server: Server) -> None:
+def test_an_application_needs_exactly_the_documented_rights(server: Server) -> None:
     with server.monitor() as monitor:
         resq = ResQ(url(server, "pyres-app"))
         resq.enqueue(NoteJob, "", 1)
@@ -131,7 +131,7 @@ def lose_a_unique_job(client: Any) -> None:
         client.hdel(job, "checked")
 
 
-def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
+def test_workers_of_every_kind_need_exactly_the_documented_rights(
     server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -257,7 +257,7 @@ def no_right_was_missing(server: Server) -> None:
     assert own_client(server).execute_command("ACL", "LOG") == []
 
 
-def test_schedulers_may_do_what_they_need_and_no_more(
+def test_schedulers_need_exactly_the_documented_rights(
     server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
     for name, klass in (("often", NoteJob), ("once", UniqueNoteJob)):
@@ -355,7 +355,7 @@ PAGES = [
 ]  # fmt: skip
 
 
-def test_the_web_page_may_do_what_it_needs_and_no_more(
+def test_the_web_page_needs_exactly_the_documented_rights(
     server: Server, resq: ResQ, open_page: Any
 ) -> None:
     fill(resq)
@@ -442,7 +442,7 @@ def press_everything(visitor: Visitor, resq: ResQ) -> None:
         ("pyres_scheduler", "pyres-scheduler", "zrangebyscore"),
     ],
 )
-def test_a_user_without_a_right_is_told_so_in_one_line(
+def test_a_missing_right_is_reported_in_one_line(
     command: str, user: str, missing: str, server: Server, tmp_path: Path
 ) -> None:
     client = own_client(server)
@@ -461,7 +461,7 @@ def test_a_user_without_a_right_is_told_so_in_one_line(
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
-def test_without_the_right_to_track_the_queues_are_looked_at_every_second(
+def test_without_the_right_to_tracking_the_queues_are_polled_every_second(
     command: str, server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -476,7 +476,7 @@ def test_without_the_right_to_track_the_queues_are_looked_at_every_second(
         end(daemon)
 
 
-def test_a_wrong_password_is_told_in_one_line(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_in_one_line(server: Server, tmp_path: Path) -> None:
     with Daemons(tmp_path, url(server, "pyres-worker").replace("secret", "wrong")) as daemons:
         daemon = daemons("pyres_worker", "--queues", "a")
 

@@ -95,7 +95,7 @@ def end(daemons: list[Daemon]) -> None:
         assert daemon.wait() == 0, daemon.output()
 
 
-def test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost(
+def test_all_continue_with_the_new_primary_and_none_of_its_data_is_lost(
     watched: Watched, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
@@ -121,7 +121,7 @@ def test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost(
     assert new.scard("resque:workers") == new.scard("resque:khans") == 0
 
 
-def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job(
+def test_all_continue_when_the_primary_steps_down_while_they_wait_for_a_job(
     watched: Watched, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
@@ -168,7 +168,7 @@ def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
     until(lambda: role(old) == "slave", timeout=60)
 
 
-def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_wakes(
+def test_all_continue_when_the_primary_hangs_and_none_returns_when_it_resumes(
     watched: Watched, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
@@ -226,7 +226,7 @@ def role(server: Server) -> str:
     return str(server.client().info("replication")["role"])
 
 
-def test_sentinels_that_are_gone_do_not_matter_while_one_is_there(
+def test_sentinels_that_are_down_do_not_matter_while_one_runs(
     watched: Watched, notes: Path
 ) -> None:
     nodes = ",".join(f"127.0.0.1:{port}" for port in (1, 2, watched.sentinels[2].port))
@@ -294,7 +294,7 @@ def test_closing_closes_the_connections_to_the_sentinels_too(own_server: Server)
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
-def test_a_sentinel_that_asks_for_a_password_is_told_in_one_line(
+def test_a_sentinel_that_requires_a_password_is_reported_in_one_line(
     command: str, own_server: Server, tmp_path: Path
 ) -> None:
     with Server("--requirepass", "secret", sentinel_of={"main": own_server}) as sentinel:

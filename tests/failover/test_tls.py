@@ -182,7 +182,7 @@ def test_daemons_of_every_kind_work(
     work_on(f"rediss://{served.where}?ssl_ca_certs={certificates.authority}", tmp_path)
 
 
-def test_what_tls_says_after_the_handshake_is_not_taken_for_a_reply(
+def test_tls_messages_after_the_handshake_are_not_read_as_a_reply(
     served: Any, certificates: Certificates
 ) -> None:
     """redis-py 8 then opened a second connection, and failed when that had tickets too."""
@@ -255,7 +255,7 @@ def refusal(command: str, url: str, folder: Path, *passed_over: str) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_of_an_authority_that_is_not_trusted_is_told_in_one_line(
+def test_a_server_of_an_untrusted_authority_is_reported_in_one_line(
     command: str, served: Any, strangers: Certificates, tmp_path: Path
 ) -> None:
     url = f"rediss://{served.where}?ssl_ca_certs={strangers.authority}"
@@ -267,7 +267,7 @@ def test_a_server_of_an_authority_that_is_not_trusted_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("scheme", ["rediss+sentinel", "rediss+cluster"])
-def test_a_sentinel_or_node_that_is_not_trusted_is_told_in_one_line(
+def test_an_untrusted_sentinel_or_node_is_reported_in_one_line(
     scheme: str, served: Any, strangers: Certificates
 ) -> None:
     service = "/main" if "sentinel" in scheme else ""
@@ -292,7 +292,7 @@ def test_a_certificate_of_another_host_is_not_trusted_unless_that_is_allowed(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_wants_a_certificate_of_ours_is_told_in_one_line(
+def test_a_server_that_requires_a_client_certificate_is_reported_in_one_line(
     command: str, serve: Serve, certificates: Certificates, tmp_path: Path
 ) -> None:
     strict = serve(clients="yes")
@@ -306,7 +306,7 @@ def test_a_server_that_wants_a_certificate_of_ours_is_told_in_one_line(
     assert "ssl_certfile" in said
 
 
-def test_a_port_where_no_tls_is_spoken_is_told() -> None:
+def test_a_port_without_tls_is_reported() -> None:
     def answer() -> None:
         with listener.accept()[0] as peer:
             peer.recv(65536)
@@ -352,7 +352,7 @@ def test_a_file_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("clients", ["no", "yes"])
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager", "pyres_scheduler"])
-def test_a_port_that_speaks_tls_and_is_asked_without_is_one_line(
+def test_a_tls_port_used_without_tls_is_reported_in_one_line(
     command: str, clients: str, serve: Serve, tmp_path: Path
 ) -> None:
     served = serve(clients=clients)

@@ -152,7 +152,7 @@ def known(redis):
 
 @pytest.mark.parametrize("promote", [by_pyres, by_ruby, by_node, by_version_1_5])
 @pytest.mark.parametrize(("kind", "attempts"), KINDS)
-def test_retries_end_whoever_promotes_them(resq, redis, clock, promote, kind, attempts):
+def test_retries_end_whichever_scheduler_promotes_them(resq, redis, clock, promote, kind, attempts):
     clock_step = {Every: 1}.get(kind, 2)
     resq.enqueue(kind, 1.0, {"b": [True], "a": None})
 
@@ -193,7 +193,7 @@ def test_two_equal_jobs_have_their_attempts_each(resq, redis, clock, promote, st
     assert known(redis) == []
 
 
-def test_an_equal_job_is_not_taken_for_a_retry_that_still_waits(resq, redis, clock):
+def test_an_equal_job_is_not_mistaken_for_a_retry_that_still_waits(resq, redis, clock):
     resq.enqueue(Limited, 1)
     perform_all(resq)
     clock["now"] += 2
@@ -223,7 +223,7 @@ def test_a_retry_that_is_promoted_before_its_time_counts_too(resq, redis, clock)
     assert known(redis) == []
 
 
-def test_the_payloads_own_number_goes_first(resq, redis, clock):
+def test_the_number_in_the_payload_takes_precedence(resq, redis, clock):
     resq.enqueue(Limited, 1)
     perform_all(resq)
     resq.push("tried", {"class": f"{__name__}.Limited", "args": [1], "retry_attempt": 2})

@@ -92,7 +92,7 @@ def test_a_record_has_resques_fields_in_resques_order(resq, redis):
     assert "über".encode() in raw
 
 
-def test_it_is_the_exception_given_that_is_recorded_and_not_the_one_being_handled(resq, redis):
+def test_the_exception_passed_is_recorded_and_not_the_one_being_handled(resq, redis):
     # pyres 1.5 recorded the exception as "type", and as "NoneType" outside an except block
     given = raised(KeyError("given"))
     try:
@@ -124,7 +124,7 @@ def test_an_exception_whose_text_raises_is_recorded(resq, redis):
 
 
 @pytest.mark.parametrize("text", ["\udcff", "a\ud800b"])
-def test_a_text_that_is_no_unicode_is_recorded(resq, redis, text):
+def test_a_text_that_is_not_unicode_is_recorded(resq, redis, text):
     failure.create(ValueError(text), "mail\udcff", {"class": text, "args": []}, text).save(resq)
 
     assert "?" in stored(redis)[0]["error"]
@@ -144,7 +144,7 @@ def test_what_1_5_kept_of_a_failure_is_there():
     assert failed._parse_traceback(None) == []
 
 
-def test_a_backend_that_does_not_say_how_it_saves_says_so(resq):
+def test_a_backend_without_save_is_an_error(resq):
     with pytest.raises(NotImplementedError, match="BaseBackend must say how"):
         BaseBackend("x", "mail", JOB).save(resq)
     assert (BaseBackend.count(resq), BaseBackend.all(resq), BaseBackend.clear(resq)) == (0, [], 0)
@@ -157,7 +157,7 @@ def test_a_backend_that_does_not_say_how_it_saves_says_so(resq):
     ("start", "count", "wanted"),
     [(0, 2, [0, 1]), (2, 2, [2, 3]), (4, 20, [4]), (9, 2, []), (0, 0, []), (3, -1, [3, 4])],
 )
-def test_a_page_holds_so_many_from_there(resq, start, count, wanted):
+def test_a_page_has_n_records_from_an_index(resq, start, count, wanted):
     # pyres 1.5 used count as the last index
     for number in range(5):
         fail(resq, number)
@@ -167,7 +167,7 @@ def test_a_page_holds_so_many_from_there(resq, start, count, wanted):
     assert [record["payload"]["args"][0] for record in found] == wanted
 
 
-def test_a_record_comes_with_its_bytes_as_text(resq, redis):
+def test_a_record_is_returned_with_its_bytes_as_text(resq, redis):
     # pyres 1.5's redis_value was bytes, which broke the JSON of a page
     fail(resq)
 
@@ -215,7 +215,7 @@ GARBAGE = [b"\xff\x00", b"not json", b"[1]", b"null", b"", b"7", b'{"payload":nu
 
 
 @pytest.mark.parametrize("raw", [RUBYS, NODES, OLD, *GARBAGE])
-def test_whatever_stands_in_the_list_is_shown_and_can_be_deleted(resq, redis, raw):
+def test_any_element_of_the_list_is_shown_and_can_be_deleted(resq, redis, raw):
     redis.rpush("resque:failed", raw)
     fail(resq)
 
@@ -252,7 +252,7 @@ def test_a_record_of_another_program_is_retried_with_its_own_payload(
     assert redis.keys("resque:failed") == []
 
 
-def test_a_poison_payload_is_pushed_again_byte_for_byte(resq, redis):
+def test_a_malformed_payload_is_pushed_again_byte_for_byte(resq, redis):
     Job.read("mail", b"\xff\x00{", resq).fail(ValueError("poison"))
 
     assert failure.retry_all(resq) == 1
@@ -264,7 +264,7 @@ def test_a_poison_payload_is_pushed_again_byte_for_byte(resq, redis):
 
 
 @pytest.mark.parametrize("form", ["raw", "text", "redis_value"])
-def test_a_retry_moves_the_payload_and_takes_the_record_along(resq, redis, form):
+def test_a_retry_moves_the_payload_and_removes_the_record(resq, redis, form):
     # pyres 1.5: LREM failed after the push, and each click duplicated the job
     failure.create(ValueError("no"), "mail", JOB, ME).save(resq)
     raw = redis.lindex("resque:failed", 0)
@@ -288,7 +288,7 @@ def test_a_record_that_begins_with_white_space_is_retried_by_its_bytes(resq, red
     assert redis.lrange("resque:queue:mail", 0, -1) == [b'{"class":"A","args":[]}']
 
 
-def test_a_record_that_is_gone_is_not_pushed(resq, redis):
+def test_a_record_that_was_removed_is_not_pushed(resq, redis):
     # pyres 1.5 pushed it nevertheless
     fail(resq)
     raw = redis.lindex("resque:failed", 0)
@@ -332,7 +332,7 @@ def test_removal_is_by_exact_value_and_of_one_record(resq, redis):
 
 
 @pytest.mark.parametrize("record", ["no base64!", b"\xff", "[1]"])
-def test_what_is_no_record_is_an_error_that_shows_it(resq, record):
+def test_a_malformed_record_is_an_error_that_shows_it(resq, record):
     with pytest.raises(BadOptionError, match="is no failure record: give its bytes"):
         failure.delete(resq, record)
 
@@ -352,7 +352,7 @@ def test_requeue_pushes_the_payload_of_a_failure_object(resq, redis):
         (RedisMultiQueueBackend, "mail_failed", "2026/11/23 16:01:08"),
     ],
 )
-def test_resques_requeue_marks_the_record_if_it_still_stands_there(
+def test_resques_requeue_marks_the_record_if_it_is_still_there(
     resq, redis, monkeypatch, backend, name, stamp
 ):
     monkeypatch.setattr(failure, "backend", backend)
@@ -372,7 +372,7 @@ def test_resques_requeue_marks_the_record_if_it_still_stands_there(
     assert marked == json.loads(second)
 
 
-def test_retrying_all_goes_in_batches_and_tells_how_far_it_is(resq, redis, server):
+def test_retrying_all_works_in_batches_and_reports_its_progress(resq, redis, server):
     for number in range(2 * BATCH + 1):
         fail(resq, number)
     told: list[int] = []
@@ -404,7 +404,7 @@ def test_retrying_all_of_a_queue_or_class_leaves_the_others(resq, redis, monkeyp
     assert failure.count(resq) == failure.count(resq, queue="a", klass="Z") == BATCH // 2
 
 
-def test_records_that_cannot_be_retried_stay_and_stop_nobody(resq, redis):
+def test_records_that_cannot_be_retried_stay_and_do_not_stop_others(resq, redis):
     odd = [
         *GARBAGE,
         b'{"queue":7,"payload":{}}',
@@ -441,7 +441,7 @@ def test_a_failure_that_a_requeue_has_marked_is_not_retried_with_all(resq, redis
     assert failure.retry_all(resq, retried=True) == 2
 
 
-def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(resq, redis):
+def test_failures_recorded_while_all_are_retried_are_not_retried(resq, redis):
     for number in range(BATCH + 1):
         fail(resq, number)
 
@@ -451,7 +451,7 @@ def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(res
     assert numbers(redis) == [10_000 + BATCH, 10_000 + BATCH + 1]
 
 
-def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, redis, monkeypatch):
+def test_records_that_another_operator_removes_make_no_record_skipped(resq, redis, monkeypatch):
     for number in range(3 * BATCH):
         fail(resq, number)
     remove_many = type(resq.store.failed).remove_many
@@ -469,7 +469,7 @@ def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, 
     assert sorted(queued(redis)) == list(range(3 * BATCH))
 
 
-def test_what_is_left_alone_is_seen_again_when_somebody_takes_from_before_it(resq, redis):
+def test_no_record_is_skipped_when_others_before_it_are_removed_meanwhile(resq, redis):
     """Otherwise as many records as the other one removed would be skipped."""
     for number in range(3 * BATCH):
         fail(resq, number, klass="XY"[number % 2])
@@ -499,7 +499,7 @@ def test_what_is_left_alone_is_seen_again_when_somebody_takes_from_before_it(res
         ({}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_a_filter_means_what_a_reader_would_say(chosen, meant):
+def test_a_filter_selects_what_its_fields_say(chosen, meant):
     wrapped = {"class": "ActiveJob::JobWrapper", "args": [{"job_class": "Inner"}]}
     records = [
         json.dumps({"payload": {"class": "A"}, "error": "caf\u00e9"}).encode(),
@@ -526,7 +526,7 @@ def test_a_record_larger_than_a_page_is_retried_alone(resq):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_records_are_retried_without_being_held_in_memory(resq, redis):
+def test_a_hundred_thousand_records_are_retried_without_keeping_them_in_memory(resq, redis):
     record = b'{"payload":{"class":"A","args":[%d,"%b"]},"queue":"mail"}'
     for start in range(0, 100_000, 10_000):
         redis.rpush(
@@ -670,7 +670,7 @@ def test_only_when_all_raise_is_it_an_error(resq, several):
         fail(resq)
 
 
-def test_several_of_none_is_resques_own_to_a_reader(resq, several):
+def test_several_without_classes_reads_resques_own_list(resq, several):
     # pyres 1.5 raised IndexError
     several.classes = []
 
@@ -679,9 +679,7 @@ def test_several_of_none_is_resques_own_to_a_reader(resq, several):
     assert (failure.count(resq), failure.all(resq, 0, 1), failure.clear(resq)) == (0, [], 0)
 
 
-def test_retry_is_asked_of_resques_list_where_the_backend_in_force_has_none(
-    resq, redis, monkeypatch
-):
+def test_retry_uses_resques_list_if_the_current_backend_has_none(resq, redis, monkeypatch):
     fail(resq)
     monkeypatch.setattr(failure, "backend", KeepingBackend)
 
@@ -730,7 +728,7 @@ def mailing(letters: Letters) -> type[MailBackend]:
     return Mailing
 
 
-def test_a_failure_goes_out_as_a_mail(resq, redis, letters, mailing):
+def test_a_failure_is_sent_as_a_mail(resq, redis, letters, mailing):
     # pyres 1.5's module could not be imported
     mailing(raised(ValueError("über")), "mail", JOB, ME).save(resq)
 
@@ -765,13 +763,15 @@ def test_without_a_host_or_address_nothing_is_sent(resq, letters, mailing, missi
 
 
 @pytest.mark.parametrize("name", ["b\udcff", "é"])
-def test_a_mail_goes_out_for_a_queue_of_any_name(resq, letters, mailing, name):
+def test_a_mail_is_sent_for_a_queue_of_any_name(resq, letters, mailing, name):
     mailing("x", name, JOB, f"here:1:{name}").save(resq)
 
     assert len(letters.envelopes) == 1
 
 
-def test_a_dead_mail_host_costs_the_mail_and_not_the_record(resq, redis, several, mailing, caplog):
+def test_an_unreachable_mail_host_loses_the_mail_but_not_the_record(
+    resq, redis, several, mailing, caplog
+):
     # pyres 1.5's worker hung, and the record was lost
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mailing.smtp_port = silent.getsockname()[1]

@@ -224,7 +224,7 @@ def records(redis: Redis) -> list[Any]:
 # Performing
 
 
-def test_perform_gives_the_value_of_the_class(resq):
+def test_perform_returns_the_value_of_the_class(resq):
     assert made(resq, Base, 1, "é").perform() == "value"
     assert Base.seen == [("perform", 1, "é")]
 
@@ -253,7 +253,7 @@ def test_hooks_of_1_5_get_the_metadata(resq):
     ]
 
 
-def test_after_perform_of_1_5_is_told_of_a_failure(resq):
+def test_after_perform_of_1_5_is_called_after_a_failure(resq):
     with pytest.raises(ValueError, match="no") as raised:
         made(resq, FailingMetadataJob).perform()
 
@@ -284,7 +284,7 @@ def test_the_same_around_that_yields_runs_the_job(resq):
     assert made(resq, SkippingJob, "go on").perform() == "value"
 
 
-def test_an_around_that_is_no_generator_skips_the_job(resq):
+def test_an_around_hook_that_is_not_a_generator_skips_the_job(resq):
     assert made(resq, PlainAroundJob).perform() is None
     assert Base.seen == ["around"]
 
@@ -307,14 +307,14 @@ def test_dont_perform_drops_the_job_without_a_failure(resq, redis):
     assert redis.keys() == []
 
 
-def test_after_perform_of_1_5_has_no_say_in_a_success(resq, redis, caplog):
+def test_after_perform_of_1_5_does_not_change_a_success(resq, redis, caplog):
     # pyres 1.5 failed a successful job
     with caplog.at_level(logging.ERROR, "pyres"):
         assert made(resq, BadAfterJob).perform() == "value"
     assert "the job's outcome stands" in caplog.text
 
 
-def test_after_perform_of_1_5_has_no_say_in_a_retry_or_failure(resq, redis):
+def test_after_perform_of_1_5_does_not_change_a_retry_or_failure(resq, redis):
     # pyres 1.5 retried the job and failed it as well
     assert made(resq, BadAfterRetriedJob).perform() is None
     assert len(delayed(redis)) == 1
@@ -340,7 +340,7 @@ def test_the_class_has_resq_while_it_performs_and_what_it_had_afterwards(resq, k
     assert ("resq" in vars(klass)) == (klass is OwningJob)
 
 
-def test_resq_is_given_back_after_a_failure_too(resq):
+def test_resq_is_restored_after_a_failure_too(resq):
     with pytest.raises(ValueError, match="no"):
         made(resq, FailingJob).perform()
     assert "resq" not in vars(FailingJob)
@@ -358,12 +358,12 @@ def test_resq_is_given_back_after_a_failure_too(resq):
         ({"class": f"{__name__}.NOW"}, ClassNotFoundError, r"which has no perform\(\)"),
     ],
 )
-def test_what_cannot_be_performed_says_why(resq, payload, error, message):
+def test_a_job_that_cannot_be_performed_says_why(resq, payload, error, message):
     with pytest.raises(error, match=message):
         Job("mail", payload, resq).perform()
 
 
-def test_bytes_that_are_no_payload_become_a_job_that_fails(resq):
+def test_a_malformed_payload_becomes_a_job_that_fails(resq):
     with pytest.raises(UndecodableError, match="is not JSON"):
         Job.read("mail", b"\xff{", resq).perform()
     with pytest.raises(UndecodableError, match="expected a JSON object .*, got a list"):
@@ -383,7 +383,7 @@ def test_users_may_put_another_finder_of_classes_in_its_place(resq, monkeypatch)
     assert Job("mail", {"class": "Any", "args": [1]}, resq).perform() == "value"
 
 
-def test_reserve_takes_the_next_job(resq, redis):
+def test_reserve_fetches_the_next_job(resq, redis):
     redis.rpush("resque:queue:low", b'{"class":"A","args":[1]}', b"\xff")
 
     job = Job.reserve(["high", "low"], resq, ME)
@@ -419,7 +419,7 @@ def test_what_a_job_does_to_its_arguments_is_not_recorded_nor_tried_again(resq, 
 
 
 @pytest.mark.parametrize("count", ["x", [1], None, 2.5, {}])
-def test_a_count_of_retries_that_is_no_number_is_none(resq, redis, count):
+def test_a_count_of_retries_that_is_not_a_number_is_none(resq, redis, count):
     assert made(resq, EndlessJob, retry_attempt=count).perform() is None
     assert [item["retry_attempt"] for items in delayed(redis).values() for item in items] == [1]
 
@@ -437,7 +437,7 @@ def test_making_a_job_leaves_the_backend_alone(resq, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError("why"), "why"])
-def test_fail_records_the_exception_given(resq, redis, error):
+def test_fail_records_the_exception_passed(resq, redis, error):
     # pyres 1.5 recorded sys.exc_info()
     failed = made(resq, Base, 1).fail(error)
 
@@ -473,7 +473,7 @@ def test_a_failure_hook_has_the_resq_of_its_job_only_while_it_runs(resq):
     assert not hasattr(Hooked, "resq")
 
 
-def test_a_failure_hook_that_raises_is_told_in_the_record(resq):
+def test_a_failure_hook_that_raises_is_described_in_the_record(resq):
     job = made(resq, BadOnFailureJob, 7)
     job.load()
 
@@ -495,7 +495,7 @@ def test_a_class_that_was_never_found_has_no_hooks(resq):
 # Trying again
 
 
-def test_a_retry_goes_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
+def test_a_retry_is_pushed_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
     # pyres 1.5 used the class's queue, and lost extra fields
     made(resq, RetriedJob, 1, "é", enqueue_timestamp=7.5, trace={"id": 3}).perform()
 
@@ -548,7 +548,7 @@ def test_without_a_timeout_it_is_tried_again_for_ever(resq, redis):
     assert len(delayed(redis)) == 1
 
 
-def test_the_last_failure_tells_how_often_it_was_tried(resq, redis):
+def test_the_last_failure_has_the_number_of_attempts(resq, redis):
     made(resq, RetriedJob, retry_attempt=4).fail(ValueError("no"))
     assert records(redis)[0]["error"] == "no (tried 5 times)"
 
@@ -556,7 +556,9 @@ def test_the_last_failure_tells_how_often_it_was_tried(resq, redis):
 # Written once
 
 
-def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, server):
+def test_the_outcome_of_a_job_removes_its_in_flight_record_in_the_same_transaction(
+    resq, redis, server
+):
     job = in_hand(resq, redis, made(resq, Base, 1))
 
     with server.monitor() as monitor:
@@ -571,7 +573,7 @@ def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, s
 
 
 @pytest.mark.parametrize("other", [None, b"another job"])
-def test_nothing_is_written_when_the_hand_holds_something_else(resq, redis, other):
+def test_nothing_is_written_when_the_in_flight_record_is_another(resq, redis, other):
     job = in_hand(resq, redis, made(resq, RetriedJob, 1))
     redis.delete(RECORD_KEY)
     if other:
@@ -585,7 +587,7 @@ def test_nothing_is_written_when_the_hand_holds_something_else(resq, redis, othe
     assert delayed(redis) == {}
 
 
-def test_nothing_is_written_when_the_hand_changes_at_the_last_moment(resq, redis):
+def test_nothing_is_written_when_the_in_flight_record_changes_at_the_last_moment(resq, redis):
     job = in_hand(resq, redis, made(resq, Base, 1))
 
     def write(batch: ResQ) -> None:
@@ -596,7 +598,7 @@ def test_nothing_is_written_when_the_hand_changes_at_the_last_moment(resq, redis
     assert redis.keys() == []
 
 
-def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis):
+def test_an_in_flight_record_that_was_written_again_unchanged_is_removed(resq, redis):
     """A server that loads its data touches each key: the failure of a job was lost by that."""
     job = in_hand(resq, redis, made(resq, Base, 1))
     touches = iter([job.in_flight])
@@ -613,7 +615,7 @@ def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis)
     assert redis.get("resque:stat:failed") == b"1"
 
 
-def test_two_that_settle_the_same_job_write_it_once(resq, redis):
+def test_two_processes_that_record_the_same_outcome_write_it_once(resq, redis):
     job = in_hand(resq, redis, made(resq, Base, 1))
     again = made(resq, Base, 1)
     again.in_flight, again._worker = job.in_flight, ME
@@ -627,7 +629,7 @@ def test_two_that_settle_the_same_job_write_it_once(resq, redis):
     assert len(records(redis)) == 1
 
 
-def test_a_retry_empties_the_hand_with_it(resq, redis):
+def test_a_retry_removes_the_in_flight_record_with_it(resq, redis):
     job = in_hand(resq, redis, made(resq, RetriedJob, 1))
 
     job.perform()

@@ -96,7 +96,7 @@ def test_a_call_means_the_jobs_that_are_equal_in_json_and_no_others(resq, redis,
 
 @pytest.mark.parametrize(("args", "text"), SAID)
 @pytest.mark.parametrize("call", ["remove_delayed_in_queue", "enqueue_delayed_now", "delayed_at"])
-def test_it_means_the_same_delayed_jobs(resq, redis, args, text, call):
+def test_it_finds_the_same_delayed_jobs(resq, redis, args, text, call):
     for number, other in enumerate(TEXTS):
         redis.rpush(f"resque:delayed:{FAR + number}", job(other, b',"queue":"q"'))
         redis.zadd("resque:delayed_queue_schedule", {str(FAR + number): FAR + number})
@@ -134,7 +134,7 @@ def test_equal_arguments_have_one_digest_and_different_ones_have_others():
     assert len(set.union(*digests)) == len(DIFFERENT)
 
 
-def test_what_json_cannot_say_has_a_digest_where_a_payload_can_have_it():
+def test_a_number_beyond_floats_has_a_digest_if_a_payload_can_have_it():
     assert json_equality.digest("P", [float("inf")]) != json_equality.digest("P", [1e300])
     with pytest.raises(UnencodableError):
         json_equality.digest("P", [object()])
@@ -176,7 +176,7 @@ def test_a_job_without_its_set_is_removed_beside_one_that_has_it(resq, redis):
     assert not [key for key in keyspace(redis) if "delayed" in key or "timestamps" in key]
 
 
-def test_a_set_that_names_a_time_that_is_gone_hides_no_job(resq, redis, many):
+def test_a_set_that_names_a_removed_timestamp_hides_no_job(resq, redis, many):
     redis.sadd(b"resque:timestamps:" + job(b"[7]", b',"queue":"k"', NAME), f"delayed:{FAR - 1}")
     delay(redis, job(b"[7]", b',"queue":"k"', NAME))
 

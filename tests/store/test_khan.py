@@ -44,7 +44,7 @@ def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
     assert khan._deadlines == {}
 
 
-def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
+def test_a_pool_that_changes_often_keeps_few_ids_and_reads_the_commands_of_each(
     resq: ResQ, redis: Redis
 ) -> None:
     khan = khan_with_a_minion(resq)
@@ -142,7 +142,9 @@ def test_a_manager_that_prunes_leaves_its_own_dead_minions_to_itself(
     khan.children.reap()
 
 
-def test_what_a_dead_khan_of_the_same_id_was_told_is_not_done(resq: ResQ, redis: Redis) -> None:
+def test_a_command_for_a_dead_manager_of_the_same_id_is_not_executed(
+    resq: ResQ, redis: Redis
+) -> None:
     khan = khan_with_a_minion(resq)
     resq.store.workers.register_khan(str(khan))
     redis.rpush(f"resque:khan:{khan}", "SHUTDOWN")

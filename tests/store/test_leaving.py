@@ -59,7 +59,7 @@ def test_a_failure_that_a_minion_gave_up_to_record_is_one_when_it_leaves(
     assert nothing_is_held(redis, minion)
 
 
-def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
+def test_a_job_that_a_minion_failed_to_put_back_is_a_failure_when_it_ends(
     minion: Minion, proxy: Proxy, resq: ResQ, redis: Redis
 ) -> None:
     redis.script_load(scripts.source("put_back"))

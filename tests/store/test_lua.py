@@ -814,7 +814,7 @@ def octets(key: Any) -> bytes:
 @pytest.mark.parametrize(
     "case", CASES, ids=[f"{case.script}-{number}" for number, case in enumerate(CASES)]
 )
-def test_a_script_returns_and_leaves_behind_what_its_head_says(redis, case, payload):
+def test_a_script_returns_and_writes_what_its_head_says(redis, case, payload):
     for key, value in case.before.items():
         put(redis, filled(key, payload), filled(value, payload))
 
@@ -940,7 +940,7 @@ def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
         ),
     ],
 )
-def test_a_claim_or_lock_ends_by_itself(redis, script, keys, args, key):
+def test_a_lock_expires(redis, script, keys, args, key):
     scripts.load(redis, script)(keys=keys, args=args)
 
     assert 50_000 < redis.pttl(key) <= 60_000

@@ -166,7 +166,7 @@ def begin(resq: ResQ) -> None:
 
 
 @pytest.mark.parametrize("name", READS)
-def test_no_look_holds_the_server_up(resq: ResQ, name: str) -> None:
+def test_no_read_blocks_the_server_long(resq: ResQ, name: str) -> None:
     for key in LISTS:
         resq.redis.copy(f"copy:{key}", key)
     resq.redis.zadd("resque:delayed_queue_schedule", {str(LATER): LATER})
@@ -178,7 +178,7 @@ def test_no_look_holds_the_server_up(resq: ResQ, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_no_change_holds_the_server_up(resq: ResQ, name: str) -> None:
+def test_no_write_blocks_the_server_long(resq: ResQ, name: str) -> None:
     key, act = WRITES[name]
     for other in (*LISTS, "resque:queue:other", "resque:queue:mail"):
         resq.redis.unlink(other)

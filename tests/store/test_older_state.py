@@ -74,7 +74,7 @@ def is_over(redis: Redis, jobs: int) -> bool:
     return counts(redis) == (jobs, jobs) and not redis.exists(RECORD_KEY, QUEUE)
 
 
-def test_a_job_whose_end_is_forgotten_is_counted_and_not_given_again(fetcher, proxy, redis):
+def test_a_job_whose_end_is_forgotten_is_counted_and_not_run_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST)
     fetcher.fetch(False, NOW)
     past = Past(redis, proxy)
@@ -86,7 +86,7 @@ def test_a_job_whose_end_is_forgotten_is_counted_and_not_given_again(fetcher, pr
     assert is_over(redis, 1)
 
 
-def test_a_job_whose_fetch_is_forgotten_after_its_end_is_not_given_again(fetcher, proxy, redis):
+def test_a_job_whose_fetch_is_forgotten_after_its_end_is_not_run_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
@@ -98,7 +98,7 @@ def test_a_job_whose_fetch_is_forgotten_after_its_end_is_not_given_again(fetcher
     assert is_over(redis, 1)
 
 
-def test_a_job_whose_fetch_is_forgotten_while_it_runs_is_not_given_again(fetcher, proxy, redis):
+def test_a_job_whose_fetch_is_forgotten_while_it_runs_is_not_run_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST, SECOND)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
@@ -149,7 +149,7 @@ def test_only_the_first_fetch_after_it_may_be_the_forgotten_job(fetcher, proxy, 
     assert payload(fetcher.fetch(False, LATER)) == FIRST
 
 
-def test_a_job_that_did_not_end_well_is_given_again(fetcher, proxy, redis):
+def test_a_job_that_did_not_succeed_is_fetched_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST)
     fetcher.fetch(False, NOW)
     past = Past(redis, proxy)
@@ -174,7 +174,9 @@ def test_one_that_leaves_leaves_no_record_of_a_job_that_ended(fetcher, proxy, re
 
 
 @pytest.mark.parametrize("fetched", [False, True], ids=["queued", "in flight"])
-def test_what_blpop_gives_again_is_counted_and_not_given_again(fetcher, proxy, redis, fetched):
+def test_a_job_that_blpop_returns_again_is_counted_and_not_run_again(
+    fetcher, proxy, redis, fetched
+):
     redis.rpush(QUEUE, FIRST)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
@@ -212,7 +214,7 @@ def test_equal_jobs_all_run_though_every_connection_is_cut_and_every_reply_lost(
     assert is_over(redis, 6)
 
 
-def test_an_idle_workers_fetch_whose_reply_is_lost_is_no_job_that_ended(fetcher, proxy, redis):
+def test_an_idle_workers_fetch_whose_reply_is_lost_is_not_a_job_that_ended(fetcher, proxy, redis):
     """Equal bytes in the same second, and no sign of an older state."""
     redis.rpush(QUEUE, FIRST)
     fetcher.fetch(False, NOW)

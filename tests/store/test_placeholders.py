@@ -166,7 +166,7 @@ def test_a_record_of_another_program_is_shown_and_retried_with_the_payloads_byte
 
 
 @pytest.mark.parametrize("raw", [b"not json", b"[1]", b"7", b'{"queue":"q"}', b"\xff", b"{}"])
-def test_what_is_no_failure_record_is_not_pushed(raw: bytes, resq: ResQ, redis: Redis) -> None:
+def test_a_malformed_failure_record_is_not_pushed(raw: bytes, resq: ResQ, redis: Redis) -> None:
     redis.rpush("resque:failed", raw)
     (record,) = failure.all(resq, 0, 1)
 
@@ -227,7 +227,9 @@ def test_null_in_the_place_of_the_arguments_performs_without_any(
     assert not redis.exists("resque:failed")
 
 
-def test_a_delayed_job_without_a_queue_goes_to_that_of_its_class(resq: ResQ, redis: Redis) -> None:
+def test_a_delayed_job_without_a_queue_is_moved_to_that_of_its_class(
+    resq: ResQ, redis: Redis
+) -> None:
     name = f"{__name__}.Null".encode()
     asks = (b'{"class":"%b","args":[1]}', b'{"class":"%b","args":[2],"queue":null}')
     for raw in (*(one % name for one in asks), b'{"class":"no.Such","args":[]}'):

@@ -11,7 +11,7 @@ from tests.servers import Server, until
 NOW = "2026-11-23T16:01:09Z"
 
 
-def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: Server) -> None:
+def test_a_server_that_is_busy_with_a_script_is_waited_for(own_server: Server) -> None:
     redis, busy = own_server.client(), own_server.client()
     redis.config_set("busy-reply-threshold", 10)
     resq = ResQ(own_server.dsn)

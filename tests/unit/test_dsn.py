@@ -133,7 +133,7 @@ def test_no_text_of_a_dsn_shows_the_password(secret: str, form: str) -> None:
 
 
 @given(SECRETS)
-def test_no_complaint_shows_the_password(secret: str) -> None:
+def test_no_error_shows_the_password(secret: str) -> None:
     with pytest.raises(BadDSNError) as refused:
         DSN.parse(f"redis://u:{secret}@h:notaport/0")
 
@@ -189,7 +189,9 @@ def test_nothing_but_the_command_is_sent_on_a_new_connection(server: Server) -> 
     client.connection_pool.disconnect()
 
 
-def test_somebodys_client_is_not_touched_and_ours_reads_bytes(server: Server) -> None:
+def test_a_client_passed_by_the_caller_is_not_changed_and_the_new_one_reads_bytes(
+    server: Server,
+) -> None:
     """Also a client that decodes replies, over a pool of one connection."""
     pool = redis.BlockingConnectionPool.from_url(
         server.url, max_connections=1, decode_responses=True, timeout=1
@@ -214,14 +216,14 @@ def test_a_unix_socket_is_connected(server: Server) -> None:
 
 
 @pytest.mark.parametrize("slot_key", [b"{a}", b"resque"])
-def test_nobody_but_a_cluster_asks_for_braces(server: Server, slot_key: bytes) -> None:
+def test_only_a_cluster_requires_braces(server: Server, slot_key: bytes) -> None:
     client = connect(DSN.parse(server.dsn), slot_key=slot_key)
 
     assert client.ping()
     client.connection_pool.disconnect()
 
 
-def test_a_sentinel_that_is_gone_is_asked_once() -> None:
+def test_a_sentinel_that_is_down_is_asked_once() -> None:
     client = connect(DSN.parse("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"))
 
     asked = client.connection_pool.sentinel_manager.sentinels
@@ -271,7 +273,7 @@ def test_a_connection_to_what_became_a_replica_is_not_used_again(own_server: Ser
 
 
 @pytest.mark.parametrize("transaction", [True, False])
-def test_a_refusal_in_the_midst_of_several_commands_is_told_as_what_it_is(
+def test_a_refusal_among_several_commands_is_raised_as_what_it_is(
     own_server: Server, transaction: bool
 ) -> None:
     own_server.client().config_set("maxmemory", 1)

@@ -48,7 +48,7 @@ def test_a_name_that_leads_nowhere_is_named(name: object) -> None:
     assert str_to_class(name) is None  # type: ignore[arg-type]
 
 
-def test_a_module_that_is_missing_comes_with_where_it_was_sought_and_what_helps(
+def test_a_missing_module_is_an_error_with_the_folders_searched_and_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -65,13 +65,13 @@ def test_a_module_that_is_missing_comes_with_where_it_was_sought_and_what_helps(
 
 
 @pytest.mark.parametrize("name", ["email.go", "email.message.go", "email.message.Message.go"])
-def test_a_module_of_pythons_own_in_place_of_the_users_is_shown(name: str) -> None:
+def test_a_standard_module_imported_instead_of_the_users_is_shown(name: str) -> None:
     with pytest.raises(ClassNotFoundError, match="has no 'go'; the module is .*email.*py") as found:
         safe_str_to_class(name)
     assert "part of Python: rename your own module" in str(found.value)
 
 
-def test_a_module_of_the_users_that_lacks_the_name_is_shown_with_its_file() -> None:
+def test_a_module_without_the_attribute_is_shown_with_its_file() -> None:
     with pytest.raises(ClassNotFoundError, match=f"has no 'go'; the module is {__file__}$"):
         safe_str_to_class(f"{__name__}.go")
 
@@ -82,7 +82,7 @@ def test_a_name_that_passes_through_a_plain_value_is_refused_like_any_other(name
         safe_str_to_class(name)
 
 
-def test_a_job_of_a_script_that_is_not_here_says_so() -> None:
+def test_a_job_defined_in_another_script_is_an_error_that_says_so() -> None:
     with pytest.raises(ClassNotFoundError, match="'__main__.Job' .* in the script or session that"):
         safe_str_to_class("__main__.Job")
 
@@ -107,7 +107,7 @@ def test_a_script_that_was_run_under_its_own_name_too_is_not_imported_for_it(
     assert loaded("own_name.Job") is main.Job
 
 
-def test_an_error_while_a_module_is_imported_comes_through(
+def test_an_error_while_a_module_is_imported_is_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_jobs.py").write_text("import no_such_thing_at_all\n")
@@ -117,7 +117,7 @@ def test_an_error_while_a_module_is_imported_comes_through(
         safe_str_to_class("broken_jobs.Job")
 
 
-def test_my_import_gives_the_inner_module() -> None:
+def test_my_import_returns_the_inner_module() -> None:
     assert my_import("xml.dom.minidom").__name__ == "xml.dom.minidom"
 
 

@@ -97,7 +97,7 @@ def test_lines_go_to_stderr_while_the_file_cannot_be_written_and_then_to_the_fil
     assert "second" not in text
 
 
-def test_a_file_that_stays_open_is_written_though_its_folder_may_not_be_entered(
+def test_an_open_file_is_written_though_its_folder_cannot_be_entered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
     handler = get_logging_handler(str(tmp_path / "w.log"), "worker")
@@ -112,7 +112,7 @@ def test_a_file_that_stays_open_is_written_though_its_folder_may_not_be_entered(
     assert "seen" in (tmp_path / "w.log").read_text()
 
 
-def test_what_the_handler_says_itself_is_json_too(tmp_path: Path, capfd: Any, log: Any) -> None:
+def test_the_lines_of_the_handler_itself_are_json_too(tmp_path: Path, capfd: Any, log: Any) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     handler = get_logging_handler(str(folder / "w.log"), "worker", json_logs=True)
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_opened_at_first_ends_no_child(
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_lines_that_nobody_reads_are_left_out_and_counted(
+def test_lines_that_are_not_read_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, log: Any, kind: str
 ) -> None:
     monkeypatch.setattr(log_output, "WRITE_TIMEOUT_MS", 1)
@@ -163,7 +163,7 @@ def test_lines_that_nobody_reads_are_left_out_and_counted(
     assert told.endswith("read again\n")
 
 
-def test_a_reader_that_is_gone_is_no_error(log: Any) -> None:
+def test_a_reader_that_has_ended_is_not_an_error(log: Any) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stream:
@@ -173,7 +173,7 @@ def test_a_reader_that_is_gone_is_no_error(log: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "a stand-in"])
-def test_a_stream_without_a_descriptor_is_no_error(stream: Any, log: Any) -> None:
+def test_a_stream_without_a_descriptor_is_not_an_error(stream: Any, log: Any) -> None:
     handler = StreamOutput(sys.stderr)
     handler.stream = stream
 
@@ -182,7 +182,7 @@ def test_a_stream_without_a_descriptor_is_no_error(stream: Any, log: Any) -> Non
     assert stream is None or stream.getvalue() == "text\n"
 
 
-def test_a_syslog_that_takes_nothing_is_not_waited_for(
+def test_a_syslog_that_does_not_read_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, log: Any
 ) -> None:
     monkeypatch.setattr(log_output, "SYSLOG_TIMEOUT", 0.001)

@@ -42,7 +42,7 @@ def ends(code: int) -> Exit:
     return exit
 
 
-def test_exactly_the_given_handler_is_installed_and_the_former_comes_back() -> None:
+def test_exactly_the_passed_handler_is_installed_and_the_former_one_restored() -> None:
     class Daemon:
         def stop(self, signum: int, frame: object) -> None:
             """A bound method, as pyres 1.5's users compare it."""
@@ -63,11 +63,11 @@ def test_a_signal_that_came_before_the_sleep_ends_it(signals: Signals) -> None:
     assert signals.sleep(60)
 
 
-def test_a_sleep_that_no_signal_cuts_says_so(signals: Signals) -> None:
+def test_a_sleep_without_a_signal_returns_false(signals: Signals) -> None:
     assert not signals.sleep(0.01)
 
 
-def test_a_wait_tells_what_can_be_read(signals: Signals) -> None:
+def test_a_wait_returns_the_readable_descriptors(signals: Signals) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"x")
 
@@ -77,7 +77,7 @@ def test_a_wait_tells_what_can_be_read(signals: Signals) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 3])
-def test_held_signals_come_at_the_end(others: int) -> None:
+def test_held_signals_are_delivered_at_the_end(others: int) -> None:
     """Also if the kernel sends them to another thread than the one that holds them."""
     seen: list[int] = []
     signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
@@ -103,14 +103,14 @@ def test_held_signals_come_at_the_end(others: int) -> None:
     assert seen == [signal.SIGUSR1]
 
 
-def test_an_exit_says_how_it_was() -> None:
+def test_an_exit_describes_itself() -> None:
     assert str(ends(9)) == "exited with status 9"
     assert str(ends(0)) == "ended cleanly"
     assert str(Exit(1, -9)) == "was killed by SIGKILL"
     assert str(Exit(1, -63)) == "was killed by signal 63" or "SIG" in str(Exit(1, -63))
 
 
-def test_a_child_leaves_with_what_it_was_told() -> None:
+def test_a_child_exits_with_the_status_it_returns() -> None:
     children = Children(Signals({}))
 
     def leave(how: object) -> int:
@@ -141,7 +141,7 @@ def test_a_child_has_the_handlers_from_before(signals: Signals) -> None:
     assert exit.clean
 
 
-def test_nothing_of_the_parents_runs_in_a_child_and_prints_are_kept() -> None:
+def test_none_of_the_parents_code_runs_in_a_child_and_prints_are_kept() -> None:
     """Prints were lost, and a child returned from fork_worker()."""
     code = """
 import atexit, sys
@@ -232,7 +232,7 @@ def test_an_alarm_raises_inside_and_leaves_nothing_behind() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_report_says_who_and_how_long() -> None:
+def test_a_report_has_its_pid_slot_and_seconds() -> None:
     reports = Reports()
 
     reports.send(2.5)
@@ -242,7 +242,7 @@ def test_a_report_says_who_and_how_long() -> None:
     reports.close()
 
 
-def test_reports_that_nobody_closed_leave_no_descriptor() -> None:
+def test_reports_that_were_not_closed_leave_no_descriptor() -> None:
     """A Worker or a Khan that never ran left a pipe open."""
     gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
@@ -253,7 +253,7 @@ def test_reports_that_nobody_closed_leave_no_descriptor() -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_reports_that_are_closed_twice_close_nothing_of_others() -> None:
+def test_reports_that_are_closed_twice_close_no_other_descriptor() -> None:
     reports = Reports()
     reports.close()
     others = os.pipe()
@@ -334,7 +334,7 @@ def test_a_forked_child_leaves_the_pidfile_alone(tmp_path: Path) -> None:
     assert not pidfile.path.exists()
 
 
-def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
+def test_a_standby_child_does_only_the_job_that_is_assigned_to_it() -> None:
     reader, writer = os.pipe()
     children = Children(Signals({}))
     spare = StandbyChild(children, lambda data: os.write(writer, data) and 0, lambda: None)
@@ -353,7 +353,7 @@ def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
     os.close(writer)
 
 
-def test_a_child_in_waiting_goes_home_and_a_dead_one_is_given_nothing() -> None:
+def test_a_standby_child_can_be_stopped_and_a_dead_one_is_assigned_nothing() -> None:
     children = Children(Signals({}))
     spare = StandbyChild(children, lambda data: 0, lambda: None)
 

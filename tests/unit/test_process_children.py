@@ -165,7 +165,7 @@ print(exit)
     assert run.stdout == "ended cleanly\n"
 
 
-def test_a_parent_whose_stdout_has_no_reader_goes_on_forking() -> None:
+def test_a_parent_whose_stdout_has_no_reader_still_forks() -> None:
     code = """
 import os
 from pyres.process.children import Children
@@ -236,7 +236,7 @@ def test_a_readable_fd_ends_the_wait_for_a_child(children: Children, waiting: No
     os.close(writer)
 
 
-def test_killing_one_that_is_over_is_no_error(children: Children) -> None:
+def test_killing_a_child_that_has_ended_is_not_an_error(children: Children) -> None:
     pid = children.fork(lambda: 0)
     os.waitpid(pid, 0)
 
@@ -256,7 +256,7 @@ def test_a_child_knows_none_of_its_siblings(children: Children) -> None:
     assert len(children) == 1
 
 
-def test_a_signal_while_children_are_born_orphans_none() -> None:
+def test_a_signal_while_children_are_forked_orphans_none() -> None:
     """TERM came while a pool was being forked."""
     code = """
 import os, signal, sys
@@ -294,11 +294,11 @@ print(all(exit.signal == "SIGTERM" for exit in end(signal.SIGTERM)))
 
 
 @pytest.mark.parametrize("pid", [0, -1, -12345, 2**40])
-def test_what_is_no_pid_is_not_alive(pid: int) -> None:
+def test_an_invalid_pid_is_not_alive(pid: int) -> None:
     assert not alive(pid)
 
 
-def test_a_child_that_stands_still_is_alive(children: Children) -> None:
+def test_a_stopped_child_is_alive(children: Children) -> None:
     pid = sleeping_child(children)
     children.kill(signal.SIGSTOP)
     until(lambda: state_of(pid) == "T")
@@ -306,7 +306,7 @@ def test_a_child_that_stands_still_is_alive(children: Children) -> None:
     assert alive(pid)
 
 
-def test_what_a_child_prints_comes_once_and_whole(tmp_path: Path) -> None:
+def test_the_output_of_a_child_is_written_once_and_whole(tmp_path: Path) -> None:
     """Where stdout is a file, buffered text was written twice."""
     code = """
 from pyres.process.children import Children

@@ -40,12 +40,12 @@ def shown(text: str, environ: dict[str, str]) -> str:
         ("", ""),
     ],
 )
-def test_a_title_may_hold_what_a_payload_may(text: str, expected: str) -> None:
+def test_a_title_may_contain_any_text_of_a_payload(text: str, expected: str) -> None:
     assert shown(text, {}) == expected
 
 
 @pytest.mark.parametrize("queue", ["mail", "größe"])
-def test_a_long_title_keeps_what_ruby_looks_for(queue: str) -> None:
+def test_a_long_title_keeps_the_mark_that_ruby_searches_for(queue: str) -> None:
     """If it was cut off, Ruby considered the worker dead and pruned it."""
     queues = [f"{queue}{n}" for n in range(1000)]
 
@@ -63,5 +63,5 @@ def test_a_title_that_fits_is_shown_whole() -> None:
     assert shown(text, {"ROOM": "x" * 200}) == text
 
 
-def test_a_manager_is_no_worker_to_ruby_however_long_its_title() -> None:
+def test_a_manager_is_not_a_worker_for_ruby_however_long_its_title() -> None:
     assert not RUBYS.search(shown(title.manager_title(f"running {list(range(2000))}"), {}))

@@ -11,11 +11,11 @@ KNOWN = ["low", "mid", "high", "critical", "Archive", "a/b", ".hidden", "a-b", "
 SORTED = ["Archive", "a-b", "a/b", "critical", "high", "low", "low:2", "mid"]
 
 
-def test_names_are_looked_at_in_the_order_given_known_or_not():
+def test_names_are_fetched_in_their_order_whether_they_exist_or_not():
     assert QueueList(["b", "a", "new"]).among([]) == ["b", "a", "new"]
 
 
-def test_a_name_given_twice_is_looked_at_once():
+def test_a_name_listed_twice_is_fetched_once():
     assert QueueList("mid,high,mid").among(KNOWN) == ["mid", "high"]
 
 
@@ -26,12 +26,12 @@ def test_a_star_is_all_that_is_known_capitals_first_without_hidden_ones():
 # The examples of the wire's section on a worker's queues, as real Ruby answered them
 
 
-def test_what_stands_before_a_star_comes_first_and_once():
+def test_names_before_a_star_come_first_and_once():
     rest = [name for name in SORTED if name != "critical"]
     assert QueueList("critical,*").among(KNOWN) == ["critical", *rest]
 
 
-def test_a_negated_pattern_is_left_out_wherever_it_stands():
+def test_a_negated_pattern_is_excluded_wherever_it_is():
     wanted = [name for name in SORTED if not name.startswith("low")]
     assert QueueList("*,!low*").among(KNOWN) == wanted
     assert QueueList("!low*,*").among(KNOWN) == wanted
@@ -128,11 +128,11 @@ def test_the_id_shows_the_patterns_and_not_what_is_negated():
 
 
 @pytest.mark.parametrize("queues", ["", " , ", [], "!low", ["!a", "!b"]])
-def test_nothing_left_to_look_at_is_an_error(queues):
+def test_a_list_that_excludes_all_queues_is_an_error(queues):
     with pytest.raises(NoQueueError, match="names no queue to look at"):
         QueueList(queues)
 
 
-def test_what_is_no_name_is_an_error_that_shows_it():
+def test_an_invalid_name_is_an_error_that_shows_it():
     with pytest.raises(NoQueueError, match="7 is no queue; its name is a str"):
         QueueList(["a", 7])

@@ -92,5 +92,5 @@ def test_an_entry_says_its_limits():
 
 
 @pytest.mark.parametrize("config", [{"cron": ""}, {"cron": None}, {"cron": [""]}])
-def test_an_empty_cron_leaves_the_word_to_every(config):
+def test_an_empty_cron_is_ignored_beside_every(config):
     assert str(Entry.read("a", {"every": "2s", **config}).timing) == "every 2 s"

@@ -131,7 +131,7 @@ def test_what_names_no_moment_that_is_certain_is_none(text):
         ("GMT-3", "2026/11/25 10:00:00 GMT", TEN),
     ],
 )
-def test_a_name_that_this_machines_zone_has_means_that_zone(zone, text, expected, monkeypatch):
+def test_a_name_of_this_machines_zone_means_that_zone(zone, text, expected, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:

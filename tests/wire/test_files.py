@@ -30,7 +30,7 @@ def told():
     return {name for name in names() if any(f'"{name}"' in source for source in sources)}
 
 
-def test_each_golden_file_is_compared_with_or_left_out_for_a_reason():
+def test_each_golden_file_is_compared_or_excluded_for_a_reason():
     # Its commands only read; their data are in 11_delayed, which is compared instead.
     reads_only = {"11b_delayed_reads"}
 
@@ -39,7 +39,7 @@ def test_each_golden_file_is_compared_with_or_left_out_for_a_reason():
     assert golden("11b_delayed_reads")["redis"] == {}
 
 
-def test_the_tables_say_why():
+def test_each_row_of_the_tables_has_a_reason():
     assert all(rule.what and re.compile(rule.value) for rule in RULES)
     assert all(len(difference.reason) > 10 for difference in DIFFERS_ON_PURPOSE)
     compared = {name for each in DIFFERS_ON_PURPOSE if each.files != EVERY for name in each.files}

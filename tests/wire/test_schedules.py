@@ -39,7 +39,7 @@ def test_removing_a_delayed_job_leaves_what_ruby_leaves(ruby_like, redis):
     assert_as_golden(redis, "11c_remove_delayed")
 
 
-def test_resetting_the_delayed_jobs_leaves_nothing_of_them(ruby_like, redis):
+def test_resetting_the_delayed_jobs_leaves_nothing(ruby_like, redis):
     restore(redis, golden("11_delayed")["redis"])
 
     assert ruby_like.reset_delayed_queue() == 5
@@ -60,7 +60,7 @@ def test_promoting_what_ruby_put_off_leaves_what_ruby_leaves(ruby_like, redis):
     assert_as_golden(redis, "12_promote_delayed")
 
 
-def test_an_entry_that_is_set_stands_as_ruby_writes_it(ruby_like, redis):
+def test_an_entry_that_is_set_is_stored_as_ruby_writes_it(ruby_like, redis):
     ruby_like.set_schedule("nightly", NIGHTLY)
     ruby_like.set_schedule("often", OFTEN)
 
