@@ -107,8 +107,8 @@ def test_an_application_needs_exactly_the_documented_rights(server: Server) -> N
         resq.enqueue_in(5, NoteJob, "", 1)
         resq.enqueue(UniqueNoteJob, "", 1)
         resq.enqueue_in(5, UniqueNoteJob, "", 2)
-        for claim in own_client(server).scan_iter("resque:pyres:unique:*"):
-            own_client(server).persist(claim)
+        for lock in own_client(server).scan_iter("resque:pyres:unique:*"):
+            own_client(server).persist(lock)
         resq.enqueue(UniqueNoteJob, "", 1)
         lose_a_unique_job(own_client(server))
         resq.enqueue_in(5, UniqueNoteJob, "", 2)

@@ -431,7 +431,7 @@ def asked(cluster: Cluster) -> int:
     return sum(stat.get("cmdstat_cluster|slots", {}).get("calls", 0) for stat in stats)
 
 
-@pytest.mark.parametrize("kind", ["taker", "push_watch"])
+@pytest.mark.parametrize("kind", ["fetcher", "push_watch"])
 def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
     kind: str, cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
@@ -445,7 +445,7 @@ def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
     cluster.move(f"{namespace}:", next(node for node in cluster.nodes if node is not here))
 
     def again() -> Any:
-        if kind == "taker":
+        if kind == "fetcher":
             return fetcher.fetch(False, "2026-11-23T16:01:09Z")
         watch.connect()
         return watch.names()

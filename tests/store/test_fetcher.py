@@ -544,10 +544,10 @@ def test_a_worker_that_stops_puts_back_the_job_of_a_lost_reply(fetcher, proxy, r
     if finished:
         fetcher.finish(NOW)
 
-    laid = fetcher.put_back_undelivered(NOW)
+    fetched = fetcher.put_back_undelivered(NOW)
 
-    assert laid is not None
-    assert laid.payload == SECOND
+    assert fetched is not None
+    assert fetched.payload == SECOND
     assert redis.lrange("resque:queue:mail", 0, -1) == [SECOND]
     assert redis.smembers("resque:queues") == {b"mail"}
     assert redis.get(RECORD_KEY) is None

@@ -129,12 +129,12 @@ def test_a_watched_queue_is_listed_before_its_first_job(queues):
 
 
 def test_putting_back_requires_the_in_flight_record_of_the_job(queues, redis):
-    redis.set("resque:worker:w", b"hand")
+    redis.set("resque:worker:w", b"record")
 
-    assert not queues.put_back("w", "mail", A, b"another hand")
-    assert redis.get("resque:worker:w") == b"hand"
-    assert queues.put_back("w", "mail", A, b"hand")
-    assert not queues.put_back("w", "mail", A, b"hand")
+    assert not queues.put_back("w", "mail", A, b"another record")
+    assert redis.get("resque:worker:w") == b"record"
+    assert queues.put_back("w", "mail", A, b"record")
+    assert not queues.put_back("w", "mail", A, b"record")
 
     assert redis.lrange("resque:queue:mail", 0, -1) == [A]
     assert not redis.exists("resque:worker:w")

@@ -323,7 +323,7 @@ def test_a_malformed_job_of_a_dead_worker_is_a_failure_with_its_bytes(resq, redi
     assert record["queue"] == "mail"
 
 
-@pytest.mark.parametrize("hand", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
+@pytest.mark.parametrize("record", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
 def test_a_malformed_in_flight_record_is_a_failure_of_its_own(resq, redis, record):
     enlist(redis, "here:2:mail", record)
 
@@ -500,15 +500,15 @@ def test_an_id_is_host_pid_and_queues():
 
 
 @pytest.mark.parametrize(
-    "poison", [b"", b"garbage", b"here", b"here:2", b"here:x:mail", b"\xff:2:mail", b":::"]
+    "invalid_id", [b"", b"garbage", b"here", b"here:2", b"here:x:mail", b"\xff:2:mail", b":::"]
 )
-def test_an_invalid_id_among_the_workers_stops_no_worker(resq, redis, poison):
+def test_an_invalid_id_among_the_workers_stops_no_worker(resq, redis, invalid_id):
     # pyres 1.5: Worker.all() contained None
-    redis.sadd("resque:workers", poison, "here:2:mail")
+    redis.sadd("resque:workers", invalid_id, "here:2:mail")
 
     assert registry(resq).prune() == ["here:2:mail"]
 
-    assert redis.smembers("resque:workers") == {poison}
+    assert redis.smembers("resque:workers") == {invalid_id}
     assert all(isinstance(worker, Worker) for worker in Worker.all(resq))
     assert Worker.working(resq) == []
 

@@ -47,7 +47,7 @@ class Retried(Once):
     retry_delay = 30
 
 
-def claims(redis):
+def locks(redis):
     return [key for key in keyspace(redis) if key.startswith("resque:pyres:unique:")]
 
 
@@ -69,9 +69,9 @@ def test_a_duplicate_enqueue_is_skipped_and_logged(resq, redis, caplog):
 def test_a_unique_lock_has_a_ttl_so_that_nothing_is_blocked_for_ever(resq, redis):
     resq.enqueue(Once)
 
-    (claim,) = claims(redis)
-    assert 30_000 < redis.pttl(claim) <= 60_000
-    redis.delete(claim)
+    (lock,) = locks(redis)
+    assert 30_000 < redis.pttl(lock) <= 60_000
+    redis.delete(lock)
     assert resq.enqueue(Once) is True
 
 
@@ -100,10 +100,10 @@ def test_a_job_that_fails_is_done_too(resq, redis):
     resq.enqueue(class_, 1)
     job = Job.reserve("once", resq, timeout=0)
     job.fail(ValueError("killed before its class was known"))
-    assert claims(redis)
+    assert locks(redis)
     Job.reserve("once", resq, timeout=0).fail("no class was loaded")
 
-    assert claims(redis) == []
+    assert locks(redis) == []
 
 
 def test_a_delayed_job_is_locked_for_its_delay_and_more(resq, redis):
@@ -111,8 +111,8 @@ def test_a_delayed_job_is_locked_for_its_delay_and_more(resq, redis):
     assert resq.enqueue_in(timedelta(seconds=5), Once, 1) is False
     assert resq.enqueue(Once, 1) is False
 
-    (claim,) = claims(redis)
-    assert 130_000 < redis.pttl(claim) <= 160_000
+    (lock,) = locks(redis)
+    assert 130_000 < redis.pttl(lock) <= 160_000
     assert resq.delayed_queue_schedule_size() == 1
 
 
@@ -125,7 +125,7 @@ def test_a_delayed_job_that_was_promoted_releases_its_lock_when_it_is_done(resq,
     perform_next(resq)
 
     assert UntilDone.seen == [False]
-    assert claims(redis) == []
+    assert locks(redis) == []
 
 
 def test_a_retry_keeps_the_lock_until_the_job_has_failed_for_good(resq, redis, clock):
@@ -134,27 +134,27 @@ def test_a_retry_keeps_the_lock_until_the_job_has_failed_for_good(resq, redis, c
     perform_next(resq)
 
     assert resq.delayed_queue_schedule_size() == 1
-    (claim,) = claims(redis)
-    assert redis.pttl(claim) > 60_000
+    (lock,) = locks(redis)
+    assert redis.pttl(lock) > 60_000
     assert resq.enqueue(Retried, "fail") is False
 
     clock["now"] += 31
     Scheduler(resq).handle_delayed_items()
     perform_next(resq)
 
-    assert claims(redis) == []
+    assert locks(redis) == []
     assert redis.llen("resque:failed") == 1
 
 
 def test_a_lock_that_expired_is_not_released_by_the_job_that_had_it(resq, redis, clock):
     resq.enqueue(UntilDone, 1)
-    redis.delete(*claims(redis))
+    redis.delete(*locks(redis))
     clock["now"] += 61
     resq.enqueue(UntilDone, 1)
 
     perform_next(resq)
 
-    assert len(claims(redis)) == 1
+    assert len(locks(redis)) == 1
 
 
 def test_many_at_once_are_unique_too(resq, redis):
@@ -186,7 +186,7 @@ def test_a_job_that_an_operator_removed_may_be_enqueued_again(resq, redis):
     assert resq.dequeue(Once, 1) == 1
     assert resq.remove_delayed(Once, 2) == 1
 
-    assert claims(redis) == []
+    assert locks(redis) == []
 
 
 def test_a_unique_job_can_be_put_off_again(resq, clock):

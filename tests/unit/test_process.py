@@ -337,11 +337,11 @@ def test_a_forked_child_leaves_the_pidfile_alone(tmp_path: Path) -> None:
 def test_a_standby_child_does_only_the_job_that_is_assigned_to_it() -> None:
     reader, writer = os.pipe()
     children = Children(Signals({}))
-    spare = StandbyChild(children, lambda data: os.write(writer, data) and 0, lambda: None)
+    standby = StandbyChild(children, lambda data: os.write(writer, data) and 0, lambda: None)
 
-    assert spare.assign(b"nobody waits yet") is None
-    spare.prepare()
-    pid = spare.assign(b"x" * 200_000)
+    assert standby.assign(b"nobody waits yet") is None
+    standby.prepare()
+    pid = standby.assign(b"x" * 200_000)
     assert pid is not None
     read = b""
     while len(read) < 65536:
@@ -355,18 +355,18 @@ def test_a_standby_child_does_only_the_job_that_is_assigned_to_it() -> None:
 
 def test_a_standby_child_can_be_stopped_and_a_dead_one_is_assigned_nothing() -> None:
     children = Children(Signals({}))
-    spare = StandbyChild(children, lambda data: 0, lambda: None)
+    standby = StandbyChild(children, lambda data: 0, lambda: None)
 
-    spare.prepare()
+    standby.prepare()
     (home,) = children.pids
-    spare.stop()
+    standby.stop()
     children.collect(block=True)
     assert not alive(home)
-    spare.prepare()
+    standby.prepare()
     (dead,) = children.pids
     os.kill(dead, signal.SIGKILL)
     until(lambda: not alive(dead))
 
-    assert spare.assign(b"x") is None
+    assert standby.assign(b"x") is None
     children.collect(block=True)
     assert len(children) == 0

@@ -454,10 +454,10 @@ def test_a_worker_that_is_buried_in_the_middle_of_a_job_leaves_what_ruby_leaves(
 
 def test_each_malformed_payload_leaves_a_record_and_ends_no_worker(start_worker, ruby_like, redis):
     worker = start_worker()
-    poison = ['{"class":"NoSuchClass","args":[1]}', '{"args":[1]}', "not json"]
+    payloads = ['{"class":"NoSuchClass","args":[1]}', '{"args":[1]}', "not json"]
     redis.sadd("resque:queues", "default")
 
-    redis.rpush("resque:queue:default", *poison)
+    redis.rpush("resque:queue:default", *payloads)
 
     finished(redis, 3)
     worker.send(signal.SIGQUIT)
