@@ -368,10 +368,10 @@ class Server:
         self.close()
 
 
-class Watched:
-    """A primary, its replica, and three sentinels of which two must agree: `with Watched() as w:`.
+class SentinelGroup:
+    """A primary, its replica, and three sentinels of which two must agree: `with SentinelGroup()`.
 
-    The replica has all that the primary had when it was asked; ten seconds to start.
+    It takes ten seconds to start. The replica is synchronised then.
     """
 
     def __init__(self, name: str = "main") -> None:
@@ -396,14 +396,14 @@ class Watched:
                 return next(s for s in self.servers if s.port == int(found[1]))
         raise AssertionError("no sentinel is there")
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> SentinelGroup:
         try:
             return self._start()
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> Watched:
+    def _start(self) -> SentinelGroup:
         primary = self._started(Server(*REPLICATED))
         where = ["127.0.0.1", str(primary.port)]
         replica = self._started(Server("--replicaof", *where, *REPLICATED))
@@ -451,11 +451,11 @@ class Cluster:
     def owner(self, key: str) -> Server:
         """The primary that has the key, according to most nodes that run."""
         slot = key_slot(key.encode())
-        said = [self._said(node, slot) for node in self.nodes if node.running]
-        port = max(said, key=said.count)
+        ports = [self._primary_port(node, slot) for node in self.nodes if node.running]
+        port = max(ports, key=ports.count)
         return next(node for node in self.nodes if node.port == port)
 
-    def _said(self, node: Server, slot: int) -> int:
+    def _primary_port(self, node: Server, slot: int) -> int:
         ranges = node.client().execute_command("CLUSTER", "SLOTS")
         return next((r[2][1] for r in ranges if r[0] <= slot <= r[1]), 0)
 

@@ -454,10 +454,10 @@ def test_a_missing_right_is_reported_in_one_line(
         daemon = daemons(*words, *queues)
 
         assert daemon.wait() == 2, daemon.output()
-        (said,) = (line for line in daemon.output().splitlines() if " INFO " not in line)
-    assert said.startswith(f"{words[0]}: error: the Redis server refuses us: ")
+        (error,) = (line for line in daemon.output().splitlines() if " INFO " not in line)
+    assert error.startswith(f"{words[0]}: error: the Redis server refuses us: ")
     # Redis 7.0 does not name a command that a script may not run.
-    assert missing.partition("|")[0] in said or "can't run this command" in said
+    assert missing.partition("|")[0] in error or "can't run this command" in error
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
@@ -523,12 +523,12 @@ def test_a_user_may_ask_a_sentinel_with_the_rights_that_are_listed(server: Serve
 
         server.kill()
 
-        def told() -> str:
+        def error_of_enqueue() -> str:
             try:
                 resq.enqueue(NoteJob, "", 1)
             except CONNECTION_ERRORS as error:
                 return str(error)
             return ""
 
-        until(lambda: "knows none now" in told())
+        until(lambda: "knows none now" in error_of_enqueue())
         resq.close()

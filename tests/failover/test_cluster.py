@@ -105,9 +105,9 @@ def test_a_daemon_without_such_a_namespace_ends_at_once_with_a_hint(
         daemon = daemons(command, *queues, *options)
 
         assert daemon.wait() == 2, daemon.output()
-        said = daemon.output().splitlines()
-    assert "{resque}" in said[-1], said
-    assert not any("Traceback" in line for line in said)
+        output = daemon.output().splitlines()
+    assert "{resque}" in output[-1], output
+    assert not any("Traceback" in line for line in output)
 
 
 def test_a_server_that_is_not_a_cluster_is_an_error(server: Server, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_pipeline_that_was_executed_in_part_is_not_repeated(
     pipe.execute_command(*handover.detach)
     pipe.rpush(f"{namespace}:queue:a", 1)
 
-    with pytest.raises(CannotWriteNow, match="only part"):
+    with pytest.raises(CannotWriteNow, match="some of the commands"):
         pipe.execute()
     handover.fetch()
 

@@ -13,17 +13,17 @@ import pytest
 from pyres import ResQ
 from pyres.store import CONNECTION_ERRORS
 from tests.failover.jobs import GatedNoteJob, NoteJob, SlowNoteJob, note, noted
-from tests.servers import Daemon, Daemons, Server, Watched, until
+from tests.servers import Daemon, Daemons, SentinelGroup, Server, until
 
 
 @pytest.fixture(scope="module")
-def trio() -> Iterator[Watched]:
-    with Watched() as watched:
+def trio() -> Iterator[SentinelGroup]:
+    with SentinelGroup() as watched:
         yield watched
 
 
 @pytest.fixture
-def watched(trio: Watched) -> Watched:
+def watched(trio: SentinelGroup) -> SentinelGroup:
     """Both servers are there and empty, and the sentinels know who follows whom."""
     primary = trio.primary
     for server in trio.servers:
@@ -36,7 +36,7 @@ def watched(trio: Watched) -> Watched:
     return trio
 
 
-def follows(trio: Watched, primary: Server) -> bool:
+def follows(trio: SentinelGroup, primary: Server) -> bool:
     """Whether the other has all of the primary's data, and each sentinel sees them so."""
     (replica,) = (server for server in trio.servers if server is not primary)
     state = replica.client().info("replication")
@@ -49,14 +49,14 @@ def follows(trio: Watched, primary: Server) -> bool:
 
 
 @pytest.fixture
-def run(watched: Watched, tmp_path: Path) -> Iterator[Daemons]:
+def run(watched: SentinelGroup, tmp_path: Path) -> Iterator[Daemons]:
     """Starts daemons to which REDIS_URL names the sentinels."""
     with Daemons(tmp_path, watched.url) as daemons:
         yield daemons
 
 
 @pytest.fixture
-def resq(watched: Watched) -> Iterator[ResQ]:
+def resq(watched: SentinelGroup) -> Iterator[ResQ]:
     resq = ResQ(watched.url)
     yield resq
     resq.close()
@@ -96,7 +96,7 @@ def end(daemons: list[Daemon]) -> None:
 
 
 def test_all_continue_with_the_new_primary_and_none_of_its_data_is_lost(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -122,7 +122,7 @@ def test_all_continue_with_the_new_primary_and_none_of_its_data_is_lost(
 
 
 def test_all_continue_when_the_primary_steps_down_while_they_wait_for_a_job(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -142,7 +142,7 @@ def test_all_continue_when_the_primary_steps_down_while_they_wait_for_a_job(
 
 
 def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -169,7 +169,7 @@ def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
 
 
 def test_all_continue_when_the_primary_hangs_and_none_returns_when_it_resumes(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -192,7 +192,7 @@ def test_all_continue_when_the_primary_hangs_and_none_returns_when_it_resumes(
 
 
 def test_what_was_accepted_stays_when_a_primary_that_must_have_a_replica_steps_down(
-    watched: Watched, resq: ResQ
+    watched: SentinelGroup, resq: ResQ
 ) -> None:
     """The old primary is the last to learn that it was replaced: without that setting it accepts
     jobs until then.
@@ -227,7 +227,7 @@ def role(server: Server) -> str:
 
 
 def test_sentinels_that_are_down_do_not_matter_while_one_runs(
-    watched: Watched, notes: Path
+    watched: SentinelGroup, notes: Path
 ) -> None:
     nodes = ",".join(f"127.0.0.1:{port}" for port in (1, 2, watched.sentinels[2].port))
 
@@ -305,7 +305,7 @@ def test_a_sentinel_that_requires_a_password_is_reported_in_one_line(
             daemon = daemons(command, "--queues", "a", *accepted)
 
             assert refused.wait() == 2
-            (said,) = (line for line in refused.output().splitlines() if "error:" in line)
-            assert "refuses us" in said
+            (output,) = (line for line in refused.output().splitlines() if "error:" in line)
+            assert "refuses us" in output
             until(lambda: own_server.client().scard("resque:workers") == 1)
             end([daemon])

@@ -249,9 +249,9 @@ def refusal(command: str, url: str, folder: Path, *passed_over: str) -> str:
         assert daemon.wait() == 2, daemon.output()
         lines = daemon.output().splitlines()
     levels = (" INFO ", *passed_over)
-    (said,) = (line for line in lines if not any(level in line for level in levels))
-    assert said.startswith(f"{command}: error: ")
-    return said
+    (line,) = (line for line in lines if not any(level in line for level in levels))
+    assert line.startswith(f"{command}: error: ")
+    return line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -260,10 +260,10 @@ def test_a_server_of_an_untrusted_authority_is_reported_in_one_line(
 ) -> None:
     url = f"rediss://{served.where}?ssl_ca_certs={strangers.authority}"
 
-    said = refusal(command, url, tmp_path)
+    line = refusal(command, url, tmp_path)
 
-    assert f"the certificate of {served.where} is not trusted" in said
-    assert "ssl_ca_certs" in said
+    assert f"the certificate of {served.where} is not trusted" in line
+    assert "ssl_ca_certs" in line
 
 
 @pytest.mark.parametrize("scheme", ["rediss+sentinel", "rediss+cluster"])
@@ -300,10 +300,10 @@ def test_a_server_that_requires_a_client_certificate_is_reported_in_one_line(
     url = f"rediss://{strict.where}?ssl_ca_certs={certificates.authority}"
 
     # The server also closes the connection, which may be noticed first; then it is asked once more.
-    said = refusal(command, url, tmp_path, " WARNING ")
+    line = refusal(command, url, tmp_path, " WARNING ")
 
-    assert f"{strict.where} wants" in said
-    assert "ssl_certfile" in said
+    assert f"{strict.where} requires" in line
+    assert "ssl_certfile" in line
 
 
 def test_a_port_without_tls_is_reported() -> None:

@@ -375,14 +375,14 @@ def test_resques_requeue_marks_the_record_if_it_is_still_there(
 def test_retrying_all_works_in_batches_and_reports_its_progress(resq, redis, server):
     for number in range(2 * BATCH + 1):
         fail(resq, number)
-    told: list[int] = []
+    counts: list[int] = []
 
     with server.monitor() as monitor:
-        assert failure.retry_all(resq, progress=told.append) == 2 * BATCH + 1
+        assert failure.retry_all(resq, progress=counts.append) == 2 * BATCH + 1
         # Each page is read, and then removed.
         assert monitor.names.count("EVALSHA") == 6
 
-    assert told == [BATCH, 2 * BATCH, 2 * BATCH + 1]
+    assert counts == [BATCH, 2 * BATCH, 2 * BATCH + 1]
     assert queued(redis) == list(range(2 * BATCH + 1))
     assert not redis.exists("resque:failed")
 
@@ -516,13 +516,13 @@ def test_a_filter_selects_what_its_fields_say(chosen, meant):
 
 def test_a_record_larger_than_a_page_is_retried_alone(resq):
     record = '{"queue":"mail","payload":{"class":"A","args":[%d,"%s"]}}'
-    told: list[int] = []
+    counts: list[int] = []
     for number in range(5):
         resq.redis.rpush("resque:failed", record % (number, "x" * PAGE_BYTES))
 
-    assert failure.retry_all(resq, progress=told.append) == 5
+    assert failure.retry_all(resq, progress=counts.append) == 5
 
-    assert told == [1, 2, 3, 4, 5]
+    assert counts == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
@@ -532,22 +532,22 @@ def test_a_hundred_thousand_records_are_retried_without_keeping_them_in_memory(r
         redis.rpush(
             "resque:failed", *(record % (n, b"x" * 200) for n in range(start, start + 10_000))
         )
-    told: list[int] = []
+    counts: list[int] = []
     most = 0
 
     def progress(done: int) -> None:
         nonlocal most
-        told.append(done)
+        counts.append(done)
         # Only now and then: it is on while a few batches run, since it makes everything slow.
-        if len(told) == 100:
+        if len(counts) == 100:
             tracemalloc.start()
-        if len(told) == 104:
+        if len(counts) == 104:
             most = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
 
     assert failure.retry_all(resq, progress=progress) == 100_000
 
-    assert told == [*range(BATCH, 100_001, BATCH)]
+    assert counts == [*range(BATCH, 100_001, BATCH)]
     # All of them would be thirty megabytes as bytes alone.
     assert most < 8_000_000
     assert redis.llen("resque:queue:mail") == 100_000

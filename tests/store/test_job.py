@@ -477,10 +477,10 @@ def test_a_failure_hook_that_raises_is_described_in_the_record(resq):
     job = made(resq, BadOnFailureJob, 7)
     job.load()
 
-    told = job.failure_hooks(ValueError("first"))
+    error = job.failure_hooks(ValueError("first"))
 
-    assert type(told) is RuntimeError
-    assert str(told) == (
+    assert type(error) is RuntimeError
+    assert str(error) == (
         "Additional error (OSError: worse) occurred in running failure hooks for job "
         f"(Job{{mail}} | {__name__}.BadOnFailureJob | [7])\n"
         "Original error that caused job failure was ValueError: first"

@@ -114,15 +114,15 @@ def test_it_finds_the_same_delayed_jobs(resq, redis, args, text, call):
 
 
 @pytest.mark.parametrize("text", [b"[1]", b"[1.0]", b"[true]", b"[1e3]", b'[{"a":[2]}]'])
-@pytest.mark.parametrize("said", [1, 1.0, True, 1000, 1000.0, {"a": [2.0]}])
-def test_whole_numbers_that_javascript_wrote_are_ints_and_floats(text, said):
-    wanted = json_equality.job_filter("P", [said])
+@pytest.mark.parametrize("number", [1, 1.0, True, 1000, 1000.0, {"a": [2.0]}])
+def test_whole_numbers_that_javascript_wrote_are_ints_and_floats(text, number):
+    is_job = json_equality.job_filter("P", [number])
     (value,) = json.loads(text)
 
-    same_kind = isinstance(said, bool) == isinstance(value, bool)
-    assert wanted(by_javascript(text)) == (said == value and same_kind)
-    exact = same_kind and json.dumps(said) == json.dumps(value)
-    assert wanted(job(text)) == exact
+    same_kind = isinstance(number, bool) == isinstance(value, bool)
+    assert is_job(by_javascript(text)) == (number == value and same_kind)
+    exact = same_kind and json.dumps(number) == json.dumps(value)
+    assert is_job(job(text)) == exact
 
 
 def test_equal_arguments_have_one_digest_and_different_ones_have_others():

@@ -29,8 +29,8 @@ def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
     """A minion that reported once more that it waits, and was not woken up, was killed for it."""
     khan = khan_with_a_minion(resq)
 
-    for told in (IDLE, BUSY, IDLE):
-        khan.reports.send(told)
+    for state in (IDLE, BUSY, IDLE):
+        khan.reports.send(state)
     khan._receive_reports()
     assert khan._deadlines == {}
 
@@ -93,21 +93,21 @@ def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
     assert khan._deadlines == {}
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("reported", [True, False])
 def test_a_minion_that_reported_its_end_as_it_left_has_ended_cleanly(
-    told: bool, resq: ResQ, redis: Redis, caplog: pytest.LogCaptureFixture
+    reported: bool, resq: ResQ, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     khan = khan_with_a_minion(resq)
     khan.children.reap = lambda: [Exit(os.getpid(), 0)]  # type: ignore[method-assign]
-    if told:
+    if reported:
         khan.reports.send(0, PROCESS_ENDS)
 
     with caplog.at_level("INFO", "pyres"):
         khan._reap()
 
     words = f"Minion {os.getpid()} ended cleanly"
-    assert (words in caplog.text) == told
-    assert ("before the job ended" in caplog.text) != told
+    assert (words in caplog.text) == reported
+    assert ("before the job ended" in caplog.text) != reported
     khan._reports.close()
 
 

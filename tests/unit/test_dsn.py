@@ -229,9 +229,9 @@ def test_a_sentinel_that_is_down_is_asked_once() -> None:
     asked = client.connection_pool.sentinel_manager.sentinels
 
     assert [s.connection_pool.connection_kwargs["retry"].get_retries() for s in asked] == [0, 0]
-    with pytest.raises(redis.exceptions.ConnectionError, match="Connection refused") as told:
+    with pytest.raises(redis.exceptions.ConnectionError, match="Connection refused") as raised:
         client.ping()
-    assert str(told.value).startswith("no sentinel names a primary of 'main': Error 111")
+    assert str(raised.value).startswith("no sentinel names a primary of 'main': Error 111")
 
 
 @pytest.mark.parametrize("option", ["", "ssl_cert_reqs=optional", "ssl_check_hostname=yes"])

@@ -88,9 +88,9 @@ def test_lines_go_to_stderr_while_the_file_cannot_be_written_and_then_to_the_fil
     for text in ("fourth", "fifth"):
         log(handler, text)
 
-    said = capfd.readouterr().err
-    assert said.count("cannot be written") == 1
-    assert said.index("cannot be written") < said.index("second") < said.index("third")
+    output = capfd.readouterr().err
+    assert output.count("cannot be written") == 1
+    assert output.index("cannot be written") < output.index("second") < output.index("third")
     text = (folder / "w.log").read_text()
     assert text.count("2 lines were written to stderr") == 1
     assert text.index("2 lines were written to stderr") < text.index("fourth") < text.index("fifth")
@@ -157,10 +157,10 @@ def test_lines_that_are_not_read_are_dropped_and_counted(
             pass
         log(handler, "read again")
 
-        told = (end.read(1 << 16) or b"").decode()
+        output = (end.read(1 << 16) or b"").decode()
 
-    assert "lines were dropped here: not read in time\n" in told
-    assert told.endswith("read again\n")
+    assert "lines were dropped here: not read in time\n" in output
+    assert output.endswith("read again\n")
 
 
 def test_a_reader_that_has_ended_is_not_an_error(log: Any) -> None:

@@ -119,7 +119,7 @@ def test_a_child_exits_with_the_status_it_returns() -> None:
         sys.exit(how)  # type: ignore[arg-type]
 
     codes = []
-    for how in (None, 0, 3, ValueError("said on stderr")):
+    for how in (None, 0, 3, ValueError("printed to stderr")):
         exit = children.wait(children.fork(lambda how=how: leave(how)))
         assert exit is not None
         codes.append(exit.code)
@@ -269,8 +269,10 @@ def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:
 
     assert shown.startswith("pyres_worker-")
     assert "[a,b]: Waiting" in shown
-    assert title._RUBYS.search(shown) and title._RUBYS.search(title.minion_title(1, "x"))
-    assert not title._RUBYS.search(title.manager_title("x"))
+    assert title._RUBY_WORKER.search(shown) and title._RUBY_WORKER.search(
+        title.minion_title(1, "x")
+    )
+    assert not title._RUBY_WORKER.search(title.manager_title("x"))
 
 
 @pytest.mark.parametrize(

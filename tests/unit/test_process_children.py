@@ -121,7 +121,7 @@ def test_a_fork_that_fails_leaves_the_parent_its_ears(
         (SystemExit(), 0),
         (SystemExit(0), 0),
         (SystemExit(3), 3),
-        (SystemExit("said"), 1),
+        (SystemExit("text"), 1),
         (KeyboardInterrupt(), EXIT_SOFTWARE),
         (GeneratorExit(), EXIT_SOFTWARE),
     ],
@@ -262,8 +262,8 @@ def test_a_signal_while_children_are_forked_orphans_none() -> None:
 import os, signal, sys
 from pyres.process.children import Children
 from pyres.process.signals import Signals
-told = []
-signals = Signals({signal.SIGTERM: lambda signum, frame: told.append(signum)})
+received = []
+signals = Signals({signal.SIGTERM: lambda signum, frame: received.append(signum)})
 children = Children(signals)
 def end(signum):
     children.kill(signum)
@@ -274,7 +274,7 @@ def ended(pid):
     return exit
 signals.install()
 print(os.getpid(), flush=True)
-while not told:
+while not received:
     children.fork(signal.pause)
     if len(children) > 20:
         end(signal.SIGKILL)

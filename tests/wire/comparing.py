@@ -261,9 +261,9 @@ EVERY = ("*",)
 _PRUNED = ("10b_pruned_by_heartbeat", "10c_pruned_by_pid", "17_remove_worker_mid_job")
 
 _DIRTY = "a dirty exit, a prune and a killed worker count as failed; Ruby forgets them"
-_WORDS = "exceptions have Python's names, and the sentence is that of the exception"
+_WORDS = "exceptions have Python's names, and the message is that of the exception"
 
-#: WIRE.md, section 13. Those of all files first.
+#: The intended differences, those of all files first.
 DIFFERS_ON_PURPOSE = [
     Difference(EVERY, "`started` is whole epoch seconds, as in pyres 1.5", _started_as_epoch),
     Difference(("08_dirty_exit_sigkill",), _DIRTY, _count("stat:failed")),

@@ -608,10 +608,10 @@ def test_a_worker_handles_a_signal_as_rubys_does(start_worker, ruby_like, redis,
     lives = ruby["parent"].startswith("still alive")
     if not lives:
         assert worker.wait() == 0
-    # A killed child counts as failed here: WIRE.md, section 13.
+    # A killed child counts as failed here.
     failed = len(ruby["failed"]) if cut_short else int(ruby["stats"][1] or 0)
-    told = (len(ruby["failed"]), int(ruby["stats"][0] or 0), failed, ruby["workers_set"])
-    assert until(lambda: state(redis) == told and told, what=f"{told}")
+    expected = (len(ruby["failed"]), int(ruby["stats"][0] or 0), failed, ruby["workers_set"])
+    assert until(lambda: state(redis) == expected and expected, what=f"{expected}")
     if lives:
         worker.until_title(ruby["title"].split(": ")[1])
         assert worker.returncode is None
