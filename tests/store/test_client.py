@@ -216,7 +216,7 @@ def test_the_class_method_of_1_5_enqueues_on_a_default_resq(server, redis):
     assert [item["args"] for item in pending(redis)] == [[1]]
 
 
-def test_many_jobs_go_out_in_batches(plain, redis, server):
+def test_many_jobs_are_enqueued_in_batches(plain, redis, server):
     jobs = ((Mail, number) for number in range(2500))
 
     with server.monitor() as monitor:

@@ -199,7 +199,7 @@ def test_a_job_that_another_scheduler_moved_meanwhile_is_not_moved_again(resq, r
     assert redis.zcard("resque:delayed_queue_schedule") == 0
 
 
-def test_due_jobs_go_to_the_end_of_their_queue_or_to_its_front_in_their_order(resq, redis):
+def test_due_jobs_are_pushed_to_the_end_or_the_front_of_their_queue_in_their_order(resq, redis):
     for front in (False, True):
         redis.flushall()
         resq.enqueue(EchoJob, "first")
@@ -212,7 +212,7 @@ def test_due_jobs_go_to_the_end_of_their_queue_or_to_its_front_in_their_order(re
         assert args == ([1, 2, 3, "first"] if front else ["first", 1, 2, 3])
 
 
-def test_what_is_put_off_to_a_second_that_is_being_emptied_is_not_lost(resq, redis):
+def test_a_job_delayed_to_a_second_that_is_being_emptied_is_not_lost(resq, redis):
     delayed = resq.store.delayed
     delayed.delay(NOW, b"old")
     delayed.delay(NOW, b"new")
@@ -311,12 +311,12 @@ def test_delayed_jobs_can_be_enqueued_now(resq, redis):
 
 
 def test_all_jobs_of_a_timestamp_can_be_enqueued_now_except_malformed_ones(resq, redis):
-    for payload in (echo(1), echo(1), b"poison", echo(2)):
+    for payload in (echo(1), echo(1), b"malformed", echo(2)):
         resq.store.delayed.delay(NOW + 5, payload)
 
     assert resq.promote_delayed(NOW + 5) == 3
 
-    assert resq.store.delayed.peek(NOW + 5, 0, -1) == [b"poison"]
+    assert resq.store.delayed.peek(NOW + 5, 0, -1) == [b"malformed"]
     assert redis.llen("resque:queue:basic") == 3
 
 

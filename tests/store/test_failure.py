@@ -253,7 +253,7 @@ def test_a_record_of_another_program_is_retried_with_its_own_payload(
 
 
 def test_a_malformed_payload_is_pushed_again_byte_for_byte(resq, redis):
-    Job.read("mail", b"\xff\x00{", resq).fail(ValueError("poison"))
+    Job.read("mail", b"\xff\x00{", resq).fail(ValueError("malformed"))
 
     assert failure.retry_all(resq) == 1
 

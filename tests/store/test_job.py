@@ -294,7 +294,7 @@ def test_an_around_that_catches_the_error_makes_a_success_of_it(resq):
     assert Base.seen == [("perform",), ("rescued", "no"), "after_x"]
 
 
-def test_an_around_sees_the_error_and_lets_it_go(resq):
+def test_an_around_hook_gets_the_error_and_passes_it_on(resq):
     with pytest.raises(ValueError, match="no"):
         made(resq, EnsuringJob).perform()
     assert Base.seen == [("perform",), "ensured"]
@@ -378,7 +378,7 @@ def test_a_name_that_is_not_allowed_is_refused_before_its_import(resq):
         job.perform()
 
 
-def test_users_may_put_another_finder_of_classes_in_its_place(resq, monkeypatch):
+def test_users_may_replace_the_function_that_finds_classes(resq, monkeypatch):
     monkeypatch.setattr(Job, "safe_str_to_class", staticmethod(lambda name: Base))
     assert Job("mail", {"class": "Any", "args": [1]}, resq).perform() == "value"
 

@@ -85,7 +85,7 @@ def resq(dsn):
 
 
 @pytest.mark.parametrize(("args", "text"), SAID)
-def test_a_call_means_the_jobs_that_are_equal_in_json_and_no_others(resq, redis, args, text):
+def test_a_call_finds_the_jobs_that_are_equal_in_json_and_no_others(resq, redis, args, text):
     redis.rpush("resque:queue:q", *map(job, TEXTS))
     removed = resq.dequeue_from("q", "P", *args)
 

@@ -40,7 +40,7 @@ def nothing_is_held(redis: Redis, performer: Performer) -> bool:
     return not redis.exists(f"resque:worker:{performer}") and not redis.llen("resque:queue:basic")
 
 
-def test_a_failure_that_a_minion_gave_up_to_record_is_one_when_it_leaves(
+def test_a_failure_that_a_minion_failed_to_record_is_recorded_when_it_ends(
     minion: Minion, proxy: Proxy, resq: ResQ, redis: Redis
 ) -> None:
     """It was counted as finished, and its in-flight record removed."""
@@ -78,7 +78,7 @@ def test_a_job_that_a_minion_failed_to_put_back_is_a_failure_when_it_ends(
     assert nothing_is_held(redis, minion)
 
 
-def test_a_job_for_which_no_process_can_be_had_is_put_back(
+def test_a_job_for_which_no_process_can_be_forked_is_put_back(
     resq: ResQ, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(["basic"], resq)

@@ -217,7 +217,7 @@ def test_a_heartbeat_of_another_format_shows_silence_too(resq, redis: Redis, wri
     assert is_silent(resq, "there:1:mail")
 
 
-def test_a_process_is_known_again_by_its_start(stranger):
+def test_a_process_is_recognised_by_its_start(stranger):
     assert identity.process_start(stranger) == identity.process_start(stranger) != ""
     os.kill(stranger, signal.SIGCONT)
     assert identity.start(NOBODY) == ""
@@ -291,7 +291,7 @@ def test_a_worker_is_dead_after_its_own_prune_interval(resq):
 
 
 @pytest.mark.parametrize("seconds", [1, 2])
-def test_heartbeats_that_come_each_second_show_no_gap(resq: ResQ, seconds: int) -> None:
+def test_heartbeats_each_second_show_no_gap(resq: ResQ, seconds: int) -> None:
     workers, now = resq.store.workers, int(resq.store.workers.now().timestamp())
     resq.redis.hset("resque:pyres:beats", mapping={"last": now - seconds, "since": 5})
 

@@ -428,9 +428,9 @@ CASES = [
     Case("pop_due", {"zset": {b"7": 7.0}}, [at(7), "zset"], [7, "timestamps:", at(7)], None, {}),
     Case(
         "promote",
-        {at(7): [P, b"poison", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+        {at(7): [P, b"malformed", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
         PROMOTE,
-        [*FROM, 0, 1, "TOKEN", "q", SHA, 1, b"job\xff", sha(b"poison"), 0, b"record"],
+        [*FROM, 0, 1, "TOKEN", "q", SHA, 1, b"job\xff", sha(b"malformed"), 0, b"record"],
         [2],
         {
             at(7): [b"new"],
@@ -953,7 +953,7 @@ def test_a_lock_expires(redis, script, keys, args, key):
     assert 50_000 < redis.pttl(key) <= 60_000
 
 
-def test_a_prune_lock_of_ours_is_renewed(redis):
+def test_a_prune_lock_is_renewed_by_its_holder(redis):
     redis.set("lock", "me", ex=1)
 
     assert scripts.load(redis, "prune_lock")(keys=["lock"], args=["me", 60, ""]) == 1

@@ -239,7 +239,7 @@ def test_an_equal_job_runs_after_its_worker_was_pruned(fetcher, proxy, store, re
     assert payload(reconnecting(fetcher.fetch, True, LATER)) == FIRST
 
 
-def test_a_fetch_that_is_lost_while_a_known_job_is_counted_is_made_up_for(fetcher, proxy, redis):
+def test_a_fetch_that_is_lost_while_a_recognised_job_is_counted_is_repeated(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST, SECOND)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)

@@ -196,7 +196,7 @@ def test_an_orphaned_in_flight_record_is_found_whatever_its_payload(
     [b'["cut \\ud83d"]', b"[1e400]", b"[1.50,{ }]", b"null", b'[{"\\udc00":["\\/"]}]'],
 )
 @pytest.mark.parametrize("klass", [Retried, RetriedLater])
-def test_a_job_is_put_off_with_the_bytes_of_its_arguments(
+def test_a_job_is_delayed_with_the_bytes_of_its_arguments(
     args: bytes, klass: type, worker: Worker, resq: ResQ, redis: Redis
 ) -> None:
     name = f"{__name__}.{klass.__name__}".encode()

@@ -189,7 +189,7 @@ def test_a_job_that_an_operator_removed_may_be_enqueued_again(resq, redis):
     assert locks(redis) == []
 
 
-def test_a_unique_job_can_be_put_off_again(resq, clock):
+def test_a_unique_job_can_be_delayed_again(resq, clock):
     assert resq.delay_or_enqueue_in(10, Once, 1) == 1
     assert resq.delay_or_enqueue_in(20, Once, 1) == 1
 

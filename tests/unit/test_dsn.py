@@ -248,7 +248,7 @@ def test_a_level_of_trust_that_there_is_not_is_named() -> None:
         connect(DSN.parse("rediss://h?ssl_cert_reqs=nope"))
 
 
-def test_what_a_sentinels_or_clusters_client_is_connected_to_is_known() -> None:
+def test_the_dsn_of_a_client_of_sentinels_or_a_cluster_names_its_servers() -> None:
     for text, slot_key in (
         ("rediss+sentinel://h1:1,h2:2/main/3", b""),
         ("rediss+cluster://h1:1,h2:2", b"{a}"),

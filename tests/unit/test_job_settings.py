@@ -198,7 +198,7 @@ def test_a_job_that_names_no_queue_is_refused_where_it_is_decorated(options):
 
 
 @pytest.mark.usefixtures("own_jobs")
-def test_a_queue_of_the_class_or_a_name_for_others_to_enqueue_is_enough():
+def test_a_queue_of_the_class_or_a_name_to_enqueue_by_is_sufficient():
     class WithQueue(Performs):
         queue = "mail"
 

@@ -172,7 +172,7 @@ def test_a_reader_that_has_ended_is_not_an_error(log: Any) -> None:
         stream.flush()
 
 
-@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "a stand-in"])
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "a substitute"])
 def test_a_stream_without_a_descriptor_is_not_an_error(stream: Any, log: Any) -> None:
     handler = StreamOutput(sys.stderr)
     handler.stream = stream

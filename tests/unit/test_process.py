@@ -286,7 +286,7 @@ def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:
         ("resque-web-1.0", False),
     ],
 )
-def test_a_worker_is_known_by_its_title(shown: str, works: bool) -> None:
+def test_a_worker_is_recognised_by_its_title(shown: str, works: bool) -> None:
     code = (
         f"import setproctitle, signal; setproctitle.setproctitle({shown!r}); "
         "print(1, flush=True); signal.pause()"

@@ -148,7 +148,7 @@ def test_a_parent_learns_of_its_children_where_sigchld_was_ignored(
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
 
 
-def test_an_end_that_cannot_be_known_is_not_clean(ignored_children: None) -> None:
+def test_an_unknown_exit_is_not_clean(ignored_children: None) -> None:
     children = Children(Signals({}))
 
     exit = children.wait(children.fork(lambda: 0))

@@ -19,7 +19,7 @@ def test_a_name_listed_twice_is_fetched_once():
     assert QueueList("mid,high,mid").among(KNOWN) == ["mid", "high"]
 
 
-def test_a_star_is_all_that_is_known_capitals_first_without_hidden_ones():
+def test_a_star_means_all_existing_queues_capitals_first_without_hidden_ones():
     assert QueueList("*").among(KNOWN) == SORTED
 
 
@@ -48,7 +48,7 @@ def test_a_star_that_is_negated_whole_is_valid_and_finds_nothing():
     assert queues.names == ["*"]
 
 
-def test_with_a_wildcard_somewhere_plain_names_count_only_when_known():
+def test_beside_a_wildcard_plain_names_count_only_if_they_exist():
     assert QueueList("new,mid,h*").among(KNOWN) == ["mid", "high"]
     assert QueueList("new,mid,!low").among(KNOWN) == ["mid"]
 

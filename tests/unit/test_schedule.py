@@ -202,7 +202,7 @@ def test_an_entry_is_written_with_its_zone_where_ruby_reads_it(config, written):
     ).timing.next_after(0)
 
 
-def test_an_entry_is_written_with_the_class_and_queue_that_python_knows():
+def test_an_entry_is_written_with_the_class_and_queue_of_the_python_class():
     every = {"every": "1h"}
 
     assert schedule.for_ruby("tests.jobs.NoopJob", every) == {
@@ -271,7 +271,7 @@ def test_the_members_of_an_object_are_those_json_has(text):
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"a"}', '{"a":1,}', '{"a":1} x', "{1:2}", '{"a" 1}', "5"]
 )
-def test_what_is_no_object_has_no_members(text):
+def test_a_text_that_is_not_an_object_has_no_members(text):
     with pytest.raises(ValueError, match="."):
         members(text)
 

@@ -115,7 +115,7 @@ def test_a_number_is_epoch_seconds():
         b"2026/11/25 10:00:00 UTC",
     ],
 )
-def test_what_names_no_moment_that_is_certain_is_none(text):
+def test_a_text_without_a_certain_moment_is_none(text):
     assert moment(text) is None
 
 

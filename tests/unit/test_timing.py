@@ -99,7 +99,7 @@ def test_an_hour_that_the_clocks_jump_to_fires_once():
     assert moments("0 2,3 * * *", f"{FORWARD} 00:00", 2) == ["29 01:00", "30 00:00"]
 
 
-def test_an_hour_that_comes_twice_fires_the_first_time_only():
+def test_an_hour_that_occurs_twice_fires_the_first_time_only():
     assert moments("30 2 * * *", f"{BACK} 00:00", 2) == ["25 00:30", "26 01:30"]
 
 
@@ -289,7 +289,7 @@ def test_an_interval_below_a_second_fires_at_most_once_a_second(text, millisecon
     assert new.next_after(5000) == 5001 + timing.step
 
 
-def test_an_interval_says_its_seconds():
+def test_an_interval_describes_its_seconds():
     assert [str(Every.read(text)) for text in ("30s", "1.5m", "0.5s", "30d", 2.25)] == [
         "every 30 s",
         "every 90 s",

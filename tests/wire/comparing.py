@@ -34,7 +34,7 @@ class Rule(NamedTuple):
 #: What no two runs have in common. A zone, and the form of a time, is none of it: they stay.
 RULES = [
     Rule(
-        "when a job was taken",
+        "when a job was fetched",
         r"^resque:worker:",
         r'"run_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"',
         '"run_at":"TIME Z"',
@@ -46,7 +46,7 @@ RULES = [
         r'"\1":"TIME',
     ),
     Rule(
-        "when a worker gave a sign of life",
+        "when a worker sent a heartbeat",
         r"^resque:workers:heartbeat$",
         r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?=[+-]\d\d:\d\d$)",
         "TIME",
@@ -58,22 +58,22 @@ RULES = [
         "TIME",
     ),
     Rule(
-        "which moments those were",
+        "the ranges of the moments fired",
         r"^resque:pyres:schedule_ranges$",
         r"^\d{10}\.\.\d{10}$",
         "EPOCH",
     ),
-    Rule("which moment of it that was", r"^resque:pyres:schedule_fired$", r"^\d{10}$", "EPOCH"),
-    Rule("who holds the lock", r"master_lock$", r"^[\w.-]+:\d+$", "HOST:PID"),
+    Rule("the last moment fired", r"^resque:pyres:schedule_fired$", r"^\d{10}$", "EPOCH"),
+    Rule("the holder of the lock", r"master_lock$", r"^[\w.-]+:\d+$", "HOST:PID"),
     Rule("when a worker started", r":started$", r"^\d{10}$", "EPOCH"),
     Rule(
-        "which folders a worker imports from",
+        "the folders that a worker imports from",
         r"failed$",
         r"(there is no module '\w+') in [^;]+;",
         r"\1 in FOLDERS;",
     ),
     Rule(
-        "the lines of a backtrace; that there are none is no accident and stays",
+        "the lines of a backtrace; an empty one is compared",
         r"failed$",
         r'"backtrace":\[".*?"\],"worker"',
         '"backtrace":["LINES"],"worker"',

@@ -122,7 +122,7 @@ def test_every_type_in_a_payload_of_ruby_is_read_and_written_the_same(ruby_like,
     assert ruby_like.encode(item) == raw
 
 
-def test_what_ruby_put_off_is_seen(ruby_like, ruby_left):
+def test_a_job_that_ruby_delayed_is_listed(ruby_like, ruby_left):
     ruby_left("11_delayed")
 
     assert ruby_like.delayed_queue_peek(0, 1) == [T]
@@ -213,7 +213,7 @@ def test_fields_that_pyres_does_not_know_survive_a_failure_and_its_retry(
     assert redis.lrange("resque:queue:raw", 0, -1) == [raw.encode()]
 
 
-def test_ruby_finds_by_its_bytes_what_pyres_queued_and_put_off(ruby_like, redis):
+def test_ruby_finds_by_its_bytes_what_pyres_enqueued_and_delayed(ruby_like, redis):
     ruby_like.enqueue(SlowJob, 1e20, {"k": "é"})
     ruby_like.enqueue_at(datetime.fromtimestamp(T, UTC), SlowJob, 1e20)
 

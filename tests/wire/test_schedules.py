@@ -47,7 +47,7 @@ def test_resetting_the_delayed_jobs_leaves_nothing(ruby_like, redis):
     assert_as_golden(redis, "11e_reset_delayed_queue")
 
 
-def test_promoting_what_ruby_put_off_leaves_what_ruby_leaves(ruby_like, redis):
+def test_promoting_a_job_that_ruby_delayed_leaves_what_ruby_leaves(ruby_like, redis):
     for number in (1, 2):
         ruby_like.enqueue_at(datetime.fromtimestamp(1795449820, UTC), NoopJob, number)
     scheduler = Scheduler(ruby_like)
