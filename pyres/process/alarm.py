@@ -24,11 +24,11 @@ def silenced() -> Iterator[None]:
     if not _can_raise():
         yield
         return
-    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, left)
+        signal.setitimer(signal.ITIMER_REAL, remaining)
 
 
 @contextlib.contextmanager

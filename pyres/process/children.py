@@ -188,8 +188,8 @@ class Children:
             self._detached.remove(pid)
 
     def reap(self) -> list[Exit]:
-        """How each of these children that has ended ended; other children of this process are left
-        to the code that started them.
+        """Reap the children in `pids` that have ended, and return how; other children of this
+        process are left to the code that started them.
         """
         ended = [self._end_of(pid, os.WNOHANG) for pid in list(self.pids)]
         return [exit for exit in ended if exit]

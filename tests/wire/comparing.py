@@ -325,7 +325,7 @@ DIFFERS_ON_PURPOSE = [
     ),
     Difference(
         ("18_poison_payloads",),
-        "what is no JSON kills a Ruby worker and is lost; here it is a record that keeps the bytes",
+        "a payload that is not JSON kills a Ruby worker and is lost; here it is a failure record",
         _one_more_record(
             payload={
                 "class": "<undecodable>",
@@ -339,7 +339,7 @@ DIFFERS_ON_PURPOSE = [
     ),
     Difference(
         ("13_set_schedule",),
-        "an entry that does not persist lives in a Ruby process alone; here all entries persist",
+        "an entry that does not persist is only in the Ruby process; here all entries persist",
         _never_volatile,
     ),
     Difference(
