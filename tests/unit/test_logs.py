@@ -122,7 +122,10 @@ def test_a_json_line_has_all_fields(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("where", "complaint"),
-    [("syslog:nowhere", "no facility 'nowhere'"), ("/no/such/dir/x.log", "cannot be opened")],
+    [
+        ("syslog:nowhere", "invalid syslog facility 'nowhere'"),
+        ("/no/such/dir/x.log", "cannot be opened"),
+    ],
 )
 def test_an_invalid_log_file_is_named(where: str, complaint: str) -> None:
     with pytest.raises(BadOptionError, match=complaint):

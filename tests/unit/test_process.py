@@ -88,7 +88,7 @@ def test_held_signals_are_delivered_at_the_end(others: int) -> None:
     signals.install()
 
     try:
-        former = signals.mark_in_flight()
+        former = signals.hold()
         os.kill(os.getpid(), signal.SIGUSR1)
         if others:
             assert signals.sleep(60), "no thread got it"
