@@ -1,4 +1,4 @@
-"""The names by which pyres 1.5 told Python 2 from 3; kept for code that still imports them."""
+"""pyres 1.5's names for what differs in Python 2 and 3, for code that still imports them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 warnings.warn(
-    "pyres.compat is of no use on Python 3 and will go; write str, int and bytes",
+    "pyres.compat is not needed on Python 3 and will be removed; use str, int and bytes",
     DeprecationWarning,
     stacklevel=2,
 )

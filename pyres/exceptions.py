@@ -1,11 +1,11 @@
-"""Every error pyres raises on purpose; the docstring of each is its default message."""
+"""Every error that pyres raises itself; the docstring of each is its default message."""
 
-#: What an application ends its process or a generator with: no failure of a job like any other.
+#: Exceptions that end a process or a generator, and so are not caught as the failure of a job.
 ENDING = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class PyresError(Exception):
-    """Something pyres could not do."""
+    """An error of pyres."""
 
     def __init__(self, message: object = None, *more: object) -> None:
         super().__init__(self.__doc__ if message is None else message, *more)
@@ -16,11 +16,11 @@ class NoQueueError(PyresError):
 
 
 class BadServerError(PyresError, ValueError):
-    """A server is given as 'host:port[/db]', as a URL, as a redis.Redis or as a ResQ."""
+    """Invalid server: expected 'host:port[/db]', a URL, a redis.Redis or a ResQ."""
 
 
 class BadDSNError(BadServerError):
-    """A DSN is 'host:port[/db]' or a URL: redis, rediss, unix, redis+sentinel, redis+cluster."""
+    """Invalid DSN: expected 'host:port[/db]' or a URL such as redis://host:port/db."""
 
 
 class BadScheduleError(PyresError, ValueError):
@@ -40,23 +40,23 @@ class CannotWatchError(PyresError):
 
 
 class TooOldError(CannotWatchError):
-    """The server is older than what was asked for needs."""
+    """The Redis server is too old for this feature."""
 
 
 class UnencodableError(PyresError, TypeError, ValueError):
-    """A queue holds JSON: None, bool, int, finite float, str, list, dict and datetime."""
+    """Invalid arguments: expected None, bool, int, finite float, str, list, dict or datetime."""
 
 
 class UndecodableError(PyresError, ValueError):
-    """What stands in Redis is not the JSON of a job."""
+    """The stored payload is not the JSON of a job."""
 
 
 class ClassNotFoundError(PyresError, ImportError):
-    """The name in a payload leads to no class that can be imported here."""
+    """The name in a payload is not a class that can be imported here."""
 
 
 class NotAJobError(ClassNotFoundError, TypeError):
-    """A job is a class with perform(), a function with @job, or the dotted name of one."""
+    """Invalid job: expected a class with perform(), a function with @job, or its dotted name."""
 
 
 class NotAllowedError(PyresError, PermissionError):
@@ -64,10 +64,10 @@ class NotAllowedError(PyresError, PermissionError):
 
 
 class JobError(PyresError, RuntimeError):
-    """A job went wrong."""
+    """A job failed."""
 
 
-class TimeoutError(JobError):  # noqa: A001 - the name pyres 1.5 gave it
+class TimeoutError(JobError):  # noqa: A001 - the name in pyres 1.5
     """A job ran longer than its timeout."""
 
 
@@ -83,5 +83,5 @@ class PruneDeadWorkerDirtyExitError(DirtyExitError):
     """A worker did not gracefully exit while processing its job."""
 
 
-class DontPerform(PyresError):  # noqa: N818 - Resque's word; it is no error but a decision
-    """Raised by a before_perform hook: the job is dropped, and that is no failure."""
+class DontPerform(PyresError):  # noqa: N818 - Resque's name; it is not an error
+    """Raised by a before_perform hook to drop the job, which is not a failure."""

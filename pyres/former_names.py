@@ -1,4 +1,4 @@
-"""Names that pyres 1.5's modules had besides their own, and where each of them is now."""
+"""Names that could be imported from pyres 1.5's modules, and where each of them is now."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: As in pyres.compat, without the warning that its import gives.
+#: As in pyres.compat, without the warning at its import.
 string_types = (str,)
 
 
 def former_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]:
     """A module's __getattr__ for these names: each is at `module:name`, or is that module.
 
-    Who asks for one gets it with a DeprecationWarning that names its place.
+    Each use emits a DeprecationWarning that names the place.
     """
 
     def getter(name: str) -> Any:
@@ -22,12 +22,12 @@ def former_names(module: str, places: Mapping[str, str]) -> Callable[[str], Any]
         if place is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warnings.warn(
-            f"{module}.{name} is kept for pyres 1.5's users; it is {place.replace(':', '.')}",
+            f"{module}.{name} is deprecated: use {place.replace(':', '.')}",
             DeprecationWarning,
             stacklevel=2,
         )
-        home, _, attribute = place.partition(":")
-        found = importlib.import_module(home)
-        return getattr(found, attribute) if attribute else found
+        module_name, _, attribute = place.partition(":")
+        target = importlib.import_module(module_name)
+        return getattr(target, attribute) if attribute else target
 
     return getter

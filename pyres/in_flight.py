@@ -1,4 +1,4 @@
-"""An in-flight record (`worker:<id>`), whoever wrote it, as far as it can be read."""
+"""Parses an in-flight record (`worker:<id>`) of pyres, Ruby or node-resque."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyres.json_spans import have_blanks, values
 
 
 class InFlight(NamedTuple):
-    """The queue and the payload of a running job, byte for byte, and since when it runs."""
+    """The queue and the payload of a running job, byte for byte, and its start time as written."""
 
     queue: str
     payload: bytes
@@ -17,19 +17,19 @@ class InFlight(NamedTuple):
 
 
 def read(record: bytes) -> InFlight | None:
-    """What a record says, its fields in any order; None for what is no in-flight record."""
+    """A parsed record, whose fields may have any order; None for a malformed one."""
     try:
         fields = values(record)
     except ValueError:
-        return _around_no_json(record)
+        return _around_malformed_payload(record)
     payload = fields.get("payload")
     if payload is not None and have_blanks(fields):
         payload = payload.strip()
     return _in_flight(fields, payload)
 
 
-def _around_no_json(record: bytes) -> InFlight | None:
-    """A record of pyres, which has its payload last, around one that makes all of it no JSON."""
+def _around_malformed_payload(record: bytes) -> InFlight | None:
+    """A record of pyres, which has its payload last, if only the payload is not valid JSON."""
     head, marker, rest = record.partition(b',"payload":')
     try:
         return _in_flight(values(head + b"}"), rest[:-1]) if marker else None

@@ -1,9 +1,9 @@
-"""What is equal in JSON: the one comparison of jobs by their values.
+"""The one comparison of jobs by their JSON values.
 
-`true` is not 1. The order of an object's keys does not matter, nor how a text is escaped. 1 and 1.0
-are different, as for Ruby, but in a payload that JavaScript may have written, which does not begin
-with class and args as pyres' and Ruby's do: it has one kind of number, and writes 1.0 as 1. A date
-is the text that stands for it.
+`true` is not equal to 1. The order of an object's keys does not matter, nor how a string is
+escaped. 1 and 1.0 are different, as in Ruby, except in a payload that JavaScript may have written:
+that has one kind of number, and writes 1.0 as 1. It is one that does not begin with class and args,
+as those of pyres and Ruby do. A date is compared as its string.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyres.exceptions import UndecodableError, UnencodableError
 #: The members of a payload that node-resque wrote, or promoted, in its order.
 JAVASCRIPT_MEMBERS = ["class", "queue", "args"]
 
-#: With these a payload begins that pyres or Ruby wrote.
+#: The first members of a payload that pyres or Ruby wrote.
 FIRST_MEMBERS = ["class", "args"]
 
 _written = simplejson.JSONEncoder(
@@ -28,7 +28,7 @@ _written = simplejson.JSONEncoder(
 ).encode
 
 
-#: JSON of all values that a payload can be read as, also of numbers beyond floats.
+#: JSON of all values that can be read from a payload, also of numbers beyond floats.
 _lenient = simplejson.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=True, default=json_parser.dumps
 ).encode
@@ -39,7 +39,7 @@ def _whole_as_int(digits: str) -> int | float:
     return int(value) if value.is_integer() else value
 
 
-#: Readers of JSON whose -0.0 is 0.0; JavaScript's whole numbers are ints besides.
+#: JSON decoders that read -0.0 as 0.0; the second also reads whole numbers as ints.
 _read = simplejson.JSONDecoder(
     parse_float=lambda digits: float(digits) or 0.0, allow_nan=True
 ).decode
@@ -47,8 +47,8 @@ _read_as_javascript = simplejson.JSONDecoder(parse_float=_whole_as_int, allow_na
 
 
 def canonical(value: Any, javascript: bool = False) -> bytes:
-    """The one text for a value of json_parser.plain() and all that are equal to it; with
-    `javascript` equal where JavaScript writes both alike.
+    """The same text for all equal values of json_parser.plain(); with `javascript` those are equal
+    that JavaScript writes in the same way.
     """
     text = _written(value)
     if javascript and ("." in text or "e" in text):
@@ -58,13 +58,13 @@ def canonical(value: Any, javascript: bool = False) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        # Two halves of a surrogate pair that stand side by side are one character.
+        # Two adjacent halves of a surrogate pair are one character.
         joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         return joined.encode("utf-8", "surrogatepass")
 
 
 def are_equal(first: bytes, second: bytes) -> bool:
-    """Whether two payloads are equal; those that are no JSON, whether they are the same bytes."""
+    """Whether two payloads are equal; if they are not JSON, whether their bytes are the same."""
     try:
         return canonical(json_parser.plain(first)) == canonical(json_parser.plain(second))
     except (UndecodableError, RecursionError):
@@ -72,8 +72,8 @@ def are_equal(first: bytes, second: bytes) -> bool:
 
 
 def digest(name: str, args: Sequence[Any], javascript: bool = False) -> str:
-    """A text that is the same for equal classes and arguments. UnencodableError for arguments that
-    no payload can have.
+    """The same text for equal classes and arguments. Raises UnencodableError for arguments that no
+    payload can have.
     """
     try:
         values = json_parser.plain(json_parser.dumps([name, list(args)]))
@@ -83,7 +83,9 @@ def digest(name: str, args: Sequence[Any], javascript: bool = False) -> str:
 
 
 def _beyond_json(values: Any) -> Any:
-    """The values that a payload has as 1e400 and the like; UnencodableError for others."""
+    """The values with numbers beyond floats, such as 1e400, as read from JSON; UnencodableError for
+    other values.
+    """
     try:
         return _read(_lenient(values))
     except (TypeError, ValueError, RecursionError):
@@ -93,12 +95,13 @@ def _beyond_json(values: Any) -> Any:
 def job_filter(
     name: str, args: Sequence[Any] | None, queue: str | None = None
 ) -> Callable[[bytes], bool]:
-    """Whether a payload is a job of this class, and has these arguments and this queue, if given.
+    """A function that checks whether a payload is a job of this class, with these arguments and
+    this queue unless they are None.
 
-    UnencodableError for arguments that no queue can hold.
+    Raises UnencodableError for arguments that no payload can have.
     """
-    wanted = None if args is None else _Arguments(args)
-    # What cannot hold the name is not read; a name that JSON may escape is looked for in all.
+    arguments = None if args is None else _Arguments(args)
+    # Only payloads that contain the name are decoded, unless JSON may escape the name.
     part = name.encode() if name.isascii() and "/" not in name else b""
 
     def chosen(raw: bytes) -> bool:
@@ -112,25 +115,25 @@ def job_filter(
             isinstance(item, dict)
             and item.get("class") == name
             and queue in (None, item.get("queue"))
-            and (wanted is None or wanted.are_those_of(item))
+            and (arguments is None or arguments.are_those_of(item))
         )
 
     return chosen
 
 
 class _Arguments:
-    """Arguments that jobs are looked for by."""
+    """The arguments of jobs to find."""
 
     def __init__(self, args: Sequence[Any]) -> None:
         values = json_parser.plain(json_parser.dumps(list(args)))
         self._exact, self._javascript = canonical(values), canonical(values, javascript=True)
 
     def are_those_of(self, item: dict[str, Any]) -> bool:
-        """Whether a payload has equal ones."""
+        """Whether a payload has equal arguments."""
         args = item.get("args")
         by_javascript = list(item)[:2] != FIRST_MEMBERS
-        wanted = self._javascript if by_javascript else self._exact
+        expected = self._javascript if by_javascript else self._exact
         try:
-            return canonical([] if args is None else args, by_javascript) == wanted
+            return canonical([] if args is None else args, by_javascript) == expected
         except RecursionError:
             return False

@@ -1,8 +1,8 @@
 """Python values to the JSON that Ruby reads and back; dates as pyres 1.5 wrote them.
 
-A datetime travels as the string `@D:2026-11-23T16:01:08`. One with microseconds or a zone has these
-behind it, so that it comes back equal. A user's own string of that look is written with the prefix
-twice, and read with one prefix taken off: an old reader finds no date in it and keeps it a string.
+A datetime is written as the string `@D:2026-11-23T16:01:08`, followed by its microseconds and time
+zone if it has them, so that it is read back equal. A user's string that looks like one is written
+with the prefix twice, and read with one prefix removed: an old reader keeps it a string.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _DATE = re.compile(
 _ESCAPED = DATE_PREFIX + DATE_PREFIX
 
 #: Where Ruby's digits may differ from Python's: an exponent, or sixteen digits before the point.
-#: Each pattern begins with a rare character and looks back from there: one that begins with a digit
-#: is tried at each character, which took longer than the encoding.
+#: Each pattern begins with a rare character and a look-behind: one that begins with a digit is
+#: tried at each character, which takes longer than the encoding.
 _EXPONENT = re.compile(r"e[-+](?<=\d..)\d")
 _LONG_WHOLE = re.compile(r"\.(?<=\d{16}.)")
 
-#: The white space of JSON; its scanner skips it inside a value, but not before it.
+#: The white space of JSON; the scanner skips it inside a value, but not before it.
 _BLANKS = " \t\n\r"
 
-#: Nesting to which the place at fault is looked for; what is deeper is itself the fault.
+#: Levels of nesting that are searched for the value that cannot be encoded; more are an error.
 DEEPEST = 200
 
 
@@ -63,8 +63,8 @@ class CustomJSONEncoder(simplejson.JSONEncoder):
         raise TypeError(f"{type(o).__name__} is not JSON")
 
     def encode(self, o: Any) -> str:
-        """The JSON of a value. Raises UnencodableError naming the place of what JSON
-        cannot hold.
+        """The JSON of a value. Raises UnencodableError, which names what cannot be encoded, and
+        where.
         """
         return dumps(o)
 
@@ -90,29 +90,29 @@ def dumps(values: Any) -> str:
     """
     try:
         text: str = _encode(values)
-        # Almost no payload holds a date or a float that Ruby writes otherwise, and a look at the
-        # text is cheaper than a walk over the values.
+        # Payloads with a date, or a float that Ruby writes in another way, are rare; a search of
+        # the text is faster than a walk over the values.
         if '"@D:' in text or _ruby_may_differ(text):
             text = _encode(_wire(values))
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise _complaint(values, error) from None
+        raise _unencodable(values, error) from None
     return text
 
 
 def encode(values: Any) -> bytes:
-    """dumps() as the bytes that go to Redis."""
+    """dumps() as bytes, for Redis."""
     raw = plain_json.encode(values)
     if raw is not None and b'"@D:' not in raw:
         return raw
     try:
         return dumps(values).encode()
     except UnicodeEncodeError as error:
-        raise _complaint(values, error) from None
+        raise _unencodable(values, error) from None
 
 
 def encode_again(values: Any) -> bytes:
-    """encode() of what loads() gave, also of what is refused from others: half of a surrogate pair
-    and numbers beyond floats.
+    """encode() of what loads() returned, also of values that encode() refuses: half of a surrogate
+    pair, and numbers beyond floats.
     """
     try:
         return encode(values)
@@ -135,7 +135,7 @@ def loads(string: str | bytes) -> Any:
 
 
 def plain(string: str | bytes) -> Any:
-    """The value in some JSON, dates as the texts that stand there. Raises UndecodableError."""
+    """The value in some JSON, dates as the strings in it. Raises UndecodableError."""
     return _read(string, None)
 
 
@@ -152,7 +152,7 @@ def _read(string: str | bytes, restore: Callable[[Any], Any] | None) -> Any:
 
 
 def _decoded(text: str) -> Any:
-    """What simplejson's decode() gives; nearly always by one call of C."""
+    """The same as simplejson's decode(), nearly always by one call of C."""
     if plain := plain_json.decode(text):
         return plain[0]
     start = len(text) - len(text.lstrip(_BLANKS)) if text[:1] in _BLANKS else 0
@@ -170,7 +170,7 @@ def _ruby_may_differ(text: str) -> bool:
 
 
 def ruby_float(value: float) -> str:
-    """A finite float with the digits that Ruby's json 2.6.1 gives it: 1.0e+20, 0.1, -0.0."""
+    """A finite float with the digits that Ruby's json 2.6.1 writes: 1.0e+20, 0.1, -0.0."""
     sign = "-" if math.copysign(1, value) < 0 else ""
     mantissa, _, exponent = f"{abs(value)!r}".partition("e")
     whole, _, fraction = mantissa.partition(".")
@@ -193,7 +193,9 @@ def _date_text(moment: datetime.datetime) -> str:
 
 
 def _wire(value: Any) -> Any:
-    """The same value with its floats as Ruby writes them and its look-alikes of dates marked."""
+    """The same value with its floats as Ruby writes them, and strings that look like dates marked
+    with a second prefix.
+    """
     if isinstance(value, str):
         marked = _DATE.match(value) or value.startswith(_ESCAPED)
         return DATE_PREFIX + value if marked else value
@@ -220,27 +222,27 @@ def _restored(value: Any) -> Any:
 def _date_or_text(value: str) -> datetime.datetime | str:
     if value.startswith(_ESCAPED):
         return value.removeprefix(DATE_PREFIX)
-    if found := _DATE.match(value):
-        with contextlib.suppress(ValueError):  # the 30th of February is a text
-            return datetime.datetime.fromisoformat(found[1].zfill(4) + found[2])
+    if match := _DATE.match(value):
+        with contextlib.suppress(ValueError):  # the 30th of February remains a string
+            return datetime.datetime.fromisoformat(match[1].zfill(4) + match[2])
     return value
 
 
-def _complaint(values: Any, error: Exception) -> UnencodableError:
-    """The error that names the first place JSON cannot hold."""
-    found = _fault(values, "", 0)
-    return UnencodableError(found or f"{type(values).__name__} cannot be written as JSON: {error}")
+def _unencodable(values: Any, error: Exception) -> UnencodableError:
+    """The error that names the first value that cannot be encoded, and its place."""
+    fault = _fault(values, "", 0)
+    return UnencodableError(fault or f"{type(values).__name__} cannot be written as JSON: {error}")
 
 
 def _fault(value: Any, place: str, depth: int) -> str | None:
     if depth > DEEPEST:
-        return f"{place[:60]}… is nested deeper than {DEEPEST} levels, or holds itself"
+        return f"{place[:60]}… is nested deeper than {DEEPEST} levels, or contains itself"
     if isinstance(value, dict):
         return _fault_in_dict(value, place, depth)
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            if found := _fault(item, f"{place}[{index}]", depth + 1):
-                return found
+            if fault := _fault(item, f"{place}[{index}]", depth + 1):
+                return fault
         return None
     return _fault_of_leaf(value, place or "the value")
 
@@ -249,21 +251,21 @@ def _fault_in_dict(value: dict[Any, Any], place: str, depth: int) -> str | None:
     for key, item in value.items():
         if not (key is None or isinstance(key, str | int | float)):
             kind, shown = type(key).__name__, _safe_repr(key)
-            return f"{place or 'the value'} has the key {shown} of type {kind}; a key is a str"
-        if found := _fault_of_leaf(key, f"a key of {place or 'the value'}"):
-            return found
+            return f"{place or 'the value'} has the key {shown} of type {kind}: expected a str"
+        if fault := _fault_of_leaf(key, f"a key of {place or 'the value'}"):
+            return fault
         inner = f"{place}[{key!r}]" if place else str(key)
-        if found := _fault(item, inner, depth + 1):
-            return found
+        if fault := _fault(item, inner, depth + 1):
+            return fault
     return None
 
 
-#: What to give in the place of a value that JSON does not know.
+#: What to pass in place of a value that JSON cannot represent.
 _INSTEAD = {
     "bytes": "decode it, or base64 it",
     "Decimal": "str(value) keeps its digits",
-    "date": "give a datetime, or str(value)",
-    "time": "give a datetime, or str(value)",
+    "date": "pass a datetime, or str(value)",
+    "time": "pass a datetime, or str(value)",
     "timedelta": "value.total_seconds() is a number",
     "UUID": "str(value)",
     "set": "list(value)",
@@ -277,18 +279,16 @@ def _fault_of_leaf(value: Any, place: str) -> str | None:
     if isinstance(value, int):
         return _fault_of_int(value, place)
     if isinstance(value, float):
-        return (
-            None if math.isfinite(value) else f"{place} is {value}: JSON knows finite numbers only"
-        )
+        return None if math.isfinite(value) else f"{place} is {value}: expected a finite number"
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            return f"{place} is text that is no Unicode (a lone surrogate at {error.start})"
+            return f"{place} is not valid Unicode (a lone surrogate at {error.start})"
         return None
     kind = type(value).__name__
-    instead = _INSTEAD.get(kind, "give str, int, float, bool, None, list, dict or datetime")
-    return f"{place} is {_safe_repr(value)} of type {kind}, which a queue cannot hold: {instead}"
+    instead = _INSTEAD.get(kind, "pass str, int, float, bool, None, list, dict or datetime")
+    return f"{place} is {_safe_repr(value)} of type {kind}, which JSON does not have: {instead}"
 
 
 def _fault_of_int(value: int, place: str) -> str | None:
@@ -303,7 +303,7 @@ def _fault_of_int(value: int, place: str) -> str | None:
 def _safe_repr(value: Any) -> str:
     try:
         return repr(value)[:60]
-    except Exception:  # noqa: BLE001 - __repr__ is anybody's code
+    except Exception:  # noqa: BLE001 - __repr__ is the application's code
         return "something"
 
 

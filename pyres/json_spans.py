@@ -1,4 +1,4 @@
-"""Where each member of a JSON object stands in its text, to cut one out or keep it as it is."""
+"""Byte spans of the members of a JSON object, to edit one without re-encoding the rest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _brackets = re.compile(r'[][{}]|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL).finditer
 
 
 class Member(NamedTuple):
-    """One `"key":value`, the span of the text that holds it, and the span between its colon and
-    the next mark, which is the value with the blanks around it.
+    """One `"key":value`, its span in the text, and the span of its value with the white space
+    around it.
     """
 
     key: str
@@ -27,16 +27,16 @@ class Member(NamedTuple):
 
 
 def members(text: str) -> list[Member]:
-    """The members of the object that is the whole text, in order. ValueError for another text."""
+    """The members of the object that is the whole text, in order. ValueError if it is not one."""
     return _members(text, _decode)
 
 
 def _members(text: str, decode: Callable[[str, int], tuple[Any, int]]) -> list[Member]:
-    found: list[Member] = []
+    found_members: list[Member] = []
     at = _past(text, _skip(text, 0), "{")
     if text[at : at + 1] == "}":
         _check_end(text, at + 1)
-        return found
+        return found_members
     while True:
         start = at
         if text[start : start + 1] != '"':
@@ -45,16 +45,16 @@ def _members(text: str, decode: Callable[[str, int], tuple[Any, int]]) -> list[M
         colon = _skip(text, at)
         value, end = decode(text, _past(text, colon, ":"))
         at = _skip(text, end)
-        found.append(Member(key, value, start, end, colon + 1, at))
+        found_members.append(Member(key, value, start, end, colon + 1, at))
         if text[at : at + 1] == "}":
             _check_end(text, at + 1)
-            return found
+            return found_members
         at = _past(text, at, ",")
 
 
 def values(raw: bytes) -> dict[str, bytes]:
-    """The values of the object that is the whole text, each as its bytes with the blanks around it:
-    also one that is no UTF-8, or nested too deep to be decoded. ValueError for other bytes.
+    """The values of the object that is the whole text, each as its bytes with the white space
+    around it, also if it is not UTF-8 or nested too deep to be decoded. ValueError for other bytes.
     """
     text = raw.decode("utf-8", "surrogateescape")
     return {
@@ -64,14 +64,14 @@ def values(raw: bytes) -> dict[str, bytes]:
 
 
 def have_blanks(values: Mapping[str, bytes]) -> bool:
-    """Whether a program wrote these values of an object that puts a blank before each: then the
-    blanks around one are not its own.
+    """Whether these values come from a program that writes a space before each value: then the
+    white space around a value is not part of it.
     """
     return next(iter(values.values()))[:1].isspace()
 
 
 def _passed(text: str, at: int) -> tuple[None, int]:
-    """Where the value that begins at a character ends."""
+    """The end of the value that begins at a character."""
     try:
         return None, _decode(text, at)[1]
     except RecursionError:
@@ -79,18 +79,18 @@ def _passed(text: str, at: int) -> tuple[None, int]:
 
 
 def _closed(text: str, at: int) -> int:
-    """Where the bracket that opens at a character is closed."""
+    """The end of the list or object that begins at a character."""
     depth = 0
-    for found in _brackets(text, at):
-        depth += (found[0] in "[{") - (found[0] in "]}")
+    for match in _brackets(text, at):
+        depth += (match[0] in "[{") - (match[0] in "]}")
         if not depth:
-            return found.end()
+            return match.end()
     raise ValueError(f"the value at character {at} has no end")
 
 
 def _skip(text: str, at: int) -> int:
     match = _blanks(text, at)
-    assert match  # it matches nothing at all, too
+    assert match  # it also matches the empty text
     return match.end()
 
 

@@ -1,4 +1,4 @@
-"""Where the log goes, and how a line of it looks."""
+"""Sets up logging: where the log is written, and the format of its lines."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from pyres.shortening import cut
 LINE = "%(asctime)s %(process)5d %(levelname)-8s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
 
-#: An attribute of the log record of a job's end: what a JSON line says of it.
+#: An attribute of the log record of a job's end: the fields for its JSON line.
 JOB = "job"
 
-#: Where syslog listens on Linux, and on macOS.
+#: The sockets of syslog on Linux and on macOS.
 SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog")
 
 #: pyres' own logger, of which each module has a child.
 PACKAGE_LOGGER = logging.getLogger("pyres")
 
-#: What reports a handler that raises, as every handler of logging does for itself.
+#: Reports the exception of a handler, as logging's own handlers do.
 _NO_HANDLER = logging.NullHandler()
 
-#: An attribute of our handlers: the level that the root logger had before.
+#: An attribute of pyres' own handlers: the level that the root logger had before.
 _MARK = "_pyres_root_level"
 
 
-#: Bytes of a traceback in the log; what is longer is cut in the middle.
+#: Bytes of a traceback in the log; a longer one is cut in the middle.
 MAX_TRACEBACK_BYTES = 64000
 
 
@@ -49,7 +49,7 @@ class _Formatter(logging.Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object a line; of the end of a job with its class, queue, outcome and seconds."""
+    """One JSON object per line; for the end of a job with its class, queue, outcome and seconds."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -67,17 +67,17 @@ class JsonFormatter(_Formatter):
 
 
 def special_log_file(filename: str) -> bool:
-    """Whether this names no file: stderr, stdout, syslog or syslog:<facility>."""
+    """Whether this is not the name of a file but stderr, stdout, syslog or syslog:<facility>."""
     return filename in ("stderr", "stdout", "syslog") or filename.startswith("syslog:")
 
 
 def get_logging_handler(
     filename: str | None, procname: str, namespace: str | None = None, json_logs: bool = False
 ) -> logging.Handler:
-    """The handler for a log's name; a file is opened again when it was rotated away.
+    """The handler for a log's name; a file is opened again after it was rotated.
 
-    BadOptionError for a facility that syslog does not have or a file that cannot be opened. Later
-    it raises nothing: while the file cannot be written its lines go to stderr.
+    Raises BadOptionError for an unknown syslog facility or a file that cannot be opened. The
+    handler raises nothing: while the file cannot be written its lines go to stderr.
     """
     handler = _handler(filename, procname, namespace, json_logs)
     try:
@@ -97,27 +97,27 @@ def _open(handler: logging.Handler) -> None:
 def _handler(
     filename: str | None, procname: str, namespace: str | None, json_logs: bool
 ) -> logging.Handler:
-    where = filename or "stderr"
+    name = filename or "stderr"
     line = LINE
     handler: logging.Handler
-    if where in ("stderr", "stdout"):
-        handler = StreamOutput(getattr(sys, where))
-    elif special_log_file(where):
-        handler = _syslog(where)
+    if name in ("stderr", "stdout"):
+        handler = StreamOutput(getattr(sys, name))
+    elif special_log_file(name):
+        handler = _syslog(name)
         ident = f"{procname}({namespace})" if namespace else procname
         line = f"{ident}[%(process)d]: %(levelname)s %(message)s"
     else:
-        handler = FileOutput(where)
+        handler = FileOutput(name)
     handler.setFormatter(JsonFormatter() if json_logs else _Formatter(line, TIME))
     return handler
 
 
-def _syslog(where: str) -> logging.Handler:
-    facility = where.partition(":")[2] or "user"
+def _syslog(name: str) -> logging.Handler:
+    facility = name.partition(":")[2] or "user"
     names = logging.handlers.SysLogHandler.facility_names
     if facility not in names:
         raise BadOptionError(
-            f"syslog has no facility {facility!r}; it is one of {', '.join(sorted(names))}"
+            f"invalid syslog facility {facility!r}: expected one of {', '.join(sorted(names))}"
         )
     network = ("localhost", logging.handlers.SYSLOG_UDP_PORT)
     address = next((path for path in SYSLOG_SOCKETS if os.path.exists(path)), network)
@@ -125,21 +125,21 @@ def _syslog(where: str) -> logging.Handler:
 
 
 def level_number(level: int | str) -> int:
-    """A level by number or by name in any case. BadOptionError for another."""
+    """A level by number or by name in any case. Raises BadOptionError for any other name."""
     if isinstance(level, int):
         return level
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise BadOptionError(
-            f"{level!r} is no log level; it is one of debug, info, warning, error, critical"
+            f"invalid log level {level!r}: expected debug, info, warning, error or critical"
         )
     return number
 
 
 class _OwnLogger(logging.Logger):
-    """A logger of pyres: an application that sets up its own logging does not silence it."""
+    """A logger of pyres, which an application does not silence by its own logging setup."""
 
-    # dictConfig() disables every logger that it does not name, unless it is told not to.
+    # dictConfig() disables every logger that it does not name, unless configured not to.
     @property
     def disabled(self) -> bool:
         return False
@@ -151,22 +151,22 @@ class _OwnLogger(logging.Logger):
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         try:
             super().callHandlers(record)
-        except Exception:  # noqa: BLE001 - a handler of the application raised: no job pays for that
+        except Exception:  # noqa: BLE001 - a handler of the application raised: no job fails by that
             _NO_HANDLER.handleError(record)
 
-    # Where _Onward is, that passes the records on. dictConfig() may take it away again.
+    # False while a _ToRootHandlers passes the records on; dictConfig() may remove that again.
     @property
     def propagate(self) -> bool:
-        return self.__dict__["propagate"] and not any(map(_is_ours, self.handlers))
+        return self.__dict__["propagate"] and not any(map(_is_own, self.handlers))
 
     @propagate.setter
     def propagate(self, value: bool) -> None:
         self.__dict__["propagate"] = value
 
 
-class _Onward(logging.Handler):
-    """Passes pyres' own records to the application's handlers on the root logger, but for those
-    that write where `own` has written them.
+class _ToRootHandlers(logging.Handler):
+    """Passes pyres' own records to the application's handlers on the root logger, except those that
+    write to the same place as `own`.
     """
 
     def __init__(self, own: logging.Handler) -> None:
@@ -174,21 +174,21 @@ class _Onward(logging.Handler):
         self.own = own
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Without the lock, which a handler that logs to pyres itself would wait for."""
+        """Without the lock, for which a handler that itself logs to pyres would wait."""
         for handler in logging.getLogger().handlers:
             if record.levelno >= handler.level and not _same_place(handler, self.own):
                 handler.handle(record)
         return True
 
 
-def _same_place(one: logging.Handler, other: logging.Handler) -> bool:
-    if isinstance(one, logging.FileHandler) and isinstance(other, logging.FileHandler):
-        return one.baseFilename == other.baseFilename
-    stream = getattr(one, "stream", None)
-    return one is other or (stream is not None and stream is getattr(other, "stream", None))
+def _same_place(first: logging.Handler, second: logging.Handler) -> bool:
+    if isinstance(first, logging.FileHandler) and isinstance(second, logging.FileHandler):
+        return first.baseFilename == second.baseFilename
+    stream = getattr(first, "stream", None)
+    return first is second or (stream is not None and stream is getattr(second, "stream", None))
 
 
-def _is_ours(handler: logging.Handler) -> bool:
+def _is_own(handler: logging.Handler) -> bool:
     return hasattr(handler, _MARK)
 
 
@@ -198,9 +198,11 @@ def setup_logging(
     filename: str | None = None,
     json_logs: bool = False,
 ) -> None:
-    """Send pyres' log somewhere, and what the application logs too while it sets up nothing itself.
+    """Send pyres' log to stderr, a file or syslog, and the application's log too unless it sets up
+    its own logging.
 
-    A second call replaces what the first one set up; nothing for the level NOTSET, as in pyres 1.5.
+    A second call replaces what the first one set up. The level NOTSET does nothing, as in pyres
+    1.5.
     """
     level = level_number(log_level)
     if level != logging.NOTSET:
@@ -210,8 +212,8 @@ def setup_logging(
 def setup_child_logging(
     procname: str, log_level: int | str, filename: str | None, json_logs: bool
 ) -> None:
-    """setup_logging() in a process that must not end for its log: a file that cannot be opened is
-    tried again with each line.
+    """setup_logging() for a process that must not end because of its log: it tries to open the file
+    again with each line.
     """
     level = level_number(log_level)
     if level == logging.NOTSET:
@@ -224,15 +226,16 @@ def setup_child_logging(
 
 def _use(handler: logging.Handler, level: int) -> None:
     root = logging.getLogger()
-    on_root = [former for former in root.handlers if _is_ours(former)]
+    on_root = [former for former in root.handlers if _is_own(former)]
     root_level = getattr(on_root[0], _MARK) if on_root else root.level
-    for ours in (handler, onward := _Onward(handler)):
-        setattr(ours, _MARK, root_level)
+    to_root_handlers = _ToRootHandlers(handler)
+    for own in (handler, to_root_handlers):
+        setattr(own, _MARK, root_level)
     clear_logging()
     _protect_own_loggers()
     PACKAGE_LOGGER.setLevel(level)
     PACKAGE_LOGGER.addHandler(handler)
-    PACKAGE_LOGGER.addHandler(onward)
+    PACKAGE_LOGGER.addHandler(to_root_handlers)
     if on_root or not root.handlers:
         root.addHandler(handler)
         root.setLevel(level)
@@ -242,13 +245,13 @@ def _use(handler: logging.Handler, level: int) -> None:
 def clear_logging() -> None:
     """Remove the handlers that setup_logging() has added, and no other."""
     for logger in (logging.getLogger(), PACKAGE_LOGGER):
-        _remove_ours(logger)
+        _remove_own_handlers(logger)
     if hasattr(logging.basicConfig, _MARK):
         logging.basicConfig = inspect.unwrap(logging.basicConfig)
 
 
-def _remove_ours(logger: logging.Logger) -> None:
-    for former in [handler for handler in logger.handlers if _is_ours(handler)]:
+def _remove_own_handlers(logger: logging.Logger) -> None:
+    for former in [handler for handler in logger.handlers if _is_own(handler)]:
         logger.removeHandler(former)
         former.close()
 
@@ -260,10 +263,11 @@ def _protect_own_loggers() -> None:
 
 
 def _let_basic_config_through() -> None:
-    """Have logging.basicConfig() of an application work as if our handler were not on the root.
+    """Make logging.basicConfig() of an application work as if pyres' handler were not on the root
+    logger.
 
-    It does nothing where the root logger has a handler. Without ours there, logging.info() would
-    set up one of its own for stderr, and a library's logger with a NullHandler would be silent.
+    It does nothing if the root logger has a handler. Without pyres' handler there, logging.info()
+    would add one for stderr, and the log of a library with a NullHandler would be lost.
     """
     original = logging.basicConfig
     if hasattr(original, _MARK):
@@ -272,18 +276,18 @@ def _let_basic_config_through() -> None:
     @functools.wraps(original)
     def basic_config(**options: Any) -> None:
         root = logging.getLogger()
-        ours = [handler for handler in root.handlers if _is_ours(handler)]
-        for handler in ours:
+        own = [handler for handler in root.handlers if _is_own(handler)]
+        for handler in own:
             root.removeHandler(handler)
         try:
             original(**options)
         except BaseException:
-            root.handlers[:] = ours or root.handlers
+            root.handlers[:] = own or root.handlers
             raise
         if not root.handlers:
-            root.handlers.extend(ours)
-        elif ours and "level" not in options:
-            root.setLevel(getattr(ours[0], _MARK))
+            root.handlers.extend(own)
+        elif own and "level" not in options:
+            root.setLevel(getattr(own[0], _MARK))
 
     setattr(basic_config, _MARK, True)
     logging.basicConfig = basic_config
@@ -295,6 +299,6 @@ def horde_setup_logging(
     log_level: int | str = logging.INFO,
     log_file: str | None = None,
 ) -> logging.Logger:
-    """setup_logging() as pyres 1.5 had it in pyres.horde; gives the logger."""
+    """setup_logging() as it was in pyres.horde of pyres 1.5; returns the logger."""
     setup_logging(f"{procname}({namespace})" if namespace else procname, log_level, log_file)
     return PACKAGE_LOGGER

@@ -1,4 +1,4 @@
-"""The name under which another process imports the script that this one runs as `__main__`."""
+"""The name by which another process can import the script that this one runs as `__main__`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import sys
 from types import ModuleType
 
-#: The second is what the script is called in the children of multiprocessing's spawn.
+#: The second is the script's name in the children of multiprocessing's spawn.
 NAMES = ("__main__", "__mp_main__")
 
 
 def importable_name() -> str | None:
     """`jobs` for a script that `import jobs` would find, `pkg.mod` for `python -m pkg.mod`.
 
-    None for a session, for `-c`, and for a file that is not on the import path.
+    None for an interactive session, for `-c`, and for a file that is not on the import path.
     """
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
@@ -29,7 +29,7 @@ def module_named(name: str) -> ModuleType | None:
     return sys.modules.get(name)
 
 
-# Answered once: a script that changes the import path later keeps one name for its jobs.
+# Cached: a script that changes the import path later keeps one name for its jobs.
 @functools.lru_cache(maxsize=16)
 def _importable_name(file: str | None, name: str | None) -> str | None:
     if file is None:

@@ -1,4 +1,4 @@
-"""How deep a job's arguments are nested."""
+"""Checks how deep a job's arguments are nested."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from pyres.exceptions import UnencodableError
 
-#: Levels of lists and objects in a job's arguments; the list of them is the first. Ruby's JSON ends
-#: at 100, and an in-flight record or a failure record adds two around the payload's own.
+#: Levels of lists and objects in a job's arguments; their list is the first. The limit of Ruby's
+#: JSON is 100, and an in-flight record or a failure record adds two to those of the payload.
 MAX_DEPTH = 96
 
 
@@ -17,7 +17,7 @@ def check_depth(args: Sequence[Any]) -> None:
     if is_too_deep(args):
         place = _deep_place(args, "args", MAX_DEPTH)[:60]
         raise UnencodableError(
-            f"{place}… is nested deeper than {MAX_DEPTH} levels, or holds itself"
+            f"{place}… is nested deeper than {MAX_DEPTH} levels, or contains itself"
         )
 
 
@@ -27,7 +27,7 @@ def is_too_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
 
 
 def _deep_place(value: Any, place: str, levels: int) -> str:
-    """Where the first level is that is one too many."""
+    """The place of the first level that is too deep."""
     for key, item in _nested(value) if levels else ():
         if is_too_deep(item, levels - 1):
             return _deep_place(item, f"{place}[{key!r}]", levels - 1)

@@ -1,4 +1,4 @@
-"""Why the name in a payload leads to no class, in words for the person who runs the worker."""
+"""Error texts for a class name in a payload that cannot be imported."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sysconfig
 from types import ModuleType
 from typing import Any
 
-#: Folders of the import path that an error names; the installed packages are not counted.
+#: Folders of the import path that an error names, besides those of installed packages.
 MAX_SHOWN_FOLDERS = 5
 
 
 def no_module(name: str, module: str) -> str:
-    """For a name whose first part is no module."""
-    text = f"{name!r} leads to no class: there is no module {module!r} in {_searched()}"
+    """The text for a name whose module does not exist."""
+    text = f"class {name!r} not found: there is no module {module!r} in {_searched()}"
     if "." in name:
         return f"{text}; name its folder with --path, or start the worker there"
     return (
@@ -24,30 +24,32 @@ def no_module(name: str, module: str) -> str:
 
 
 def no_attribute(name: str, module: ModuleType, owner: Any, missing: str) -> str:
-    """For a name whose module is there, while `owner`, in it or itself, lacks what is named."""
+    """The text for a name whose module exists, while `owner`, the module or a class in it, has no
+    attribute `missing`.
+    """
     if name.startswith("__main__."):
         return (
-            f"{name!r} leads to no class: it was defined in the script or session that enqueued "
+            f"class {name!r} not found: it was defined in the script or session that enqueued "
             f"it, and what runs as __main__ here has no {missing!r}; move it into a module that "
             "the worker can import"
         )
     shown = getattr(owner, "__name__", repr(owner))
-    text = f"{name!r} leads to no class: {shown} has no {missing!r}"
+    text = f"class {name!r} not found: {shown} has no {missing!r}"
     file = getattr(module, "__file__", None)
     text += f"; the module is {file}" if file else ""
     if module.__name__.partition(".")[0] in sys.stdlib_module_names:
-        text += ", which is part of Python: a module of yours needs another name"
+        text += ", which is part of Python: rename your own module"
     return text
 
 
 def _searched() -> str:
-    folders = [os.path.abspath(folder) for folder in sys.path if not _is_pythons(folder)]
+    folders = [os.path.abspath(folder) for folder in sys.path if not _is_of_python(folder)]
     shown = [*dict.fromkeys(folders)][:MAX_SHOWN_FOLDERS]
     return " or ".join([*shown, "the installed packages"])
 
 
-def _is_pythons(folder: str) -> bool:
-    """Whether it is the standard library, or holds the installed packages."""
+def _is_of_python(folder: str) -> bool:
+    """Whether a folder is the standard library, or has the installed packages."""
     library = sysconfig.get_path("stdlib")
     zipped = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
     names = ("site-packages", "dist-packages", zipped)

@@ -1,4 +1,4 @@
-"""A job's payload: how it is built, read, and what stands for it where it cannot be read."""
+"""Builds, encodes and reads payloads, and the placeholders that are shown for malformed ones."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from pyres import json_parser, nesting
 from pyres.exceptions import UndecodableError, UnencodableError
 from pyres.json_spans import values
 
-#: The class of a placeholder: of a payload that is no job, or that Ruby could not retry.
+#: The class of a placeholder, for a malformed payload or one that Ruby could not retry.
 UNDECODABLE = "<undecodable>"
 
-#: Characters of an unreadable payload that are shown; all its bytes travel in base64.
+#: Characters of a malformed payload that are shown; all its bytes are in base64 beside them.
 SHOWN = 4096
 
 
 def build(name: str, args: Sequence[Any], **more: Any) -> dict[str, Any]:
-    """The payload of a job, its fields in the order that Ruby's byte-exact matches rely on.
-    UnencodableError for arguments that are nested too deep.
+    """The payload of a job, with its fields in the order that Ruby's byte-exact matches rely on.
+    Raises UnencodableError for arguments that are nested too deep.
     """
     nesting.check_depth(args)
     return {"class": name, "args": list(args), **more}
 
 
 def parse(raw: bytes | str) -> dict[str, Any]:
-    """The payload in these bytes. Raises UndecodableError for what is not a JSON object."""
+    """The payload in these bytes. Raises UndecodableError if they are not a JSON object."""
     payload = json_parser.loads(raw)
     if not isinstance(payload, dict):
         kind = type(payload).__name__
         raise UndecodableError(
-            f"a job is a JSON object with class and args, not a {kind}: {_shown(raw)!r}"
+            f"expected a JSON object with class and args, got a {kind}: {_shown(raw)!r}"
         )
     return payload
 
 
 def undecodable(raw: bytes | str) -> dict[str, Any]:
-    """The placeholder of a payload: its text to look at, and its bytes to push again. These stand
-    in the arguments too, since a requeue of Ruby's keeps only class and arguments.
+    """The placeholder for a payload: its text, to be shown, and its bytes, to be pushed again. The
+    bytes are also in the arguments, since a requeue by Ruby keeps only class and arguments.
     """
     octets = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogateescape")
     encoded = base64.b64encode(octets).decode()
@@ -47,8 +47,8 @@ def undecodable(raw: bytes | str) -> dict[str, Any]:
 
 
 def original(raw: bytes) -> bytes:
-    """The payload's bytes; of a placeholder those that it stands for."""
-    # A placeholder that went through a queue may have become the content of another.
+    """The payload's bytes; for a placeholder those of the original payload."""
+    # A placeholder that was pushed to a queue may be inside another one.
     with contextlib.suppress(UnencodableError):
         while (inner := bytes_in(raw)) is not None:
             raw = inner
@@ -56,20 +56,20 @@ def original(raw: bytes) -> bytes:
 
 
 def bytes_in(raw: bytes) -> bytes | None:
-    """What the placeholder in these bytes stands for; None where they are none. UnencodableError
-    for a false one.
+    """The original bytes of the placeholder in these bytes; None if they are not a placeholder.
+    Raises UnencodableError for an invalid one.
     """
     if b"undecodable" not in raw:
         return None
     try:
-        found = json_parser.loads(raw)
+        payload = json_parser.loads(raw)
     except UndecodableError:
         return None
-    return bytes_of(found) if stands_for_bytes(found) else None
+    return bytes_of(payload) if stands_for_bytes(payload) else None
 
 
 def show(raw: bytes) -> dict[str, Any]:
-    """The payload in these bytes, or its placeholder."""
+    """The payload in these bytes, or a placeholder for it."""
     raw = original(raw)
     try:
         return parse(raw)
@@ -78,19 +78,21 @@ def show(raw: bytes) -> dict[str, Any]:
 
 
 def look(raw: bytes) -> dict[str, Any]:
-    """show() for a reader: also the class and arguments of one that is not UTF-8."""
-    found = show(raw)
-    if not _is_placeholder(found):
-        return found
+    """show() for display only: also decodes a payload that is not UTF-8."""
+    payload = show(raw)
+    if not _is_placeholder(payload):
+        return payload
     try:
-        seen = json_parser.loads(original(raw).decode("utf-8", "surrogateescape"))
+        lenient = json_parser.loads(original(raw).decode("utf-8", "surrogateescape"))
     except UndecodableError:
-        return found
-    return seen if isinstance(seen, dict) else found
+        return payload
+    return lenient if isinstance(lenient, dict) else payload
 
 
 def unpacked(payload: Any, read: Callable[[bytes], dict[str, Any]] = show) -> Any:
-    """The job that a placeholder stands for, where `read` can read it; else the same again."""
+    """The original payload of a placeholder, read by `read`; any other payload unchanged, also an
+    invalid placeholder.
+    """
     if not stands_for_bytes(payload):
         return payload
     try:
@@ -100,31 +102,31 @@ def unpacked(payload: Any, read: Callable[[bytes], dict[str, Any]] = show) -> An
 
 
 def encode(payload: Any) -> bytes:
-    """The bytes that go onto a queue; for a placeholder those that it stands for.
+    """The bytes to push to a queue; for a placeholder those of the original payload.
 
-    UnencodableError for what JSON cannot say, and for a placeholder that is a false one.
+    Raises UnencodableError for values that JSON does not have, and for an invalid placeholder.
     """
     return bytes_of(payload) if stands_for_bytes(payload) else json_parser.encode(payload)
 
 
 def encode_again(payload: Any) -> bytes:
-    """encode() of a payload that was read, whatever it holds."""
+    """encode() of a payload that was read from JSON, whatever its values."""
     is_placeholder = stands_for_bytes(payload)
     return bytes_of(payload) if is_placeholder else json_parser.encode_again(payload)
 
 
 def pushable(raw: bytes) -> dict[str, Any]:
-    """The payload for a push() of a subclass: its placeholder where that could not encode it."""
+    """The payload for a subclass's push(); a placeholder if push() could not encode it."""
     try:
-        found = parse(raw)
-        json_parser.encode(found)
+        payload = parse(raw)
+        json_parser.encode(payload)
     except (UndecodableError, UnencodableError):
         return undecodable(raw)
-    return found
+    return payload
 
 
 def stands_for_bytes(payload: Any) -> bool:
-    """Whether this is a placeholder that says for which bytes, or tries to."""
+    """Whether this is a placeholder that has, or should have, the bytes of the original payload."""
     if not _is_placeholder(payload):
         return False
     args = payload.get("args")
@@ -132,19 +134,19 @@ def stands_for_bytes(payload: Any) -> bool:
 
 
 def bytes_of(placeholder: dict[str, Any]) -> bytes:
-    """The bytes that a placeholder stands for. UnencodableError for a false one."""
+    """The original bytes of a placeholder. Raises UnencodableError for an invalid one."""
     encoded = placeholder["raw"] if "raw" in placeholder else placeholder["args"][1]
     try:
         return base64.b64decode(encoded, validate=True)
     except (TypeError, ValueError):
         raise UnencodableError(
-            f"the bytes of an {UNDECODABLE} job are {repr(encoded)[:80]}, not base64"
+            f"invalid bytes {repr(encoded)[:80]} of an {UNDECODABLE} job: expected base64"
         ) from None
 
 
 def recordable(payload: Any, raw: bytes | None) -> Any:
-    """The payload as a failure record can hold it: itself if JSON can say it and Ruby can retry it,
-    else its placeholder.
+    """The payload for a failure record: the payload itself if it can be encoded as JSON and Ruby
+    can retry it, else a placeholder.
     """
     if raw is not None and _is_placeholder(payload):
         return undecodable(raw)
@@ -156,34 +158,34 @@ def recordable(payload: Any, raw: bytes | None) -> Any:
 
 
 def _is_ruby_safe(payload: Any) -> bool:
-    """Whether Ruby's "retry all" gets past a record of this payload."""
+    """Whether a record of this payload does not stop Ruby's "retry all"."""
     if not isinstance(payload, dict) or payload.get("class") in (None, ""):
         return False
     return not nesting.is_too_deep(payload, nesting.MAX_DEPTH + 1)
 
 
 def own_bytes(payload: Any, raw: bytes | None) -> bytes | None:
-    """The bytes that a payload was read from, for its failure record; None if they do not say it,
-    or the record has a placeholder.
+    """The bytes that a payload was read from, for its failure record; None if they do not decode to
+    it, or if the record has a placeholder.
     """
     if raw is None or recordable(payload, raw) is not payload:
         return None
     try:
-        # As a field, so that a record which holds them can be read, too.
-        said = json_parser.loads(b'{"payload":%b}' % raw)
-        return raw if said == {"payload": payload} else None
+        # As a field, to check that a record with these bytes can be decoded too.
+        record = json_parser.loads(b'{"payload":%b}' % raw)
+        return raw if record == {"payload": payload} else None
     except (UndecodableError, RecursionError):
         return None
 
 
 def encode_like(payload: dict[str, Any], raw: bytes | None) -> bytes:
-    """The payload as JSON; each field that these bytes have with the same value as it is there."""
+    """The payload as JSON; a field that has the same value in these bytes is copied from them."""
     parts = fields_of(raw or b"")
-    said = parse(raw) if raw and parts else {}
+    former = parse(raw) if raw and parts else {}
     return joined(
         {
             name: parts[name].strip()
-            if name in parts and said[name] == value
+            if name in parts and former[name] == value
             else json_parser.encode_again(value)
             for name, value in payload.items()
         }
@@ -191,7 +193,7 @@ def encode_like(payload: dict[str, Any], raw: bytes | None) -> bytes:
 
 
 def fields_of(raw: bytes) -> dict[str, bytes]:
-    """The fields of a JSON object as their bytes; none of what is no object."""
+    """The fields of a JSON object as their bytes; none if it is not an object."""
     try:
         return values(raw)
     except ValueError:
@@ -199,18 +201,20 @@ def fields_of(raw: bytes) -> dict[str, bytes]:
 
 
 def text_of(raw: bytes, name: str) -> str:
-    """The text in a field of a payload, also of one that cannot be read; "" where it has none."""
+    """The string in a field of a payload, also if other fields cannot be decoded; "" if it has
+    none.
+    """
     try:
-        found = json_parser.loads(
+        value = json_parser.loads(
             fields_of(raw).get(name, b'""').decode("utf-8", "surrogateescape")
         )
     except UndecodableError:
         return ""
-    return found if isinstance(found, str) else ""
+    return value if isinstance(value, str) else ""
 
 
 def joined(fields: Mapping[str, bytes]) -> bytes:
-    """The JSON object of these fields, each value as it is."""
+    """The JSON object of these fields, whose values are JSON already."""
     members = (json_parser.encode(name) + b":" + value for name, value in fields.items())
     return b"{" + b",".join(members) + b"}"
 

@@ -1,8 +1,8 @@
-"""The JSON of plain values by msgspec, where it is installed: what simplejson answers, sooner.
+"""The JSON of plain values by msgspec, if it is installed: the same as by simplejson, but faster.
 
-msgspec also writes what a queue refuses (bytes, UUID, Enum), writes NaN as null, and has other
-digits than Ruby for large and small floats. So a walk looks at each exact type first, and whatever
-is not plain, or makes msgspec raise, is left to simplejson: its answer is the one that counts.
+msgspec also encodes types that pyres refuses (bytes, UUID, Enum), writes NaN as null, and writes
+other digits than Ruby for large and small floats. So each exact type is checked first, and
+simplejson handles every value that is not plain, or for which msgspec raises an error.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ try:
 except ImportError:  # the extra `fast` is not installed
     msgspec = None  # type: ignore[assignment]
 
-#: Nesting up to which msgspec is asked: far below Python's recursion limit, near which the two
-#: libraries stop at slightly different depths.
+#: Nesting up to which msgspec is used: far below Python's recursion limit, near which the two
+#: libraries fail at slightly different depths.
 MAX_DEPTH = 500
 
 #: Floats between these, and 0, have the same digits in msgspec, Python and Ruby.
@@ -30,7 +30,7 @@ decoder = msgspec.json.Decoder().decode if msgspec else None
 
 
 def encode(values: Any) -> bytes | None:
-    """The JSON of plain values; None where simplejson has to answer."""
+    """The JSON of plain values; None if simplejson has to encode them."""
     if encoder is None:
         return None
     try:
@@ -40,10 +40,10 @@ def encode(values: Any) -> bytes | None:
 
 
 def decode(text: str) -> tuple[Any] | None:
-    """The value in some JSON, in a tuple; None where simplejson has to answer."""
+    """The value in some JSON, in a tuple; None if simplejson has to decode it."""
     if decoder is None or type(text) is not str:
         return None
-    if text.count("[") + text.count("{") > MAX_DEPTH:  # more than its nesting, and soon counted
+    if text.count("[") + text.count("{") > MAX_DEPTH:  # an upper bound of its nesting, and fast
         return None
     try:
         return (decoder(text),)

@@ -1,4 +1,4 @@
-"""A part of a long text: the beginning of a value's repr, or both ends."""
+"""Shortens long texts: to the beginning of a value's repr, or to both ends of a text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def shortened(value: Any, limit: int) -> str:
-    """repr(value), or its first `limit` characters and a mark."""
+    """repr(value), or its first `limit` characters and "..."."""
     text = ""
     for piece in _pieces(value, limit + 1):
         text += piece
@@ -38,11 +38,13 @@ def _pieces(value: Any, limit: int) -> Iterator[str]:
 
 
 def cut(text: str, limit: int) -> str:
-    """The text in at most so many bytes; of a longer one both ends, with how much is left out."""
+    """The text in at most `limit` bytes: a longer one is cut to both ends, with the number of bytes
+    left out between them.
+    """
     octets = text.encode("utf-8", "replace")
     if len(octets) <= limit:
         return text
-    # Room for the sentence between them.
+    # 64 for the text between the two ends.
     kept = (limit - 64) // 2
     head, tail = (part.decode("utf-8", "ignore") for part in (octets[:kept], octets[-kept:]))
     left_out = len(octets) - len(head.encode()) - len(tail.encode())

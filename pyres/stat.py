@@ -17,17 +17,17 @@ class Stat:
         self.key = resq.store.keys.stat(name)
 
     def get(self) -> int:
-        """Its value; 0 when it was never counted."""
+        """The counter's value; 0 if it does not exist."""
         return self.resq.store.stats.get(self.name)
 
     def incr(self, n: int = 1) -> None:
-        """Count up."""
+        """Add `n` to the counter."""
         self.resq.store.stats.incr(self.name, int(n))
 
     def decr(self, n: int = 1) -> None:
-        """Count down."""
+        """Subtract `n` from the counter."""
         self.resq.store.stats.decr(self.name, int(n))
 
     def clear(self) -> None:
-        """Forget it."""
+        """Remove the counter."""
         self.resq.store.stats.clear(self.name)

@@ -1,3 +1,3 @@
-"""Which pyres this is; `pyproject.toml` reads it from here."""
+"""The version of pyres; `pyproject.toml` reads it from here."""
 
 __version__ = "2.0.0"

@@ -1,11 +1,11 @@
-"""The functions that decorators made with functools.wraps stand around."""
+"""The functions inside decorators made with functools.wraps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-#: How many decorators one above the other are looked through.
+#: How many nested decorators are followed.
 MAX_WRAPPERS = 20
 
 

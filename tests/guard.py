@@ -20,7 +20,7 @@ import pytest
 from tests import leaks
 from tests.leaks import Resource
 
-#: Where a thread or process that has been told to end may still be seen for a moment.
+#: Seconds for which a thread or process that was asked to end may still exist.
 PATIENCE = 10.0
 
 

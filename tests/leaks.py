@@ -34,7 +34,7 @@ LIMITS = [name for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 class Resource(NamedTuple):
-    """Something that is opened and closed; the key tells two of one kind apart."""
+    """Something that is opened and closed; the key distinguishes two of one kind."""
 
     kind: str
     key: tuple[Any, ...]
@@ -116,10 +116,10 @@ def _shown(pid: int) -> str:
 
 
 class Strays:
-    """Processes that are no child of this one any more, but write where its tests do."""
+    """Processes that are no longer children of this one, but write to the folders of its tests."""
 
     def __init__(self) -> None:
-        #: Where the tests of this process write; "" until that is known.
+        #: The folder of the tests of this process; "" until it is known.
         self.folder = ""
         self._others: set[int] = set()
 
@@ -238,7 +238,7 @@ def _pyres() -> dict[str, Any]:
         if value:
             found[f"{module}.{path}"] = value
     jobs = getattr(sys.modules.get("pyres.loading"), "_registered", {})
-    # Those of a module belong to whoever imports it, which happens once.
+    # Those of a module were opened at its import, which happens once.
     local = [name for name, target in jobs.items() if "<locals>" in target.__qualname__]
     found["jobs registered by a test"] = local
     entries = getattr(sys.modules.get("pyres.schedule"), "_registered", {})

@@ -43,11 +43,11 @@ MARKED = {
 STAYS = (
     "test_a_namespace_",
     "test_a_daemon_without_such_a_namespace_",
-    "test_a_server_that_is_no_cluster_says_so",
+    "test_a_server_that_is_not_a_cluster_is_an_error",
     "test_any_node_leads_to_the_one_that_has_the_namespace",
     "test_a_pool_and_workers_of_every_kind_do_the_jobs_of_all_queues",
     "test_closing_closes_the_connections_to_the_sentinels_too",
-    "test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost",
+    "test_all_continue_with_the_new_primary_and_none_of_its_data_is_lost",
 )
 
 #: Of these tests with many sets of parameters, `make test` runs this many, spread evenly over the
@@ -83,15 +83,15 @@ SAMPLED = {
     "tests/daemons/test_worker_command.py::test_a_stop_right_after_the_pidfile_appeared_is": 2,
     "tests/daemons/test_worker_stopping.py::test_a_job_pushed_in_the_very_moment_of_the": 1,
     "tests/daemons/test_worker_stopping.py::test_the_pause_key_stops_each_waiting_mode_and_only": 1,
-    "tests/failover/test_acl.py::test_a_user_without_a_right_is_told_so_in_one_line": 4,
+    "tests/failover/test_acl.py::test_a_missing_right_is_reported_in_one_line": 4,
     "tests/failover/test_cluster.py::test_a_daemon_without_such_a_namespace_ends_at_once": 3,
-    "tests/failover/test_tls.py::test_a_port_that_speaks_tls_and_is_asked_without_is_one": 3,
+    "tests/failover/test_tls.py::test_a_tls_port_used_without_tls_is_reported_in_one": 3,
     "tests/store/test_bounded_steps.py::test_a_scheduler_moves_due_jobs_in_bounded_steps": 2,
     "tests/store/test_bounded_steps.py::test_no_operation_reads_searches_or_deletes_a": 12,
-    "tests/store/test_bounded_steps.py::test_promoting_a_timestamp_goes_in_bounded_steps": 2,
+    "tests/store/test_bounded_steps.py::test_a_timestamp_is_promoted_in_bounded_steps": 2,
     "tests/web/test_pages.py::test_what_ruby_wrote_shows": 12,
     "tests/web/test_wrong_keys.py::test_a_key_of_an_unexpected_type_is_named_on_every_page": 8,
-    "tests/wire/test_as_ruby.py::test_a_worker_does_at_a_signal_as_rubys_does": 6,
+    "tests/wire/test_as_ruby.py::test_a_worker_handles_a_signal_as_rubys_does": 6,
 }
 
 #: Examples that hypothesis tries in `make test`; otherwise its default.

@@ -1,4 +1,4 @@
-"""A TCP proxy before a server, which loses what a test wants: a command, or part of a reply."""
+"""A TCP proxy before a server, which loses what a test asks for: a command, or part of a reply."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TIME = b"*1\r\n$4\r\nTIME\r\n"
 
 
 class Loss(NamedTuple):
-    """The next request that holds `request` loses its connection.
+    """The next request that contains `request` loses its connection.
 
-    After `passed` bytes of the reply; with `of_reply=False` after so many bytes of the request
-    itself, of which the server then gets no more. With `late` seconds the client is cut off at once
-    and the server gets all of the request after that time.
+    After `passed` bytes of the reply; with `of_reply=False` after that many bytes of the request
+    itself, of which the server then gets no more. With `late` seconds the client is disconnected at
+    once and the server gets all of the request after that time.
     """
 
     request: bytes
@@ -35,7 +35,7 @@ class Loss(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """After so many bytes a connection is cut; None for no limit."""
+    """The number of bytes after which a connection is cut; None for no limit."""
 
     of_requests: int | None = None
     of_replies: int | None = None
@@ -61,7 +61,7 @@ def _commands(data: bytes) -> int:
 
 
 class _Link:
-    """One client's connection, and ours to the server for it."""
+    """A client's connection, and the proxy's connection to the server for it."""
 
     def __init__(self, client: socket.socket, server: socket.socket, limit: Limit) -> None:
         self.client = client
@@ -78,7 +78,7 @@ class _Link:
 class Proxy:
     """Forwards 127.0.0.1:port to a server's port; `with Proxy(server.port) as proxy:`.
 
-    It has a thread while it stands, so a test that uses it must not fork.
+    It has a thread while it runs, so a test that uses it must not fork.
     """
 
     def __init__(self, server_port: int, host: str | None = None) -> None:
@@ -120,9 +120,9 @@ class Proxy:
         self._losses.append(Loss(request, passed, of_reply=False))
 
     def delay_request(self, request: bytes = b"", seconds: float = math.inf) -> None:
-        """Cut the client off that sends the next command with `request` in it; the server gets that
-        command later, as from a network that was parted for a while: after so many seconds, or when
-        pass_late() is called.
+        """Disconnect the client that sends the next command with `request` in it; the server gets
+        that command later, as after a network partition: after `seconds`, or when pass_late()
+        is called.
         """
         self._losses.append(Loss(request, 0, late=seconds))
 
@@ -148,7 +148,7 @@ class Proxy:
         held, self._held = self._held, None
         if held:
             end = held.link.client if held.of_reply else held.link.server
-            with contextlib.suppress(OSError):  # its client went in this moment
+            with contextlib.suppress(OSError):  # its client has just disconnected
                 end.sendall(held.data)
 
     def cut_held(self) -> None:
@@ -158,9 +158,7 @@ class Proxy:
             self._shut(held.link)
 
     def limit_each(self, limits: Iterable[Limit]) -> None:
-        """Give each connection that comes from now on the next of these limits, until there are no
-        more.
-        """
+        """Give each new connection the next of these limits, until there are no more."""
         self._limits = iter(limits)
 
     def answer(self, reply: bytes, request: bytes = b"") -> None:
@@ -176,7 +174,7 @@ class Proxy:
         self._limits = iter(())
 
     def cut_all(self) -> None:
-        """Cut every connection that stands."""
+        """Cut every open connection."""
         for link in set(self._links.values()):
             self._shut(link)
 
@@ -268,7 +266,7 @@ class Proxy:
                 self._cut(link)
 
     def _is_answered(self, link: _Link, data: bytes) -> bool:
-        """Whether the proxy has given the reply itself."""
+        """Whether the proxy has sent the reply itself."""
         for request, reply in [*self._answers]:
             if request in data:
                 link.client.sendall(reply * _commands(data))
@@ -276,7 +274,7 @@ class Proxy:
         return False
 
     def _is_kept(self, link: _Link, data: bytes, of_reply: bool) -> bool:
-        """Whether this is held: as the test wants, or since what came before it is."""
+        """Whether this is held: as the test asks, or since data before it is held."""
         held = self._held
         if held and held.link is link and held.of_reply == of_reply:
             held.data += data
@@ -313,13 +311,13 @@ class Proxy:
         self._cut(link)
 
     def _hand_on_late(self, now: float) -> None:
-        """Requests whose client is gone since, and whose time has come."""
+        """Requests whose client has disconnected, and whose time has come."""
         while self._late and self._late[0][0] <= now:
             _, _, server, data = heapq.heappop(self._late)
-            # The server may be another by now, and nobody waits for the reply.
+            # The server may have been replaced, and nothing waits for the reply.
             with contextlib.suppress(OSError), server:
                 server.sendall(data)
-                # As one whose peer goes: all that it has sent is read before its end.
+                # Like a client that disconnects: all that it has sent is read before its end.
                 server.shutdown(socket.SHUT_WR)
                 server.recv(65536)
 
@@ -335,7 +333,7 @@ class Proxy:
                 end.close()
 
     def _let_go(self, end: socket.socket) -> bool:
-        """Look no more at one end of a link; whether it was still looked at."""
+        """Stop reading one end of a link; whether it was still read."""
         if not self._links.pop(end, None):
             return False
         self._selector.unregister(end)

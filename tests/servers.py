@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Below Linux's ephemeral ports: no outgoing connection takes a server's port while it restarts.
+#: Below Linux's ephemeral ports: no outgoing connection gets a server's port while it restarts.
 PORTS = range(15000, 32000)
 
 #: So many test runs at once on one machine have ports of their own.
@@ -39,10 +39,10 @@ _ports_given: set[int] = set()
 #: Seconds after which something that must happen has failed; it may be late on a busy machine.
 PATIENCE = 90.0
 
-#: A replica gets its copy at once, not after five seconds in which more of them might come.
+#: A replica is synchronised at once, not after five seconds in which more replicas may connect.
 REPLICATED = ["--repl-diskless-sync-delay", "0"]
 
-#: What redis-py says when it connects; a test of what pyres sends does not mean these.
+#: The commands of redis-py when it connects; tests of what pyres sends ignore them.
 HANDSHAKE = {"HELLO", "AUTH", "SELECT", "CLIENT", "COMMAND"}
 
 # Run in front of a server or daemon: it dies with this process even if this one is killed, and it
@@ -61,7 +61,7 @@ def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "")
     """The first truthy value of the condition.
 
     An assertion that fails inside the condition counts as not yet. AssertionError after `timeout`
-    seconds, which tells what was waited for and the last value.
+    seconds, which names what was awaited and the last value.
     """
     end = time.monotonic() + timeout
     while True:
@@ -101,7 +101,7 @@ def free_port() -> int:
 
 
 def _own_ports() -> range:
-    """Those that no other process gives, of this run of pytest-xdist or of another run."""
+    """The ports that no other process uses, of this run of pytest-xdist or of another run."""
     ports = _ports_of_this_run()
     name, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
     if not (name and count):
@@ -122,9 +122,9 @@ def _part_of_ports(part: int) -> range:
 
 
 def reserve_ports() -> IO[str] | None:
-    """Keep a part of the ports from other runs on this machine until the file is closed: else a
-    daemon that waits for its server to come back may meet the server of another run. None where
-    so many run already, and then any port is given.
+    """Reserve a part of the ports against other runs on this machine until the file is closed:
+    otherwise a daemon that waits for its server to restart may connect to the server of another
+    run. None if too many runs are active; then any port is used.
     """
     for part in range(RUNS):
         lock = open(Path(tempfile.gettempdir()) / f"pyres-test-ports-{part}.lock", "a")  # noqa: SIM115
@@ -163,14 +163,14 @@ def _bundled_binary() -> str | None:
     return None
 
 
-#: The servers that run, or did when they were last looked at: start() adds, close() takes away.
+#: The servers that run, or did at the last check: start() adds one, close() removes it.
 STARTED: list[Server] = []
 
 
 class Server:
-    """One private server process on 127.0.0.1 and on a Unix socket, both in nobody's way.
+    """One private server process on 127.0.0.1 and on a Unix socket.
 
-    `args` go to the server as they are. `port=0` means no plain TCP (with TLS, say). With
+    `args` are passed to the server unchanged. `port=0` means no plain TCP (with TLS, say). With
     `appendonly` the data survive stop(), kill() and restart(); without, they do not. `cluster`
     makes it a cluster of one (two seconds to start); `sentinel_of` makes it a Sentinel that watches
     these servers by name, of which `quorum` must agree that one is down.
@@ -329,11 +329,11 @@ class Server:
             self._process.send_signal(signal.SIGCONT)
 
     def client(self, **options: Any) -> Redis:
-        """A raw redis.Redis that answers in bytes; over the Unix socket when there is no port."""
+        """A raw redis.Redis that returns bytes; over the Unix socket if there is no port."""
         where: dict[str, Any] = {"host": "127.0.0.1", "port": self.port}
         if not self.port:
             where = {"unix_socket_path": str(self.unix_socket)}
-        # redis-py gives up after 5 s, which may be too soon for a test that blocks on a list.
+        # redis-py times out after 5 s, which may be too soon for a test that blocks on a list.
         where |= {"decode_responses": False, "socket_timeout": PATIENCE}
         client = Redis(**{**where, **options})
         self._clients.add(client)
@@ -368,10 +368,10 @@ class Server:
         self.close()
 
 
-class Watched:
-    """A primary, its replica, and three sentinels of which two must agree: `with Watched() as w:`.
+class SentinelGroup:
+    """A primary, its replica, and three sentinels of which two must agree: `with SentinelGroup()`.
 
-    The replica has all that the primary had when it was asked; ten seconds to start.
+    It takes ten seconds to start. The replica is synchronised then.
     """
 
     def __init__(self, name: str = "main") -> None:
@@ -387,7 +387,7 @@ class Watched:
 
     @property
     def primary(self) -> Server:
-        """Who takes writes, as the sentinels say that are there."""
+        """The current primary, according to the sentinels that run."""
         for sentinel in self.sentinels:
             if sentinel.running:
                 found = sentinel.client().execute_command(
@@ -396,14 +396,14 @@ class Watched:
                 return next(s for s in self.servers if s.port == int(found[1]))
         raise AssertionError("no sentinel is there")
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> SentinelGroup:
         try:
             return self._start()
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> Watched:
+    def _start(self) -> SentinelGroup:
         primary = self._started(Server(*REPLICATED))
         where = ["127.0.0.1", str(primary.port)]
         replica = self._started(Server("--replicaof", *where, *REPLICATED))
@@ -439,7 +439,7 @@ class Cluster:
         self.primaries = self.nodes[:primaries]
 
     def _options(self) -> list[str]:
-        # By itself it would take its port + 10000 for the bus, where anybody may be.
+        # The default, its port + 10000, may be used by another process.
         bus = ["--cluster-port", str(free_port())]
         return ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *bus, *REPLICATED]
 
@@ -449,13 +449,13 @@ class Cluster:
         return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
 
     def owner(self, key: str) -> Server:
-        """The primary that has the key, as most nodes say that are there."""
+        """The primary that has the key, according to most nodes that run."""
         slot = key_slot(key.encode())
-        said = [self._said(node, slot) for node in self.nodes if node.running]
-        port = max(said, key=said.count)
+        ports = [self._primary_port(node, slot) for node in self.nodes if node.running]
+        port = max(ports, key=ports.count)
         return next(node for node in self.nodes if node.port == port)
 
-    def _said(self, node: Server, slot: int) -> int:
+    def _primary_port(self, node: Server, slot: int) -> int:
         ranges = node.client().execute_command("CLUSTER", "SLOTS")
         return next((r[2][1] for r in ranges if r[0] <= slot <= r[1]), 0)
 
@@ -614,7 +614,7 @@ class Monitor:
             control.settimeout(PATIENCE)
             control.connect(str(self._server.unix_socket))
             control.sendall(f"ECHO {token}\r\n".encode())
-            # One that has ended sends nothing more; what came before is there to read.
+            # One that has ended sends nothing more; what it has sent can still be read.
             self._read_to(token)
         return [c for c in self._seen if not (c.name == "ECHO" and "monitor-" in c.args[0])]
 
@@ -654,7 +654,7 @@ class Process(NamedTuple):
 
 
 def processes() -> list[Process]:
-    """Every process of this machine that is no zombie."""
+    """Every process of this machine that is not a zombie."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and (process := _process(int(name))) and process.state != "Z":
@@ -664,7 +664,7 @@ def processes() -> list[Process]:
 
 def _process(pid: int) -> Process | None:
     try:
-        # The name stands in parentheses and may hold any byte.
+        # The name is in parentheses and may contain any byte.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
@@ -672,7 +672,7 @@ def _process(pid: int) -> Process | None:
 
 
 def state_of(pid: int) -> str:
-    """R, S, D, T (stopped), Z (zombie), or "" when there is no such process."""
+    """R, S, D, T (stopped), Z (zombie), or "" if there is no such process."""
     process = _process(pid)
     return process.state if process else ""
 
@@ -683,7 +683,7 @@ def alive(pid: int) -> bool:
 
 
 def title_of(pid: int) -> str:
-    """What `ps` shows of it, or "" when there is no such process."""
+    """Its title in `ps`, or "" if there is no such process."""
     try:
         return text(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").strip())
     except OSError:
@@ -781,7 +781,7 @@ class Daemon:
         )
 
     def close(self) -> None:
-        """Kill all of it. AssertionError when it had ended by itself and left something behind."""
+        """Kill all of its processes. AssertionError if it had ended and left some behind."""
         try:
             if self.returncode is not None and not self._killed_by_us:
                 self.assert_no_processes_left()
@@ -807,9 +807,9 @@ class Daemons:
         env: Mapping[str, str | None] | None = None,
         cwd: Path | str = ROOT,
     ) -> Daemon:
-        """Start a script of scripts/ (or any argument that Python takes, as "-c" or "-m").
+        """Start a script of scripts/ (or any argument for Python, such as "-c" or "-m").
 
-        REDIS_URL is the test's server; `env` adds to the environment, or with None takes from it.
+        REDIS_URL is the test's server; `env` adds to the environment, or with None removes from it.
         """
         script = ROOT / "scripts" / name
         daemon = Daemon(

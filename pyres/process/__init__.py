@@ -1,1 +1,1 @@
-"""All that pyres knows of the kernel: signals, children, titles, pidfiles."""
+"""All access to the operating system's processes: signals, children, titles, pidfiles."""

@@ -1,4 +1,4 @@
-"""An exception inside the running code when its time is over."""
+"""Raises an exception in the running code after a timeout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-#: Seconds of the longest alarm: the kernel's timer knows no infinity, and 30 years are one.
+#: Seconds of the longest alarm, some 30 years: the kernel's timer has no infinity.
 LONGEST_ALARM = 1e9
 
 
@@ -20,23 +20,23 @@ def _can_raise() -> bool:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Stop the clock of an alarm() around the block while it lasts."""
+    """Pause the timer of an alarm() during the block."""
     if not _can_raise():
         yield
         return
-    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, left)
+        signal.setitimer(signal.ITIMER_REAL, remaining)
 
 
 @contextlib.contextmanager
 def alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
-    """Raise `error` in the block when it takes longer; the process's SIGALRM is ours meanwhile.
+    """Raise `error` in the block when it takes longer than N seconds. It uses SIGALRM.
 
-    For a process that performs a job and nothing else. Code that sits in C is not interrupted: that
-    is what the parent is for. No alarm without seconds, outside the main thread, or on Windows.
+    For a process that performs one job at a time. C code is not interrupted: the parent kills such
+    a process. No alarm without seconds, outside the main thread, or on Windows.
     """
     if not seconds or not _can_raise():
         yield

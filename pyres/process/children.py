@@ -1,4 +1,4 @@
-"""Births, deaths and orderly ends of child processes."""
+"""Forks child processes, waits for them, and reads how they ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pyres.process.signals import Signals
 _fork: Any = native("os", "fork") if hasattr(os, "fork") else None
 _waitpid: Callable[[int, int], tuple[int, int]] = native("os", "waitpid")
 
-#: What a child leaves with when an exception got out of it (EX_SOFTWARE of sysexits.h).
+#: The exit status of a child that ended by an exception (EX_SOFTWARE of sysexits.h).
 EXIT_SOFTWARE = 70
 
 #: PR_SET_PDEATHSIG of linux/prctl.h.
@@ -55,7 +55,7 @@ class Exit:
 
 
 class EarlyExit(Exit):
-    """The end of a child that left well before it had done what it was for."""
+    """The end of a child that exited with status 0 before its job had ended."""
 
     @property
     def clean(self) -> bool:
@@ -66,16 +66,16 @@ class EarlyExit(Exit):
 
 
 class Children:
-    """The children of one daemon, in order of birth.
+    """The children of one daemon, oldest first.
 
-    A daemon with several children handles SIGCHLD in its Signals (with `wake`), so that a death
-    ends its wait. One that waits for a lone child needs no handler at all.
+    A daemon with several children handles SIGCHLD in its Signals (with `wake`), so that the end of
+    a child ends its wait. A daemon that waits for a single child needs no handler.
     """
 
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
         self.pids: list[int] = []
-        self._leaving: list[int] = []
+        self._detached: list[int] = []
 
     def __len__(self) -> int:
         return len(self.pids)
@@ -84,41 +84,41 @@ class Children:
         return pid in self.pids
 
     def fork(self, run: Callable[[], int | None]) -> int:
-        """Start a child that does `run` and leaves with what that returns; its pid.
+        """Fork a child that calls `run` and exits with the status that it returns; the child's pid.
 
         What the parent has buffered for stdout is written before, or both would write it.
         """
         require_fork("A child process")
         flush()
         self.collect()
-        # Held, so that no signal falls where the parent does not know its child yet, or the child
-        # still has the parent's handlers.
+        # Signals are held until the parent has noted the child's pid, and the child has reset the
+        # parent's handlers.
         former = self.signals.hold()
         try:
             pid: int = _fork()
         except BaseException:
-            # No process to be had: a parent that then stays deaf could not even be stopped.
+            # fork() failed: with its signals still held the parent could not be stopped.
             self.signals.release(former)
             raise
         if pid == 0:
-            self._live(run, former)
+            self._run_child(run, former)
         self.pids.append(pid)
         self.signals.release(former)
         return pid
 
-    def _live(self, run: Callable[[], int | None], former: set[int]) -> NoReturn:
-        """The child's whole life. Whatever happens, nothing of the parent's code runs after it."""
+    def _run_child(self, run: Callable[[], int | None], former: set[int]) -> NoReturn:
+        """All that the child does. Whatever happens, none of the parent's code runs after it."""
         code = EXIT_SOFTWARE
         try:
-            self.pids, self._leaving = [], []
+            self.pids, self._detached = [], []
             self.signals.reset_in_child()
             self.signals.release(former)
             code = int(run() or 0)
         except SystemExit as error:
             code = exit_code(error)
         except KeyboardInterrupt:
-            # A terminal sends it to all of us, also to a child that had nothing to do yet: so
-            # without a word. A job that it ended has been logged.
+            # A terminal sends SIGINT to all processes, also to a child without a job: no traceback.
+            # If it ended a job, that was logged.
             code = EXIT_SOFTWARE
         except BaseException:  # noqa: BLE001 - the end of a forked child (rule 8)
             traceback.print_exc()
@@ -129,8 +129,8 @@ class Children:
                 os._exit(code & 0xFF)
 
     def wait(self, pid: int, timeout: float | None = None, fds: Sequence[int] = ()) -> Exit | None:
-        """The end of one child; None when `timeout` passed, a signal came or one of `fds` can be
-        read.
+        """Wait for the end of one child; None if `timeout` passed, a signal came or one of `fds`
+        became readable first.
         """
         if timeout is None and not fds and not self.signals.installed:
             return self._end_of(pid)
@@ -144,68 +144,66 @@ class Children:
         return self._end_of(pid) if watched in ready else None
 
     def _wait_polling(self, pid: int, timeout: float | None, fds: Sequence[int]) -> Exit | None:
-        """wait() where the kernel has no pidfd: looks again after growing pauses of at
-        most 0.05 s.
-        """
+        """wait() on a kernel without pidfd: polls, with growing pauses of at most 0.05 s."""
         end = None if timeout is None else time.monotonic() + timeout
         pause = 0.0005
         while True:
             if exit := self._end_of(pid, os.WNOHANG):
                 return exit
-            left = pause if end is None else min(pause, end - time.monotonic())
-            if left <= 0 or self.signals.wait(fds, left) or self.signals.signalled:
+            remaining = pause if end is None else min(pause, end - time.monotonic())
+            if remaining <= 0 or self.signals.wait(fds, remaining) or self.signals.signalled:
                 return None
             pause = min(pause * 2, 0.05)
 
     def _end_of(self, pid: int, options: int = 0) -> Exit | None:
-        """How the child ended, which it has then left behind; None while it lives, if WNOHANG."""
+        """Reap the child and return how it ended; None if it still runs, with WNOHANG."""
         try:
-            found, status = _waitpid(pid, options)
+            ended_pid, status = _waitpid(pid, options)
         except ChildProcessError:
-            # Somebody in this process waited for it in our place, so how it ended is not known.
+            # Other code in this process has reaped it, so its exit status is not known.
             exit = Exit(pid, EXIT_SOFTWARE)
         else:
-            if not found:
+            if not ended_pid:
                 return None
             exit = Exit(pid, os.waitstatus_to_exitcode(status))
         self.pids.remove(pid)
         return exit
 
     def detach(self, pid: int) -> Exit:
-        """Take a child's word that it is done: its exit goes on beside us, and is collected later.
+        """Stop waiting for a child that has reported that it finished; collect() reaps it later.
 
-        The kernel takes as long to take a process down as to make one, and the parent has the next
-        job to fetch meanwhile: measured, that is a fifth of the time a no-op job takes.
+        The kernel needs as long to end a process as to fork one, and the parent can fetch the next
+        job meanwhile: measured, that is a fifth of the time of a no-op job.
         """
         self.pids.remove(pid)
-        self._leaving.append(pid)
+        self._detached.append(pid)
         return Exit(pid, 0)
 
     def collect(self, block: bool = False) -> None:
-        """Reap those that were let go and have left; `block`: wait until the last one has."""
-        for pid in list(self._leaving):
-            with contextlib.suppress(ChildProcessError):  # somebody else here has waited for it
+        """Reap the detached children that have ended; `block`: wait until all have."""
+        for pid in list(self._detached):
+            with contextlib.suppress(ChildProcessError):  # other code here has reaped it
                 if not _waitpid(pid, 0 if block else os.WNOHANG)[0]:
                     continue
-            self._leaving.remove(pid)
+            self._detached.remove(pid)
 
     def reap(self) -> list[Exit]:
-        """All of ours that have ended; never anybody else's children, which their owner
-        waits for.
+        """Reap the children in `pids` that have ended, and return how; other children of this
+        process are left to the code that started them.
         """
         ended = [self._end_of(pid, os.WNOHANG) for pid in list(self.pids)]
         return [exit for exit in ended if exit]
 
     def kill(self, signum: int, pid: int | None = None) -> None:
         """Send a signal to one child or to all."""
-        for each in list(self.pids) if pid is None else [pid]:
+        for child in list(self.pids) if pid is None else [pid]:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself in the meantime
-                os.kill(each, signum)
+                os.kill(child, signum)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process has this pid and is no zombie."""
-    if pid <= 0:  # which kill() takes for a group, or for everybody
+    """Whether a process with this pid exists and is not a zombie."""
+    if pid <= 0:  # for kill() a process group, or all processes
         return False
     if system.WINDOWS:
         return system.runs_on_windows(pid)
@@ -219,7 +217,7 @@ def alive(pid: int) -> bool:
 
 
 def send(pid: int, signum: int) -> bool:
-    """Send a signal to any process; whether there was one."""
+    """Send a signal to any process; whether it exists."""
     try:
         os.kill(pid, signum)
     except ProcessLookupError:
@@ -228,21 +226,22 @@ def send(pid: int, signum: int) -> bool:
 
 
 def die_with_parent(parent: int, signum: int = signal.SIGTERM) -> bool:
-    """Ask the kernel for a signal when the parent dies; False where it cannot be asked.
+    """Have the kernel send this process a signal when its parent ends; False where the kernel does
+    not support that.
 
-    `parent` is the pid that the parent had before the fork: if it is gone already, the signal is
-    sent here and now.
+    `parent` is the parent's pid, read before the fork: if that process has already ended, the
+    signal is sent at once.
     """
     if not sys.platform.startswith("linux"):
         return False
-    asked = bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0) == 0)
+    is_set = bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signum), 0, 0, 0) == 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signum)
-    return asked
+    return is_set
 
 
 def resident_megabytes() -> float:
-    """This process's resident memory in MiB: now, or its peak on a system without /proc."""
+    """This process's resident memory in MiB; its peak on a system without /proc."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             pages = int(file.read().split()[1])
@@ -261,7 +260,7 @@ def _pidfd(pid: int) -> int | None:
 
 
 def exit_code(error: SystemExit) -> int:
-    """The status that a process leaves with for this."""
+    """The exit status of a process that ends by this SystemExit."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -271,14 +270,14 @@ def exit_code(error: SystemExit) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process here: its parent finds out, and nothing of its own is run any more."""
+    """End this process at once with this status, without exit hooks."""
     flush()
     os._exit(code)
 
 
 def flush() -> None:
-    """Write out what is buffered for stdout and stderr, as far as they can be written to."""
+    """Flush stdout and stderr, if they can be written to."""
     for stream in (sys.stdout, sys.stderr):
-        # The reader may be gone, it may be closed, and a job may have put anything there.
+        # Its reader may have ended, it may be closed, and a job may have replaced it by anything.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -1,4 +1,4 @@
-"""The end of a copy of this process that a job has forked."""
+"""Ends a copy of this process that a job has forked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyres.process.children import EXIT_SOFTWARE, exit_code, flush
 
 
 def end_copy(error: BaseException | None) -> NoReturn:
-    """Leave at once, with the status that `error` asks for: the connections are the original's."""
+    """Exit at once, with the status for `error`: the connections belong to the original process."""
     code = 0
     try:
         if isinstance(error, SystemExit):

@@ -1,4 +1,6 @@
-"""What Python does at the end of a program, where a process ends without it: threads and hooks."""
+"""What Python does when a program ends, for processes that end by os._exit(): it waits for threads
+and runs exit hooks.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,12 @@ _join_threads: Any = threading._shutdown  # type: ignore[attr-defined]
 
 
 def drop_inherited_hooks() -> None:
-    """In a forked child: run no atexit hook that was registered before the fork."""
+    """In a forked child: remove the atexit hooks that were registered before the fork."""
     atexit._clear()
 
 
 def is_left() -> bool:
-    """Whether there is a thread that Python would wait for, or a hook that it would run."""
+    """Whether there is a thread to wait for, or a hook to run."""
     return atexit._ncallbacks() > 0 or any(map(_is_waited_for, threading.enumerate()))
 
 
@@ -33,19 +35,19 @@ def _is_waited_for(thread: threading.Thread) -> bool:
 
 
 def finish(seconds: float) -> None:
-    """Wait for the threads and run the hooks; a process that takes longer ends here, with 0."""
+    """Wait for the threads and run the hooks; after N seconds the process exits with 0."""
 
     def give_up(_signum: int, _frame: FrameType | None) -> NoReturn:
         names = [thread.name for thread in threading.enumerate() if _is_waited_for(thread)]
         logger.warning(
-            "Ended after %g s while threads (%s) or atexit hooks of a job still ran",
+            "Exited after %g s while threads (%s) or atexit hooks of a job were still running",
             seconds,
             ", ".join(names),
         )
         leave(0)
 
     signal.signal(signal.SIGALRM, give_up)
-    # 0 would be no alarm.
+    # 0 would set no alarm.
     signal.setitimer(signal.ITIMER_REAL, min(max(seconds, 0.001), LONGEST_ALARM))
     _join_threads()
     atexit._run_exitfuncs()
@@ -53,6 +55,6 @@ def finish(seconds: float) -> None:
 
 
 def started_threads() -> list[str]:
-    """The names of the threads of this process beside the one that calls."""
+    """The names of the threads of this process except the calling one."""
     me = threading.current_thread()
     return [thread.name for thread in threading.enumerate() if thread is not me]

@@ -1,4 +1,4 @@
-"""Waits, alarms and event loops of one greenlet, while the others of its process go on. Needs
+"""Waits, alarms and event loops of one greenlet, while the others of its process go on. Requires
 gevent.
 """
 
@@ -20,7 +20,7 @@ def _gevent(module: str = "gevent") -> Any:
 
 
 class GreenSignals(Signals):
-    """The waits of one greenlet. Signals come to the process; ring() passes one on."""
+    """The waits of one greenlet. Signals are sent to the process; wake() passes one on."""
 
     _poller: Callable[[], Any] = staticmethod(lambda: _gevent("gevent.select").poll())
 
@@ -30,7 +30,7 @@ class GreenSignals(Signals):
 
     @classmethod
     def of(cls, real: Signals) -> GreenSignals:
-        """Waits for the signals that these handle; what they handle stays theirs."""
+        """Waits that are ended by the signals that `real` handles; the handlers stay with it."""
         waits = cls.__new__(cls)
         Signals.__init__(waits, {})
         waits._wakeup = real._wakeup
@@ -39,19 +39,21 @@ class GreenSignals(Signals):
 
 @contextlib.contextmanager
 def green_alarm(seconds: float | None, error: BaseException) -> Iterator[None]:
-    """Raise `error` in the block when it takes longer; code that never waits is not interrupted."""
+    """Raise `error` in the block when it takes longer than N seconds; code that never waits is not
+    interrupted.
+    """
     with _gevent().Timeout(seconds or None, error):
         yield
 
 
 class _EventLoops:
-    """Gives each greenlet an event loop of its own: asyncio keeps the running one by thread, and so
-    would find that of another greenlet.
+    """Gives each greenlet an event loop of its own: asyncio stores the running loop per thread, so
+    a greenlet would see that of another one.
     """
 
     def __init__(self, former: Callable[[str, Any], None] | None) -> None:
         self._former = former
-        #: The running loop, and its hooks for asynchronous generators, of greenlets that wait.
+        #: The running loop, and its hooks for asynchronous generators, of each waiting greenlet.
         self._kept: dict[Any, tuple[Any, Any]] = {}
 
     def __call__(self, event: str, args: Any) -> None:
@@ -61,11 +63,11 @@ class _EventLoops:
         if event not in ("switch", "throw"):
             return
         origin, target = args
-        left, found = asyncio._get_running_loop(), self._kept.pop(target, None)
-        if left is not None:
-            self._kept[origin] = left, sys.get_asyncgen_hooks()
-        if left is not None or found is not None:
-            loop, hooks = found or (None, (None, None))
+        current, kept = asyncio._get_running_loop(), self._kept.pop(target, None)
+        if current is not None:
+            self._kept[origin] = current, sys.get_asyncgen_hooks()
+        if current is not None or kept is not None:
+            loop, hooks = kept or (None, (None, None))
             asyncio._set_running_loop(loop)
             sys.set_asyncgen_hooks(*hooks)
 
@@ -82,9 +84,9 @@ def _own_event_loops() -> Iterator[None]:
 
 
 def run_together(works: list[Callable[[], object]], beside: Callable[[], object]) -> None:
-    """Do all of `works` at once, each in a greenlet, and `beside` as long as one of them lasts.
+    """Run all of `works` concurrently, each in a greenlet, and `beside` until the last one ends.
 
-    What one of them raises is raised when the others have ended, too. Each may run an event loop.
+    An exception of one of them is raised when the others have ended. Each may run an event loop.
     """
     gevent = _gevent()
     with _own_event_loops():

@@ -1,4 +1,4 @@
-"""Which process a pid is: pids come again, and two hosts may have one name."""
+"""Identifies a process beyond its pid: pids are reused, and two hosts may have the same name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 
 @functools.cache
 def place() -> str:
-    """The boot of the machine and the namespace of this process's pid; "-" if unknown."""
+    """The boot id of the machine and the pid namespace of this process; "-" if unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()}/{os.readlink('/proc/self/ns/pid')}"
@@ -29,12 +29,12 @@ def start(pid: int) -> str:
     """When a process was started, in ticks since the boot; "" if unknown, as without /proc."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The name stands in parentheses and may hold any character.
+            # The name is in parentheses and may contain any character.
             return file.read().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
 
 def process_start(pid: int) -> str:
-    """What a process registers of itself: place() and start(), as far as they are known."""
+    """The identity that a process registers: place() and start(), as far as they are known."""
     return f"{place()} {start(pid)}"

@@ -1,4 +1,4 @@
-"""A minimal init: what a daemon runs under when it is process 1, as in a container."""
+"""A minimal init: the parent of a daemon that is started as process 1, as in a container."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ logger = logging.getLogger(__name__)
 _fork: Any = native("os", "fork") if hasattr(os, "fork") else None
 _waitpid: Callable[[int, int], tuple[int, int]] = native("os", "waitpid")
 
-#: The process that the kernel gives the orphans of its container to.
+#: The process that becomes the parent of the orphans of its container.
 INIT_PID = 1
 
-#: Signals of a fault in the process itself, which concern nobody else.
+#: Signals of a fault in the process itself, which are not forwarded.
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
 
 
 def run_under_init(name: str) -> None:
-    """As process 1, go on in a child only; `name` is what the init shows in `ps`.
+    """As process 1, return only in a child; the init shows `name` in `ps`. Does nothing in another
+    process.
 
     Process 1 forwards each signal to the child, reaps every process that ends, and ends as the
-    child does: with its status, or with 128 + n for the signal n. Nothing in another process.
+    child does: with its status, or with 128 + n for the signal n.
     """
     if os.getpid() != INIT_PID or _fork is None:
         return
-    # Where a launcher left it ignored the kernel would keep no status for us.
+    # A launcher may have set it to be ignored, and then the kernel would keep no exit status.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     former = signal.pthread_sigmask(signal.SIG_BLOCK, _waited_for())
     flush()
@@ -55,11 +56,11 @@ def _waited_for() -> set[signal.Signals]:
 
 
 def _become_daemon(former: set[int]) -> None:
-    """In the child. In a group of its own, so that Ctrl-C of a terminal does not come twice."""
+    """In the child: use a process group of its own, so that Ctrl-C is not received twice."""
     with contextlib.suppress(OSError):  # no terminal, or not in its foreground
-        in_front = os.tcgetpgrp(0) == os.getpgrp()
+        in_foreground = os.tcgetpgrp(0) == os.getpgrp()
         os.setpgid(0, 0)
-        if in_front:
+        if in_foreground:
             os.tcsetpgrp(0, os.getpid())
     signal.pthread_sigmask(signal.SIG_SETMASK, former)
     if is_patched():
@@ -67,7 +68,7 @@ def _become_daemon(former: set[int]) -> None:
 
 
 def _be_init(pid: int, name: str) -> NoReturn:
-    """The rest of process 1's life."""
+    """All that process 1 does from now on."""
     code = EXIT_SOFTWARE
     try:
         set_title(f"pyres_init: {name}")
@@ -77,7 +78,7 @@ def _be_init(pid: int, name: str) -> NoReturn:
 
 
 def _serve(daemon: int) -> int:
-    """Forward signals and reap until the daemon ends; the status to leave with."""
+    """Forward signals and reap processes until the daemon ends; the status to exit with."""
     waited_for = _waited_for()
     while True:
         for pid, status in _ended():
@@ -90,9 +91,9 @@ def _serve(daemon: int) -> int:
 
 
 def _ended() -> list[tuple[int, int]]:
-    """Each process that has ended since, reaped, with its status."""
+    """Reap the processes that have ended; the pid and status of each."""
     ended = []
-    with contextlib.suppress(ChildProcessError):  # none is left
-        while (found := _waitpid(-1, os.WNOHANG))[0]:
-            ended.append(found)
+    with contextlib.suppress(ChildProcessError):  # there are no more children
+        while (pid_and_status := _waitpid(-1, os.WNOHANG))[0]:
+            ended.append(pid_and_status)
     return ended

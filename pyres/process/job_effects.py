@@ -1,4 +1,4 @@
-"""What a job may leave changed in its process, and how that is put right after it."""
+"""Restores a process after a job that has changed it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Descriptors and limits are looked at after so many jobs, or so many seconds.
+#: Descriptors and limits are checked after this many jobs, or this many seconds.
 LIMITS_EVERY_JOBS, LIMITS_EVERY = 100, 10.0
 
-#: The share of a limit of which a process that uses more retires.
+#: A process that uses more than this share of a limit retires.
 NEAR_LIMIT = 0.9
 
-#: The timers whose signal ends a process that does not handle it, and these signals.
+#: The timers, each with its signal, which ends a process that does not handle it.
 _TIMERS: dict[Any, Any] = {
     getattr(_signal, timer, None): getattr(_signal, signum, None)
     for timer, signum in (
@@ -39,7 +39,7 @@ _sigmask: Any = getattr(_signal, "pthread_sigmask", None)
 
 
 class ProcessState:
-    """A process as it was before its first job; restore() makes it so again, within some µs.
+    """The state of a process before its first job; restore() restores it, within some µs.
 
     Descriptors that a job has left open stay open, and the environment stays as the job left it.
     """
@@ -47,7 +47,7 @@ class ProcessState:
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._mask = _sigmask(_signal.SIG_BLOCK, ())
-        #: A timer that runs already is a profiler's, and stays.
+        #: A timer that runs already belongs to a profiler, and is left alone.
         self._timers = {
             timer: (signum, _getsignal(signum))
             for timer, signum in _TIMERS.items()
@@ -61,14 +61,14 @@ class ProcessState:
         self._jobs, self._next_check = 0, time.monotonic() + LIMITS_EVERY
 
     def close(self) -> None:
-        """Close what was kept for restore()."""
+        """Close the descriptors that were kept for restore()."""
         for fd in self._copies:
             if fd is not None:
                 close(fd)
         self._copies = [None] * 3
 
     def restore(self) -> list[str]:
-        """Undo what a job did to the process; what could not be undone, each as a text."""
+        """Undo what a job did to the process; a text for each thing that could not be undone."""
         return [
             *self._signals.reassert(),
             *self._restore_timers(),
@@ -79,7 +79,7 @@ class ProcessState:
 
     def _restore_timers(self) -> list[str]:
         for timer, (signum, handler) in self._timers.items():
-            # A look at the handler is cheaper, and few use the other two timers at all.
+            # Reading the handler is cheaper than the timer, and the other two timers are rare.
             if timer == _signal.ITIMER_REAL:
                 runs = _signal.getitimer(timer)[0]
             else:
@@ -95,7 +95,7 @@ class ProcessState:
 
     def _restore_mask(self) -> list[str]:
         if _sigmask(_signal.SIG_BLOCK, ()) != self._mask:
-            # Last of the signals: what was blocked comes now, to the handlers that are ours again.
+            # After the handlers: the blocked signals come now, to the restored handlers.
             _sigmask(_signal.SIG_SETMASK, self._mask)
         return []
 
@@ -123,7 +123,7 @@ class ProcessState:
         return f"a job has closed {_STREAMS[number]}"
 
     def _restore_file(self, number: int) -> bool:
-        """Whether a standard descriptor is another one than before; then it is put back."""
+        """Restore a standard descriptor that was replaced; whether it was."""
         copy = self._copies[number]
         if _file(number) == self._files[number] or copy is None:
             return False
@@ -131,10 +131,10 @@ class ProcessState:
             os.dup2(copy, number)
         return True
 
-    # What is looked at now and then
+    # What is checked only every LIMITS_EVERY_JOBS jobs or LIMITS_EVERY seconds
 
     def exhausted(self, now: bool = False) -> list[str]:
-        """Why the process should end soon, each as a text; looked for every now and then, or
+        """A text for each reason why the process should end soon; checked from time to time, or
         `now`.
         """
         self._jobs += 1
@@ -147,7 +147,7 @@ class ProcessState:
         return [*self._changed_files(), *self._changed_limits(), *near_limits()]
 
     def problems(self) -> list[str]:
-        """What is not as it was, each as a text, with nothing restored."""
+        """A text for each thing that has changed; restores nothing."""
         changed = ["a job has replaced its signal handlers"] if self._signals.replaced() else []
         return [*changed, *self._changed_limits(), *near_limits()]
 
@@ -181,12 +181,12 @@ def _copy(fd: int) -> int | None:
 
 
 def _file(fd: int) -> tuple[int, int, int] | None:
-    """Which file a descriptor stands for."""
+    """The identity of a descriptor's file; None if it is closed."""
     try:
-        found = os.fstat(fd)
+        status = os.fstat(fd)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_rdev
+    return status.st_dev, status.st_ino, status.st_rdev
 
 
 _LIMITS = ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE")
@@ -201,7 +201,7 @@ def _limits() -> dict[str, int]:
 
 
 def near_limits() -> list[str]:
-    """The limits that this process has almost reached."""
+    """A text for each limit that this process has almost reached."""
     used = {
         "RLIMIT_NOFILE": (_count_files(), "open files"),
         "RLIMIT_AS": (_address_space(), "bytes of memory"),
@@ -220,7 +220,7 @@ def _count_files() -> int:
         return len(os.listdir("/proc/self/fd"))
     except FileNotFoundError:  # no /proc
         return 0
-    except OSError:  # no descriptor left to look with
+    except OSError:  # no descriptor left
         return sys.maxsize
 
 
@@ -233,7 +233,7 @@ def _address_space() -> int:
 
 
 def reseed_numpy() -> None:
-    """In a new process: numbers of its own from numpy.random, if numpy is loaded."""
+    """In a new process: reseed numpy.random, if numpy is loaded."""
     if random := sys.modules.get("numpy.random"):
         seed = getattr(random, "seed", None)
         if callable(seed):

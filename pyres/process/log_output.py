@@ -1,4 +1,4 @@
-"""Log handlers that never raise and never wait for long: what cannot be written is left out."""
+"""Log handlers that never raise and never wait long: what cannot be written is dropped."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 
 from pyres.process.native import native
 
-#: Milliseconds that a line waits for a reader that does not read. Later lines do not wait at all,
+#: Milliseconds for which a line waits for a reader that does not read. Later lines do not wait,
 #: until it reads again.
-PATIENCE = 1000
+WRITE_TIMEOUT_MS = 1000
 
-#: The most that a pipe which poll() calls writable takes without blocking.
+#: Bytes that can be written to a pipe without blocking once poll() reports it writable.
 CHUNK = getattr(select, "PIPE_BUF", 512)
 
-#: Seconds that syslog gets to take a line.
-SYSLOG_PATIENCE = 0.2
+#: Seconds for which a line waits for syslog.
+SYSLOG_TIMEOUT = 0.2
 
 _poll: Any = native("select", "poll") if hasattr(select, "poll") else None
 
 
 class StreamOutput(logging.StreamHandler[Any]):
-    """Lines to stderr or stdout; those that its reader does not take are left out and counted."""
+    """Lines to stderr or stdout; lines that the reader does not read are dropped and counted."""
 
-    _left_out = 0
+    _dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         line = formatted(self, record)
@@ -37,37 +37,38 @@ class StreamOutput(logging.StreamHandler[Any]):
             self.write(line + self.terminator)
 
     def write(self, text: str) -> None:
-        """Write this, if that is possible now."""
+        """Write the text, if that is possible now."""
         fd = _descriptor(self.stream)
         if fd is None:
-            # A stand-in for a stream, or None where the descriptor is closed.
+            # A substitute for a stream, or None where the descriptor is closed.
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 self.stream.write(text)
                 self.stream.flush()
             return
-        if self._left_out:
+        if self._dropped:
             text = (
-                notice(self, "%d lines are left out here: nobody read them", self._left_out) + text
+                notice(self, "%d lines were dropped here: not read in time", self._dropped) + text
             )
         with contextlib.suppress(OSError):
-            # Past the buffer of the stream, which would keep what cannot be written.
-            done = _write(fd, _encoded(self.stream, text), 0 if self._left_out else PATIENCE)
-            self._left_out = 0 if done else self._left_out + 1
+            # Not through the buffer of the stream, which would keep what cannot be written.
+            timeout = 0 if self._dropped else WRITE_TIMEOUT_MS
+            is_written = _write(fd, _encoded(self.stream, text), timeout)
+            self._dropped = 0 if is_written else self._dropped + 1
 
 
 class FileOutput(logging.handlers.WatchedFileHandler):
-    """Lines to a file, which is opened again when it was moved away; while it cannot be opened or
-    written, they go to stderr.
+    """Lines to a file, which is opened again after it was moved; to stderr while it cannot be
+    opened or written.
     """
 
     def __init__(self, filename: str) -> None:
-        # A payload may hold text that is no UTF-8; its line must not be lost for that.
+        # A line with text that is not UTF-8, such as a payload's, must not get lost.
         super().__init__(filename, encoding="utf-8", errors="backslashreplace", delay=True)
         self._stderr = StreamOutput(sys.stderr)
-        self._lines_elsewhere = 0
+        self._lines_on_stderr = 0
 
     def open(self) -> Any:
-        """Open the file now, and not with the first line; its stream. Raises OSError."""
+        """Open the file now, not with the first line; its stream. Raises OSError."""
         self.stream = self._open()
         self._statstream()
         return self.stream
@@ -91,22 +92,22 @@ class FileOutput(logging.handlers.WatchedFileHandler):
         if self.stream is not None and self._is_moved():
             self._drop_stream()
         stream = self.stream or self.open()
-        if self._lines_elsewhere:
-            text = notice(self, "%d lines are not here but on stderr", self._lines_elsewhere) + text
+        if self._lines_on_stderr:
+            text = notice(self, "%d lines were written to stderr", self._lines_on_stderr) + text
         data = text.encode(self.encoding or "utf-8", "backslashreplace")
         while data:
-            # Past the buffer of the stream, which would write it again when there is room.
+            # Not through the buffer of the stream, which would write it again when there is room.
             data = data[os.write(stream.fileno(), data) :]
-        self._lines_elsewhere = 0
+        self._lines_on_stderr = 0
 
     def _is_moved(self) -> bool:
         try:
-            found = os.stat(self.baseFilename)
+            status = os.stat(self.baseFilename)
         except PermissionError:
-            return False  # of the folder; the file is open, and still takes lines
+            return False  # of the folder; the file is open, and can still be written
         except OSError:
             return True
-        return (found.st_dev, found.st_ino) != (self.dev, self.ino)
+        return (status.st_dev, status.st_ino) != (self.dev, self.ino)
 
     def _drop_stream(self) -> None:
         stream, self.stream = self.stream, None
@@ -115,29 +116,29 @@ class FileOutput(logging.handlers.WatchedFileHandler):
                 stream.close()
 
     def _write_to_stderr(self, text: str, error: OSError) -> None:
-        if not self._lines_elsewhere:
-            message = "The log file %s cannot be written (%s): its lines go to stderr until it can"
+        if not self._lines_on_stderr:
+            message = "The log file %s cannot be written (%s): logging to stderr meanwhile"
             text = notice(self, message, self.baseFilename, error.strerror or error) + text
-        self._lines_elsewhere += 1
+        self._lines_on_stderr += 1
         self._stderr.write(text)
 
 
 class SyslogOutput(logging.handlers.SysLogHandler):
-    """Lines to syslog; those that it does not take go to stderr."""
+    """Lines to syslog; to stderr those that it does not accept."""
 
     socket: Any
 
     def createSocket(self) -> None:  # noqa: N802 - logging's name
         super().createSocket()
-        self._limit_wait()
+        self._set_timeout()
 
     def _connect_unixsocket(self, address: str) -> None:
         super()._connect_unixsocket(address)  # type: ignore[misc]
-        self._limit_wait()
+        self._set_timeout()
 
-    def _limit_wait(self) -> None:
+    def _set_timeout(self) -> None:
         if getattr(self, "socket", None) is not None:
-            self.socket.settimeout(SYSLOG_PATIENCE)
+            self.socket.settimeout(SYSLOG_TIMEOUT)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not isinstance(sys.exc_info()[1], OSError):
@@ -147,22 +148,22 @@ class SyslogOutput(logging.handlers.SysLogHandler):
 
 
 def formatted(handler: logging.Handler, record: logging.LogRecord) -> str | None:
-    """The record as the handler formats it; None where that fails, which logging then reports."""
+    """The record as the handler formats it; None if that fails, which logging then reports."""
     try:
         return handler.format(record)
-    except Exception:  # noqa: BLE001 - as in every handler of logging: what is logged ends nothing
+    except Exception:  # noqa: BLE001 - as in every handler of logging: a log call must not raise
         logging.Handler.handleError(handler, record)
         return None
 
 
 def notice(handler: logging.StreamHandler[Any], message: str, *args: Any) -> str:
-    """A line of the handler's own, formatted as the others are."""
+    """A line from the handler itself, formatted as the others are."""
     record = logging.LogRecord("pyres.logs", logging.WARNING, __file__, 0, message, args, None)
     return (formatted(handler, record) or "") + handler.terminator
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    # Else a pipe without a reader would be waited for.
+    # Otherwise opening a pipe would wait for a reader.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
@@ -178,15 +179,15 @@ def _encoded(stream: Any, text: str) -> bytes:
     return text.encode(encoding, "backslashreplace")
 
 
-def _write(fd: int, data: bytes, patience: int) -> bool:
-    """Whether the other end took all of it in time."""
+def _write(fd: int, data: bytes, timeout_ms: int) -> bool:
+    """Write the data; whether all of it could be written in time."""
     if _poll is None or stat.S_ISREG(os.fstat(fd).st_mode):
-        # In one piece: others may write to the same file.
+        # In one write: other processes may write to the same file.
         return os.write(fd, data) == len(data)
     while data:
         poll = _poll()
         poll.register(fd, select.POLLOUT)
-        if not poll.poll(patience):
+        if not poll.poll(timeout_ms):
             return False
         data = data[os.write(fd, data[:CHUNK]) :]
     return True

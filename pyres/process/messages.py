@@ -1,4 +1,6 @@
-"""Pipes between a parent and its children: what a child reports, and the bell that wakes it."""
+"""Pipes between a parent and its children: one for the children's reports, and one for each child
+to wake it up.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +11,28 @@ from typing import Any, NamedTuple
 
 from pyres.process.native import close, pipe
 
-#: What a child says in place of seconds: its job is done and recorded; it waits to be woken; it
-#: waits no more.
+#: What a child reports in place of seconds: its job has finished and is recorded; it waits to be
+#: woken up; it has stopped waiting.
 DONE, IDLE, BUSY = -1.0, -2.0, -3.0
 
-#: What becomes of the job was written, or somebody else had written it: it did not end well.
+#: The job's outcome, not a success, was recorded, by this child or before by another process.
 WRITTEN = -4.0
 
-#: Its job is done and recorded, and threads or exit hooks of the job go on.
+#: The job has finished and is recorded, but threads or exit hooks of it are still running.
 LINGERING = -5.0
 
-#: In place of a hand: the child ends, and what follows is how many jobs it has finished.
+#: In place of a slot: the child ends; in place of seconds is the number of jobs it has finished.
 PROCESS_ENDS = -1
 
 
-#: What a pipe holds, which is a whole number of records: one read leaves nothing in it.
+#: The capacity of a pipe, a multiple of the record size: one read empties it.
 PIPE_BYTES = 65536
 
 
 class _Pipe:
-    """Records of one layout, written whole; nobody ever waits for the other end."""
+    """A pipe for records of one layout, each written whole; neither end ever blocks."""
 
-    #: The ends; -1 is none, as it is before they are opened and after they are closed.
+    #: The two ends; -1 before they are opened and after they are closed.
     reader = _writer = -1
 
     def __init__(self, layout: str) -> None:
@@ -38,7 +40,7 @@ class _Pipe:
         self.reader, self._writer = pipe()
 
     def _put(self, *fields: float) -> bool:
-        # A reader that is gone needs no word, and a full pipe wakes it as well as one more would.
+        # The reader may have ended; and a full pipe wakes it up as well as one more record.
         try:
             os.write(self._writer, self._layout.pack(*fields))
         except OSError:
@@ -52,20 +54,22 @@ class _Pipe:
         return list(self._layout.iter_unpack(raw))
 
     def close(self) -> None:
-        """Close both ends; doing so again closes nothing."""
+        """Close both ends; a second call does nothing."""
         ends = [end for end in (self.reader, self._writer) if end != -1]
-        # First: the numbers may be another's as soon as they are closed.
+        # Before they are closed: then the numbers may be reused.
         self.reader = self._writer = -1
         for end in ends:
             close(end)
 
     def __del__(self) -> None:
-        # A Worker or a Khan that never ran has no end at which to close it.
+        # A Worker or a Khan that never ran does not close it.
         self.close()
 
 
 class Report(NamedTuple):
-    """What one hand of a child says: the seconds that its job may take, or DONE, IDLE, BUSY."""
+    """A report of one slot of a child: the seconds that its job may take, or one of the constants
+    above.
+    """
 
     pid: int
     slot: int
@@ -73,36 +77,38 @@ class Report(NamedTuple):
 
 
 class Reports(_Pipe):
-    """Made once by the parent and inherited by every child, so that it costs no job anything."""
+    """The pipe for reports: opened once by the parent and inherited by every child, so that it
+    costs a job nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__("<iid")
 
     def send(self, seconds: float, slot: int = 0) -> bool:
-        """In the child: the job in this hand may take so many seconds from now; or one of DONE,
-        IDLE, BUSY. Whether it was written.
+        """In the child: report that the job in this slot may take N seconds from now, or one of the
+        constants above. Whether it was written.
         """
         return self._put(os.getpid(), slot, seconds)
 
     def receive(self) -> list[Report]:
-        """In the parent: what was said since, in order."""
+        """In the parent: the reports since the last call, in order."""
         return [Report(*fields) for fields in self._get()]
 
 
 class WakeupPipe(_Pipe):
-    """Wakes one hand of one child; made by the parent before the fork."""
+    """The pipe that wakes up slots of one child; opened by the parent before the fork."""
 
     def __init__(self) -> None:
         super().__init__("<i")
 
     def abandon(self) -> None:
-        """In a child that it is not for."""
+        """In another child, which has inherited it: close it."""
         self.close()
 
     def wake(self, slot: int = 0) -> None:
-        """In the parent."""
+        """In the parent: wake up a slot."""
         self._put(slot)
 
     def woken_slots(self) -> list[int]:
-        """In the child: the hands that it rang for since."""
+        """In the child: the slots that were woken up since the last call."""
         return [slot for (slot,) in self._get()]

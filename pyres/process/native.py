@@ -1,4 +1,4 @@
-"""The kernel's own functions, also where gevent has put its own in their place."""
+"""System functions as they are without gevent's monkey patching."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pyres.exceptions import NeedsForkError
 
 
 def native(module: str, name: str) -> Any:
-    """`module.name` as it was before gevent.monkey, if that is at work.
+    """`module.name` as it was before gevent.monkey has patched it, if it has.
 
-    A parent that forks waits for nothing but its children and signals: it must block, not switch.
+    A parent that forks only waits for its children and signals: it must block, not switch to
+    another greenlet.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
@@ -22,12 +23,12 @@ def native(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-#: gevent's own closes later, when its hub runs again; the other end of a pipe waits for that.
+#: gevent's close() acts later, when its hub runs again; until then the reader of a pipe would wait.
 close: Callable[[int], None] = native("os", "close")
 
 
 def require_fork(what: str) -> None:
-    """NeedsForkError, with `what` as the one that needs it, on a system without os.fork."""
+    """Raise NeedsForkError, which names `what` needs it, on a system without os.fork."""
     if not hasattr(os, "fork"):
         raise NeedsForkError(
             f"{what} needs a system with os.fork (Linux, macOS, WSL); "
@@ -36,10 +37,10 @@ def require_fork(what: str) -> None:
 
 
 def pipe(blocking: bool = False) -> tuple[int, int]:
-    """The reading and the writing end of a pipe, closed in every program that is started."""
+    """The reading and the writing end of a pipe, not inherited by programs that are executed."""
     require_fork("A pipe between processes")
-    # Not os.pipe2, which macOS lacks. Where there is one os.pipe uses it, so that no other thread
-    # can start a program between the pipe and its flag.
+    # Not os.pipe2, which macOS lacks. Where it exists os.pipe uses it, so that no other thread can
+    # execute a program between the creation of the pipe and the setting of its flag.
     ends = os.pipe()
     for end in ends:
         os.set_blocking(end, blocking)
@@ -47,13 +48,13 @@ def pipe(blocking: bool = False) -> tuple[int, int]:
 
 
 def is_patched() -> bool:
-    """Whether gevent has put its own sockets in the place of Python's."""
+    """Whether gevent has patched Python's sockets."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
 def make_gevent_anew() -> None:
-    """In a forked child: give gevent a hub of its own in place of the parent's. ImportError without
+    """In a forked child: give gevent a new hub in place of the parent's. Raises ImportError without
     gevent.
     """
     importlib.import_module("gevent").reinit()

@@ -1,4 +1,4 @@
-"""One process, one file with its pid."""
+"""A file with the pid of a daemon, which prevents a second one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: How often a file may change hands before our eyes.
-_TRIES = 10
+#: How often the file may be created by another process while this one tries to.
+_MAX_TRIES = 10
 
 
 class PidFile:
-    """The pid of this process in a file, while the `with` lasts.
+    """A file with the pid of this process, while the `with` block lasts.
 
-    BadOptionError when the file names a process that lives; a stale file is replaced.
+    Raises BadOptionError if the file names a running process; a stale file is replaced.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -43,7 +43,9 @@ class PidFile:
         self.remove()
 
     def create(self) -> None:
-        """Write the file; its folders are made. BadOptionError also where it cannot be written."""
+        """Write the file, and create its folders. Raises BadOptionError also if it cannot be
+        written.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             own = self._write_own()
@@ -58,7 +60,7 @@ class PidFile:
         self._pid = os.getpid()
 
     def _write_own(self) -> str:
-        """Our pid in a file that is nobody else's; its path."""
+        """Write this process's pid to a file of its own; that file's path."""
         handle, own = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         with open(handle, "w", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
@@ -66,47 +68,49 @@ class PidFile:
         return own
 
     def _acquire(self, own: str) -> None:
-        # link() makes the whole file appear at once or fails: of two that start together one wins.
-        for _ in range(_TRIES):
+        # link() creates the whole file at once or fails: of two that start together one succeeds.
+        for _ in range(_MAX_TRIES):
             with contextlib.suppress(FileExistsError):
                 os.link(own, self.path)
                 return
             with contextlib.suppress(FileNotFoundError):  # its owner removed it in the meantime
                 self._remove_stale()
-        raise BadOptionError(f"the pidfile {self.path} is taken again and again by another process")
+        raise BadOptionError(f"the pidfile {self.path} is created repeatedly by another process")
 
     def _remove_stale(self) -> None:
-        self._refuse_a_live_elder()
+        self._refuse_running_owner()
         if fcntl is None:
-            # There an open file cannot be removed, and with that the lock below cannot be had.
+            # On Windows an open file cannot be removed, so it cannot be locked as below.
             self.path.unlink()
             return
         with open(self.path, "r+b") as file:
-            # Of two that find the same stale file, the second must not remove what the first has
-            # put in its place meanwhile: so it is locked, looked at again, and only then removed.
+            # Of two processes that read the same stale file, the second must not remove the new
+            # file of the first: so it is locked and checked again before it is removed.
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                self._refuse_a_live_elder()
+                self._refuse_running_owner()
                 self.path.unlink()
 
-    def _refuse_a_live_elder(self) -> None:
-        elder = self._elder()
-        if elder is not None and elder not in self._ours() and alive(elder):
-            raise BadOptionError(f"the pidfile {self.path} belongs to process {elder}, which lives")
+    def _refuse_running_owner(self) -> None:
+        owner = self._owner()
+        if owner is not None and owner not in self._own_pids() and alive(owner):
+            raise BadOptionError(
+                f"the pidfile {self.path} belongs to process {owner}, which is running"
+            )
 
     @staticmethod
-    def _ours() -> set[int]:
-        """The pids that name us; process 1 is our init, where it is our parent."""
-        # A daemon wrote that into the file while it was process 1 itself.
+    def _own_pids() -> set[int]:
+        """The pids that mean this process; also 1, if that is its parent."""
+        # Then process 1 is the daemon's init, and an earlier daemon was process 1 itself.
         return {os.getpid(), 1} if os.getppid() == 1 else {os.getpid()}
 
-    def _elder(self) -> int | None:
+    def _owner(self) -> int | None:
         try:
             return int(self.path.read_text().strip())
         except (OSError, ValueError):
             return None
 
     def remove(self) -> None:
-        """Remove the file, if this process wrote it and it is still ours."""
-        if self._pid == os.getpid() == self._elder():
+        """Remove the file, if this process wrote it and it still has its pid."""
+        if self._pid == os.getpid() == self._owner():
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Installs, restores and holds signal handlers; the one sleep that a signal cuts short."""
+"""Installs, restores and holds signal handlers; and waits that a signal ends."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Any
 
 from pyres.process.wakeup import POLLIN, Wakeup, make_poller, make_wakeup
 
-# The signal module makes enum members of what these return: three quarters of their cost, for what
-# is thrown away here, twice a job; and in a child each page that they touch has to be copied first.
+# The signal module converts what these return to enum members, which are not used here. That is
+# three quarters of their cost, twice a job, and in a child each page touched is copied.
 _sigmask: Any = getattr(_signal, "pthread_sigmask", None)
 _set_handler, _getsignal = _signal.signal, _signal.getsignal
 _set_wakeup_fd = _signal.set_wakeup_fd
 _RAW: dict[Any, Any] = {signal.SIG_DFL: _signal.SIG_DFL, signal.SIG_IGN: _signal.SIG_IGN}
 
-#: Seconds of the longest wait. poll() counts milliseconds in a C int, which ends after 24 days.
+#: Seconds of the longest wait. poll() has milliseconds in a C int, at most 24 days.
 LONGEST_WAIT = 86400.0
 
 Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
-#: What the daemons handle and what ends a process that does not. INT is not among them: it raises
+#: The signals that daemons handle and that end a process which does not. Not SIGINT: it raises
 #: KeyboardInterrupt, which cleans up.
 _BEFORE_HANDLERS = [
     getattr(signal, name)
     for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 ]
-#: What hold_until_installed() keeps: the handler from before of each signal, and what came.
+#: What hold_until_installed() keeps: the former handler of each signal, and the signals that came.
 _early_former: dict[int, Any] = {}
 _came_early: list[int] = []
 
 
 @contextlib.contextmanager
 def hold_until_installed() -> Iterator[None]:
-    """In the block a daemon's signals wait until it has installed its handlers, and then come.
+    """In the block a daemon's signals are held until it has installed its handlers.
 
-    Whoever finds the pidfile of a daemon may send it a signal at once. Not by the mask, which is
-    one thread's: with a job module's thread beside it the process would die all the same.
+    A signal may be sent as soon as the pidfile exists. They are not held by the signal mask, which
+    applies to one thread only: if a job module has started another thread, the process would end.
     """
     for signum in _BEFORE_HANDLERS:
         _early_former[signum] = _set_handler(signum, _note_early)
@@ -56,7 +56,7 @@ def _note_early(signum: int, _frame: FrameType | None) -> None:
 
 
 def _release_early() -> None:
-    """Put back what no handler has replaced, and let come what came."""
+    """Restore the former handlers that were not replaced, and raise the signals that came."""
     while _early_former:
         signum, former = _early_former.popitem()
         _set_handler(signum, _signal.SIG_DFL if former is None else former)
@@ -65,7 +65,7 @@ def _release_early() -> None:
 
 
 def existing(**handlers: Handler) -> dict[int, Handler]:
-    """The handlers, given by the names of their signals, of the signals that this system has."""
+    """The handlers by signal number, for those signal names that this system has."""
     return {
         getattr(signal, name): handler
         for name, handler in handlers.items()
@@ -74,29 +74,29 @@ def existing(**handlers: Handler) -> dict[int, Handler]:
 
 
 def wake(_signum: int, _frame: FrameType | None) -> None:
-    """A handler that does nothing but end a wait."""
+    """A handler that does nothing: the signal only ends a wait."""
 
 
 class Signals:
-    """The signals that a daemon handles, while it does.
+    """The signal handlers of a daemon, and its waits.
 
-    The wake-up byte is written by the interpreter before any handler runs, so that a signal between
-    a look at a flag and the wait after it still ends that wait.
+    The interpreter writes the wake-up byte before any handler runs, so a signal between the check
+    of a flag and the wait after it still ends that wait.
     """
 
-    #: What a wait waits with; another one where a greenlet waits and not the process.
+    #: Makes the poller of a wait; another one where only a greenlet waits, not the process.
     _poller: Callable[[], Any] = staticmethod(make_poller)
 
     def __init__(self, handlers: Mapping[int, Handler]) -> None:
         self.handlers = dict(handlers)
-        #: The same as the interpreter keeps them.
+        #: The same in the form in which the interpreter stores them.
         self._raw = [(signum, _RAW.get(handler, handler)) for signum, handler in handlers.items()]
         self._former: dict[int, Any] = {}
         self._wakeup: Wakeup | None = None
         self._former_wakeup = -1
         #: Whether a signal ended the last wait().
         self.signalled = False
-        #: What came while the handlers were out of the way; None while they are in place.
+        #: The signals that came while they were held; None while they are not.
         self._kept: list[tuple[int, FrameType | None]] | None = None
 
     @property
@@ -104,7 +104,7 @@ class Signals:
         return self._wakeup is not None
 
     def install(self) -> None:
-        """Put the handlers in place; only in the main thread. ValueError elsewhere."""
+        """Install the handlers; ValueError outside the main thread."""
         if self._wakeup:
             return
         wakeup = make_wakeup()
@@ -120,17 +120,15 @@ class Signals:
         _release_early()
 
     def replace(self, handlers: Mapping[int, Handler]) -> Signals:
-        """Put back what stood there before, and install these in place of ours; they are
-        returned.
-        """
+        """Restore the former handlers and install these instead; the new Signals."""
         self.restore()
         others = Signals(handlers)
         others.install()
         return others
 
     def reassert(self) -> list[str]:
-        """Put our handlers and wake-up descriptor back where other code has replaced them; what
-        could not be put back, as a text.
+        """Install the handlers and the wake-up descriptor again where other code has replaced them;
+        a text for what could not be restored.
         """
         if self._wakeup is None:
             return []
@@ -140,28 +138,28 @@ class Signals:
         try:
             _set_wakeup_fd(self._wakeup.writer, warn_on_full_buffer=False)
         except (OSError, ValueError) as error:
-            return [f"its signals end no wait any more ({error})"]
+            return [f"its signals no longer end a wait ({error})"]
         return []
 
     def replaced(self) -> list[int]:
-        """The signals whose handlers are not ours any more."""
+        """The signals whose handlers other code has replaced."""
         return [signum for signum, handler in self._raw if _getsignal(signum) is not handler]
 
     def _needed(self) -> dict[int, Handler]:
         if not hasattr(signal, "SIGCHLD"):
             return {}
-        # Some launchers leave SIGCHLD ignored; then the kernel keeps no child's end for its parent.
+        # Some launchers leave SIGCHLD ignored; then the kernel keeps no exit status of a child.
         ignored = signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
         return {signal.SIGCHLD: signal.SIG_DFL} if ignored else {}
 
     def restore(self) -> None:
-        """Put back what stood there before install()."""
+        """Restore the handlers from before install()."""
         if not self._wakeup:
             return
         self._put_back(self._former_wakeup)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the handlers that were there before, without ours and our wakeup."""
+        """In a forked child: restore the handlers from before install(), without a wake-up."""
         if self._wakeup:
             self._put_back(-1)
 
@@ -175,9 +173,9 @@ class Signals:
         self._wakeup = None
 
     def hold(self) -> set[int]:
-        """Hold the handled signals back; returns what release() wants."""
-        # The mask is one thread's. A signal then goes to another one, if there is any, and its
-        # handler would be called here all the same.
+        """Hold the handled signals; the signal mask to pass to release()."""
+        # The mask applies to one thread. With other threads a signal goes to one of these, and its
+        # handler would still be called in this one.
         if self._wakeup and _thread._count():
             self._kept = kept = []
             for signum in self._callable():
@@ -185,7 +183,7 @@ class Signals:
         return set(_sigmask(signal.SIG_BLOCK, self.handlers))
 
     def release(self, former: set[int]) -> None:
-        """Let the held signals come."""
+        """Deliver the held signals, and hold no more."""
         kept, self._kept = self._kept, None
         if kept is not None:
             for signum, handler in self._callable().items():
@@ -195,7 +193,7 @@ class Signals:
             self._callable()[signum](signum, frame)
 
     def _callable(self) -> dict[int, Callable[[int, FrameType | None], Any]]:
-        return {signum: found for signum, found in self.handlers.items() if callable(found)}
+        return {signum: handler for signum, handler in self.handlers.items() if callable(handler)}
 
     def wake(self) -> None:
         """End the wait, or the next one, as a signal would."""
@@ -203,18 +201,19 @@ class Signals:
             self._wakeup.wake()
 
     def wait(self, fds: Sequence[int] = (), timeout: float | None = None) -> list[int]:
-        """Block until one of `fds` can be read, a signal came, or `timeout` seconds passed.
+        """Wait until one of `fds` is readable, a signal comes, or `timeout` seconds have passed;
+        the readable fds.
 
-        The fds that can be read. A signal that came before the call ends it at once. A timeout of
-        more than a day is one of a day: who waits longer looks around and waits again.
+        A signal that came before the call ends it at once. A wait ends after a day at most: callers
+        that wait longer check and wait again.
         """
         poller = self._poller()
         for fd in fds:
             poller.register(fd, POLLIN)
         if self._wakeup:
             poller.register(self._wakeup.reader, POLLIN)
-        patience = None if timeout is None else max(0, min(timeout, LONGEST_WAIT)) * 1000
-        ready = [fd for fd, _ in poller.poll(patience)]
+        milliseconds = None if timeout is None else max(0, min(timeout, LONGEST_WAIT)) * 1000
+        ready = [fd for fd, _ in poller.poll(milliseconds)]
         self.signalled = self._wakeup is not None and self._wakeup.reader in ready
         if self._wakeup and self.signalled:
             ready.remove(self._wakeup.reader)
@@ -222,6 +221,6 @@ class Signals:
         return ready
 
     def sleep(self, seconds: float) -> bool:
-        """Wait; whether a signal cut it short."""
+        """Wait N seconds; whether a signal ended the wait."""
         self.wait((), seconds)
         return self.signalled

@@ -1,8 +1,8 @@
 """A child forked ahead of its job, while the job before it runs.
 
 Forking takes longer than a small job. A worker with a backlog forks the next child while it waits
-for the present one, so that on a second core the fork costs no time. Each child still performs one
-job.
+for the current one, so that on a second core the fork costs no time. Each child still performs only
+one job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pyres.process.native import close, pipe
 
 
 class StandbyChild:
-    """At most one child in waiting; `run` gets the bytes that it is given, and does its job."""
+    """At most one standby child; it calls `run` with the bytes that are assigned to it."""
 
     def __init__(
         self, children: Children, run: Callable[[bytes], int], warm_up: Callable[[], object]
@@ -27,7 +27,7 @@ class StandbyChild:
         self._waiting: tuple[int, int] | None = None
 
     def prepare(self) -> None:
-        """Fork a child in waiting, if there is none."""
+        """Fork a standby child, if there is none."""
         if self._waiting is None:
             reader, writer = pipe(blocking=True)
             try:
@@ -40,7 +40,7 @@ class StandbyChild:
             self._waiting = (pid, writer)
 
     def _wait(self, reader: int, writer: int) -> int:
-        """The child's part: touch what a job needs, then wait for one, or for the parent's end."""
+        """In the child: warm up, then wait for a job, or for the end of the parent."""
         close(writer)
         self._waiting = None
         self._warm_up()
@@ -51,15 +51,15 @@ class StandbyChild:
         return self._run(b"".join(parts)) if parts else 0
 
     def assign(self, data: bytes) -> int | None:
-        """Let the child in waiting do this; its pid. None when there is none, or it has died."""
+        """Pass the data to the standby child; its pid, or None if there is none or it has ended."""
         if self._waiting is None:
             return None
         pid, writer = self._waiting
         self._waiting = None
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(writer, left) :]
+            remaining = memoryview(data)
+            while remaining:
+                remaining = remaining[os.write(writer, remaining) :]
         except BrokenPipeError:
             self.children.detach(pid)
             return None
@@ -68,7 +68,7 @@ class StandbyChild:
         return pid
 
     def stop(self) -> None:
-        """Send the child in waiting home."""
+        """End the standby child."""
         if self._waiting is not None:
             pid, writer = self._waiting
             self._waiting = None

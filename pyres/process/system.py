@@ -1,4 +1,4 @@
-"""What systems other than Linux say of their processes: by `ps`, or by Windows' own calls."""
+"""Reads about processes on systems without /proc: by `ps`, or by calls of Windows."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: os.kill(pid, 0) is no question there: it sends Ctrl-C.
+#: There os.kill(pid, 0) does not check for a process: it sends Ctrl-C.
 WINDOWS = os.name == "nt"
 
-#: OpenProcess and WaitForSingleObject of Windows: the right to wait, and "it still runs".
+#: For OpenProcess of Windows the right to wait; of WaitForSingleObject the reply "still running".
 _SYNCHRONIZE = 0x00100000
 _WAIT_TIMEOUT = 0x00000102
 
 
 def has_proc() -> bool:
-    """Whether /proc tells of processes, as on Linux."""
+    """Whether processes can be read in /proc, as on Linux."""
     return os.path.isdir("/proc/self")
 
 
 def ps(*columns: str, pid: int | None = None) -> str:
-    """What `ps` shows of one process, or of all; empty where there is no such process or no ps."""
-    which = ["-A"] if pid is None else ["-p", str(pid)]
-    # An -o for each, since macOS takes all that is behind the first "=" for the title of a column.
+    """The output of `ps` for one process or for all; empty if there is no such process or no ps."""
+    selection = ["-A"] if pid is None else ["-p", str(pid)]
+    # One -o for each column: macOS uses all text after the first "=" as the column's title.
     shown_columns = [word for column in columns for word in ("-o", f"{column}=")]
-    # -ww: whole titles, whatever the width of the terminal that stderr may be.
-    command = ["ps", "-ww", *shown_columns, *which]
+    # -ww: whole titles, whatever the width of the terminal.
+    command = ["ps", "-ww", *shown_columns, *selection]
     try:
-        shown = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return shown.stdout.strip()
+    return ended.stdout.strip()
 
 
 def state(pid: int) -> str:
-    """The state of a process, of which the first letter is Z for a zombie; empty if unknown."""
+    """The state of a process; it begins with Z for a zombie, and is empty if unknown."""
     if not has_proc():
         return ps("stat", pid=pid)
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The name stands in parentheses and may hold any character.
+            # The name is in parentheses and may contain any character.
             return file.read().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""
 
 
 def peak_megabytes() -> float:
-    """The most resident memory that this process ever had, in MiB; 0.0 where nobody knows."""
+    """The peak resident memory of this process in MiB; 0.0 if unknown."""
     if resource is None:
         return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -60,7 +60,7 @@ def peak_megabytes() -> float:
 
 
 def runs_on_windows(pid: int) -> bool:
-    """Whether a process has this pid, asked as Windows wants it."""
+    """Whether a process with this pid runs, on Windows."""
     kernel32 = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
     handle = kernel32.OpenProcess(_SYNCHRONIZE, False, pid)
     if not handle:

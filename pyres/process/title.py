@@ -1,7 +1,7 @@
-"""What `ps` shows of a daemon, and how to find daemons by it.
+"""The titles that daemons show in `ps`, and how to find daemons by them.
 
-Resque prunes every worker of its host whose process does not show `resque-<digit>`, so a worker's
-title is a contract and no decoration.
+Resque prunes every worker of its host whose process title does not contain `resque-<digit>`, so a
+worker's title is part of the protocol.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pyres.process import system
 from pyres.process.children import alive
 from pyres.version import __version__
 
-#: What Ruby's prune looks for in the title of a live worker.
+#: The text by which Ruby's prune recognises the title of a live worker.
 RESQUE_MARK = f"resque-{__version__}"
 
-#: A title that is longer says nothing more.
-_LONGEST = 4096
+#: Bytes of a title at most.
+_MAX_TITLE = 4096
 
-_OURS = re.compile(r"pyres_(worker-|minion:)")
+_PYTHON_WORKER = re.compile(r"pyres_(worker-|minion:)")
 #: Resque's own pattern, which it applies to each line of `ps`.
-_RUBYS = re.compile(r"resque:work|resque:\sStarting|resque-[0-9]")
+_RUBY_WORKER = re.compile(r"resque:work|resque:\sStarting|resque-[0-9]")
 
 
 def set_title(title: str) -> None:
-    """Show this title in `ps` for this process, whatever is in it.
+    """Show this title in `ps` for this process, whatever characters it has.
 
-    Where there is no room for all of it, Resque's mark at the end stays and what is before is cut.
+    If there is no room for all of it, it is cut before Resque's mark at its end.
     """
     if len(title) > _room() or not title.isascii() or "\0" in title:
         title = _fitted(title)
@@ -51,10 +51,10 @@ def _fitted(title: str) -> str:
 def _room() -> int:
     """How many bytes of a title `ps` shows.
 
-    A title is written over the arguments and the environment that the process was started with: of
-    a service with three variables, about 140 bytes.
+    A title overwrites the arguments and the environment that the process was started with: about
+    140 bytes for a service with three variables.
     """
-    setproctitle.setproctitle("pyres".ljust(_LONGEST))
+    setproctitle.setproctitle("pyres".ljust(_MAX_TITLE))
     return len(setproctitle.getproctitle().encode("utf-8", "surrogateescape"))
 
 
@@ -71,7 +71,7 @@ def manager_title(state: str) -> str:
 
 
 def is_manager(pid: int) -> bool:
-    """Whether this pid is a live khan on this machine."""
+    """Whether this pid is a live manager on this machine."""
     return _title(pid).startswith("pyres_manager") and alive(pid)
 
 
@@ -89,7 +89,7 @@ def is_worker(pid: int) -> bool:
 
 
 def is_readable(pid: int) -> bool:
-    """Whether this process may see what that one shows in `ps`."""
+    """Whether this process has the right to read the title of that one."""
     if not system.has_proc():
         return bool(system.ps("pid", pid=pid))
     try:
@@ -106,9 +106,9 @@ def worker_pids() -> list[int]:
 
 
 def _is_workers(title: str) -> bool:
-    if _OURS.match(title):
+    if _PYTHON_WORKER.match(title):
         return True
-    return bool(_RUBYS.search(title)) and "resque-web" not in title and "pyres_" not in title
+    return bool(_RUBY_WORKER.search(title)) and "resque-web" not in title and "pyres_" not in title
 
 
 def _title(pid: int) -> str:
@@ -130,5 +130,5 @@ def _processes() -> Iterator[tuple[int, str]]:
         return
     for line in system.ps("pid", "command").splitlines():
         pid, _, title = line.strip().partition(" ")
-        with contextlib.suppress(ValueError):  # a line that is no process
+        with contextlib.suppress(ValueError):  # a line without a process
             yield int(pid), title

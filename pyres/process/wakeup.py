@@ -1,4 +1,4 @@
-"""What a signal handler, or another greenlet, ends a wait with: a byte that can be read."""
+"""Wake-up pipes: a byte that a signal handler or another greenlet writes to end a wait."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ POLLIN: int = getattr(select, "POLLIN", 1)
 
 
 class PipeWakeup:
-    """A pipe; `reader` can be waited for, `writer` is for signal.set_wakeup_fd."""
+    """A pipe: wait for `reader`; `writer` is for signal.set_wakeup_fd."""
 
     def __init__(self) -> None:
         self.reader, self.writer = pipe()
 
     def wake(self) -> None:
         """End the wait, or the next one."""
-        with contextlib.suppress(BlockingIOError):  # full: the wait ends already
+        with contextlib.suppress(BlockingIOError):  # full: that ends the wait too
             os.write(self.writer, b"!")
 
     def drain(self) -> None:
-        """Read what is there, so that the next wait lasts."""
+        """Read the bytes that have come, so that they do not end the next wait."""
         with contextlib.suppress(BlockingIOError):
             while len(os.read(self.reader, 4096)) == 4096:
                 pass
@@ -40,7 +40,7 @@ class PipeWakeup:
 
 
 class SocketWakeup:
-    """The same as a pair of sockets: on Windows select() waits for nothing else."""
+    """The same as a pair of sockets: on Windows select() can only wait for sockets."""
 
     def __init__(self) -> None:
         self._sockets = socket.socketpair()
@@ -54,7 +54,7 @@ class SocketWakeup:
             self._sockets[1].send(b"!")
 
     def drain(self) -> None:
-        """Read what is there, so that the next wait lasts."""
+        """Read the bytes that have come, so that they do not end the next wait."""
         with contextlib.suppress(BlockingIOError):
             while len(self._sockets[0].recv(4096)) == 4096:
                 pass
@@ -66,20 +66,20 @@ class SocketWakeup:
 
 
 class SelectPoller:
-    """The part of select.poll that pyres uses, where the system has no poll."""
+    """The part of select.poll that pyres uses, for systems without poll."""
 
     def __init__(self) -> None:
         self._fds: list[int] = []
 
     def register(self, fd: int, _events: int) -> None:
-        """Watch this file descriptor too."""
+        """Wait for this file descriptor too."""
         self._fds.append(fd)
 
     def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
-        """Each that can be read, with POLLIN; none when the time has passed first."""
+        """Each descriptor that is readable, with POLLIN; none if the time has passed first."""
         timeout = None if milliseconds is None else milliseconds / 1000
         if not self._fds and timeout is not None:
-            # Which select() of Windows takes for a mistake.
+            # Without descriptors select() of Windows raises an error.
             time.sleep(timeout)
             return []
         ready, _, _ = select.select(self._fds, (), (), timeout)

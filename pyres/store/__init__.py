@@ -1,4 +1,4 @@
-"""All that pyres knows of Redis: a connection, and the tables below it."""
+"""All access to Redis: the connections, and a class for each kind of key."""
 
 from __future__ import annotations
 
@@ -56,17 +56,20 @@ from pyres.store.watchers import Watchers
 from pyres.store.workers import Workers, without_queues
 
 __all__ = [
-    "Earlier",
+    "CONNECTION_ERRORS",
     "LOCK_TIMEOUT",
     "MAX_AHEAD",
     "PAGE",
+    "REFUSAL_ERRORS",
+    "SEARCHED",
     "SERVER_ERRORS",
     "Batch",
     "CannotWriteNow",
-    "CONNECTION_ERRORS",
+    "Earlier",
     "Failed",
+    "Fetched",
+    "Fetcher",
     "Firing",
-    "Removal",
     "Keys",
     "Lock",
     "Move",
@@ -77,16 +80,13 @@ __all__ = [
     "Range",
     "Reading",
     "Redis",
-    "REFUSAL_ERRORS",
+    "Removal",
     "Removed",
-    "SEARCHED",
     "ResponseError",
+    "Row",
     "SchedulerLock",
     "Schedules",
-    "Row",
     "Store",
-    "Fetched",
-    "Fetcher",
     "UniqueJob",
     "Wanted",
     "Watch",
@@ -94,23 +94,23 @@ __all__ = [
     "Workers",
     "WrongServer",
     "cuts_connection",
+    "described",
     "elapsed",
     "format_in_flight",
     "is_answered",
     "is_lasting",
     "mask",
-    "parse_in_flight",
     "own_error",
+    "parse_in_flight",
     "peek",
     "refusal",
     "text",
     "without_queues",
-    "described",
 ]
 
 
 class Store:
-    """The tables of one namespace over one client."""
+    """The keys of one namespace, over one client."""
 
     def __init__(self, client: Any, namespace: str = "resque") -> None:
         self.client = client
@@ -130,15 +130,15 @@ class Store:
         self.watchers = Watchers(client, self.keys)
 
     def fetcher(self, worker_id: str) -> Fetcher:
-        """A taker of jobs for this worker, with a connection of its own."""
+        """A fetcher of jobs for this worker, with a connection of its own."""
         return Fetcher(self.client, self.keys, worker_id)
 
     def push_listener(self) -> PushListener:
-        """What reports pushes, with a connection of its own."""
+        """A listener that reports pushes, with a connection of its own."""
         return PushListener(self.client, self.keys)
 
     def mark_in_flight(self, worker_id: str, queue: str, run_at: str, payload: bytes) -> bytes:
-        """Put a payload into a worker's hand; the bytes that then stand there."""
+        """Write a payload as a worker's in-flight record; that record."""
         record = format_in_flight(queue, run_at, payload)
         self.workers.set_in_flight(worker_id, record)
         return record
@@ -146,25 +146,25 @@ class Store:
     def batch(self, atomic: bool = False) -> Batch:
         """A store whose writes are collected and sent together by send()."""
         batch = Batch(self.client, self.keys.namespace, atomic)
-        # A reply to TIME is wanted now, not when the batch is sent.
+        # TIME must be sent at once, not with the batch.
         batch.clock = self.clock
         return batch
 
     def scan(self, match: str = "*", count: int = 1000) -> Iterator[str]:
-        """Every key of the namespace, without the namespace; never blocks the server as
-        KEYS does.
+        """Every key of the namespace, without the namespace; does not block the server as KEYS
+        does.
         """
         for key in self.client.scan_iter(match=f"{self.keys.prefix}{match}", count=count):
-            yield self.keys.bare(text(key))
+            yield self.keys.without_prefix(text(key))
 
     @property
     def has_sentinels(self) -> bool:
-        """Whether sentinels say who is the primary."""
+        """Whether sentinels name the primary."""
         manager = getattr(self.client.connection_pool, "sentinel_manager", None)
         return isinstance(manager, Sentinels)
 
     def leave_old_primary(self) -> bool:
-        """Close all connections to a primary that sentinels have replaced; whether it was so."""
+        """Close all connections to a primary that was replaced in a failover; whether one was."""
         pool = self.client.connection_pool
         present = getattr(pool, "master_address", None)
         if not present or pool.sentinel_manager.next_primary(pool.service_name, present) is None:
@@ -173,7 +173,7 @@ class Store:
         return True
 
     def close_idle(self) -> None:
-        """Close the connections that nobody uses now, so that no forked child inherits one."""
+        """Close the connections that are not in use, so that no forked child inherits one."""
         for pool in self._pools():
             pool.disconnect(inuse_connections=False)
 
@@ -189,10 +189,10 @@ class Store:
 
 
 class Batch(Store):
-    """Writes that go out together; reads make no sense here.
+    """Writes that are sent together; it cannot read.
 
-    `atomic`: all of them in one MULTI. A batch that watches a key is not carried out when the key
-    has changed since.
+    `atomic`: all of them in one MULTI. A batch that watches a key is not executed when the key has
+    changed since.
     """
 
     def __init__(self, client: Any, namespace: str, atomic: bool) -> None:
@@ -200,11 +200,13 @@ class Batch(Store):
         super().__init__(_Collecting(self._pipe), namespace)
         self.queues = CollectedQueues(self.client, self.keys)
         self._watched: dict[Key, bytes | None] = {}
-        #: What the server replied to each command of send() that it carried out.
+        #: The reply to each command of send() that was executed.
         self.replies: list[Any] = []
 
     def watch(self, key: Key) -> bytes | None:
-        """The value of a string key that must not change before send(); None for another type."""
+        """The value of a string key that must not change before send(); None for a key of the wrong
+        type.
+        """
         with _watch_errors():
             self._pipe.watch(key)
             value: bytes | None = self._pipe.mget([key])[0]
@@ -213,24 +215,24 @@ class Batch(Store):
         return value
 
     def watch_for(self, key: Key, value: bytes) -> bool:
-        """watch(), and whether the key has this value; one of another type is nobody's, and counts
-        as if it had.
+        """watch(), and whether the key has this value; also True for a key of the wrong type, which
+        belongs to no job.
         """
         with _watch_errors():
             self._pipe.watch(key)
-            found, kind = self._pipe.mget([key])[0], b""
-            if found is None:
+            current, kind = self._pipe.mget([key])[0], b""
+            if current is None:
                 kind = self._pipe.type(key)
-        self._watched[key] = found
+        self._watched[key] = current
         self._pipe.multi()
-        return bool(found == value or kind not in (b"", b"none", b"string"))
+        return bool(current == value or kind not in (b"", b"none", b"string"))
 
     def __len__(self) -> int:
         return len(self._pipe.command_stack)
 
     def send(self) -> bool:
-        """Carry out what was collected; False when a watched key had changed, and then
-        nothing was. ResponseError, and nothing carried out, where a key is of another type.
+        """Execute what was collected; False, with nothing executed, if a watched key has changed.
+        Raises ResponseError, with nothing executed, if a key has the wrong type.
         """
         try:
             with _watch_errors():
@@ -240,16 +242,15 @@ class Batch(Store):
         return True
 
     def discard(self) -> None:
-        """Drop what was collected."""
+        """Discard what was collected."""
         self._watched = {}
         self._pipe.reset()
 
 
 @contextlib.contextmanager
 def _watch_errors() -> Iterator[None]:
-    """redis-py calls it a WatchError, too, when the connection goes while it watches a key.
-
-    That says nothing of the key: whoever took it for a change would not write what he has to.
+    """Raise the connection error where redis-py raises a WatchError for a connection that was lost
+    while a key was watched: the key need not have changed, and the caller has to retry.
     """
     try:
         yield
@@ -260,7 +261,7 @@ def _watch_errors() -> Iterator[None]:
 
 
 class _Collecting:
-    """A pipeline in a client's place: a pipeline within it adds to it and sends nothing."""
+    """A pipeline used as a client: a pipeline of it adds to it and sends nothing."""
 
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
@@ -275,8 +276,8 @@ class _Collecting:
         return []
 
     def register_script(self, source: str) -> Any:
-        """The script as an EVAL: a pipeline cannot learn of an unknown EVALSHA before it
-        is sent.
+        """The script as an EVAL: before a pipeline is sent, it is unknown whether the server has
+        the script.
         """
 
         def run(keys: list[Any], args: list[Any], client: Any = None) -> Any:

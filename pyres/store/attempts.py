@@ -1,5 +1,6 @@
-"""How often jobs were tried that wait for another attempt: kept beside their payloads, since
-resque-scheduler and node-resque keep only class and arguments of what they promote.
+"""How often the jobs that wait for an automatic retry were tried. That is not only in their
+payloads, since resque-scheduler and node-resque keep only the class and arguments of the payloads
+that they promote.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from pyres.store.errors import or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
 
-#: Seconds that an attempt is known after the longest time that it may wait.
+#: Seconds for which an attempt is kept beyond the longest time that it may wait.
 MARGIN = 86_400
 
-#: Bytes of a delayed payload up to which it is kept, to see whether it waits.
+#: Bytes of a delayed payload up to which it is kept, to check whether it is still delayed.
 MAX_PAYLOAD = 4096
 
 
 class Earlier(NamedTuple):
-    """An attempt that is known: how often the job was tried by then, and since when."""
+    """A recorded attempt: how often the job had been tried, and its first attempt (epoch
+    seconds).
+    """
 
     token: str
     attempts: int
@@ -28,7 +31,7 @@ class Earlier(NamedTuple):
 
 
 class Attempts:
-    """One hash with a deadline for each class and arguments; `digest` says which."""
+    """One hash with a TTL for each class and arguments, of which `digest` is made."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
@@ -37,16 +40,18 @@ class Attempts:
     def hold(
         self, digest: str, worker: str, now: float, attempts: int | None, first: int | None
     ) -> Earlier | None:
-        """The attempt before the one that a worker has made, which stays known as that one's until
-        drop(); `attempts` and `first` where the payload says so.
+        """The recorded attempt before the one that a worker makes now, which is reserved for this
+        worker until drop(). `attempts` and `first` are those in the payload, if any.
         """
-        found = self._call("hold", digest, worker, now, attempts, first)
-        return None if found is None else Earlier(text(found[0]), int(found[1]), int(found[2]))
+        earlier = self._call("hold", digest, worker, now, attempts, first)
+        if earlier is None:
+            return None
+        return Earlier(text(earlier[0]), int(earlier[1]), int(earlier[2]))
 
     def end(
         self, digest: str, worker: str, now: float, attempts: int | None, first: int | None
     ) -> None:
-        """Forget what hold() would find."""
+        """Remove the attempt that hold() would return."""
         self._call("end", digest, worker, now, attempts, first)
 
     def _call(
@@ -58,31 +63,31 @@ class Attempts:
         attempts: int | None,
         first: int | None,
     ) -> Any:
-        known = ["" if number is None else number for number in (attempts, first)]
+        in_payload = ["" if number is None else number for number in (attempts, first)]
         name = self.keys.delayed_name_prefix
         prefixes = [self.keys.timestamps_prefix, self.keys.prefix + name, name]
-        args = [what, spelt(worker), int(now), *known, *prefixes]
+        args = [what, spelt(worker), int(now), *in_payload, *prefixes]
         return scripts.load(self.client, "attempts")(keys=[self.keys.attempts(digest)], args=args)
 
     def due(self, digest: str) -> list[int]:
-        """The timestamps, sorted, at which attempts that are known wait or have waited."""
-        found: dict[bytes, bytes] = or_nothing(
+        """The timestamps, sorted, at which the recorded attempts are or were due."""
+        by_token: dict[bytes, bytes] = or_nothing(
             lambda: self.client.hgetall(self.keys.attempts(digest)), {}
         )
-        known = (value.split(b" ", 3) for token, value in found.items() if b":" not in token)
-        return sorted({int(fields[2]) for fields in known if len(fields) == 4})
+        records = (value.split(b" ", 3) for token, value in by_token.items() if b":" not in token)
+        return sorted({int(fields[2]) for fields in records if len(fields) == 4})
 
     def drop(self, digest: str, token: str) -> None:
-        """Forget an attempt."""
+        """Remove an attempt."""
         self.client.hdel(self.keys.attempts(digest), token, f"{token}:by")
 
     def keep(
         self, digest: str, attempts: int, first: int, due: int, payload: bytes, longest: float
     ) -> None:
-        """Remember how often a job was tried whose payload waits until `due`. `longest` are the
-        seconds that one of its class may wait.
+        """Record how often a job was tried whose payload is delayed until `due`. `longest` is how
+        many seconds a job of its class may wait.
         """
-        waiting = payload if len(payload) <= MAX_PAYLOAD else b""
-        known = b"%d %d %d %b" % (attempts, first, due, waiting)
-        args = [secrets.token_hex(8), known, int(longest) + MARGIN]
+        delayed = payload if len(payload) <= MAX_PAYLOAD else b""
+        record = b"%d %d %d %b" % (attempts, first, due, delayed)
+        args = [secrets.token_hex(8), record, int(longest) + MARGIN]
         scripts.load(self.client, "keep_attempt")(keys=[self.keys.attempts(digest)], args=args)

@@ -1,4 +1,4 @@
-"""The server's clock, by which every host agrees on the time."""
+"""The Redis server's clock, which is the time of all hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 #: Seconds for which one reply to TIME is used.
 MAX_AGE = 30.0
 
-#: Seconds by which this host's clock may differ from the server's before the log says so.
+#: Seconds by which this host's clock may differ from the server's before that is logged.
 MAX_DIFFERENCE = 5.0
 
 
@@ -28,14 +28,14 @@ class Reading(NamedTuple):
 
 
 def elapsed() -> float:
-    """Seconds since this host started: no change of its clock changes them."""
-    # Of Linux; it counts the time during which the host was suspended, too.
+    """Seconds since this host started, independent of changes of its clock."""
+    # Only on Linux; it includes the time during which the host was suspended.
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Clock:
-    """The time by the server's TIME; between two replies elapsed() is added to the last one."""
+    """The time by the server's TIME; between two replies, the last one plus elapsed()."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -51,9 +51,9 @@ class Clock:
         return self.estimate()
 
     def estimate(self) -> float:
-        """now() by the last reply, however old it is: the server is asked only where there is none.
+        """now() by the last reply, however old it is; the server is asked only if there is none.
 
-        For what is written about each job. A daemon asks with each heartbeat.
+        For the times written for each job. A daemon asks the server with each heartbeat.
         """
         last = self._last
         if last is not None:
@@ -61,7 +61,7 @@ class Clock:
         return time.time() if self._refused else self.read().now
 
     def read(self) -> Reading:
-        """What now() says, by a new reply of the server."""
+        """The time by a new reply of the server, or by this host's clock where TIME is refused."""
         try:
             return self.ask()
         except CONNECTION_ERRORS:
@@ -71,11 +71,11 @@ class Clock:
                 self._refused = True
                 logger.warning("This host's clock is used: the server refuses TIME (%s)", error)
             at = elapsed()
-            # Not kept: this clock may be set at any time.
+            # Not kept: this host's clock may be changed at any time.
             return Reading(time.time(), at, at)
 
     def ask(self) -> Reading:
-        """The server's time; raises what the server answers instead."""
+        """The server's time. Raises ResponseError if the server refuses TIME."""
         before = elapsed()
         seconds, microseconds = self.client.time()
         self._last = reading = Reading(seconds + microseconds / 1e6, before, elapsed())
@@ -83,12 +83,12 @@ class Clock:
         return reading
 
     def _compare(self, reading: Reading) -> None:
-        """Log once that this host's clock is wrong, and again only after it was right."""
+        """Log that this host's clock is wrong: once, and again only after it was right."""
         ahead = time.time() - reading.now
         differs = abs(ahead) > MAX_DIFFERENCE + reading.after - reading.before
         if differs and not self._differs:
             logger.warning(
-                "The clock of this host is %.1f s %s the Redis server's: times go by the server's",
+                "The clock of this host is %.1f s %s the Redis server's, which is used",
                 abs(ahead),
                 "ahead of" if ahead > 0 else "behind",
             )

@@ -1,7 +1,7 @@
-"""The kinds of connection: redis-py's, with replies and refusals told in pyres' own errors.
+"""The kinds of connection: redis-py's classes, raising pyres' own errors.
 
-A reply by which a server says that it cannot serve now is a lost connection: the next one may be to
-the server that can. A connection to a Redis Cluster finds the node that has its namespace's keys.
+A reply that the server cannot serve now counts as a lost connection: the next connection may be to
+a server that can. A connection to a Redis Cluster finds the node that has its namespace's keys.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ from pyres.store.errors import (
     refusal,
 )
 
-#: Nodes of a Redis Cluster that are asked before giving up for now: each may take its time.
+#: Nodes of a Redis Cluster that are asked in one attempt: each may need its whole timeout.
 ASKED = 3
 
-#: Seconds in which all sentinels hear of a failover: they notify each other every two.
-HEARD_BY_ALL = 5.0
+#: Seconds until all sentinels know of a failover: they notify each other every two.
+FAILOVER_KNOWN_AFTER = 5.0
 
-#: Seconds for which a sentinel that did not answer is not asked who is the primary now.
-SILENT_FOR = 30.0
+#: Seconds for which a sentinel that did not reply is not asked for the primary again.
+SENTINEL_SKIPPED_FOR = 30.0
 
 #: What a transaction on the wire begins with.
 _MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 
-#: What a node of a Redis Cluster says to a client that takes it for a server of its own.
+#: How the replies of a Redis Cluster node begin to a client that treats it as a single server.
 _CLUSTER_WORDS = ("MOVED ", "ASK ", "CROSSSLOT ", "SELECT is not allowed in cluster mode")
 
 
 class _TranslatesErrors:
-    """Mixed into redis-py's connections: a reply that says what the server is or cannot do."""
+    """Mixed into redis-py's connections: raises pyres' own errors for error replies."""
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -79,18 +79,18 @@ class _TranslatesErrors:
             translated = self._translated(error)
             if translated is None and not isinstance(error, CONNECTION_ERRORS):
                 raise
-            # Behind one name a failover leaves this connection with what is a replica now.
+            # After a failover behind one host name this connection is to what is a replica now.
             self.disconnect()  # type: ignore[attr-defined]
-            # A plain ResponseError redis-py would keep until it has read the rest of a transaction,
-            # of which there is none any more; and so would tell of a lost connection only.
+            # Not a plain ResponseError: redis-py would keep it until it has read the rest of the
+            # transaction, which never comes, and so would report only a lost connection.
             raise translated or CannotWriteNow(str(error)) from error
 
     def _translated(self, error: ResponseError) -> Exception | None:
-        """What it means, when that is not what redis-py says."""
+        """The exception to raise instead; None to keep redis-py's."""
         if isinstance(error, AskError | ClusterCrossSlotError) or _begins_with(
             error, *_CLUSTER_WORDS
         ):
-            return _no_server_of_its_own(self)
+            return _is_cluster_node(self)
         return _cannot_serve(error)
 
 
@@ -100,7 +100,7 @@ def _begins_with(error: Exception, *words: str) -> bool:
 
 def _cannot_serve(error: ResponseError) -> Exception | None:
     if _begins_with(error, "EXEC without MULTI"):
-        # Of a transaction redis-py reads what EXEC says, not what MULTI said.
+        # redis-py raises the error reply to a transaction's EXEC, not the one to its MULTI.
         return NoPermissionError("this user has no permissions to run the 'multi' command")
     denied = denial(str(error))
     if denied and not isinstance(error, NoPermissionError):
@@ -110,23 +110,23 @@ def _cannot_serve(error: ResponseError) -> Exception | None:
 
 
 def not_redis(connection: Any, error: Exception) -> NotRedis:
-    """What answers on a connection is no Redis server, by a reply that could not be read."""
+    """The exception for a reply that could not be parsed: the peer is not a Redis server."""
     return NotRedis(
-        f"{connection._host_error()} does not speak the protocol of Redis, but perhaps HTTP or "
+        f"{connection._host_error()} does not speak the Redis protocol, but perhaps HTTP or "
         f"TLS (rediss://): {error}"
     )
 
 
-def _no_server_of_its_own(connection: Any) -> WrongServer:
-    place = connection._host_error()
+def _is_cluster_node(connection: Any) -> WrongServer:
+    address = connection._host_error()
     return WrongServer(
-        f"{place} is a node of a Redis Cluster; name it redis+cluster://{place}, and take a "
-        "namespace in braces, such as '{resque}' (--namespace '{resque}')"
+        f"{address} is a node of a Redis Cluster; use redis+cluster://{address} and a namespace "
+        "in braces, such as '{resque}' (--namespace '{resque}')"
     )
 
 
 class _TLSErrors:
-    """Mixed into TLS connections: that the two sides do not trust each other, waiting mends not."""
+    """Mixed into TLS connections: raises NotTrusted, which waiting does not resolve."""
 
     def _connect(self) -> Any:
         try:
@@ -134,13 +134,13 @@ class _TLSErrors:
         except ssl.SSLCertVerificationError as error:
             raise NotTrusted(
                 f"the certificate of {self._host_error()} is not trusted: "  # type: ignore[attr-defined]
-                f"{error.verify_message}; ssl_ca_certs names whom to trust"
+                f"{error.verify_message}; set ssl_ca_certs to the certificates to trust"
             ) from error
         except ssl.SSLError as error:
             if type(error) is not ssl.SSLError:
-                raise  # cut off, or too slow
+                raise  # disconnected, or timed out
             raise NotTrusted(
-                f"no TLS with {self._host_error()}: {error.reason or error}"  # type: ignore[attr-defined]
+                f"TLS with {self._host_error()} failed: {error.reason or error}"  # type: ignore[attr-defined]
             ) from error
 
     def can_read(self, timeout: float = 0) -> Any:
@@ -149,7 +149,7 @@ class _TLSErrors:
         if timeout or reader is None or reader.has_data():
             return super().can_read(timeout)  # type: ignore[misc]
         # Bytes on the socket need not be a reply: TLS 1.3 sends tickets after the handshake, and
-        # redis-py 8 gives a connection up that has something to read before it was asked anything.
+        # redis-py 8 drops a connection that has something to read before a command was sent.
         try:
             return parser.read_from_socket(timeout=0, raise_on_timeout=False)
         except ssl.SSLError as error:
@@ -166,61 +166,61 @@ class _TLSErrors:
             raise
 
     def _refused(self, cause: Any) -> NotTrusted | None:
-        # In TLS 1.3 a server looks at our certificate when we take us for connected already.
+        # In TLS 1.3 the server checks the client's certificate after the client has connected.
         if not isinstance(cause, ssl.SSLError) or "CERTIFICATE" not in (cause.reason or ""):
             return None
         return NotTrusted(
-            f"{self._host_error()} wants another certificate of ours: "  # type: ignore[attr-defined]
-            f"{cause.reason}; ssl_certfile and ssl_keyfile name it"
+            f"{self._host_error()} requires another client certificate: "  # type: ignore[attr-defined]
+            f"{cause.reason}; set it by ssl_certfile and ssl_keyfile"
         )
 
 
 class TCP(_TranslatesErrors, Connection):
-    """To a host and port."""
+    """A connection to a host and port."""
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().read_response(*args, **kwargs)
         except RedisConnectionError as error:
             if starting.is_on() and _speaks_tls(self.host, self.port):
-                where = f"{self.host}:{self.port}"
-                raise NotRedis(f"{where} speaks TLS: its DSN is rediss://{where}") from error
+                address = f"{self.host}:{self.port}"
+                raise NotRedis(f"{address} speaks TLS: its DSN is rediss://{address}") from error
             raise
 
 
 @functools.cache
 def _speaks_tls(host: str, port: int) -> bool:
-    """Whether a port that cut us off wants TLS; each is asked once."""
+    """Whether a port that closed the connection expects TLS; each is tried once."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with socket.create_connection((host, port), 1) as plain, context.wrap_socket(plain):
             return True
     except ssl.SSLError as error:
-        # In TLS 1.2 a server that wants a certificate of ours says so at once.
+        # In TLS 1.2 a server that requires a client certificate says so in the handshake.
         return "ALERT" in (error.reason or "")
     except OSError:
         return False
 
 
 class TLS(_TLSErrors, _TranslatesErrors, SSLConnection):
-    """To a host and port, encrypted."""
+    """A connection to a host and port, encrypted."""
 
 
-class Socket(_TranslatesErrors, UnixDomainSocketConnection):
-    """To a Unix socket."""
+class UnixSocket(_TranslatesErrors, UnixDomainSocketConnection):
+    """A connection to a Unix socket."""
 
 
-class Watched(_TranslatesErrors, SentinelManagedConnection):
-    """To whom sentinels call the primary."""
+class SentinelTCP(_TranslatesErrors, SentinelManagedConnection):
+    """A connection to the primary that sentinels name."""
 
 
-class WatchedTLS(_TLSErrors, _TranslatesErrors, SentinelManagedSSLConnection):
-    """To whom sentinels call the primary, encrypted."""
+class SentinelTLS(_TLSErrors, _TranslatesErrors, SentinelManagedSSLConnection):
+    """A connection to the primary that sentinels name, encrypted."""
 
 
 class Sentinels(Sentinel):
-    """Those who know the primary, each with a client to ask it."""
+    """The sentinels that name the primary, with a client for each."""
 
     def __init__(self, clients: list[Any]) -> None:
         super().__init__([])  # type: ignore[no-untyped-call]
@@ -229,15 +229,15 @@ class Sentinels(Sentinel):
         self._next: tuple[Address, float] | None = None
 
     def next_primary(self, service: str, present: Address) -> Address | None:
-        """Who has taken the place of the present primary, by the sentinel that knows the latest
-        failover; None when nobody has, as far as the sentinels say that answer.
+        """The primary that has replaced the present one, from the sentinel that knows the latest
+        failover; None if no sentinel that replies names another one.
         """
         states = [self._state(sentinel, service) for sentinel in self.sentinels]
-        known = [(s["config-epoch"], (s["ip"], s["port"])) for s in states if s]
-        address: Address = max(known)[1] if known else present
+        named = [(s["config-epoch"], (s["ip"], s["port"])) for s in states if s]
+        address: Address = max(named)[1] if named else present
         if address == present:
             return None
-        self._next = (address, time.monotonic() + HEARD_BY_ALL)
+        self._next = (address, time.monotonic() + FAILOVER_KNOWN_AFTER)
         return address
 
     def _state(self, sentinel: Any, service: str) -> Any:
@@ -246,51 +246,56 @@ class Sentinels(Sentinel):
         try:
             return sentinel.sentinel_masters().get(service)
         except SERVER_ERRORS:
-            # One that does not answer is not waited for each second.
-            self._ask_again[sentinel] = time.monotonic() + SILENT_FOR
+            # Not every second: each attempt would wait for its timeout.
+            self._ask_again[sentinel] = time.monotonic() + SENTINEL_SKIPPED_FOR
             return None
 
     def discover_master(self, service_name: str) -> Any:
-        """Its host and port. MasterNotFoundError, unless a sentinel refuses us: that is told."""
+        """The primary's host and port. Raises MasterNotFoundError if no sentinel names it, one of
+        REFUSAL_ERRORS if a sentinel denies access.
+        """
         if self._next is not None and time.monotonic() < self._next[1]:
             return self._next[0]
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except MasterNotFoundError:
-            why = "; ".join(_why_not(sentinel) for sentinel in self.sentinels)
-        raise MasterNotFoundError(f"no sentinel names a primary of {service_name!r}: {why}")
+            reasons = "; ".join(_reason(sentinel) for sentinel in self.sentinels)
+        raise MasterNotFoundError(f"no sentinel names a primary of {service_name!r}: {reasons}")
 
 
-def _why_not(sentinel: Any) -> str:
-    place = sentinel.connection_pool.connection_kwargs
+def _reason(sentinel: Any) -> str:
+    """Why a sentinel has named no primary."""
+    settings = sentinel.connection_pool.connection_kwargs
     try:
         sentinel.ping()
     except REFUSAL_ERRORS:
         raise
     except CONNECTION_ERRORS as error:
         return str(error)
-    return f"{place['host']}:{place['port']} knows none now"
+    return f"{settings['host']}:{settings['port']} knows none now"
 
 
-#: Ours for each of redis-py's.
+#: The class to use in place of each of redis-py's.
 CONNECTION_CLASSES = {
     Connection: TCP,
     SSLConnection: TLS,
-    UnixDomainSocketConnection: Socket,
-    SentinelManagedConnection: Watched,
-    SentinelManagedSSLConnection: WatchedTLS,
+    UnixDomainSocketConnection: UnixSocket,
+    SentinelManagedConnection: SentinelTCP,
+    SentinelManagedSSLConnection: SentinelTLS,
 }
 
 
 def slot_of(namespace: bytes) -> int | None:
-    """The one slot of all keys that begin so; None when they are spread over many."""
+    """The slot of all keys of a namespace; None when they are spread over many slots."""
     start = namespace.find(b"{")
     end = namespace.find(b"}", start + 1)
     return None if start < 0 or end <= start + 1 else key_slot(namespace)
 
 
 class Nodes:
-    """Who has a slot of a Redis Cluster. `opener(host, port)` makes a connection to ask over."""
+    """Finds the node of a Redis Cluster that has a slot. `opener(host, port)` makes a connection
+    for CLUSTER SLOTS.
+    """
 
     def __init__(
         self, seeds: tuple[Address, ...], slot: int, opener: Callable[[str, int], Any]
@@ -302,12 +307,12 @@ class Nodes:
         self._owner: Address | None = None
 
     def owner(self) -> Address:
-        """The primary that has the slot, as the first node says that answers. CONNECTION_ERRORS when
-        none does.
+        """The primary that has the slot, from the first node that answers. Raises one of
+        CONNECTION_ERRORS when none does.
         """
         if self._owner is not None:
             return self._owner
-        # Those that do not answer go to the end, to be asked last the next time.
+        # Nodes that do not reply go to the end, to be asked last next time.
         for address in self._known[:ASKED]:
             try:
                 self._learn(address, self._ask(address))
@@ -322,11 +327,11 @@ class Nodes:
         raise lost
 
     def forget(self) -> None:
-        """Ask again before the next connection."""
+        """Look up the node again for the next connection."""
         self._owner = None
 
     def moved(self, address: Address) -> None:
-        """A node said that the slot is there now."""
+        """Note that a node has replied that the slot is at this address now."""
         self._owner = address
 
     def _ask(self, address: Address) -> list[Any]:
@@ -340,21 +345,21 @@ class Nodes:
                 raise
             host, port = address
             raise WrongServer(
-                f"{host}:{port} is no node of a Redis Cluster; name it redis://{host}:{port}"
+                f"{host}:{port} is not a node of a Redis Cluster; use redis://{host}:{port}"
             ) from error
         finally:
             connection.disconnect()
 
     def _learn(self, asked: Address, ranges: list[Any]) -> None:
         others: list[Address] = []
-        known: list[Address] = []
+        with_slot: list[Address] = []
         for first, last, *nodes in ranges:
-            found = [_address(node, asked) for node in nodes]
+            addresses = [_address(node, asked) for node in nodes]
             if first <= self.slot <= last:
-                # Those beside the primary are its replicas: one of them follows it.
-                self._owner, known = found[0], [*found[1:], found[0]]
-            others += found
-        self._known = list(dict.fromkeys([*known, *self.seeds, *others]))
+                # The primary is first; one of its replicas, the others, would replace it.
+                self._owner, with_slot = addresses[0], [*addresses[1:], addresses[0]]
+            others += addresses
+        self._known = list(dict.fromkeys([*with_slot, *self.seeds, *others]))
 
 
 def _address(node: list[Any], asked: Address) -> Address:
@@ -362,8 +367,8 @@ def _address(node: list[Any], asked: Address) -> Address:
     return (node[0] or b"").decode() or asked[0], int(node[1])
 
 
-class _OfCluster:
-    """Mixed in: goes to the node that has the slot, and on to another when the slot has moved."""
+class _ToSlot:
+    """Mixed in: connects to the node that has the slot, and to another when the slot has moved."""
 
     _sock: Any
     host: str
@@ -371,7 +376,7 @@ class _OfCluster:
 
     def __init__(self, *, nodes: Nodes, **settings: Any) -> None:
         self._nodes = nodes
-        #: Whether nothing of what was sent last has been carried out, as far as is known.
+        #: Whether none of the commands sent last was executed, as far as is known.
         self._undone = True
         self._in_multi = False
         super().__init__(**settings)
@@ -386,7 +391,7 @@ class _OfCluster:
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         if self._sock is not None:
-            # What made us give it up may be a failover.
+            # The connection may be closed because of a failover.
             self._nodes.forget()
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
@@ -402,11 +407,11 @@ class _OfCluster:
             self._nodes.moved(moved.address)
             if self._undone:
                 raise
-            raise CannotWriteNow(f"{moved}, and only part of what was sent was done") from moved
+            raise CannotWriteNow(f"{moved}; some of the commands sent were executed") from moved
         except CannotWriteNow as error:
             if self._undone:
                 raise
-            raise CannotWriteNow(f"{error}, and only part of what was sent was done") from error
+            raise CannotWriteNow(f"{error}; some of the commands sent were executed") from error
         self._undone = self._in_multi
         return reply
 
@@ -415,13 +420,13 @@ class _OfCluster:
             host, _, port = str(error).rpartition(" ")[2].rpartition(":")
             return Moved((host or self.host, int(port)))
         if isinstance(error, AskError) or _begins_with(error, "ASK "):
-            return CannotWriteNow("the slot of the namespace is on its way to another node")
+            return CannotWriteNow("the slot of the namespace is migrating to another node")
         return _cannot_serve(error)
 
 
-class OfCluster(_OfCluster, TCP):
-    """To the primary that has the namespace's slot."""
+class ClusterTCP(_ToSlot, TCP):
+    """A connection to the primary that has the namespace's slot."""
 
 
-class OfClusterTLS(_OfCluster, TLS):
-    """To the primary that has the namespace's slot, encrypted."""
+class ClusterTLS(_ToSlot, TLS):
+    """A connection to the primary that has the namespace's slot, encrypted."""

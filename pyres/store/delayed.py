@@ -1,4 +1,4 @@
-"""Payload bytes by the epoch second they are due. The clock is the caller's."""
+"""Delayed payloads by the epoch second at which they are due. The caller passes the time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pyres.store.text import spelt
 #: Timestamps that are read in one round trip.
 TIMESTAMPS = 100
 
-#: Delayed payloads up to which a walk over all of them takes no time.
+#: Delayed payloads up to which a walk over all of them is fast.
 WALKED_PAYLOADS = 2000
 
-#: Targets of what leaves a timestamp besides the queues, as promote.lua numbers them.
+#: Targets of removed payloads besides the queues, as promote.lua numbers them.
 _NOWHERE, _FAILURES = -1, 0
 
 
 class Move(NamedTuple):
-    """A payload that waits, and what is pushed in its place; a failure where `queue` is None."""
+    """A delayed payload, and what is pushed for it: to `queue`, or as a failure if that is None."""
 
     payload: bytes
     queue: str | None
@@ -32,8 +32,8 @@ class Move(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """How many payloads went, and the targets that got none since their keys are not lists (None:
-    the failures), each with the error that says so.
+    """How many payloads were moved, and the targets (None: the failures) that could not be pushed
+    to since their keys are not lists, each with the error text.
     """
 
     number: int
@@ -41,14 +41,16 @@ class Moved(NamedTuple):
 
 
 class Delayed:
-    """resque-scheduler's three structures: a list a second, their schedule, and the way back."""
+    """resque-scheduler's three structures: a list for each second, a sorted set of these seconds,
+    and for each payload a set of its seconds.
+    """
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 
     def delay(self, timestamp: int, payload: bytes) -> None:
-        """Lay a payload by until `timestamp`; the three writes happen together or not at all."""
+        """Delay a payload until `timestamp`; the three writes are one step."""
         name = self.keys.delayed_name(timestamp)
         keys = [
             self.keys.delayed(timestamp),
@@ -58,18 +60,18 @@ class Delayed:
         scripts.load(self.client, "delay")(keys=keys, args=[timestamp, name, payload])
 
     def due_timestamp(self, now: float) -> int | None:
-        """The earliest timestamp that has come, or None."""
+        """The earliest timestamp that is due, or None."""
         return next(iter(self.due_timestamps(now, 1)), None)
 
     def due_timestamps(self, now: float, count: int = PAGE) -> list[int]:
-        """Up to `count` timestamps that have come, earliest first."""
-        found: list[int] = []
+        """Up to `count` timestamps that are due, earliest first."""
+        timestamps: list[int] = []
         for start in itertools.count(0, count):
             members = self._due_members(now, start, count)
-            found += _numbers(members)
-            if len(found) >= count or len(members) < count:
+            timestamps += _numbers(members)
+            if len(timestamps) >= count or len(members) < count:
                 break
-        return found[:count]
+        return timestamps[:count]
 
     def _due_members(self, now: float, start: int, count: int) -> list[bytes]:
         return or_nothing(
@@ -80,7 +82,7 @@ class Delayed:
         )
 
     def next_timestamp(self) -> int | None:
-        """The earliest timestamp at all, or None."""
+        """The earliest timestamp, due or not, or None."""
         return next(iter(self.timestamps(0, 1)), None)
 
     def promote(
@@ -93,9 +95,9 @@ class Delayed:
     ) -> Moved:
         """Move payloads of a timestamp to their queues, all in one step.
 
-        They go to the end of each queue, or to its `front`, there too in their order. They stand
-        from index `start` to index `last`; one that is there no longer, or whose queue is not a
-        list, is not moved. Without moves only an empty timestamp goes.
+        They are pushed to the end of each queue, or to its `front`, in their order. A payload is
+        moved if it is between the indexes `start` and `last` and its queue is a list. Without moves
+        only an empty timestamp is removed.
         """
         targets: dict[str | None, int] = {None: _FAILURES}
         for move in moves:
@@ -109,7 +111,7 @@ class Delayed:
         return Moved(
             count,
             {
-                queue: elements.no_list(self._target(queue), kinds[number])
+                queue: elements.not_a_list(self._target(queue), kinds[number])
                 for queue, number in needed.items()
                 if number in kinds
             },
@@ -145,8 +147,8 @@ class Delayed:
         """Move every copy of a payload at a timestamp to its queue, due or not."""
         moved, refused = 0, {}
         for index in self._places(timestamp, move.payload):
-            found = self.promote(timestamp, [move], start=index)
-            moved, refused = moved + found.number, found.refused
+            result = self.promote(timestamp, [move], start=index)
+            moved, refused = moved + result.number, result.refused
             if refused:
                 break
         return Moved(moved, refused)
@@ -157,7 +159,7 @@ class Delayed:
         return sum(self._remove(timestamp, index, index, [payload]) for index in places)
 
     def promote_one_at(self, timestamp: int, index: int, move: Move) -> Moved:
-        """Move the one payload that was seen at an index of a timestamp to its queue."""
+        """Move one payload, which was read at an index of a timestamp, to its queue."""
         moved = Moved(0, {})
         for first, last in elements.near(index):
             moved = self.promote(timestamp, [move], start=first, last=last)
@@ -166,7 +168,9 @@ class Delayed:
         return moved
 
     def cancel_at(self, timestamp: int, index: int, payload: bytes) -> int:
-        """Remove the one payload that was seen at an index of a timestamp; 0 when it is gone."""
+        """Remove one payload, which was read at an index of a timestamp; 0 when it is no longer
+        there.
+        """
         ranges = elements.near(index)
         return int(any(self._remove(timestamp, *between, [payload]) for between in ranges))
 
@@ -176,8 +180,8 @@ class Delayed:
     def cancel_each(
         self, timestamp: int, chosen: Callable[[bytes], bool]
     ) -> Iterator[tuple[int, list[bytes]]]:
-        """Remove every payload of a timestamp that is chosen, a page in one step: of each page how
-        many went, and the payloads.
+        """Remove every payload of a timestamp that is `chosen`, a page in one step: for each page
+        how many were removed, and the payloads.
         """
         pages = elements.pages_down(self.client, self.keys.delayed(timestamp), self.size(timestamp))
         for start, payloads in pages:
@@ -187,33 +191,33 @@ class Delayed:
                 yield self._remove(timestamp, start, last, removals), removals
 
     def _remove(self, timestamp: int, first: int, last: int, payloads: Sequence[bytes]) -> int:
-        """Remove payloads that are between two indexes of a timestamp; how many went."""
+        """Remove payloads between two indexes of a timestamp; how many were removed."""
         removals = [(payload, _NOWHERE, b"") for payload in payloads]
         between = (first, last)
-        return elements.until_all_went(
+        return elements.repeat_removal(
             lambda: int(self._promote(timestamp, between, "RPUSH", [None], removals)[0]),
             len(removals),
         )
 
     def named(self, payloads: Sequence[bytes]) -> list[tuple[int, bytes]]:
-        """Each timestamp at which one of these payloads waits, as its set says, and the payload."""
-        found = []
+        """Each (timestamp, payload) of these payloads, by the sets of their timestamps."""
+        delayed = []
         for payload in payloads:
             key = self.keys.timestamps(payload)
             names: Iterable[bytes] = or_nothing(functools.partial(self.client.smembers, key), ())
             prefix = self.keys.delayed_name_prefix.encode()
             times = _numbers([name.removeprefix(prefix) for name in names])
-            found += [(timestamp, payload) for timestamp in sorted(times)]
-        return found
+            delayed += [(timestamp, payload) for timestamp in sorted(times)]
+        return delayed
 
     def are_few(self) -> bool:
-        """Whether so few payloads wait that a walk over all takes no time."""
+        """Whether so few payloads are delayed that a walk over all of them is fast."""
         if self.timestamp_count() > TIMESTAMPS:
             return False
         return sum(self.sizes(self.timestamps(0, TIMESTAMPS))) <= WALKED_PAYLOADS
 
     def drop(self, timestamp: int) -> Iterator[list[bytes]]:
-        """Remove all that waits at a timestamp, a page in one step, each as it is asked for."""
+        """Remove all payloads of a timestamp, a page with each step of the iterator."""
         script = scripts.load(self.client, "drop_delayed")
         keys = [self.keys.delayed(timestamp), self.keys.delayed_schedule]
         name = self.keys.delayed_name(timestamp)
@@ -230,23 +234,25 @@ class Delayed:
                 finished, pages = elements.read_lists(self.client, keys, index)
                 for timestamp, page in zip(timestamps, pages, strict=False):
                     yield from ((timestamp, payload) for payload in page)
-                # The last list that was begun is read on from where its page ends.
-                begun = pages[finished] if finished < len(pages) else []
-                index = len(begun) + (0 if finished else index)
+                # A list that was read in part is continued where its page ends.
+                partial = pages[finished] if finished < len(pages) else []
+                index = len(partial) + (0 if finished else index)
                 timestamps = timestamps[finished:]
 
     def pop_due(self, timestamp: int) -> bytes | None:
-        """Remove and return the oldest payload due then; the last takes the timestamp with it."""
+        """Remove and return the oldest payload of a timestamp, or None; an empty timestamp is
+        removed.
+        """
         script = scripts.load(self.client, "pop_due")
         keys = [self.keys.delayed(timestamp), self.keys.delayed_schedule]
         name = self.keys.delayed_name(timestamp)
-        fetched: bytes | None = script(
+        payload: bytes | None = script(
             keys=keys, args=[timestamp, self.keys.timestamps_prefix, name]
         )
-        return fetched
+        return payload
 
     def timestamps(self, start: int, count: int) -> list[int]:
-        """`count` timestamps from `start`, earliest first; a negative count asks for the rest."""
+        """`count` timestamps from `start`, earliest first; a negative count means all."""
         if count == 0:
             return []
         end = -1 if count < 0 else start + count - 1
@@ -261,23 +267,23 @@ class Delayed:
         return or_nothing(lambda: int(self.client.llen(self.keys.delayed(timestamp))), 0)
 
     def sizes(self, timestamps: Sequence[int]) -> list[int]:
-        """How many payloads wait at each timestamp, in one round trip."""
+        """How many payloads each timestamp has, in one round trip."""
         pipe = self.client.pipeline(transaction=False)
         for timestamp in timestamps:
             pipe.llen(self.keys.delayed(timestamp))
         return lengths(pipe.execute(raise_on_error=False))
 
     def peek(self, timestamp: int, start: int, count: int) -> list[bytes]:
-        """`count` payloads due then, from index `start`; a negative count asks for the rest."""
+        """`count` payloads of a timestamp from index `start`; a negative count means all."""
         return elements.peek(self.client, self.keys.delayed(timestamp), start, count)
 
     def page(self, timestamp: int, start: int, count: int) -> tuple[list[bytes], bool]:
-        """As many of them as one step reads, and whether there are no more behind them."""
+        """As many of them as one step reads, and whether these are the last ones."""
         key = self.keys.delayed(timestamp)
         finished, (payloads,) = elements.read_lists(self.client, [key], start, count)
         return payloads, bool(finished)
 
 
 def _numbers(members: Sequence[bytes]) -> list[int]:
-    """The timestamps among members of the schedule; what else was left there is passed over."""
+    """The timestamps among members of the schedule; other members are skipped."""
     return [int(member) for member in members if member.removeprefix(b"-").isdigit()]

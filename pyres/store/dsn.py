@@ -21,13 +21,13 @@ from pyres.store.connections import (
     CONNECTION_CLASSES,
     TCP,
     TLS,
+    ClusterTCP,
+    ClusterTLS,
     Nodes,
-    OfCluster,
-    OfClusterTLS,
     Sentinels,
-    Socket,
-    Watched,
-    WatchedTLS,
+    SentinelTCP,
+    SentinelTLS,
+    UnixSocket,
     slot_of,
 )
 from pyres.store.errors import Address, Moved
@@ -35,16 +35,16 @@ from pyres.store.errors import Address, Moved
 #: Seconds in which a server must accept a connection.
 CONNECT_TIMEOUT = 3
 
-#: Seconds in which it must answer, or it is taken for gone. Longer than any BLPOP of ours (5 s).
+#: Seconds in which it must reply, or it counts as disconnected. Longer than any BLPOP (5 s).
 READ_TIMEOUT = 10
 
-#: redis-py 8 stops at 100, and a minion of 200 greenlets has a connection for each.
-MOST_CONNECTIONS = 2**31
+#: Connections of a pool; redis-py 8 limits them to 100, and a minion of 200 greenlets has 200.
+MAX_CONNECTIONS = 2**31
 
 DEFAULT_PORT = 6379
 SENTINEL_PORT = 26379
 
-#: What a URL that begins with rediss may say in its query, handed to redis-py's SSLConnection.
+#: The options in the query of a rediss URL, passed to redis-py's SSLConnection.
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 
 SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
@@ -54,7 +54,7 @@ _SECRET = re.compile(r"(?<=[/\s=,'\"])([^:/@\s=,'\"]*):[^/\s@]*@|^([^:/@\s]*):[^
 
 @dataclass(frozen=True)
 class DSN:
-    """Where a Redis server is, and how to log in there. Its str() shows no password."""
+    """The address of a Redis server, and its login. Its str() shows no password."""
 
     scheme: str = "redis"
     host: str | None = None
@@ -70,28 +70,29 @@ class DSN:
 
     @classmethod
     def parse(cls, text: str, password: str | None = None) -> DSN:
-        """The DSN in a text; `password` is used where the text has none. BadDSNError names what is
-        wrong.
+        """The DSN in a text; `password` is used where the text has none. Raises BadDSNError, which
+        names what is wrong.
         """
         if not isinstance(text, str) or not text.strip():
-            raise BadDSNError(f"{text!r} is no DSN. {BadDSNError.__doc__}")
+            urls = ", ".join(f"{scheme}://" for scheme in _PARSERS)
+            raise BadDSNError(f"invalid DSN {text!r}: expected 'host:port[/db]', or a URL: {urls}")
         scheme, mark, rest = text.strip().partition("://")
         if not mark:
             scheme, rest = "redis", text.strip()
-        if scheme not in _OF_PLACE:
+        if scheme not in _PARSERS:
             raise BadDSNError(
-                f"{scheme!r} is no scheme of a DSN; it is one of {', '.join(_OF_PLACE)}"
+                f"invalid DSN scheme {scheme!r}: expected one of {', '.join(_PARSERS)}"
             )
         rest, _, query = rest.partition("?")
-        login, at, place = rest.rpartition("@")
+        login, at, address = rest.rpartition("@")
         user, _, secret = login.partition(":")
-        asked = dict(parse_qsl(query))
-        parts = _OF_PLACE[scheme](place, asked)
+        options = dict(parse_qsl(query))
+        parts = _PARSERS[scheme](address, options)
         return cls(
             scheme=scheme,
             username=unquote(user) or None,
             password=(unquote(secret) or None if at else None) or password,
-            options=_options(scheme, asked),
+            options=_options(scheme, options),
             **parts,
         )
 
@@ -101,7 +102,7 @@ class DSN:
 
     @property
     def address(self) -> str:
-        """`host:port`, the path of a socket, the service that sentinels watch, or nodes."""
+        """`host:port`, the path of a socket, sentinels and their service, or nodes."""
         if self.path:
             return self.path
         if self.service:
@@ -119,7 +120,7 @@ class DSN:
 
 def mask(text: str) -> str:
     """A text without the passwords of the DSNs in it."""
-    return _SECRET.sub(lambda found: f"{found[1] or found[2] or ''}:***@", text)
+    return _SECRET.sub(lambda match: f"{match[1] or match[2] or ''}:***@", text)
 
 
 def _bracketed(host: str) -> str:
@@ -136,25 +137,25 @@ def _host_and_port(text: str, default: int) -> tuple[str, int]:
         host, end, port = text[1:].partition("]")
         if not end or (port and not port.startswith(":")):
             raise BadDSNError(
-                f"{text!r} is no IPv6 address with a port; it looks like '[::1]:6379'"
+                f"invalid IPv6 address {text!r}: expected a form such as '[::1]:6379'"
             )
         port = port[1:]
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     elif ":" in text:
         raise BadDSNError(
-            f"{text!r} is no host; an IPv6 address stands in brackets: '[{text}]:6379'"
+            f"invalid host {text!r}: expected an IPv6 address in brackets: '[{text}]:6379'"
         )
     if not host:
         raise BadDSNError(
-            f"{text!r} has no host; a DSN begins 'host:port', such as 'localhost:6379'"
+            f"invalid address {text!r}: expected 'host:port', such as 'localhost:6379'"
         )
     return host, _number("port", port, 65535) if port else default
 
 
-def _number(what: str, text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > most:
-        raise BadDSNError(f"{text!r} is no {what}; it is a number from 0 to {most}")
+def _number(what: str, text: str, maximum: int) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > maximum:
+        raise BadDSNError(f"invalid {what} {text!r}: expected a number from 0 to {maximum}")
     return int(text)
 
 
@@ -162,34 +163,35 @@ def _db(text: str) -> int:
     return _number("db", text, 2**31 - 1) if text else 0
 
 
-def _tcp(place: str, query: dict[str, str]) -> dict[str, Any]:
-    where, _, db = place.partition("/")
-    host, port = _host_and_port(where or "localhost", DEFAULT_PORT)
+def _tcp(address: str, query: dict[str, str]) -> dict[str, Any]:
+    host_and_port, _, db = address.partition("/")
+    host, port = _host_and_port(host_and_port or "localhost", DEFAULT_PORT)
     return {"host": host, "port": port, "db": _db(query.pop("db", db))}
 
 
-def _unix(place: str, query: dict[str, str]) -> dict[str, Any]:
-    if not place.startswith("/"):
+def _unix(path: str, query: dict[str, str]) -> dict[str, Any]:
+    if not path.startswith("/"):
         raise BadDSNError(
-            f"{place!r} is no path of a socket; it begins with a slash: unix:///run/redis.sock"
+            f"invalid socket path {path!r}: expected one with a leading slash, such as "
+            "unix:///run/redis.sock"
         )
-    return {"path": unquote(place), "db": _db(query.pop("db", ""))}
+    return {"path": unquote(path), "db": _db(query.pop("db", ""))}
 
 
-def _sentinel(place: str, query: dict[str, str]) -> dict[str, Any]:
-    nodes, _, rest = place.partition("/")
+def _sentinel(address: str, query: dict[str, str]) -> dict[str, Any]:
+    nodes, _, rest = address.partition("/")
     service, _, db = rest.partition("/")
     if not service:
         raise BadDSNError(
-            f"{place!r} names no service; it looks like redis+sentinel://host1:26379,host2:26379/service"
+            f"no service in {address!r}: expected redis+sentinel://host1:26379,host2:26379/service"
         )
     return {"sentinels": _addresses(nodes, SENTINEL_PORT), "service": service, "db": _db(db)}
 
 
-def _cluster(place: str, query: dict[str, str]) -> dict[str, Any]:
-    nodes, _, db = place.partition("/")
+def _cluster(address: str, query: dict[str, str]) -> dict[str, Any]:
+    nodes, _, db = address.partition("/")
     if _db(query.pop("db", db)):
-        raise BadDSNError(f"{place!r} names a db; a Redis Cluster has only db 0")
+        raise BadDSNError(f"invalid db in {address!r}: a Redis Cluster has only db 0")
     return {"nodes": _addresses(nodes, DEFAULT_PORT)}
 
 
@@ -203,13 +205,14 @@ def _options(scheme: str, query: dict[str, str]) -> tuple[tuple[str, str], ...]:
     for option in query:
         if option not in known:
             raise BadDSNError(
-                f"{option!r} is no option of a DSN that begins {scheme}://; "
-                + (f"it is one of {', '.join(sorted(known))}" if known else "it has none but db")
+                f"invalid option {option!r} of a {scheme}:// DSN: expected "
+                + (f"one of {', '.join(sorted(known))}" if known else "only db")
             )
     return tuple(query.items())
 
 
-_OF_PLACE = {
+#: What parses the address of each scheme.
+_PARSERS = {
     "redis": _tcp,
     "rediss": _tcp,
     "unix": _unix,
@@ -223,12 +226,12 @@ _OF_PLACE = {
 def connect(dsn: DSN, slot_key: bytes = b"") -> Any:
     """A client for a DSN, connected at its first command.
 
-    In a Redis Cluster it goes to the primary that has all keys which begin with `slot_key`.
-    Raises BadDSNError when those would be spread, and for certificates that cannot be read.
+    In a Redis Cluster it connects to the primary that has all keys which begin with `slot_key`.
+    Raises BadDSNError if those keys are in several slots, or if a certificate cannot be read.
     """
     login = {"db": dsn.db, "username": dsn.username, "password": dsn.password, **_pool_settings()}
     if dsn.path:
-        return _client(Socket, {"path": dsn.path, **login})
+        return _client(UnixSocket, {"path": dsn.path, **login})
     settings = {**login, "socket_keepalive": True, **(_tls(dsn) if dsn.encrypted else {})}
     if dsn.service:
         return _through_sentinel(dsn, settings)
@@ -246,10 +249,10 @@ def _through_sentinel(dsn: DSN, settings: dict[str, Any]) -> Any:
         "password": options.get("sentinel_password"),
         "socket_timeout": CONNECT_TIMEOUT,
     }
-    plain, watched = (TLS, WatchedTLS) if dsn.encrypted else (TCP, Watched)
-    clients = [_client(plain, {"host": h, "port": p, **asking}) for h, p in dsn.sentinels]
+    to_sentinel, to_primary = (TLS, SentinelTLS) if dsn.encrypted else (TCP, SentinelTCP)
+    clients = [_client(to_sentinel, {"host": h, "port": p, **asking}) for h, p in dsn.sentinels]
     pool = SentinelConnectionPool(
-        dsn.service, Sentinels(clients), connection_class=watched, **settings
+        dsn.service, Sentinels(clients), connection_class=to_primary, **settings
     )
     return _over(pool)
 
@@ -259,31 +262,33 @@ def _in_cluster(dsn: DSN, settings: dict[str, Any], slot_key: bytes) -> Any:
     if slot is None:
         name = slot_key.decode("utf-8", "replace")
         raise BadDSNError(
-            f"the namespace {name!r} would be spread over the nodes of a Redis Cluster; one with "
-            "a part in braces stays together, such as '{resque}' (--namespace '{resque}')"
+            f"invalid namespace {name!r} for a Redis Cluster: expected one with a part in braces, "
+            "such as '{resque}' (--namespace '{resque}'), which keeps all keys on one node"
         )
-    plain, found = (TLS, OfClusterTLS) if dsn.encrypted else (TCP, OfCluster)
+    to_node, to_slot = (TLS, ClusterTLS) if dsn.encrypted else (TCP, ClusterTCP)
     asking = {**settings, "socket_timeout": CONNECT_TIMEOUT}
-    nodes = Nodes(dsn.nodes, slot, lambda host, port: plain(host=host, port=port, **asking))
-    # Where the answer was that our keys have moved, nothing was done, so it is safe to try again.
-    again = Retry(NoBackoff(), 1, supported_errors=(Moved,))
-    settings = {**settings, "retry": again, "retry_on_error": [Moved], "nodes": nodes}
-    return _client(found, settings)
+    nodes = Nodes(dsn.nodes, slot, lambda host, port: to_node(host=host, port=port, **asking))
+    # A reply that the slot has moved means that nothing was executed, so a retry is safe.
+    retry = Retry(NoBackoff(), 1, supported_errors=(Moved,))
+    settings = {**settings, "retry": retry, "retry_on_error": [Moved], "nodes": nodes}
+    return _client(to_slot, settings)
 
 
 def _tls(dsn: DSN) -> dict[str, Any]:
     tls: dict[str, Any] = {k: v for k, v in dsn.options if k in TLS_OPTIONS}
-    wanted = tls.setdefault("ssl_cert_reqs", "required")
-    if wanted not in ("none", "optional", "required"):
-        raise BadDSNError(f"ssl_cert_reqs is {wanted!r}; it is none, optional or required")
+    required = tls.setdefault("ssl_cert_reqs", "required")
+    if required not in ("none", "optional", "required"):
+        raise BadDSNError(
+            f"invalid ssl_cert_reqs {required!r}: expected none, optional or required"
+        )
     checked = tls.get("ssl_check_hostname", "true").lower() in ("1", "true", "yes")
-    tls["ssl_check_hostname"] = checked and wanted != "none"
+    tls["ssl_check_hostname"] = checked and required != "none"
     _try_certificates(tls)
     return tls
 
 
 def _try_certificates(tls: dict[str, Any]) -> None:
-    """Read them now: at each connection a wrong file looks like a server that is gone."""
+    """Read the certificates now: at a connection a wrong file looks like an unreachable server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusted, certificate = tls.get("ssl_ca_certs"), tls.get("ssl_certfile")
     try:
@@ -297,14 +302,14 @@ def _try_certificates(tls: dict[str, Any]) -> None:
 
 
 def _client(connection_class: Any, settings: dict[str, Any]) -> Any:
-    return _over(ConnectionPool(connection_class, MOST_CONNECTIONS, **settings))
+    return _over(ConnectionPool(connection_class, MAX_CONNECTIONS, **settings))
 
 
 def _over(pool: Any) -> Any:
-    """A client whose pool is its own, so that the connections are closed when it is collected.
+    """A client with its own pool, whose connections are closed when the client is collected.
 
-    A worker and its client are parts of a cycle. Python may collect the sockets in it before what
-    would close them, and then warns of each.
+    A worker and its client are parts of a reference cycle. Python may collect the sockets in it
+    before the objects that would close them, and then warns about each.
     """
     client = Redis(connection_pool=pool)
     weakref.finalize(client, pool.disconnect).atexit = False
@@ -312,13 +317,12 @@ def _over(pool: Any) -> Any:
 
 
 def _pool_settings() -> dict[str, Any]:
-    """The settings that make a lost reply our decision.
+    """The settings by which pyres, not redis-py, decides what happens after a lost reply.
 
-    redis-py 8 repeats a command up to ten times after an error: a pop that is repeated loses what
-    the first one popped. Its greeting (CLIENT SETINFO, twice) costs each forked child two round
-    trips.
+    redis-py 8 repeats a command up to ten times after an error: a repeated pop loses what the first
+    one popped. Its two CLIENT SETINFO per connection cost each forked child two round trips.
     """
-    wanted: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "decode_responses": False,
         "encoding_errors": "surrogateescape",
         "socket_timeout": READ_TIMEOUT,
@@ -331,28 +335,28 @@ def _pool_settings() -> dict[str, Any]:
     }
     known = inspect.signature(AbstractConnection.__init__).parameters
     if "driver_info" in known:
-        wanted["driver_info"] = None
+        settings["driver_info"] = None
     else:
-        wanted.update({name: None for name in ("lib_name", "lib_version") if name in known})
-    return wanted
+        settings.update({name: None for name in ("lib_name", "lib_version") if name in known})
+    return settings
 
 
 def from_client(client: Any, slot_key: bytes = b"") -> tuple[Any, DSN]:
-    """A client of ours for the server of somebody's redis.Redis, and the DSN that describes it.
+    """A new client for the server of a redis.Redis, and the DSN that describes it.
 
-    None of its connections is taken: it may have just one.
+    None of the given client's connections is used: it may have only one.
     """
     pool = client.connection_pool
-    theirs = {k: v for k, v in pool.connection_kwargs.items() if k not in _NOT_COPIED}
-    settings = {**theirs, **_pool_settings()}
+    copied = {k: v for k, v in pool.connection_kwargs.items() if k not in _NOT_COPIED}
+    settings = {**copied, **_pool_settings()}
     dsn = _described(pool, settings)
     settings.pop("nodes", None)
     kind = CONNECTION_CLASSES.get(pool.connection_class, pool.connection_class)
     if dsn.service:
-        watched = SentinelConnectionPool(
+        sentinel_pool = SentinelConnectionPool(
             pool.service_name, pool.sentinel_manager, connection_class=kind, **settings
         )
-        return _over(watched), dsn
+        return _over(sentinel_pool), dsn
     if dsn.nodes:
         return _in_cluster(dsn, settings, slot_key), dsn
     return _client(kind, settings), dsn

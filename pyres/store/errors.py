@@ -1,4 +1,4 @@
-"""What it means, in redis-py's exceptions, that the server is gone or cannot serve now."""
+"""Which of redis-py's exceptions mean "disconnected", "refused" or "cannot serve now"."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 Address = tuple[str, int]
 
-#: Replies by which a server says that it is there and cannot do it just now; nothing was done.
+#: How the replies begin with which a server refuses a command for now; nothing was executed.
 CANNOT_WRITE = (
     "ASK ",
     "BUSY ",
@@ -33,23 +33,25 @@ CANNOT_WRITE = (
     "OOM",
     "READONLY",
     "TRYAGAIN",
-    # To whom blocks while the server becomes a replica.
+    # The reply to a blocked client when the server becomes a replica.
     "UNBLOCKED",
     "max number of clients",
 )
 
 
-class CannotWriteNow(redis_exceptions.ConnectionError):  # noqa: N818 - a state, that passes
-    """The server answers and refuses writes: out of memory, a replica, no disk, no quorum."""
+class CannotWriteNow(redis_exceptions.ConnectionError):  # noqa: N818 - a temporary state
+    """The server replies and refuses writes: out of memory, a replica, no disk, no quorum."""
 
 
 def is_full(*errors: BaseException | None) -> bool:
-    """Whether one of them says that the server has no memory left for what was sent."""
+    """Whether one of the errors says that the server is out of memory."""
     return any("maxmemory" in str(error) for error in errors)
 
 
 class Moved(CannotWriteNow):
-    """A node of a Redis Cluster names the one that has our keys now; it has done nothing."""
+    """A node of a Redis Cluster names the node that has the namespace's slot now; nothing was
+    executed.
+    """
 
     def __init__(self, address: Address) -> None:
         host, port = address
@@ -57,27 +59,27 @@ class Moved(CannotWriteNow):
         self.address = address
 
 
-class NotTrusted(redis_exceptions.ConnectionError):  # noqa: N818 - the server's, or we to it
-    """TLS: one side does not take the other for what it says it is."""
+class NotTrusted(redis_exceptions.ConnectionError):  # noqa: N818 - a state of the server
+    """TLS: one side does not trust the certificate of the other."""
 
 
 class Denied(redis_exceptions.ConnectionError):  # noqa: N818 - as NotTrusted
-    """The server is in protected mode: without a password it serves its own host only."""
+    """The server is in protected mode: without a password it accepts local clients only."""
 
 
 class NotRedis(redis_exceptions.ConnectionError):  # noqa: N818 - as NotTrusted
-    """What answers does not speak the protocol of Redis: another service, or TLS."""
+    """The peer does not speak the Redis protocol: it is another service, or expects TLS."""
 
 
 class WrongServer(BadDSNError, redis_exceptions.ConnectionError):  # noqa: N818 - as NotTrusted
-    """The server is of another kind than the DSN says: a node of a Redis Cluster, or none."""
+    """The server is of another kind than the DSN says: a node of a Redis Cluster, or not one."""
 
 
-class NotRegistered(Exception):  # noqa: N818 - a state, that ends when the worker registers
-    """A worker that is not registered fetches nothing: nobody would look for its job."""
+class NotRegistered(Exception):  # noqa: N818 - a temporary state, until the worker registers
+    """A worker that is not registered fetches nothing: its job could not be recovered."""
 
 
-#: The server is away or cannot serve now. Caught by whoever can wait and try again.
+#: The server is unreachable or cannot serve now. Caught where the caller can wait and retry.
 CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     redis_exceptions.ConnectionError,
     redis_exceptions.TimeoutError,
@@ -89,7 +91,7 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = (
     OSError,
 )
 
-#: The server is there and will not have us: waiting does not mend it.
+#: The server was reached and denies access: waiting does not help.
 REFUSAL_ERRORS: tuple[type[Exception], ...] = (
     redis_exceptions.AuthenticationError,
     redis_exceptions.AuthorizationError,
@@ -100,20 +102,20 @@ REFUSAL_ERRORS: tuple[type[Exception], ...] = (
     WrongServer,
 )
 
-#: All that a request to a server may end with, error replies that nobody has seen among them: a
-#: daemon that has started waits for each of them to pass.
+#: All errors of a request to a server, unknown error replies included: a daemon that has started
+#: waits until they pass.
 SERVER_ERRORS: tuple[type[Exception], ...] = (*CONNECTION_ERRORS, redis_exceptions.ResponseError)
 
 #: Characters of an error reply that are shown.
 MAX_REPLY_CHARS = 300
 
-#: What this process lacks or may not do, by errno: no server is to blame for it.
+#: The errno values that mean a lack of this process, not of the server: files, memory, rights.
 OWN_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES})
 
-#: How redis-py tells the errno of what it could not open, or of a name that it could not look up.
+#: The errno in redis-py's text about a failed connection or name lookup.
 _NUMBER = re.compile(r"\bError (-?\d+) ")
 
-#: A name was not found since a file could not be opened, or memory was refused, or neither.
+#: Errors of a name lookup, whose cause may be that no file could be opened or no memory was left.
 _NO_NAME = frozenset({socket.EAI_AGAIN, socket.EAI_NONAME, getattr(socket, "EAI_SYSTEM", None)})
 
 
@@ -121,32 +123,32 @@ _NO_NAME = frozenset({socket.EAI_AGAIN, socket.EAI_NONAME, getattr(socket, "EAI_
 _IN_SCRIPT = re.compile(r"Error running script .*@user_script: ?\d+: -?(.*)", re.DOTALL)
 
 
-#: How a reply begins that says that this user lacks a right: of a command, inside a script since
-#: Redis 7 and Valkey, and there in Redis 6.
+#: How a reply begins that says that this user lacks a right: for a command; inside a script in
+#: Redis 7 and Valkey; inside a script in Redis 6.
 LACKS_RIGHT = ("NOPERM", "ACL failure in script", "The user executing the script can't run")
 
 
 def _words(text: str) -> str:
-    """What an error reply says, without what a script puts around it."""
+    """The text of an error reply, without what a script adds around it."""
     text = text.removeprefix("ERR ")
-    found = _IN_SCRIPT.match(text)
-    return found[1] if found else text
+    match = _IN_SCRIPT.match(text)
+    return match[1] if match else text
 
 
 def refusal(text: str) -> str | None:
-    """The words of an error reply that says that the server cannot serve just now, else None."""
+    """The text of an error reply that says that the server cannot serve now, else None."""
     words = _words(text)
     return words if words.startswith(CANNOT_WRITE) else None
 
 
 def lacking_right(text: str) -> str | None:
-    """The words of an error reply that says that this user lacks a right, else None."""
+    """The text of an error reply that says that this user lacks a right, else None."""
     words = _words(text)
     return words.removeprefix("NOPERM ") if words.startswith(LACKS_RIGHT) else None
 
 
 def denial(text: str) -> Exception | None:
-    """The error of a reply by which the server refuses this user or its host, else None."""
+    """The exception for a reply that denies access to this user or its host, else None."""
     if text.removeprefix("ERR ").startswith("DENIED"):
         return Denied(text.partition(". ")[0])
     words = lacking_right(text)
@@ -154,8 +156,8 @@ def denial(text: str) -> Exception | None:
 
 
 def own_error(error: BaseException) -> int | None:
-    """The errno of what this process lacks, when that is why it did not reach the server."""
-    # Not __context__: a job's own error may be being handled while the server is asked.
+    """The errno (one of OWN_ERRORS) if a lack of this process made the request fail, else None."""
+    # Not __context__: the request may have been made while a job's own error was being handled.
     number = _number(error) or _number(error.__cause__)
     if number in _NO_NAME:
         number = _lacks_descriptors()
@@ -165,12 +167,12 @@ def own_error(error: BaseException) -> int | None:
 def _number(error: BaseException | None) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _NUMBER.search(str(error))
-    return int(found[1]) if found else None
+    match = _NUMBER.search(str(error))
+    return int(match[1]) if match else None
 
 
 def _lacks_descriptors() -> int | None:
-    """The errno with which the system refuses a descriptor now, or None."""
+    """The errno of opening a file now, or None when a file can be opened."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -179,7 +181,7 @@ def _lacks_descriptors() -> int | None:
 
 
 def described(error: BaseException) -> str:
-    """What is the matter, for the log, when the server was not reached."""
+    """What is wrong with the server, as a text for the log."""
     number = own_error(error)
     if number is not None:
         return f"Redis cannot be reached: {os.strerror(number).lower()} in this process"
@@ -195,14 +197,14 @@ def _state(error: BaseException) -> str:
     if isinstance(error, NotRedis | WrongServer):
         return "The server is not the one that the DSN names"
     if isinstance(error, REFUSAL_ERRORS):
-        return "Redis refuses us"
+        return "Redis denied access"
     if isinstance(error, CannotWriteNow | redis_exceptions.BusyLoadingError):
         return "Redis cannot serve now"
-    return "Redis is gone"
+    return "Redis is unreachable"
 
 
 def is_answered(error: BaseException) -> bool:
-    """Whether the server has answered, and refuses just this or all writes."""
+    """Whether the server has replied, and refuses this command or all writes."""
     return isinstance(error, CannotWriteNow | redis_exceptions.ResponseError)
 
 
@@ -213,13 +215,13 @@ def cuts_connection(error: BaseException) -> bool:
 
 
 def is_lasting(error: BaseException) -> bool:
-    """Whether a daemon that starts ends by this, since it is not known to pass."""
+    """Whether the error ends a daemon that is starting, since it may not pass by itself."""
     return isinstance(error, REFUSAL_ERRORS) or not isinstance(error, CONNECTION_ERRORS)
 
 
 def or_nothing(read: Callable[[], T], nothing: T) -> T:
-    """What `read` finds; `nothing` of a key of another type, which somebody else must have put
-    there.
+    """What `read` returns; `nothing` where the key has the wrong type, written by another
+    program.
     """
     try:
         return read()
@@ -236,7 +238,7 @@ def or_raise(reply: Any) -> Any:
 
 
 def logged_once(key: Any, call: Callable[[], T]) -> T | None:
-    """What `call` gives; None where the key is of another type, which is logged once."""
+    """What `call` returns; None where the key has the wrong type, which is logged once."""
     try:
         return call()
     except redis_exceptions.ResponseError as error:
@@ -247,23 +249,23 @@ def logged_once(key: Any, call: Callable[[], T]) -> T | None:
 
 
 def log_wrong_types(keys: Iterable[Any]) -> None:
-    """Log once of each of these keys that it is of another type."""
+    """Log once for each of these keys that it has the wrong type."""
     for key in keys:
         name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
         if name not in _logged:
             _logged.add(name)
-            logger.error("the key %s is of another type, and is left as it is", name)
+            logger.error("the key %s has the wrong type, and is left unchanged", name)
 
 
-#: The keys of another type that were logged.
+#: The keys of the wrong type that were logged.
 _logged: set[str] = set()
 
 
-def lengths(found: Sequence[Any]) -> list[int]:
-    """What a pipeline of LLENs found. A key of another type, which somebody else must have put
-    there, holds nothing; any other error is raised.
+def lengths(replies: Sequence[Any]) -> list[int]:
+    """The lengths of lists, from the replies to a pipeline of LLENs; 0 for a key of the wrong type.
+    Any other error is raised.
     """
-    for value in found:
-        if isinstance(value, Exception) and not str(value).startswith("WRONGTYPE"):
-            raise value
-    return [0 if isinstance(value, Exception) else int(value) for value in found]
+    for reply in replies:
+        if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+            raise reply
+    return [0 if isinstance(reply, Exception) else int(reply) for reply in replies]

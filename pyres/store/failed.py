@@ -11,10 +11,10 @@ from pyres.store.errors import lengths, or_nothing
 from pyres.store.keys import Keys
 from pyres.store.text import spelt, text
 
-#: How many of the newest records are looked at for the one of a job that ended well after all.
+#: How many of the newest records are searched for that of a job that succeeded after all.
 NEWEST = 1000
 
-#: Milliseconds that the note of such a record lasts.
+#: Milliseconds for which it is known which record that is.
 DAY = 86_400_000
 
 
@@ -30,11 +30,11 @@ class Failed:
         self.pushed: tuple[str, bytes] | None = None
 
     def push(self, record: bytes, name: str = "failed") -> None:
-        """Append a record; where the list's key is of another type, to a list of pyres."""
+        """Append a record; to the list `pyres:failed` where the list's key has the wrong type."""
         self._push(name, record, announced="")
 
     def push_for_queue(self, queue: str, record: bytes) -> None:
-        """Append to the queue's own failure list, and announce that list."""
+        """Append a record to the queue's own failure list, and add that to `failed_queues`."""
         name = self.keys.failed_name(queue)
         self._push(name, record, announced=name)
 
@@ -60,14 +60,14 @@ class Failed:
         return or_nothing(lambda: int(self.client.llen(self.keys.failure_list(name))), 0)
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
-        """How many records each list holds, in one round trip; what is no list holds none."""
+        """How many records each list has, in one round trip; 0 for a key that is not a list."""
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.llen(self.keys.failure_list(name))
         return dict(zip(names, lengths(pipe.execute(raise_on_error=False)), strict=True))
 
     def peek(self, start: int, count: int, name: str = "failed") -> list[bytes]:
-        """`count` records from index `start`, oldest first; a negative count asks for the rest."""
+        """`count` records from index `start`, oldest first; a negative count means all."""
         return elements.peek(self.client, self.keys.failure_list(name), start, count)
 
     def page(self, start: int, count: int, name: str = "failed") -> list[bytes]:
@@ -77,8 +77,8 @@ class Failed:
     def pages_down(
         self, below: int, count: int, name: str = "failed"
     ) -> Iterator[tuple[int, list[bytes]]]:
-        """The records before an index, up to `count` in a step, the newest ones first, each with
-        the index of its first record.
+        """The records before an index, up to `count` in a step, the newest ones first; each step
+        with the index of its first record.
         """
         return elements.pages_down(self.client, self.keys.failure_list(name), below, count)
 
@@ -87,24 +87,26 @@ class Failed:
         return elements.walk(self.client, self.keys.failure_list(name))
 
     def delete(self, record: bytes, name: str = "failed") -> bool:
-        """Remove one record by its exact value; False when it is gone already."""
+        """Remove one record by its exact value; False when it is no longer there."""
         key = self.keys.failure_list(name)
         return elements.remove_one(self.client, self.keys, key, Removal(record))
 
     def clear(self, name: str = "failed") -> int:
-        """Forget a whole list; how many records it held."""
+        """Remove a whole list; how many records it had."""
         keys = [self.keys.failure_list(name)]
         return int(scripts.load(self.client, "remove_list")(keys=keys, args=[]))
 
     def declare_dead(self, worker_id: str, in_flight: bytes) -> None:
-        """Note which record was pushed last, for the worker that may live and end its job."""
+        """Note the record that was pushed last as that of a worker's in-flight job, in case the
+        worker is alive and finishes the job.
+        """
         if self.pushed is not None:
             self.note_declared_dead(worker_id, in_flight, *self.pushed)
 
     def note_declared_dead(
         self, worker_id: str, in_flight: bytes, name: str, record: bytes
     ) -> None:
-        """Note which failure record of a list is that of the job of this in-flight record."""
+        """Note the failure record, and its list, of the job with this in-flight record."""
         key = self.keys.declared_dead(worker_id)
         self.client.hset(key, mapping={"hand": in_flight, "list": spelt(name), "record": record})
         self.client.pexpire(key, DAY)
@@ -112,9 +114,9 @@ class Failed:
     def take_back(
         self, worker_id: str, in_flight: bytes, failed: bool = True, processed: bool = True
     ) -> bool | None:
-        """Remove the failure record of a job that was declared dead and ended well; False when it
-        is not among the newest any more, None when there was none. `failed` and `processed` say
-        whether who declared it dead has counted it so.
+        """Remove the failure record of a job that was declared dead and then succeeded. False if it
+        is not among the NEWEST records any more, None if there was none. `failed`, `processed`:
+        whether the job was counted so when it was declared dead.
         """
         key = self.keys.declared_dead(worker_id)
         (name,) = or_nothing(lambda: self.client.hmget(key, "list"), [None])
@@ -126,35 +128,38 @@ class Failed:
             self.keys.stat("failed"),
             self.keys.stat("processed"),
         ]
-        found = scripts.load(self.client, "take_back")(
+        removed = scripts.load(self.client, "take_back")(
             keys=keys, args=[in_flight, NEWEST, int(failed), int(processed)]
         )
-        return None if found < 0 else bool(found)
+        return None if removed < 0 else bool(removed)
 
     def retry(self, record: bytes, queue: str, payload: bytes, name: str = "failed") -> bool:
-        """Move a record's payload to a queue: both or neither. False when the record is gone."""
+        """Remove a record and push its payload to a queue, in one step. False when the record is no
+        longer there.
+        """
         key = self.keys.failure_list(name)
         return elements.remove_one(self.client, self.keys, key, Removal(record, queue, payload))
 
     def remove_many(
         self, start: int, last: int, removals: Sequence[Removal], name: str = "failed"
     ) -> Removed:
-        """Take these records, which stand between two indexes, out of the list, and put the
-        payloads of those that have a queue there: all in one step.
+        """Remove these records between two indexes from the list, and push the payloads of those
+        that have a queue: all in one step.
 
-        The cost does not grow with the records before them; one that no longer stands there stays.
+        The cost does not depend on the number of records before them. A record that is not between
+        the indexes is left.
         """
         if not removals:
             return Removed(0, {})
         key = self.keys.failure_list(name)
         return elements.remove(self.client, self.keys, key, start, last, removals)
 
-    def remove_at(self, index: int, removals: Removal, name: str = "failed") -> int:
-        """remove_many() of the one record that was seen at an index; 0 when it is gone.
-        ResponseError, and nothing done, where its queue is not a list.
+    def remove_at(self, index: int, removal: Removal, name: str = "failed") -> int:
+        """remove_many() of one record that was read at an index; 0 when it is no longer there.
+        Raises ResponseError, and removes nothing, if its queue is not a list.
         """
         key = self.keys.failure_list(name)
-        return elements.remove_at(self.client, self.keys, key, index, removals)
+        return elements.remove_at(self.client, self.keys, key, index, removal)
 
     def requeue(
         self,
@@ -165,8 +170,8 @@ class Failed:
         payload: bytes,
         name: str = "failed",
     ) -> bool:
-        """Resque's requeue: mark the record at `index` and push its payload, if it still stands
-        there.
+        """Resque's requeue: mark the record at `index` and push its payload, if the record is
+        still there.
         """
         script = scripts.load(self.client, "requeue_failed")
         keys = [self.keys.failure_list(name), self.keys.queue(queue), self.keys.queues]

@@ -1,4 +1,4 @@
-"""Which keys are of another type than their name says: somebody else must have written them."""
+"""Finds keys of the wrong type, which another program must have written."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pyres.store.errors import or_nothing
 from pyres.store.keys import Key, Keys
 from pyres.store.text import text
 
-#: Keys that are looked at in one round trip.
+#: Keys that are checked in one round trip.
 STEP = 1000
 
 
 class WrongKey(NamedTuple):
-    """A key, what it is (`a string`, or of a counter its value), and the type that is expected."""
+    """A key, its type (`a string`; for a counter its value), and the type that is expected."""
 
     key: str
     found: str
@@ -27,15 +27,15 @@ class WrongKey(NamedTuple):
 
 
 class KeyTypes:
-    """The types of the keys that have a name of their own, of queues, failures and the like."""
+    """Checks the types of the keys of a namespace."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 
     def wrong(self, also: Mapping[Key, str] | None = None) -> list[WrongKey]:
-        """The keys of another type than expected, among the fixed ones, every queue and list of
-        failures, and those given here with their types.
+        """The keys of the wrong type among the fixed ones, every queue and failure list, and the
+        keys in `also` with their types.
         """
         expected = self._fixed()
         queues = self._members(self.keys.queues)
@@ -62,14 +62,14 @@ class KeyTypes:
         }
 
     def _members(self, key: str) -> list[str]:
-        found: Iterable[bytes] = or_nothing(lambda: self.client.smembers(key), ())
-        return [text(member) for member in sorted(found)]
+        members: Iterable[bytes] = or_nothing(lambda: self.client.smembers(key), ())
+        return [text(member) for member in sorted(members)]
 
     def _check(self, expected: Mapping[Key, str]) -> Iterator[WrongKey]:
         script, pairs = scripts.load(self.client, "check_keys"), iter(expected.items())
         while some := list(itertools.islice(pairs, STEP)):
-            found = script(keys=[key for key, _ in some], args=[kind for _, kind in some])
-            for (key, kind), fault in zip(some, found, strict=True):
+            faults = script(keys=[key for key, _ in some], args=[kind for _, kind in some])
+            for (key, kind), fault in zip(some, faults, strict=True):
                 if fault:
                     yield WrongKey(text(key), text(fault), kind)
 

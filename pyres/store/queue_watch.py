@@ -1,9 +1,9 @@
 """Waits for a push without popping, by client-side caching (CLIENT TRACKING, Redis 6 and newer).
 
-A connection of its own looks at the queues; the server remembers which keys it looked at and
-reports, once, when one of them changes. A report cannot get lost with a job in it, as BLPOP's reply
-can. Not the fetcher's connection: that would get reports of every pop of everybody, also while
-busy.
+A connection of its own reads the queues; the server remembers which keys it has read and reports,
+once, when one of them changes. No job can get lost with a report, as with BLPOP's reply. The
+fetcher's connection is not used: it would get a report of every pop of every client, also while
+its worker is busy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pyres.store.text import text
 
 
 class PushListener(RawConnection):
-    """Looks at queues, and gets a report when one that was empty is so no more."""
+    """Checks whether queues are empty, and gets a report when an empty one is pushed to."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         super().__init__(client)
@@ -31,7 +31,7 @@ class PushListener(RawConnection):
     def _greet(self) -> None:
         self._changed = set()
         try:
-            # Only in RESP3 the reports come on this very connection.
+            # Only with RESP3 the reports come on this same connection.
             self.command("HELLO", "3")
             self.command("CLIENT", "TRACKING", "ON")
         except ResponseError as error:
@@ -39,15 +39,15 @@ class PushListener(RawConnection):
             raise _cannot_watch(error) from None
 
     def begin(self) -> None:
-        """Forget all reports so far. CannotWatchError where the server gives this user none, else
-        one of CONNECTION_ERRORS, as the others raise.
+        """Discard all reports so far. Raises CannotWatchError if the server does not allow them to
+        this user, and, as the other methods, one of CONNECTION_ERRORS.
         """
         self.connect()
         self.has_changed()
         self._changed = set()
 
     def names(self) -> list[str]:
-        """The queues that the server knows; a new one will be reported."""
+        """The names of all queues; a new one will be reported."""
         return sorted(text(name) for name in self.command("SMEMBERS", self.keys.queues))
 
     def empty(self, queues: Sequence[str]) -> bool:
@@ -58,18 +58,18 @@ class PushListener(RawConnection):
         return not count and not self.has_changed()
 
     def has_changed(self) -> bool:
-        """Whether something changed since begin(); never waits."""
+        """Whether a key changed since begin(); never waits."""
         self._receive_now()
         while (push := self._next()) is not False:
             self._note(push)
         return self._changed is None or bool(self._changed)
 
     def changed(self) -> frozenset[bytes] | None:
-        """The keys that changed since begin(); None when all may have."""
+        """The keys that changed since begin(); None if all may have changed."""
         return None if self._changed is None else frozenset(self._changed)
 
     def _translated(self, reply: Any) -> Any:
-        # A report may come between a command and its reply.
+        # A report can arrive between a command and its reply.
         while isinstance(reply, hiredis.PushNotification):
             self._note(reply)
             while (reply := self._next()) is False:
@@ -86,8 +86,8 @@ class PushListener(RawConnection):
 
 
 def _cannot_watch(error: ResponseError) -> Exception:
-    """The reason why this server reports no push."""
+    """The exception for a server that does not report pushes."""
     words = str(error)
     if "unknown" in words.lower():
-        return TooOldError(f"the server knows no CLIENT TRACKING: {words}")
+        return TooOldError(f"the server does not support CLIENT TRACKING: {words}")
     return CannotWatchError(f"the server refuses CLIENT TRACKING: {words}")

@@ -1,4 +1,4 @@
-"""One connection that its owner reads and writes straight on the socket."""
+"""A connection whose owner reads and writes the socket itself."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ READ_SIZE = 16384
 
 
 def bulk(*words: str | bytes) -> bytes:
-    """Words as RESP bulk strings, ready for the socket."""
+    """Words as RESP bulk strings, ready to be sent."""
     return b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(octets, words))
 
 
 def packed(*words: str | bytes) -> bytes:
-    """A whole command, ready for the socket."""
+    """A whole command, ready to be sent."""
     return b"*%d\r\n" % len(words) + bulk(*words)
 
 
 def octets(word: str | bytes) -> bytes:
-    """A word's bytes; those that were no UTF-8 come out as they were."""
+    """A word's bytes; those that are not UTF-8 are kept unchanged."""
     return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
 
 
 def reply_error(text: str) -> Exception:
-    """An error reply of the server as redis-py's exception for it."""
+    """The redis-py exception for an error reply of the server."""
     if text.startswith(("NOAUTH", "WRONGPASS")):
         return AuthenticationError(text.partition(" ")[2])
     if text.startswith("NOSCRIPT"):
@@ -50,11 +50,11 @@ def reply_error(text: str) -> Exception:
 class RawConnection:
     """A connection of `client`'s pool for one owner; opened again after it was lost.
 
-    redis-py makes it and logs in. Replies are then read here: redis-py's way to one goes through a
-    dozen functions. In a parent that forks for each job every one of them costs a page to be
-    copied, which made half of the price of a take there; and in a minion a third of it.
+    redis-py opens it and logs in. Replies are then read here: redis-py calls a dozen functions for
+    each one. In a parent that forks for each job every call costs a copied page: that was half of
+    the time of a fetch there, and a third of it in a minion.
 
-    Not to be shared: a forked child calls forget() and never uses its parent's.
+    Not shared: a forked child calls abandon() and never uses its parent's.
     """
 
     def __init__(self, client: Any) -> None:
@@ -81,7 +81,7 @@ class RawConnection:
         self._greet()
 
     def _greet(self) -> None:
-        """What is to be said first on a new connection."""
+        """Send the first commands on a new connection."""
 
     def command(self, *words: str | bytes) -> Any:
         """One command and its reply."""
@@ -89,8 +89,8 @@ class RawConnection:
             return self.call(packed(*words))
 
     def call(self, request: bytes) -> Any:
-        """The same for a command that is packed already; a connection that goes meanwhile raises
-        one of CONNECTION_ERRORS, an error reply a ResponseError.
+        """The same for a packed command. Raises one of CONNECTION_ERRORS if the connection is lost,
+        ResponseError for an error reply.
         """
         self._send(request)
         while (reply := self._next()) is False:
@@ -98,7 +98,7 @@ class RawConnection:
         return self._translated(reply)
 
     def _next(self) -> Any:
-        """The next whole reply among the bytes that came; False for none yet."""
+        """The next whole reply in the bytes received; False if there is none yet."""
         try:
             return self._reader.gets()
         except hiredis.HiredisError as error:
@@ -116,7 +116,7 @@ class RawConnection:
             raise self._lost(error) from error
 
     def _receive(self) -> None:
-        """Wait for some bytes, and hand them to the parser."""
+        """Wait for some bytes, and pass them to the parser."""
         try:
             size = self._connection._sock.recv_into(self._buffer)
             if size == 0:
@@ -128,9 +128,9 @@ class RawConnection:
             raise self._lost(error) from error
 
     def _receive_now(self) -> None:
-        """Hand over what has come already, and wait for nothing."""
+        """Pass the bytes that have come to the parser, without waiting."""
         socket = self._connection._sock
-        patience = socket.gettimeout()
+        timeout = socket.gettimeout()
         try:
             socket.settimeout(0)
             size = socket.recv_into(self._buffer)
@@ -140,7 +140,7 @@ class RawConnection:
             raise self._lost(error) from error
         finally:
             if self._connection._sock is socket:
-                socket.settimeout(patience)
+                socket.settimeout(timeout)
         if size == 0:
             raise self._lost(ConnectionError("the server closed the connection"))
         self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
@@ -157,7 +157,9 @@ class RawConnection:
 
     @contextlib.contextmanager
     def _checked(self) -> Iterator[None]:
-        """A reply by which the server says that it cannot write now is a lost connection too."""
+        """Close the connection after an error; a reply that the server cannot write now counts as
+        a lost connection.
+        """
         try:
             yield
         except CONNECTION_ERRORS:
@@ -165,33 +167,33 @@ class RawConnection:
             raise
         except ResponseError as error:
             if words := refusal(str(error)):
-                # Nothing was written, and a failover leaves this connection with a replica.
+                # Nothing was written; after a failover this connection may be to a replica.
                 self.disconnect()
                 raise CannotWriteNow(words) from error
             raise
 
     def fileno(self) -> int:
-        """The socket, to be waited on beside a signal's pipe."""
+        """The socket's descriptor, to wait for together with the signals' wake-up pipe."""
         return int(self._connection._sock.fileno())
 
     def disconnect(self) -> None:
-        """Close the connection; the next call opens it again, after a failover to the new
-        primary.
+        """Close the connection. The next call opens it again: to the new primary after a
+        failover.
         """
         if self._connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 self._connection.disconnect()
 
     def close(self) -> None:
-        """Give the connection back to its pool, closed."""
+        """Close the connection and release it to its pool."""
         self.disconnect()
         if self._connection is not None:
             self.client.connection_pool.release(self._connection)
             self._connection = None
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's connection without a word on it."""
+        """In a forked child: drop the inherited socket without closing the TCP connection."""
         if self.connected:
-            # Closed and not shut down: this takes the child's hand off it and leaves the parent's.
+            # close() and not shutdown(): only the child's descriptor is closed.
             self._connection._sock.close()
         self._connection = None

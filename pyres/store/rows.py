@@ -1,4 +1,4 @@
-"""One element of a list by its place and its bytes; no call reads a whole list."""
+"""Finds an element of a list by its index and its bytes; no call reads a whole list."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pyres.store import elements
 from pyres.store.errors import or_nothing
 from pyres.store.keys import Key, Keys
 
-#: Elements behind a place that are looked at too: what was put back at the head moves it there.
+#: Elements searched behind an index: jobs that were put back at the head have moved it there.
 BEHIND = 1000
 
-#: Elements that are looked at for one that is known by less than its bytes, or by its place.
+#: Elements searched for one whose bytes are not known, or from its index towards the head.
 SEARCHED = 200_000
 
 
 class Wanted(NamedTuple):
-    """An element: its bytes, or if only less is known, whether some bytes are those."""
+    """An element to find: its bytes, or None; and whether some bytes match it."""
 
     raw: bytes | None
     matches: Callable[[bytes], bool]
@@ -26,32 +26,34 @@ class Wanted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """Where an element stands in its list, from the head, and what it is."""
+    """An element's index in its list, from the head, and its bytes."""
 
     index: int
     raw: bytes
 
 
 class Rows:
-    """Elements of lists of this namespace: queues, failures, what waits at a timestamp."""
+    """Finds elements of queues, failure lists and delayed timestamps."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
         self.keys = keys
 
     def find(self, key: Key, wanted: Wanted, index: int, searched: int = SEARCHED) -> Row | None:
-        """The element that was at this index, now there, nearest before, or shortly behind it."""
+        """The element that was at this index: now there, the nearest before it, or one shortly
+        behind it.
+        """
         here = self._up(key, wanted, index, 1)
         before = here or self._down(key, wanted, index, searched - 1)
         return before or self._up(key, wanted, index + 1, BEHIND)
 
     def first(self, key: Key, wanted: Wanted) -> Row | None:
-        """The first such element of a list, wherever it is if its bytes are known."""
+        """The first such element of a list; among the first SEARCHED if its bytes are unknown."""
         size = self._size(key)
         return self._up(key, wanted, 0, SEARCHED if wanted.raw is None else size)
 
     def last(self, key: Key, wanted: Wanted) -> Row | None:
-        """The last such element of a list, wherever it is if its bytes are known."""
+        """The last such element of a list; among the last SEARCHED if its bytes are unknown."""
         size = self._size(key)
         return self._down(key, wanted, size, SEARCHED if wanted.raw is None else size)
 
@@ -59,7 +61,7 @@ class Rows:
         return or_nothing(lambda: int(self.client.llen(key)), 0)
 
     def _down(self, key: Key, wanted: Wanted, below: int, count: int) -> Row | None:
-        """The last such element of so many before an index."""
+        """The last such element among the `count` before an index."""
         lowest = max(0, below - count)
         if wanted.raw is not None:
             raw = wanted.raw
@@ -74,7 +76,7 @@ class Rows:
         return None
 
     def _up(self, key: Key, wanted: Wanted, start: int, count: int) -> Row | None:
-        """The first such element of so many from an index on."""
+        """The first such element among the `count` from an index on."""
         for index, raw in self._from(key, start, count):
             if raw == wanted.raw if wanted.raw is not None else wanted.matches(raw):
                 return Row(index, raw)

@@ -1,6 +1,6 @@
-"""Lua scripts by name. The head of each is its contract, and the types of its keys are checked as
-it says before the script's first line: what can fail does so before anything is written. What
-several scripts do is a part of its own, in `lua_parts`; a head names those that its script uses.
+"""Lua scripts by name. The head of each is its contract: the types of its keys are checked before
+the script's first line, so that a wrong one is an error before anything is written. Code shared by
+several scripts is in `lua_parts`; a head names the parts that its script uses.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from importlib.resources import files
 from typing import Any
 
-#: A key, or a range of them, in the head of a script. A type in parentheses is one that the script
-#: looks at itself.
+#: A key, or a range of keys, in the head of a script. A type in parentheses is checked by the
+#: script itself.
 _KEYS = re.compile(r"^-- KEYS\[(\d+)(\.\.n?)?\]\s+(STRING|LIST|SET|ZSET|HASH)\b", re.MULTILINE)
 
-#: The parts that a script uses, as its head names them.
+#: The parts that a script uses, in its head.
 _USES = re.compile(r"^-- uses +(.+)$", re.MULTILINE)
 
 _CHECK = """\
@@ -33,14 +33,14 @@ end
 
 @functools.cache
 def source(name: str) -> str:
-    """The text of `lua/<name>.lua`, with the check of its keys and the parts it uses in front."""
+    """The text of `lua/<name>.lua`, preceded by the check of its keys and the parts it uses."""
     text = _text("lua", name)
     ranges = [
         f'{{{first}, {"#KEYS" if more else first}, "{kind.lower()}"}}'
         for first, more, kind in _KEYS.findall(text)
     ]
     check = _CHECK % ", ".join(ranges) if ranges else ""
-    used = [part for found in _USES.findall(text) for part in found.split(", ")]
+    used = [part for line in _USES.findall(text) for part in line.split(", ")]
     return "".join([check, *(_text("lua_parts", part) for part in used), text])
 
 
@@ -49,7 +49,7 @@ def _text(folder: str, name: str) -> str:
 
 
 def types(source: str, count: int) -> list[tuple[int, str]]:
-    """The index from 0 and the type of each of a script's `count` keys that is checked."""
+    """The index (from 0) and the type of each checked key of a script that has `count` keys."""
     return [
         (at, kind.lower())
         for first, more, kind in _KEYS.findall(source)
@@ -59,10 +59,12 @@ def types(source: str, count: int) -> list[tuple[int, str]]:
 
 @functools.cache
 def sha(name: str) -> str:
-    """The name under which EVALSHA knows the script."""
+    """The SHA-1 of the script, for EVALSHA."""
     return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 
 
 def load(client: Any, name: str) -> Any:
-    """The script as a callable of `keys` and `args`, sent as EVALSHA and loaded when unknown."""
+    """The script as a callable of `keys` and `args`: sent as EVALSHA, loaded if the server does not
+    have it.
+    """
     return client.register_script(source(name))

@@ -12,7 +12,7 @@ from pyres.store.keys import Keys
 
 
 def integer(value: bytes | None) -> int:
-    """The value of a counter; 0 for what is no integer."""
+    """The value of a counter; 0 for a value that is not an integer."""
     return int(value) if value and value.removeprefix(b"-").isdigit() else 0
 
 
@@ -27,12 +27,12 @@ class Stats:
         return self.get_many([name])[0]
 
     def get_many(self, names: Sequence[str]) -> list[int]:
-        """Several counters in one round trip; one that is no integer counts as 0."""
+        """Several counters in one round trip; 0 for a value that is not an integer."""
         values = self.client.mget([self.keys.stat(name) for name in names]) if names else []
         return list(map(integer, values))
 
     def count(self, name: str) -> None:
-        """incr(), where a counter that cannot be incremented stays as it is."""
+        """incr(); a counter that cannot be incremented is left unchanged."""
         with contextlib.suppress(ResponseError):
             self.incr(name)
 

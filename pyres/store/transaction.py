@@ -1,5 +1,5 @@
-"""A MULTI of which all that can fail is checked before: it is done whole or not at all. A full
-server refuses each MULTI, so there it is done as a script.
+"""A MULTI whose keys are checked before: all of it is executed, or nothing. A full server refuses
+each MULTI; there the commands are executed by a script.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _TYPES = {
     **dict.fromkeys(("INCRBY", "DECRBY", "INCR", "DECR"), "integer"),
 }
 
-#: What does nothing to a key of another type, and a counter, which never costs a job: left out.
+#: Commands that are left out where their key has the wrong type: there is nothing to remove, or
+#: only a counter to change, and neither is a reason to lose a job.
 _LEFT_OUT = frozenset(("SREM", "ZREM", "HDEL", "LREM", "INCRBY", "DECRBY", "INCR", "DECR"))
 
-#: What a pipeline makes of the replies of these; a script has them as lists.
+#: What a pipeline makes of the replies to these commands; a script returns them as lists.
 _AS_READ: dict[str, Callable[[list[Any]], Any]] = {
     "HGETALL": lambda reply: dict(zip(reply[::2], reply[1::2], strict=True)),
     "SMEMBERS": set,
@@ -38,55 +39,55 @@ Command = tuple[Any, ...]
 
 
 def execute(pipe: Any, watched: Mapping[Any, bytes | None]) -> list[Any]:
-    """Send what a pipeline has collected, but for what does nothing to keys of another type;
-    WatchError, and nothing done, where a key of `watched` has another value now.
+    """Execute the commands of a pipeline, without those of _LEFT_OUT whose key has the wrong type.
 
-    ResponseError, and nothing done, where another command meets a key of another type.
+    Raises WatchError, with nothing executed, if a key of `watched` has another value now, and
+    ResponseError, with nothing executed, if a key of another command has the wrong type.
     """
     checks = [_expected(command) for command, _ in pipe.command_stack]
     keys = [key for check in checks for key in check]
-    found = iter(_check(pipe, keys))
+    all_faults = iter(_check(pipe, keys))
     kept = []
     for entry, check in zip(pipe.command_stack, checks, strict=True):
-        faults = [(*pair, fault) for pair in check if (fault := next(found))]
+        faults = [(*pair, fault) for pair in check if (fault := next(all_faults))]
         if not faults:
             kept.append(entry)
         elif entry[0][0] not in _LEFT_OUT:
             pipe.reset()
-            raise ResponseError(described(*faults[0]))
+            raise ResponseError(wrong_type(*faults[0]))
     pipe.command_stack[:] = kept
     return _send(pipe, watched)
 
 
 def execute_tolerantly(pipe: Any) -> list[Any]:
-    """What the commands of a pipeline reply; None for one that met a key of another type, which is
-    logged once.
+    """The replies to the commands of a pipeline; None for one whose key has the wrong type, which
+    is logged once.
     """
     commands = [command for command, _ in pipe.command_stack]
     replies = _send(pipe, {}, raise_on_error=False)
     return [
         logged_once(command[1], functools.partial(or_raise, reply))
-        # A pipeline within another one has no replies yet.
+        # A pipeline within a batch has no replies yet.
         for command, reply in zip(commands, replies, strict=False)
     ]
 
 
 def _send(pipe: Any, watched: Mapping[Any, bytes | None], raise_on_error: bool = True) -> list[Any]:
-    """pipe.execute(); on a full server as well, if what is written needs no memory before some is
-    free.
+    """pipe.execute(), which also works on a full server if the commands free memory before others
+    need it.
     """
     commands = [command for command, _ in pipe.command_stack]
     is_atomic = pipe.transaction or pipe.explicit_transaction
     try:
         replies: list[Any] = pipe.execute(raise_on_error)
     except (CannotWriteNow, WatchError) as error:
-        # With a watched key redis-py calls what ends a connection a WatchError.
+        # While a key is watched, redis-py raises WatchError for a lost connection.
         if not (is_atomic and is_full(error, error.__context__)):
             raise
     else:
         return replies
     replies = _apply(pipe, commands, watched)
-    refused = next((each for each in replies if isinstance(each, ResponseError)), None)
+    refused = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
     if refused is not None and is_full(refused):
         raise CannotWriteNow(str(refused))
     return [or_raise(reply) for reply in replies] if raise_on_error else replies
@@ -95,7 +96,9 @@ def _send(pipe: Any, watched: Mapping[Any, bytes | None], raise_on_error: bool =
 def _apply(
     pipe: Any, commands: Sequence[Command], watched: Mapping[Any, bytes | None]
 ) -> list[Any]:
-    """Do commands by one script, those first that free memory; the replies in the old order."""
+    """Execute commands by one script, those first that free memory; the replies in the order of
+    the commands.
+    """
     order = sorted(range(len(commands)), key=lambda at: commands[at][0] not in _FREEING)
     sources = [command[1] for command in commands if command[0] == "EVAL"]
     words: list[Any] = [b"" if value is None else b"=" + value for value in watched.values()]
@@ -111,8 +114,8 @@ def _apply(
         pipe.reset()
     if replies is None:
         raise WatchError("a watched key has changed")
-    found = dict(zip(order, replies, strict=True))
-    return [_as_read(command[0], found[at]) for at, command in enumerate(commands)]
+    by_index = dict(zip(order, replies, strict=True))
+    return [_as_read(command[0], by_index[at]) for at, command in enumerate(commands)]
 
 
 def _as_read(name: str, reply: Any) -> Any:
@@ -120,7 +123,7 @@ def _as_read(name: str, reply: Any) -> Any:
 
 
 def _with_functions(sources: Sequence[str]) -> str:
-    """The script with these scripts as its functions."""
+    """The script `apply`, with these scripts as functions."""
     functions = "".join(
         f'scripts["{at}"] = function(KEYS, ARGV)\n{source}\nend\n'
         for at, source in enumerate(sources)
@@ -128,27 +131,27 @@ def _with_functions(sources: Sequence[str]) -> str:
     return f"local scripts = {{}}\n{functions}{scripts.source('apply')}"
 
 
-def described(key: Any, expected: str, fault: str) -> str:
-    """What is wrong with a key, in the words of the server's own error."""
+def wrong_type(key: Any, expected: str, fault: str) -> str:
+    """The error text for a key of the wrong type, worded as the server's own WRONGTYPE."""
     name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
     return f"WRONGTYPE {name} is {fault}: expected a {expected}"
 
 
 def _check(pipe: Any, keys: Sequence[tuple[Any, str]]) -> list[str]:
-    """What is wrong with each of these keys (and the types expected of them), or "".
+    """What is wrong with each of these (key, expected type), or "".
 
-    Over the connection of the pipeline, which may watch a key on it.
+    Uses the pipeline's connection, on which it may watch a key.
     """
     if not keys:
         return []
     words = [key for key, _ in keys] + [expected for _, expected in keys]
     source = scripts.source("check_keys")
-    found = pipe.immediate_execute_command("EVAL", source, len(keys), *words)
-    return [fault.decode("utf-8", "replace") for fault in found]
+    faults = pipe.immediate_execute_command("EVAL", source, len(keys), *words)
+    return [fault.decode("utf-8", "replace") for fault in faults]
 
 
 def _expected(command: Command) -> list[tuple[Any, str]]:
-    """The keys of a command, with the types that it expects; of a script as its head says."""
+    """The keys of a command, with the expected types; those of a script are from its head."""
     name = command[0]
     if name in _TYPES:
         return [(command[1], _TYPES[name])]

@@ -1,4 +1,4 @@
-"""What the reading side asks in one round trip; nothing here writes."""
+"""Reads for the inspector, one round trip each; nothing here writes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pyres.store.keys import Key, Keys
 from pyres.store.stats import integer
 from pyres.store.text import spelt, text
 
-#: Bytes of one value that are shown of a key.
+#: Characters shown of one value.
 SHOWN = 2000
 
 
 class WorkerState(NamedTuple):
-    """What stands in Redis of one worker."""
+    """A worker's state in Redis."""
 
     in_flight: bytes | None
     started: str
@@ -26,7 +26,7 @@ class WorkerState(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The counts of a server, as one pipeline found them."""
+    """The counts of a server, read by one pipeline."""
 
     processed: int
     failed: int
@@ -36,7 +36,7 @@ class Summary(NamedTuple):
 
 
 class Elements(NamedTuple):
-    """Some elements of a key; `following` is where the next ones start, or 0."""
+    """Some elements of a key; `following` is the `start` of the next ones, or 0."""
 
     kind: str
     size: int
@@ -52,7 +52,7 @@ class Views:
         self.keys = keys
 
     def worker_states(self, worker_ids: Sequence[str]) -> list[WorkerState]:
-        """Hand, start and counters of many workers."""
+        """In-flight record, start time and counters of many workers."""
         keys = [self.keys.worker(worker_id) for worker_id in worker_ids]
         records = elements.read_strings(self.client, keys)
         pipe = self.client.pipeline(transaction=False)
@@ -60,15 +60,15 @@ class Views:
             pipe.get(self.keys.started(worker_id))
             pipe.get(self.keys.stat(f"processed:{worker_id}"))
             pipe.get(self.keys.stat(f"failed:{worker_id}"))
-        found = pipe.execute(raise_on_error=False)
-        texts = [text(value) if isinstance(value, bytes) else "" for value in found]
+        replies = pipe.execute(raise_on_error=False)
+        texts = [text(value) if isinstance(value, bytes) else "" for value in replies]
         return [
             WorkerState(record, *texts[3 * number : 3 * number + 3])
             for number, record in enumerate(records)
         ]
 
     def summary(self) -> Summary:
-        """The totals that need no list."""
+        """The counts that can be read without walking a list."""
         pipe = self.client.pipeline(transaction=False)
         pipe.get(self.keys.stat("processed"))
         pipe.get(self.keys.stat("failed"))
@@ -87,44 +87,46 @@ class Views:
         )
 
     def server(self) -> dict[str, Any]:
-        """Redis INFO."""
+        """The server's INFO."""
         return dict(self.client.info())
 
     def keys_page(self, cursor: int, count: int) -> tuple[int, list[tuple[str, str, int]]]:
-        """About `count` keys from a cursor of SCAN on, as (bare name, type, size)."""
+        """The next cursor of SCAN (0 at the end), and about `count` keys from a cursor on, as (name
+        without namespace, type, size).
+        """
         after, names = self.client.scan(cursor, match=f"{self.keys.prefix}*", count=count)
         pipe = self.client.pipeline(transaction=False)
         for name in names:
             pipe.type(name)
         types = [text(kind) for kind in pipe.execute()]
         sizes = self._sizes(names, types)
-        rows = zip(map(self._bare, names), types, sizes, strict=True)
+        rows = zip(map(self._without_prefix, names), types, sizes, strict=True)
         return int(after), sorted(rows)
 
     def key(self, name: str, start: int, count: int) -> Elements:
-        """Type, size and some elements of one key, given without the namespace.
+        """Type, size and some elements of one key, whose name is passed without the namespace.
 
-        `start` is where the page before said that this one starts: an index, a cursor of SSCAN or
-        HSCAN, or a byte.
+        `start` is the `following` of the page before: an index, a cursor of SSCAN or HSCAN, or a
+        byte offset.
         """
         key = spelt(f"{self.keys.prefix}{name}")
         kind = text(self.client.type(key))
         (size,) = self._sizes([key], [kind])
-        following, found = self._elements(key, kind, start, count)
+        following, values = self._elements(key, kind, start, count)
         if kind in ("list", "zset", "string"):
             following = following if following < size else 0
-        return Elements(kind, size, following, [text(value[:SHOWN]) for value in found])
+        return Elements(kind, size, following, [text(value[:SHOWN]) for value in values])
 
     def _elements(self, key: Key, kind: str, start: int, count: int) -> tuple[int, list[bytes]]:
         if kind == "string":
             return start + SHOWN, [self.client.getrange(key, start, start + SHOWN - 1)]
         if kind == "list":
-            found = elements.page(self.client, key, start, count)
-            return start + len(found), found
+            page = elements.page(self.client, key, start, count)
+            return start + len(page), page
         if kind == "zset":
             scored = self.client.zrange(key, start, start + count - 1, withscores=True)
             return start + count, [b"%b = %.17g" % pair for pair in scored]
-        # A small one comes whole, whatever is asked for; what is left out here would never come.
+        # Redis returns a small set or hash whole, whatever the count; all of it must be passed on.
         if kind == "set":
             following, members = self.client.sscan(key, start, count=count)
             return int(following), list(members)
@@ -146,5 +148,5 @@ class Views:
             commands.get(kind, pipe.exists)(name)
         return [size if isinstance(size, int) else 0 for size in pipe.execute(False)]
 
-    def _bare(self, key: bytes) -> str:
-        return self.keys.bare(text(key))
+    def _without_prefix(self, key: bytes) -> str:
+        return self.keys.without_prefix(text(key))

@@ -1,4 +1,4 @@
-"""Who watches which queues, so that many watchers of a queue do not all look after each push."""
+"""Counts the watchers of each queue, so that not all of them check it after each push."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyres.store.text import spelt
 
 
 class Watchers:
-    """The watchers by the name or wildcard of the queues that they watch."""
+    """The watchers, by the name or wildcard of the queues that they watch."""
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self.client = client
@@ -20,9 +20,10 @@ class Watchers:
     def announce(
         self, watcher: str, patterns: Sequence[str], seconds: int, least: int
     ) -> list[int]:
-        """Count this one for so many seconds; how many watch each pattern, with this one.
+        """Count this watcher for N seconds; how many watch each pattern, including this one.
 
-        Empty when fewer than `least` workers and managers are registered: those are not counted.
+        An empty list, and nothing counted, if fewer than `least` workers and managers are
+        registered.
         """
         script = scripts.load(self.client, "announce_watcher")
         registered = [self.keys.workers, self.keys.minions, self.keys.khans]
@@ -30,7 +31,7 @@ class Watchers:
         return [int(count) for count in script(keys=keys, args=[spelt(watcher), seconds, least])]
 
     def withdraw(self, watcher: str, patterns: Sequence[str]) -> None:
-        """Count this one no more."""
+        """Stop counting this watcher."""
         with self.client.pipeline(transaction=False) as pipe:
             for pattern in patterns:
                 pipe.zrem(self.keys.watchers(pattern), spelt(watcher))

@@ -1,4 +1,4 @@
-"""Who is registered, what is in whose hand, and who was last heard of when."""
+"""Registered workers and managers, their in-flight jobs and heartbeats."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from pyres.store.transaction import execute_tolerantly
 
 
 class Workers:
-    """The registry that Resque keeps of its workers; minions are workers that are also in
-    `minions`.
-    """
+    """Resque's registry of workers; minions are workers that are also in the set `minions`."""
 
     def __init__(self, client: Any, keys: Keys, clock: Clock) -> None:
         self.client = client
@@ -38,8 +36,8 @@ class Workers:
         process_start: str = "",
         heartbeat: str = "",
     ) -> None:
-        """Announce a worker with the text of its `started`, which process it is, and its first
-        heartbeat as now_text() gives it, if any; together, so that none is half known.
+        """Register a worker with its start time, its process and its first heartbeat (as
+        now_text() returns it, if any), in one step: no worker is registered without the rest.
         """
         keys = [
             self.keys.workers,
@@ -53,7 +51,7 @@ class Workers:
         log_wrong_types(script(keys=keys, args=args))
 
     def unregister_keeping_counts(self, worker_id: str) -> None:
-        """Forget a worker that was registered for one job, but not what it has counted."""
+        """Unregister a worker that was registered for one job, and keep its counters."""
         pipe = self.client.pipeline(transaction=True)
         pipe.srem(self.keys.workers, spelt(worker_id))
         pipe.srem(self.keys.minions, spelt(worker_id))
@@ -62,14 +60,14 @@ class Workers:
         execute_tolerantly(pipe)
 
     def unregister(self, worker_id: str) -> None:
-        """Forget a worker: membership, hand, start, heartbeat and its own counters."""
+        """Remove a worker: registration, in-flight record, start time, heartbeat and counters."""
         pipe = self.client.pipeline(transaction=True)
         self.unregister_into(pipe, worker_id)
         execute_tolerantly(pipe)
 
     def unregister_into(self, pipe: Any, worker_id: str) -> None:
-        """The commands of unregister, for a pipeline of the caller's; of a worker of node-resque
-        its ping and counters, which have its name without queues, go too.
+        """Add the commands of unregister() to a pipeline. They also remove the ping and counters of
+        a node-resque worker, which are named by its id without queues.
         """
         name = without_queues(worker_id)
         pipe.srem(self.keys.workers, spelt(worker_id))
@@ -93,8 +91,8 @@ class Workers:
         return self._members(self.keys.minions)
 
     def _members(self, key: str) -> list[str]:
-        found: Iterable[bytes] = or_nothing(lambda: self.client.smembers(key), ())
-        return [text(member) for member in sorted(found)]
+        members: Iterable[bytes] = or_nothing(lambda: self.client.smembers(key), ())
+        return [text(member) for member in sorted(members)]
 
     def exists(self, worker_id: str) -> bool:
         return or_nothing(
@@ -102,25 +100,25 @@ class Workers:
         )
 
     def in_flight(self, worker_id: str) -> bytes | None:
-        """The JSON of the job a worker holds, or None."""
+        """A worker's in-flight record (JSON), or None."""
         return self.in_flight_records([worker_id])[0]
 
     def has_in_flight(self, worker_id: str, in_flight: bytes | None) -> bool:
-        """Whether this is a worker's in-flight record; a key of another type is nobody's record,
-        and counts as if it were.
+        """Whether this is a worker's in-flight record; also True where the key has the wrong type,
+        and so is not a record of any job.
         """
         key = self.keys.worker(worker_id)
-        found = self.in_flight(worker_id)
-        return found == in_flight or (
-            found is None and self.client.type(key) not in (b"none", b"string")
+        record = self.in_flight(worker_id)
+        return record == in_flight or (
+            record is None and self.client.type(key) not in (b"none", b"string")
         )
 
     def in_flight_records(self, worker_ids: Sequence[str]) -> list[bytes | None]:
-        """The same for many, in steps that are bounded by bytes."""
+        """The same for many workers, in steps that are bounded by bytes."""
         return read_strings(self.client, [self.keys.worker(worker_id) for worker_id in worker_ids])
 
     def have_jobs(self, worker_ids: Sequence[str]) -> list[bool]:
-        """Which of these workers have a job in flight, in one round trip."""
+        """Whether each of these workers has a job in flight, in one round trip."""
         pipe = self.client.pipeline(transaction=False)
         for worker_id in worker_ids:
             pipe.type(self.keys.worker(worker_id))
@@ -133,7 +131,7 @@ class Workers:
         self.client.delete(self.keys.worker(worker_id))
 
     def finish(self, worker_id: str) -> None:
-        """The job in hand is done: empty the hand and count it, in one transaction."""
+        """Count the in-flight job and delete its record, in one transaction."""
         pipe = self.client.pipeline(transaction=True)
         pipe.delete(self.keys.worker(worker_id))
         pipe.incrby(self.keys.stat("processed"), 1)
@@ -141,8 +139,8 @@ class Workers:
         pipe.execute()
 
     def started(self, worker_id: str) -> bytes | None:
-        found: bytes | None = self.client.mget([self.keys.started(worker_id)])[0]
-        return found
+        started: bytes | None = self.client.mget([self.keys.started(worker_id)])[0]
+        return started
 
     def set_started(self, worker_id: str, started: str) -> None:
         self.client.set(self.keys.started(worker_id), started)
@@ -159,7 +157,7 @@ class Workers:
         return self.now().astimezone().isoformat(timespec="seconds")
 
     def beat(self, worker_ids: Sequence[str]) -> list[str]:
-        """Note for each worker that it is alive now; those among them that are not registered."""
+        """Write a heartbeat for each worker; return those that are not registered."""
         now = self.now_text()
         script = scripts.load(self.client, "heartbeat")
         ids = [spelt(worker_id) for worker_id in worker_ids]
@@ -168,36 +166,38 @@ class Workers:
         return [text(worker_id) for worker_id in missing]
 
     def note_heartbeat(self, gap: float) -> None:
-        """Note that somebody gave a heartbeat: one that is due, not that of a start. After `gap`
-        seconds without any the server, or everybody, was away.
+        """Note that a periodic heartbeat was written, not that of a start. After `gap` seconds
+        without one, the server or all workers were down, and the period without a gap starts anew.
         """
         now = int(self.now().timestamp())
         script = scripts.load(self.client, "note_heartbeat")
         or_nothing(lambda: script(keys=[self.keys.beats], args=[now, gap]), None)
 
     def noted(self) -> tuple[float, float]:
-        """When anybody last gave a heartbeat, and since when without a gap; 0 for never."""
-        found: list[bytes | None] = or_nothing(
+        """The epoch seconds of the last heartbeat of any worker, and since when there was no gap
+        between heartbeats; 0 for never.
+        """
+        times: list[bytes | None] = or_nothing(
             lambda: self.client.hmget(self.keys.beats, "last", "since"), [None, None]
         )
-        last, since = map(integer, found)
+        last, since = map(integer, times)
         return last, since
 
     def process_starts(self) -> dict[str, str]:
-        """Which process each worker is, by id, of those that have said so."""
-        found: dict[bytes, bytes] = or_nothing(
+        """The process of each worker that has registered it, by worker id."""
+        starts: dict[bytes, bytes] = or_nothing(
             lambda: self.client.hgetall(self.keys.process_starts), {}
         )
-        return _texts(found)
+        return _texts(starts)
 
     def snapshot(self) -> tuple[frozenset[str], dict[str, str], dict[str, str]]:
-        """Who is registered, heartbeats() and marks(), all at one moment: a worker that registers
-        between two requests would else look like one that has not said which process it is.
+        """The registered ids, heartbeats() and process_starts(), read at one moment: otherwise a
+        worker that registers between two requests would seem to have no process.
         """
         return self._snapshot(self.keys.workers, self.keys.heartbeats)
 
     def khan_snapshot(self) -> tuple[frozenset[str], dict[str, str], dict[str, str]]:
-        """snapshot() of the managers."""
+        """The same for the managers."""
         return self._snapshot(self.keys.khans, self.keys.khan_heartbeats)
 
     def _snapshot(
@@ -211,7 +211,7 @@ class Workers:
         return frozenset(map(text, ids or ())), _texts(beats or {}), _texts(process_starts or {})
 
     def records(self) -> Iterator[tuple[str, bytes]]:
-        """Each `worker:<id>` that holds text, by id; found by SCAN, a step at a time."""
+        """Each `worker:<id>` that is a string, as (id, value); read by SCAN, step by step."""
         prefix, cursor = f"{self.keys.prefix}worker:", -1
         while cursor:
             cursor, names = self.client.scan(max(cursor, 0), match=f"{prefix}*", count=PAGE)
@@ -221,8 +221,8 @@ class Workers:
                     yield text(name).removeprefix(prefix), value
 
     def counted(self) -> Iterator[str]:
-        """The ids of workers that have counters of their own, one for each counter; found by SCAN,
-        a step at a time.
+        """The worker id of each counter of a worker, so an id may come twice; read by SCAN, step by
+        step.
         """
         prefix, cursor = f"{self.keys.prefix}stat:", -1
         while cursor:
@@ -234,34 +234,36 @@ class Workers:
                     yield worker_id
 
     def drop_counters(self, worker_id: str) -> None:
-        """Remove what a worker has counted."""
+        """Remove the counters of a worker."""
         counters = ("processed", "failed")
         self.client.delete(*[self.keys.stat(f"{name}:{worker_id}") for name in counters])
 
     def heartbeats(self) -> dict[str, str]:
-        """Each worker's last sign of life, as it was written."""
+        """Each worker's last heartbeat, as it was written."""
         beats: dict[bytes, bytes] = or_nothing(
             lambda: self.client.hgetall(self.keys.heartbeats), {}
         )
         return _texts(beats)
 
     def ping(self, name: str) -> bytes | None:
-        """node-resque's sign of life of a worker (`host:pid`) as it was written, or None."""
+        """The heartbeat of a node-resque worker (`host:pid`) as it was written, or None."""
         written: bytes | None = self.client.mget([self.keys.ping(name)])[0]
         return written
 
-    def prune_lock(self, worker_id: str, seconds: int, gone: str = "") -> bool:
-        """Take the prune lock, if free, ours, or held by `gone`."""
+    def prune_lock(self, worker_id: str, seconds: int, dead: str = "") -> bool:
+        """Acquire or renew the prune lock for N seconds; whether it was free, the worker's own, or
+        held by `dead`.
+        """
         script = scripts.load(self.client, "prune_lock")
-        key, args = self.keys.prune_lock, [spelt(worker_id), seconds, spelt(gone)]
+        key, args = self.keys.prune_lock, [spelt(worker_id), seconds, spelt(dead)]
         return bool(logged_once(key, lambda: script(keys=[key], args=args)))
 
     def prune_lock_holder(self) -> str:
-        """The id of who holds the prune lock, or an empty string."""
+        """The id of the worker that holds the prune lock, or an empty string."""
         return text(self.client.mget([self.keys.prune_lock])[0] or b"")
 
     def paused(self) -> bool:
-        """Whether all workers are to take no job."""
+        """Whether all workers are paused."""
         return text(self.client.mget([self.keys.pause])[0] or b"").strip().lower() == "true"
 
     def pause(self) -> None:
@@ -271,8 +273,8 @@ class Workers:
         self.client.delete(self.keys.pause)
 
     def register_khan(self, khan_id: str, former: str = "", process_start: str = "") -> None:
-        """Announce a manager, which process it is and that it is alive, and in the same step
-        forget the id it had before.
+        """Register a manager with its process and a heartbeat, and remove its `former` id, in one
+        step.
         """
         script = scripts.load(self.client, "register_khan")
         now = datetime.fromtimestamp(int(self.clock.read().now), UTC).isoformat(timespec="seconds")
@@ -280,7 +282,7 @@ class Workers:
         log_wrong_types(script(keys=keys, args=[khan_id, former, process_start, now]))
 
     def unregister_khan(self, *khan_ids: str) -> None:
-        """Forget khans and the commands that wait for them."""
+        """Remove managers and the commands left for them."""
         members = [spelt(khan_id) for khan_id in khan_ids]
         pipe = self.client.pipeline(transaction=True)
         pipe.srem(self.keys.khans, *members)
@@ -293,7 +295,7 @@ class Workers:
         return self._members(self.keys.khans)
 
     def command(self, khan_id: str, word: str) -> None:
-        """Leave a command for a khan."""
+        """Leave a command for a manager."""
         self.client.rpush(self.keys.khan(khan_id), word)
 
     def _next_command(self, khan_id: str) -> bytes | None:
@@ -301,7 +303,7 @@ class Workers:
         return word
 
     def pop_command(self, *khan_ids: str) -> str | None:
-        """The oldest command left under any of a khan's names."""
+        """Remove and return the oldest command left under any of a manager's ids, or None."""
         for khan_id in khan_ids:
             word = self._next_command(khan_id)
             if word is not None:
@@ -310,9 +312,9 @@ class Workers:
 
 
 def without_queues(worker_id: str) -> str:
-    """Host and pid of a worker's id, which is what node-resque names a worker by."""
+    """The host and pid of a worker's id, by which node-resque names a worker."""
     return ":".join(worker_id.split(":", 2)[:2])
 
 
-def _texts(found: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {text(name): text(value) for name, value in found.items()}
+def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in fields.items()}

@@ -323,11 +323,11 @@ class BeforeProcessTests(PyResTests):
         self.refuse("after_fork")
 
     def refuse(self, step):
-        class REFUSAL_ERRORS(Exception):
+        class RefusedError(Exception):
             pass
 
         def raising(self, job):
-            raise REFUSAL_ERRORS("not this class")
+            raise RefusedError("not this class")
 
         kind = type("Mine", (Worker,), {step: raising})
         # The module records its import in Redis, and the hook of its class records its call.
@@ -336,9 +336,9 @@ class BeforeProcessTests(PyResTests):
         (record,) = self.perform(kind, {"class": "tests.compat.refused.Refused", "args": [1]})
 
         self.assertEqual(
-            (record["exception"], record["error"]), ("REFUSAL_ERRORS", "not this class")
+            (record["exception"], record["error"]), ("RefusedError", "not this class")
         )
-        self.assertEqual(record["backtrace"][-1].strip(), 'raise REFUSAL_ERRORS("not this class")')
+        self.assertEqual(record["backtrace"][-1].strip(), 'raise RefusedError("not this class")')
         self.assertEqual(self.redis.llen("imported"), 0)
         counted = [Stat(name, self.resq).get() for name in ("processed", "failed")]
         self.assertEqual(counted, [1, 1])

@@ -19,10 +19,10 @@ REPLIES = {
     "an unknown error": (b"-WEIRD never seen\r\n", "Redis answered: WEIRD never seen"),
     "unknown command": (b"-ERR unknown command 'X'\r\n", "Redis answered: "),
     "of a proxy": (b"-ERR upstream failure\r\n", "Redis answered: "),
-    "no right": (b"-NOPERM this user has no permissions\r\n", "Redis refuses us (this user"),
-    "another password": (b"-WRONGPASS invalid password\r\n", "Redis refuses us (invalid password"),
+    "no right": (b"-NOPERM this user has no permissions\r\n", "Redis denied access (this user"),
+    "another password": (b"-WRONGPASS invalid password\r\n", "Redis denied access (invalid pass"),
     "max clients": (b"-ERR max number of clients reached\r\n", "Redis cannot serve now (max numb"),
-    "protected": (b"-DENIED protected mode. More.\r\n", "Redis refuses us (DENIED protected mode)"),
+    "protected": (b"-DENIED protected mode. More.\r\n", "Redis denied access (DENIED protected"),
     "no Redis": (b"HTTP/1.1 400 Bad\r\n\r\n", "The server is not the one that the DSN names"),
     "busy": (b"-BUSY Redis is busy\r\n", "Redis cannot serve now (BUSY"),
     "in a script": (
@@ -104,7 +104,7 @@ def test_a_refusal_of_another_request_stops_no_fetch(
 
 
 STARTS = {
-    "no Redis": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak the protocol of Redis"),
+    "no Redis": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak the Redis protocol"),
     "TLS": (b"\x15\x03\x01\x00\x02\x02\x46", "TLS"),
     "protected": (b"-DENIED Redis is running in protected mode. More.\r\n", "protected mode\n"),
     "too old": (b"-ERR unknown command 'CLIENT'\r\n", "needs Redis 5.0 or newer"),

@@ -75,7 +75,7 @@ def test_a_worker_without_a_descriptor_puts_its_job_back_until_it_has_one(
     until(lambda: redis.lrange(ECHOED, 0, -1) == [b"[1]"])
     until(lambda: counted(redis, "processed") == 1)
     assert counted(redis, "failed") == 0
-    assert "Redis is gone" not in daemon.output()
+    assert "Redis is unreachable" not in daemon.output()
 
 
 def test_a_worker_that_is_refused_processes_fails_no_job(
@@ -103,7 +103,7 @@ def test_a_manager_that_can_start_no_minion_goes_on_with_those_it_has(
 
     limited(daemon, former)
     until(lambda: len(minions(redis)) == 2)
-    assert "Redis is gone" not in daemon.output()
+    assert "Redis is unreachable" not in daemon.output()
     end_pool(daemon, redis)
 
 
@@ -158,7 +158,7 @@ def test_a_job_that_uses_up_all_descriptors_and_fails_is_recorded(
     (record,) = redis.lrange("resque:failed", 0, -1)
     assert json.loads(record)["payload"]["class"].endswith(".FullJob")
     assert counted(redis, "failed") == 1
-    assert "Redis is gone" not in daemon.output()
+    assert "Redis is unreachable" not in daemon.output()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES])
@@ -168,11 +168,11 @@ def test_what_this_process_lacks_is_not_called_a_lost_server(number: int) -> Non
     caused.__cause__ = ours
     for error in (ours, caused, ConnectionError(f"Error {number} connecting to h:1. refused.")):
         assert own_error(error) == number
-        assert "Redis is gone" not in described(error)
+        assert "Redis is unreachable" not in described(error)
 
 
 def test_an_error_of_the_job_does_not_hide_a_lost_server() -> None:
     lost = ConnectionError("Error 111 connecting to 127.0.0.1:1. Connection refused.")
     lost.__context__ = OSError(errno.EMFILE, "the job's own")
     assert own_error(lost) is None
-    assert described(lost).startswith("Redis is gone (")
+    assert described(lost).startswith("Redis is unreachable (")

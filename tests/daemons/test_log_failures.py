@@ -20,7 +20,7 @@ from tests.servers import ROOT, Daemon, Daemons, until
 COMMANDS = pytest.mark.parametrize("script", ["pyres_worker", "pyres_manager"])
 
 #: What stderr gets once, and the file when it exists again.
-GONE, BACK = "cannot be written", "lines are not here but on stderr"
+GONE, BACK = "cannot be written", "lines were written to stderr"
 
 
 class Logged:

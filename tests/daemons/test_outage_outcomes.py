@@ -44,7 +44,7 @@ def test_a_disconnected_server_at_the_end_of_a_job_changes_nothing(
 
         server.kill()
         open_file_gate(gate, text)
-        daemon.until_output("Redis is gone")
+        daemon.until_output("Redis is unreachable")
         server.restart()
 
         redis = server.client()

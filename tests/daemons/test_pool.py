@@ -249,7 +249,7 @@ def test_a_pool_outlives_its_server(run_daemon: Daemons) -> None:
         until(lambda: len(minions(redis)) == 2)
 
         server.kill()
-        daemon.until_output("Redis is gone")
+        daemon.until_output("Redis is unreachable")
         server.restart()
         redis = server.client()
         ResQ(server.dsn).enqueue(EchoJob, "after")

@@ -42,5 +42,5 @@ def test_a_daemon_starts_works_and_stops_despite_a_key_of_another_type(
     assert daemon.wait() == 0, daemon.output()
     assert sorted(redis.lrange(ECHOED, 0, -1)) == [b"[1]", b"[2]"]
     assert redis.lrange(f"resque:{key}", 0, -1) == [b"not the registry's"]
-    assert f"the key resque:{key} is of another type" in daemon.output()
+    assert f"the key resque:{key} has the wrong type" in daemon.output()
     assert "Traceback" not in daemon.output()

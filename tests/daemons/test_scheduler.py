@@ -237,7 +237,7 @@ def test_a_scheduler_outlives_its_server(own_server, tmp_path):
         scheduler = run("pyres_scheduler", "--lock-timeout", "1")
         until(lambda: master(resq.redis))
         own_server.kill()
-        scheduler.until_output("Redis is gone")
+        scheduler.until_output("Redis is unreachable")
 
         own_server.restart()
         redis = own_server.client()
@@ -252,7 +252,7 @@ def test_a_scheduler_can_be_started_before_its_server(tmp_path, own_server):
     own_server.kill()
     with Daemons(tmp_path, own_server.url) as run:
         scheduler = run("pyres_scheduler")
-        scheduler.until_output("Redis is gone")
+        scheduler.until_output("Redis is unreachable")
         scheduler.send(signal.SIGTERM)
 
         assert scheduler.wait() == 0

@@ -169,7 +169,7 @@ def test_a_watcher_outlives_its_server(command: list[str], run_daemon: Daemons) 
         until(lambda: watches(redis))
 
         server.kill()
-        daemon.until_output("Redis is gone")
+        daemon.until_output("Redis is unreachable")
         server.restart()
         redis = server.client()
         until(lambda: watches(redis), timeout=60)

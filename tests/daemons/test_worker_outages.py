@@ -81,7 +81,7 @@ def test_a_frozen_server_loses_nothing(
     open_file_gate(failing, "at a bad time")
     workers["idle"].send(signal.SIGCONT)
     for worker in workers.values():
-        worker.until_output("Redis is gone")
+        worker.until_output("Redis is unreachable")
     own_server.resume()
 
     for queue in workers:
@@ -109,8 +109,8 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_nothing(
     resq.close()
 
     lasting.kill()
-    workers["busy"].until_output("Redis is gone")
-    workers["failing"].until_output("Redis is gone")
+    workers["busy"].until_output("Redis is unreachable")
+    workers["failing"].until_output("Redis is unreachable")
     lasting.restart()
     redis, resq = lasting.client(), ResQ(lasting.dsn)
 
@@ -177,7 +177,7 @@ def test_a_wait_for_a_job_that_is_cut_begins_again(
     for cut in range(3):
         waiting = until(lambda: [c for c in redis.client_list() if c["cmd"] == command])
         redis.execute_command("CLIENT", "KILL", "ID", waiting[0]["id"])
-        until(lambda cut=cut: daemon.output().count("Redis is gone") > cut)
+        until(lambda cut=cut: daemon.output().count("Redis is unreachable") > cut)
     resq.enqueue(EchoJob, "after")
 
     until(lambda: echoed(redis) == [["after"]])
@@ -187,7 +187,7 @@ def test_a_wait_for_a_job_that_is_cut_begins_again(
 def test_a_worker_may_start_before_its_server(run_daemon: Daemons) -> None:
     port = free_port()
     daemon = run_daemon("pyres_worker", "basic", "--port", str(port), env={"REDIS_URL": None})
-    daemon.until_output("Redis is gone")
+    daemon.until_output("Redis is unreachable")
 
     with Server(port=port) as server:
         redis, resq = server.client(), ResQ(server.url)
@@ -256,7 +256,7 @@ def test_a_worker_waits_when_the_server_starts_to_require_a_password(run_daemon:
             if client["cmd"] == "evalsha":
                 redis.execute_command("CLIENT", "KILL", "ID", client["id"])
         redis.rpush(GATE.format("g"), 1)
-        daemon.until_output("Redis is gone")
+        daemon.until_output("Redis is unreachable")
         redis.config_set("requirepass", "")
 
         until(lambda: counted(redis) == (1, 0))

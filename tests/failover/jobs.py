@@ -20,7 +20,7 @@ class NoteJob:
 
 
 class SlowNoteJob(NoteJob):
-    """Appends the word, takes a while, and appends it once more."""
+    """Appends the word, sleeps, and appends it once more."""
 
     @staticmethod
     def perform(file: str, word: object, seconds: float) -> None:
@@ -64,7 +64,7 @@ class GatedBadNoteJob(GatedNoteJob):
 
 
 class RetriedNoteJob(NoteJob):
-    """Appends the word and fails at first; the second attempt comes through."""
+    """Appends the word and fails at first; the second attempt succeeds."""
 
     retry_limit = 1
     retry_delay = 1
@@ -78,14 +78,14 @@ class RetriedNoteJob(NoteJob):
 
 
 class UniqueRetriedNoteJob(RetriedNoteJob):
-    """A RetriedNoteJob of which one is enough until it is done."""
+    """A RetriedNoteJob that is unique until it has finished."""
 
     unique_for = 600
     unique_until = "done"
 
 
 class DyingJob(NoteJob):
-    """Appends the word and takes its process along."""
+    """Appends the word and kills its process."""
 
     @staticmethod
     def perform(file: str, word: object) -> None:
@@ -103,5 +103,5 @@ def note(file: str, word: object) -> None:
 
 
 def noted(file: Path) -> list[str]:
-    """The words in it until now."""
+    """The words that have been appended until now."""
     return file.read_text("utf-8").splitlines() if file.exists() else []

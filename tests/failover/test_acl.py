@@ -1,4 +1,6 @@
-"""Users who may do just what docs/redis.md lists: all works, and no word of it is too many."""
+"""Users with exactly the rights that docs/redis.md lists: everything works, and none is
+superfluous.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,10 @@ LISTED = {
     )
 }
 
-#: Commands that do nothing themselves: a right to one is a right to a word after it.
+#: Commands with subcommands: a right to one of these is a right to a subcommand.
 CONTAINERS = {"CLIENT", "CLUSTER", "SCRIPT"}
 
-#: What anybody may say who has not even logged in.
+#: Commands for which no right is needed, not even a login.
 FREE = {"auth", "hello"}
 
 
@@ -54,7 +56,7 @@ def rights(user: str) -> set[str]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server with the users of the documentation; the test itself comes by the Unix socket."""
+    """A server with the users of the documentation; the test itself connects by the Unix socket."""
     with Server() as server:
         client = own_client(server)
         for user in LISTED.keys() - {"pyres-ask"}:
@@ -76,7 +78,7 @@ def admit(client: Any, user: str, *more: str) -> None:
 
 
 def own_client(server: Server) -> Any:
-    """The test's own, which may do everything, and which MONITOR tells from the others."""
+    """The test's own user, with all rights, which MONITOR distinguishes from the others."""
     return server.client(unix_socket_path=str(server.unix_socket))
 
 
@@ -97,7 +99,7 @@ def used(server: Server, monitor: Monitor) -> set[str]:
     return words - FREE
 
 
-def test_an_application_may_do_what_it_needs_and_no_more(server: Server) -> None:
+def test_an_application_needs_exactly_the_documented_rights(server: Server) -> None:
     with server.monitor() as monitor:
         resq = ResQ(url(server, "pyres-app"))
         resq.enqueue(NoteJob, "", 1)
@@ -105,8 +107,8 @@ def test_an_application_may_do_what_it_needs_and_no_more(server: Server) -> None
         resq.enqueue_in(5, NoteJob, "", 1)
         resq.enqueue(UniqueNoteJob, "", 1)
         resq.enqueue_in(5, UniqueNoteJob, "", 2)
-        for claim in own_client(server).scan_iter("resque:pyres:unique:*"):
-            own_client(server).persist(claim)
+        for lock in own_client(server).scan_iter("resque:pyres:unique:*"):
+            own_client(server).persist(lock)
         resq.enqueue(UniqueNoteJob, "", 1)
         lose_a_unique_job(own_client(server))
         resq.enqueue_in(5, UniqueNoteJob, "", 2)
@@ -129,7 +131,7 @@ def lose_a_unique_job(client: Any) -> None:
         client.hdel(job, "checked")
 
 
-def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
+def test_workers_of_every_kind_need_exactly_the_documented_rights(
     server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -153,7 +155,7 @@ def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
         until(lambda: wanted <= {*noted(notes)}, timeout=60)
         until(lambda: resq.info()["processed"] > 10 and not resq.info()["pending"])
         ask_khans(resq)
-        # It is told to stop there; a second TERM may come when it has no handlers any more.
+        # A signal asks it to stop there; at a second TERM its handlers may be removed already.
         lay_one_back(server, resq, running[0], str(notes))
 
         end(*running[1:])
@@ -164,7 +166,7 @@ def test_workers_of_every_kind_may_do_what_they_need_and_no_more(
 
 
 def register_others(resq: ResQ) -> list[str]:
-    """Workers of another host; of so many that watch queues each is counted."""
+    """Workers of another host: watchers are counted only if that many are registered."""
     names = [f"elsewhere:{pid}:y" for pid in range(2, 7)]
     seconds, _ = resq.redis.time()
     now = dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
@@ -174,7 +176,7 @@ def register_others(resq: ResQ) -> list[str]:
 
 
 def leave_dead_workers(resq: ResQ) -> None:
-    """One of this host, whose job is to become a failure; a node worker; one that is silent."""
+    """A dead worker of this host with a job in flight, a node-resque worker and a silent one."""
     held = {"queue": "x", "run_at": "now", "payload": {"class": "X", "args": []}}
     dead = f"{platform.node()}:4194305:x"
     resq.redis.sadd("resque:workers", dead)
@@ -198,7 +200,7 @@ def enqueue_all_kinds(resq: ResQ, notes: str) -> None:
 
 
 def lose_a_hand(resq: ResQ, notes: Path) -> None:
-    """Somebody takes a worker for dead, whose job then fails."""
+    """A worker is declared dead, and then its job fails."""
     until(lambda: "gated" in noted(notes))
     (record,) = (key for key in resq.redis.scan_iter("resque:worker:*:notes")
                if b"GatedBadNoteJob" in resq.redis.get(key))  # fmt: skip
@@ -207,7 +209,7 @@ def lose_a_hand(resq: ResQ, notes: Path) -> None:
 
 
 def declare_dead(resq: ResQ, notes: Path) -> None:
-    """Another host prunes a worker whose job then ends well."""
+    """Another host prunes a worker whose job then succeeds."""
     until(lambda: "waits" in noted(notes))
     (worker,) = (name for name in resq.workers() if name.endswith(":b"))
     assert Registry(resq, "elsewhere:2:y").prune_worker(worker, silent=True)
@@ -215,7 +217,7 @@ def declare_dead(resq: ResQ, notes: Path) -> None:
 
 
 def ask_khans(resq: ResQ) -> None:
-    """Leave each khan a command, and wait until it has taken it."""
+    """Leave each manager a command, and wait until it has been fetched."""
     khans = sorted(resq.store.workers.khan_ids())
     assert len(khans) == 2
     for khan in khans:
@@ -224,14 +226,14 @@ def ask_khans(resq: ResQ) -> None:
 
 
 def lay_one_back(server: Server, resq: ResQ, worker: Daemon, notes: str) -> None:
-    """A job comes just when the worker, which blocks, is told to stop."""
+    """A job is pushed at the moment when a blocking worker is asked to stop."""
     until(lambda: resq.redis.info("clients")["blocked_clients"] >= 1)
     with contextlib.closing(own_client(server)) as pushing:
         connection = pushing.connection_pool.get_connection()
         server.pause()
         connection.send_command("RPUSH", "resque:queue:notes", '{"class":"Unbegun","args":[]}')
         worker.send(signal.SIGTERM)
-        # It has asked not to be blocked any more, and waits for the reply.
+        # It has sent CLIENT UNBLOCK, and waits for the reply.
         until(lambda: not has_pending_signals(worker.pid) and state_of(worker.pid) == "S")
         server.resume()
         connection.read_response()
@@ -255,7 +257,7 @@ def no_right_was_missing(server: Server) -> None:
     assert own_client(server).execute_command("ACL", "LOG") == []
 
 
-def test_schedulers_may_do_what_they_need_and_no_more(
+def test_schedulers_need_exactly_the_documented_rights(
     server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
     for name, klass in (("often", NoteJob), ("once", UniqueNoteJob)):
@@ -353,7 +355,7 @@ PAGES = [
 ]  # fmt: skip
 
 
-def test_the_web_page_may_do_what_it_needs_and_no_more(
+def test_the_web_page_needs_exactly_the_documented_rights(
     server: Server, resq: ResQ, open_page: Any
 ) -> None:
     fill(resq)
@@ -440,7 +442,7 @@ def press_everything(visitor: Visitor, resq: ResQ) -> None:
         ("pyres_scheduler", "pyres-scheduler", "zrangebyscore"),
     ],
 )
-def test_a_user_without_a_right_is_told_so_in_one_line(
+def test_a_missing_right_is_reported_in_one_line(
     command: str, user: str, missing: str, server: Server, tmp_path: Path
 ) -> None:
     client = own_client(server)
@@ -452,14 +454,14 @@ def test_a_user_without_a_right_is_told_so_in_one_line(
         daemon = daemons(*words, *queues)
 
         assert daemon.wait() == 2, daemon.output()
-        (said,) = (line for line in daemon.output().splitlines() if " INFO " not in line)
-    assert said.startswith(f"{words[0]}: error: the Redis server refuses us: ")
+        (error,) = (line for line in daemon.output().splitlines() if " INFO " not in line)
+    assert error.startswith(f"{words[0]}: error: the Redis server refuses us: ")
     # Redis 7.0 does not name a command that a script may not run.
-    assert missing.partition("|")[0] in said or "can't run this command" in said
+    assert missing.partition("|")[0] in error or "can't run this command" in error
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
-def test_without_the_right_to_track_the_queues_are_looked_at_every_second(
+def test_without_the_right_to_tracking_the_queues_are_polled_every_second(
     command: str, server: Server, resq: ResQ, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -474,7 +476,7 @@ def test_without_the_right_to_track_the_queues_are_looked_at_every_second(
         end(daemon)
 
 
-def test_a_wrong_password_is_told_in_one_line(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_in_one_line(server: Server, tmp_path: Path) -> None:
     with Daemons(tmp_path, url(server, "pyres-worker").replace("secret", "wrong")) as daemons:
         daemon = daemons("pyres_worker", "--queues", "a")
 
@@ -521,12 +523,12 @@ def test_a_user_may_ask_a_sentinel_with_the_rights_that_are_listed(server: Serve
 
         server.kill()
 
-        def told() -> str:
+        def error_of_enqueue() -> str:
             try:
                 resq.enqueue(NoteJob, "", 1)
             except CONNECTION_ERRORS as error:
                 return str(error)
             return ""
 
-        until(lambda: "knows none now" in told())
+        until(lambda: "knows none now" in error_of_enqueue())
         resq.close()

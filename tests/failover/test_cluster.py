@@ -80,7 +80,7 @@ def test_a_namespace_with_a_part_in_braces_has_all_its_keys_in_one_slot(namespac
 
 
 @pytest.mark.parametrize("namespace", ["", "resque", "{}", "{", "}{", "{}{a}", "}a{"])
-def test_a_namespace_that_would_be_spread_is_refused_and_told_what_is_right(namespace: str) -> None:
+def test_a_namespace_spread_over_several_slots_is_refused_with_a_hint(namespace: str) -> None:
     assert slot_of(namespace.encode()) is None
 
     with pytest.raises(BadDSNError, match="--namespace '{resque}'") as refused:
@@ -94,7 +94,7 @@ def test_a_namespace_that_would_be_spread_is_refused_and_told_what_is_right(name
     ("scheme", "options"),
     [("redis+cluster", []), ("redis", []), ("redis", ["--namespace", "other"])],
 )
-def test_a_daemon_without_such_a_namespace_ends_at_once_and_says_what_is_right(
+def test_a_daemon_without_such_a_namespace_ends_at_once_with_a_hint(
     command: str, scheme: str, options: list[str], cluster: Cluster, tmp_path: Path
 ) -> None:
     # Not the scheduler's lock alone, but any key of it, may lie on the very node that was named.
@@ -105,17 +105,17 @@ def test_a_daemon_without_such_a_namespace_ends_at_once_and_says_what_is_right(
         daemon = daemons(command, *queues, *options)
 
         assert daemon.wait() == 2, daemon.output()
-        said = daemon.output().splitlines()
-    assert "{resque}" in said[-1], said
-    assert not any("Traceback" in line for line in said)
+        output = daemon.output().splitlines()
+    assert "{resque}" in output[-1], output
+    assert not any("Traceback" in line for line in output)
 
 
-def test_a_server_that_is_no_cluster_says_so(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_not_a_cluster_is_an_error(server: Server, tmp_path: Path) -> None:
     with Daemons(tmp_path, f"redis+cluster://{server.dsn}") as daemons:
         daemon = daemons("pyres_worker", "--queues", "a", "--namespace", "{a}")
 
         assert daemon.wait() == 2
-        assert f"is no node of a Redis Cluster; name it redis://127.0.0.1:{server.port}" in (
+        assert f"is not a node of a Redis Cluster; use redis://127.0.0.1:{server.port}" in (
             daemon.output()
         )
 
@@ -215,7 +215,7 @@ def test_the_web_page_shows_the_namespace(
     assert "notes" in page.get("/queues/").text
 
 
-def test_the_web_command_takes_several_nodes_for_one_cluster(
+def test_the_web_command_shows_several_nodes_as_one_cluster(
     cluster: Cluster, resq: ResQ, run: Run
 ) -> None:
     resq.enqueue(NoteJob, "", 1)
@@ -233,7 +233,7 @@ def test_the_web_command_takes_several_nodes_for_one_cluster(
 
 
 def page(url: str) -> Any:
-    """The JSON there, or None while nobody listens."""
+    """The JSON at this address, or None while nothing listens there."""
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
         return json.load(answer)
 
@@ -276,7 +276,7 @@ def test_everybody_follows_a_slot_that_moves_while_they_work(
     end(*daemons)
 
 
-def test_a_call_to_which_a_node_says_moved_is_done_once_by_the_other(
+def test_a_call_that_a_node_redirects_is_executed_once_by_the_other(
     cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
     resq.enqueue(NoteJob, "", 1)
@@ -292,7 +292,7 @@ def test_a_call_to_which_a_node_says_moved_is_done_once_by_the_other(
 
 
 class Handover:
-    """A slot with nothing in it that goes to another node: its owner lets go, the other takes."""
+    """An empty slot that migrates to another node."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.slot = key_slot(f"{namespace}:".encode())
@@ -312,7 +312,7 @@ class Handover:
         client.execute_command("CLUSTER", "SETSLOT", self.slot, "NODE", self.name)
 
 
-def test_a_pipeline_of_which_a_part_was_done_is_not_repeated(
+def test_a_pipeline_that_was_executed_in_part_is_not_repeated(
     cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
     handover = Handover(cluster, namespace)
@@ -321,7 +321,7 @@ def test_a_pipeline_of_which_a_part_was_done_is_not_repeated(
     pipe.execute_command(*handover.detach)
     pipe.rpush(f"{namespace}:queue:a", 1)
 
-    with pytest.raises(CannotWriteNow, match="only part"):
+    with pytest.raises(CannotWriteNow, match="some of the commands"):
         pipe.execute()
     handover.take()
 
@@ -346,7 +346,7 @@ def test_a_transaction_that_was_refused_half_way_is_done_by_the_other_node(
     assert resq.size("a") == resq.size("b") == 1
 
 
-def test_a_worker_waits_while_the_slot_is_on_its_way(
+def test_a_worker_waits_while_the_slot_is_migrating(
     cluster: Cluster, namespace: str, resq: ResQ, run: Run, notes: Path
 ) -> None:
     source = cluster.owner(f"{namespace}:")
@@ -368,7 +368,7 @@ def test_a_worker_waits_while_the_slot_is_on_its_way(
     end(worker)
 
 
-def test_a_pool_and_an_application_go_on_with_the_replica_of_a_primary_that_died(
+def test_a_pool_and_an_application_continue_with_the_replica_of_a_dead_primary(
     tmp_path: Path, notes: Path
 ) -> None:
     with Cluster(replicas=1) as cluster, Daemons(tmp_path, cluster.url) as daemons:
@@ -392,7 +392,7 @@ def test_a_pool_and_an_application_go_on_with_the_replica_of_a_primary_that_died
         resq.close()
 
 
-def test_the_other_nodes_are_asked_when_the_only_one_that_was_named_is_gone() -> None:
+def test_the_other_nodes_are_asked_when_the_only_node_in_the_dsn_is_down() -> None:
     with Cluster() as cluster:
         seed = cluster.nodes[0]
         namespace = next(n for n in map("{{{}}}".format, itertools.count())
@@ -410,10 +410,10 @@ def test_the_other_nodes_are_asked_when_the_only_one_that_was_named_is_gone() ->
         resq.close()
 
 
-def test_a_node_that_says_where_the_slot_is_now_is_believed(
+def test_a_redirection_to_the_new_node_of_the_slot_is_followed(
     cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
-    """Others may not have heard of it yet, so none is asked."""
+    """Other nodes may not know it yet, so none of them is asked."""
     resq.enqueue(NoteJob, "", 1)
     here = cluster.owner(f"{namespace}:")
     cluster.move(f"{namespace}:", next(node for node in cluster.nodes if node is not here))
@@ -431,7 +431,7 @@ def asked(cluster: Cluster) -> int:
     return sum(stat.get("cmdstat_cluster|slots", {}).get("calls", 0) for stat in stats)
 
 
-@pytest.mark.parametrize("kind", ["taker", "push_watch"])
+@pytest.mark.parametrize("kind", ["fetcher", "push_watch"])
 def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
     kind: str, cluster: Cluster, namespace: str, resq: ResQ
 ) -> None:
@@ -445,7 +445,7 @@ def test_a_connection_that_reads_replies_itself_finds_the_slot_again(
     cluster.move(f"{namespace}:", next(node for node in cluster.nodes if node is not here))
 
     def again() -> Any:
-        if kind == "taker":
+        if kind == "fetcher":
             return fetcher.fetch(False, "2026-11-23T16:01:09Z")
         watch.connect()
         return watch.names()

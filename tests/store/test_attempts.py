@@ -103,7 +103,7 @@ def by_node(resq):
 
 
 def by_version_1_5(resq):
-    """It keeps first_attempt, says anew when the job was enqueued, and leaves timestamps:*."""
+    """It keeps first_attempt, writes the enqueue time anew, and leaves timestamps:*."""
     for _raw, item in _to_fetched(resq, removes_timestamps=False):
         more = {name: item[name] for name in ("first_attempt",) if name in item}
         pushed = {"class": item["class"], "args": item["args"], "enqueue_timestamp": 1.5, **more}
@@ -137,7 +137,7 @@ def perform_all(resq, worker="tried"):
 
 
 def run_out(resq, clock, promote, rounds=12):
-    """Let retries come and go; how many attempts there were."""
+    """Promote and run retries until the job ends; how many attempts there were."""
     for _ in range(rounds):
         perform_all(resq)
         clock["now"] += 2
@@ -146,13 +146,13 @@ def run_out(resq, clock, promote, rounds=12):
 
 
 def known(redis):
-    """What is kept of attempts."""
+    """The records of attempts."""
     return [key for key in keyspace(redis) if key.startswith("resque:pyres:attempts:")]
 
 
 @pytest.mark.parametrize("promote", [by_pyres, by_ruby, by_node, by_version_1_5])
 @pytest.mark.parametrize(("kind", "attempts"), KINDS)
-def test_retries_end_whoever_promotes_them(resq, redis, clock, promote, kind, attempts):
+def test_retries_end_whichever_scheduler_promotes_them(resq, redis, clock, promote, kind, attempts):
     clock_step = {Every: 1}.get(kind, 2)
     resq.enqueue(kind, 1.0, {"b": [True], "a": None})
 
@@ -193,7 +193,7 @@ def test_two_equal_jobs_have_their_attempts_each(resq, redis, clock, promote, st
     assert known(redis) == []
 
 
-def test_an_equal_job_is_not_taken_for_a_retry_that_still_waits(resq, redis, clock):
+def test_an_equal_job_is_not_mistaken_for_a_retry_that_still_waits(resq, redis, clock):
     resq.enqueue(Limited, 1)
     perform_all(resq)
     clock["now"] += 2
@@ -223,7 +223,7 @@ def test_a_retry_that_is_promoted_before_its_time_counts_too(resq, redis, clock)
     assert known(redis) == []
 
 
-def test_the_payloads_own_number_goes_first(resq, redis, clock):
+def test_the_number_in_the_payload_takes_precedence(resq, redis, clock):
     resq.enqueue(Limited, 1)
     perform_all(resq)
     resq.push("tried", {"class": f"{__name__}.Limited", "args": [1], "retry_attempt": 2})

@@ -17,7 +17,7 @@ RECORD_KEY = (
 
 @pytest.mark.parametrize("lost", [b"WATCH", b"GET", b"EXEC"])
 @pytest.mark.parametrize("reached", [True, False])
-def test_a_cut_connection_is_not_taken_for_a_change_of_the_watched_key(
+def test_a_cut_connection_is_not_mistaken_for_a_change_of_the_watched_key(
     lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
 ) -> None:
     redis.set("resque:worker:me", RECORD_KEY)
@@ -33,7 +33,7 @@ def test_a_cut_connection_is_not_taken_for_a_change_of_the_watched_key(
     assert redis.exists("resque:worker:me") == (lost != b"EXEC" or not reached)
 
 
-def test_a_change_of_the_watched_key_is_still_told_as_one(store: Store, redis: Redis) -> None:
+def test_a_change_of_the_watched_key_is_still_reported_as_one(store: Store, redis: Redis) -> None:
     redis.set("resque:worker:me", RECORD_KEY)
     batch = store.batch(atomic=True)
 
@@ -50,7 +50,9 @@ def test_a_change_of_the_watched_key_is_still_told_as_one(store: Store, redis: R
 def test_a_failure_is_recorded_once_wherever_its_connection_is_cut(
     lost: bytes, reached: bool, store: Store, proxy: Proxy, redis: Redis
 ) -> None:
-    """Fetched for a change by somebody else, a cut lost the record, and the job with it."""
+    """If it counted as a change by another client, a lost connection would lose the record, and the
+    job with it.
+    """
     resq = ResQ(proxy.dsn)
     performer = Performer(["mail"], resq)
     redis.rpush("resque:queue:mail", b'{"class":"tests.nowhere.Mail","args":[1]}')

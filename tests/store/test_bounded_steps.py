@@ -25,7 +25,7 @@ LATER = 2_000_000_000
 KIB = 1024
 MIB = 1024 * KIB
 
-#: Sizes of elements in a list; what comes behind many small ones may be large.
+#: Sizes of elements in a list; those behind many small ones may be large.
 SIZES = {
     "small": [10] * (2 * PAGE + 1),
     "300 kB": [300_000] * 10,
@@ -68,7 +68,7 @@ def within_bounds(page: list[bytes]) -> bool:
 
 
 def within_request(words: list[str]) -> bool:
-    """Whether a command carries no more than a step may, besides its names and digests."""
+    """Whether a command has no more bytes than a step may, besides names and digests."""
     large = [len(word) for word in words if len(word) > 64]
     return len(large) == 1 or sum(large) <= PAGE_BYTES + 64 * KIB
 
@@ -104,7 +104,7 @@ def test_pages_from_the_end_are_bounded_too(redis, payloads):
     assert all(payloads[start] == page[0] for start, page in pages)
 
 
-def test_payloads_of_many_timestamps_come_in_bounded_steps(resq, redis, payloads, server):
+def test_payloads_of_many_timestamps_are_read_in_bounded_steps(resq, redis, payloads, server):
     for number, raw in enumerate(payloads[:400]):
         resq.store.delayed.delay(LATER + number // 3, raw)
     redis.set(f"resque:delayed:{LATER + 1000}", "not a list")
@@ -130,7 +130,7 @@ def test_a_scheduler_moves_due_jobs_in_bounded_steps(resq, redis, server, payloa
     assert resq.delayed_queue_schedule_size() == 0
 
 
-def test_promoting_a_timestamp_goes_in_bounded_steps(resq, redis, server, payloads):
+def test_a_timestamp_is_promoted_in_bounded_steps(resq, redis, server, payloads):
     for raw in payloads:
         resq.store.delayed.delay(LATER, raw)
 
@@ -173,7 +173,7 @@ def test_failures_are_retried_in_bounded_steps(resq, redis, server, monkeypatch,
     assert failure.count(resq) == 0
 
 
-def test_delayed_jobs_are_forgotten_in_bounded_steps(resq, redis, payloads):
+def test_delayed_jobs_are_removed_in_bounded_steps(resq, redis, payloads):
     for raw in payloads:
         resq.store.delayed.delay(LATER, raw)
 

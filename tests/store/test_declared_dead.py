@@ -1,4 +1,4 @@
-"""A job whose worker was declared dead and then ends is told of once."""
+"""A job whose worker was declared dead and then finishes has one outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyres.worker import Worker
 
 
 def pruned_by(resq: ResQ, worker_id: str, list_name: str = "failed", **more: object) -> None:
-    """What Ruby's prune and its like write of a worker that they hold for dead."""
+    """What Ruby's prune and similar programs write for a worker that they declare dead."""
     held = json.loads(resq.redis.get(f"resque:worker:{worker_id}"))
     record = {
         "failed_at": datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S UTC"),
@@ -39,7 +39,7 @@ def pruned_by(resq: ResQ, worker_id: str, list_name: str = "failed", **more: obj
 
 
 class Pruned:
-    """A job whose worker another program declares dead meanwhile, `how` as PRUNERS says."""
+    """A job whose worker another program declares dead while it runs; `how` is a key of PRUNERS."""
 
     queue = "mail"
     resq: ResQ
@@ -108,7 +108,7 @@ def daemon(request, resq, own_title):
 
 
 def do(daemon: Worker | Minion, how: str, kind: type = Declared) -> None:
-    """The job, and the look for the next one."""
+    """Run the job, and fetch the next one."""
     daemon.resq.enqueue(kind, how)
     job = daemon._fetch()
     if isinstance(daemon, Worker):
@@ -122,7 +122,7 @@ def counts(redis: Redis) -> list[int]:
     return [int(redis.get(f"resque:stat:{name}") or 0) for name in ("processed", "failed")]
 
 
-def test_its_failure_is_taken_back_when_it_ends_well(daemon, redis, resq, caplog):
+def test_its_failure_is_removed_when_it_succeeds(daemon, redis, resq, caplog):
     caplog.set_level(logging.WARNING, "pyres")
 
     do(daemon, "well")
@@ -134,7 +134,7 @@ def test_its_failure_is_taken_back_when_it_ends_well(daemon, redis, resq, caplog
 
 
 @pytest.mark.parametrize("how", ["retried", "hidden"])
-def test_a_failure_that_was_retried_or_is_old_stays_and_that_is_told(daemon, redis, how, caplog):
+def test_a_failure_that_was_retried_or_is_old_stays_and_that_is_logged(daemon, redis, how, caplog):
     do(daemon, how)
 
     assert b"PruneDeadWorkerDirtyExitError" in redis.lindex("resque:failed", 0)
@@ -151,7 +151,7 @@ def test_one_that_fails_has_one_failure(daemon, redis, resq):
 
 
 @pytest.mark.parametrize("how", list(PRUNERS)[:5])
-def test_the_failure_of_another_program_is_taken_back_when_the_job_ends_well(
+def test_the_failure_of_another_program_is_removed_when_the_job_succeeds(
     daemon, redis, how, caplog
 ):
     redis.rpush("resque:failed", *[b'{"worker":%d}' % number for number in range(20)])

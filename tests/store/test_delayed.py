@@ -22,7 +22,7 @@ BYTES = b'{"class":"A","args":["\xff\x00"],"queue":"q"}'
 
 @pytest.fixture
 def resq(dsn):
-    """A ResQ whose clock stands still at NOW, and which writes what Ruby writes."""
+    """A ResQ whose clock is fixed at NOW, and which writes the same as Ruby."""
     resq = ResQ(dsn, enqueue_timestamp=False)
     resq._current_time = lambda: datetime.fromtimestamp(NOW)
     yield resq
@@ -62,7 +62,7 @@ def test_a_time_is_the_same_moment_with_any_zone_and_as_local_time(resq, redis, 
     assert redis.zrange("resque:delayed_queue_schedule", 0, -1) == [str(NOW + 60).encode()]
 
 
-def test_both_times_that_the_clocks_show_twice_can_be_meant(resq, redis):
+def test_both_times_that_the_clocks_show_twice_can_be_specified(resq, redis):
     berlin = ZoneInfo("Europe/Berlin")
     for fold in (0, 1):
         resq.enqueue_at(datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold), EchoJob)
@@ -94,7 +94,7 @@ def test_a_past_time_waits_for_the_scheduler_too_as_in_pyres_1_5(resq, redis, pr
     ]
 
 
-def test_peeks_give_exactly_as_many_as_were_asked_for(resq):
+def test_peeks_return_exactly_as_many_as_were_asked_for(resq):
     for seconds in range(5):
         resq.enqueue_at(moment(seconds), EchoJob, seconds)
 
@@ -106,7 +106,7 @@ def test_peeks_give_exactly_as_many_as_were_asked_for(resq):
 # Promotion
 
 
-def test_what_is_due_goes_to_its_queues_in_order_and_nothing_of_it_stays(resq, redis, promote):
+def test_due_jobs_are_moved_to_their_queues_in_order_and_leave_nothing(resq, redis, promote):
     resq.enqueue_at(moment(-2), EchoJob, 2)
     resq.enqueue_at(moment(-9), EchoJob, 1)
     resq.enqueue_at_from_string(moment(-2), "Ruby::Job", "high", 3)
@@ -162,7 +162,9 @@ POISON = [
 ]
 
 
-def test_poison_becomes_a_failure_that_keeps_its_bytes_and_the_rest_moves_on(resq, redis, promote):
+def test_a_malformed_payload_becomes_a_failure_with_its_bytes_and_the_rest_is_moved(
+    resq, redis, promote
+):
     for payload in [echo(1), *POISON, echo(2)]:
         resq.store.delayed.delay(NOW - 1, payload)
 
@@ -183,7 +185,7 @@ def test_poison_becomes_a_failure_that_keeps_its_bytes_and_the_rest_moves_on(res
     }
 
 
-def test_what_somebody_else_moved_meanwhile_is_not_moved_again(resq, redis):
+def test_a_job_that_another_scheduler_moved_meanwhile_is_not_moved_again(resq, redis):
     delayed = resq.store.delayed
     for number in range(3):
         delayed.delay(NOW, b"%d" % number)
@@ -197,7 +199,7 @@ def test_what_somebody_else_moved_meanwhile_is_not_moved_again(resq, redis):
     assert redis.zcard("resque:delayed_queue_schedule") == 0
 
 
-def test_due_jobs_go_to_the_end_of_their_queue_or_to_its_front_in_their_order(resq, redis):
+def test_due_jobs_are_pushed_to_the_end_or_the_front_of_their_queue_in_their_order(resq, redis):
     for front in (False, True):
         redis.flushall()
         resq.enqueue(EchoJob, "first")
@@ -210,7 +212,7 @@ def test_due_jobs_go_to_the_end_of_their_queue_or_to_its_front_in_their_order(re
         assert args == ([1, 2, 3, "first"] if front else ["first", 1, 2, 3])
 
 
-def test_what_is_put_off_to_a_second_that_is_being_emptied_is_not_lost(resq, redis):
+def test_a_job_delayed_to_a_second_that_is_being_emptied_is_not_lost(resq, redis):
     delayed = resq.store.delayed
     delayed.delay(NOW, b"old")
     delayed.delay(NOW, b"new")
@@ -221,7 +223,7 @@ def test_what_is_put_off_to_a_second_that_is_being_emptied_is_not_lost(resq, red
     assert delayed.timestamps(0, 10) == [NOW]
 
 
-def test_a_timestamp_that_ruby_left_without_jobs_goes(resq, redis, promote):
+def test_a_timestamp_that_ruby_left_without_jobs_is_removed(resq, redis, promote):
     redis.zadd("resque:delayed_queue_schedule", {str(NOW - 3): NOW - 3})
     resq.enqueue_at(moment(-1), EchoJob)
 
@@ -231,7 +233,7 @@ def test_a_timestamp_that_ruby_left_without_jobs_goes(resq, redis, promote):
     assert redis.llen("resque:queue:basic") == 1
 
 
-def test_rubbish_among_the_timestamps_stops_nothing(resq, redis, promote, caplog):
+def test_invalid_members_among_the_timestamps_stop_nothing(resq, redis, promote, caplog):
     redis.zadd("resque:delayed_queue_schedule", {"soon": 1, str(NOW - 3): NOW - 3})
     redis.set(f"resque:delayed:{NOW - 3}", "no list")
     resq.enqueue_at(moment(-1), EchoJob)
@@ -259,7 +261,7 @@ def test_the_generators_of_pyres_1_5_empty_what_is_due(resq):
 # Removing and finding
 
 
-def test_a_delayed_job_is_found_and_removed_whatever_else_its_payload_holds(resq, redis):
+def test_a_delayed_job_is_found_and_removed_whatever_its_other_fields(resq, redis):
     resq.enqueue_at(moment(10), EchoJob, 1, {"a": "é"})
     retried = (
         b'{"queue":"basic","class":"tests.jobs.EchoJob","retry_attempt":1,'
@@ -275,7 +277,7 @@ def test_a_delayed_job_is_found_and_removed_whatever_else_its_payload_holds(resq
     assert resq.remove_delayed(EchoJob) == 0
 
 
-def test_only_the_named_queue_is_looked_at(resq):
+def test_only_the_named_queue_is_searched(resq):
     resq.enqueue_at(moment(10), EchoJob, 1)
     resq.enqueue_at_from_string(moment(10), "tests.jobs.EchoJob", "other", 1)
     resq.enqueue_at_from_string(moment(10), "Ruby::Job", "other", 1)
@@ -308,13 +310,13 @@ def test_delayed_jobs_can_be_enqueued_now(resq, redis):
     assert resq.delayed_queue_peek(0, 10) == [NOW + 20]
 
 
-def test_all_that_waits_at_a_timestamp_can_be_enqueued_now_but_for_poison(resq, redis):
-    for payload in (echo(1), echo(1), b"poison", echo(2)):
+def test_all_jobs_of_a_timestamp_can_be_enqueued_now_except_malformed_ones(resq, redis):
+    for payload in (echo(1), echo(1), b"malformed", echo(2)):
         resq.store.delayed.delay(NOW + 5, payload)
 
     assert resq.promote_delayed(NOW + 5) == 3
 
-    assert resq.store.delayed.peek(NOW + 5, 0, -1) == [b"poison"]
+    assert resq.store.delayed.peek(NOW + 5, 0, -1) == [b"malformed"]
     assert redis.llen("resque:queue:basic") == 3
 
 
@@ -341,7 +343,7 @@ def test_the_scripts_move_any_bytes(resq, redis):
     assert set(keyspace(redis)) == {"resque:queue:q\u00e9", "resque:queues"}
 
 
-def test_enqueue_at_of_a_class_without_a_queue_says_so(resq, redis, caplog):
+def test_enqueue_at_of_a_class_without_a_queue_is_an_error(resq, redis, caplog):
     class Lost:
         @staticmethod
         def perform():
@@ -353,7 +355,7 @@ def test_enqueue_at_of_a_class_without_a_queue_says_so(resq, redis, caplog):
 
 
 @pytest.mark.usefixtures("own_jobs")
-def test_a_delayed_function_goes_to_its_queue(resq, redis):
+def test_a_delayed_function_is_moved_to_its_queue(resq, redis):
     @job(queue="mail", name="Welcome")
     def welcome(name):
         pass
@@ -381,7 +383,7 @@ def test_a_removed_class_without_arguments_is_not_one_with_any(resq):
     assert resq.delayed_at(NoopJob) == []
 
 
-def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
+def test_the_scripts_of_unique_locks_and_schedules_move_any_bytes_too(resq, redis):
     unique, schedules = resq.store.unique, resq.store.schedules
     now, later = (UniqueJob("q", BYTES, "2 12", "14 24", due) for due in (None, NOW))
 
@@ -401,7 +403,7 @@ def test_the_scripts_of_claims_and_schedules_move_any_bytes_too(resq, redis):
     assert not redis.exists("resque:pyres:unique:one")
 
 
-def test_the_masters_lock_is_taken_renewed_and_released_by_value(resq, redis):
+def test_the_masters_lock_is_acquired_renewed_and_released_by_value(resq, redis):
     lock = resq.store.schedules.master_lock()
 
     assert lock.acquire("me:1", 10) == (True, "me:1", 10, "")

@@ -1,4 +1,4 @@
-"""Failures: kept in Redis, by mail or in several places; listed, retried and deleted."""
+"""Failures: stored in Redis, sent by mail or both; listed, retried and deleted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def fail(resq: ResQ, number: int = 0, queue: str = "mail", klass: str = "A") -> None:
-    """A failure saved by the backend in force."""
+    """A failure saved by the current backend."""
     payload = {"class": klass, "args": [number]}
     failure.create(ValueError(f"no {number}"), queue, payload, ME).save(resq)
 
@@ -92,8 +92,8 @@ def test_a_record_has_resques_fields_in_resques_order(resq, redis):
     assert "über".encode() in raw
 
 
-def test_it_is_the_exception_given_that_is_recorded_and_not_the_one_being_handled(resq, redis):
-    # B13 of the old faults: every record said exception "type", and "NoneType" outside an except
+def test_the_exception_passed_is_recorded_and_not_the_one_being_handled(resq, redis):
+    # pyres 1.5 recorded the exception as "type", and as "NoneType" outside an except block
     given = raised(KeyError("given"))
     try:
         raise ValueError("another")
@@ -124,7 +124,7 @@ def test_an_exception_whose_text_raises_is_recorded(resq, redis):
 
 
 @pytest.mark.parametrize("text", ["\udcff", "a\ud800b"])
-def test_a_text_that_is_no_unicode_is_recorded(resq, redis, text):
+def test_a_text_that_is_not_unicode_is_recorded(resq, redis, text):
     failure.create(ValueError(text), "mail\udcff", {"class": text, "args": []}, text).save(resq)
 
     assert "?" in stored(redis)[0]["error"]
@@ -144,7 +144,7 @@ def test_what_1_5_kept_of_a_failure_is_there():
     assert failed._parse_traceback(None) == []
 
 
-def test_a_backend_that_does_not_say_how_it_saves_says_so(resq):
+def test_a_backend_without_save_is_an_error(resq):
     with pytest.raises(NotImplementedError, match="BaseBackend must implement save"):
         BaseBackend("x", "mail", JOB).save(resq)
     assert (BaseBackend.count(resq), BaseBackend.all(resq), BaseBackend.clear(resq)) == (0, [], 0)
@@ -157,8 +157,8 @@ def test_a_backend_that_does_not_say_how_it_saves_says_so(resq):
     ("start", "count", "wanted"),
     [(0, 2, [0, 1]), (2, 2, [2, 3]), (4, 20, [4]), (9, 2, []), (0, 0, []), (3, -1, [3, 4])],
 )
-def test_a_page_holds_so_many_from_there(resq, start, count, wanted):
-    # B27 of the old faults: count was taken for the last index
+def test_a_page_has_n_records_from_an_index(resq, start, count, wanted):
+    # pyres 1.5 used count as the last index
     for number in range(5):
         fail(resq, number)
 
@@ -167,8 +167,8 @@ def test_a_page_holds_so_many_from_there(resq, start, count, wanted):
     assert [record["payload"]["args"][0] for record in found] == wanted
 
 
-def test_a_record_comes_with_its_bytes_as_text(resq, redis):
-    # B11 of the old faults: redis_value was bytes, which broke the JSON of a page
+def test_a_record_is_returned_with_its_bytes_as_text(resq, redis):
+    # pyres 1.5's redis_value was bytes, which broke the JSON of a page
     fail(resq)
 
     value = failure.all(resq, 0, 1)[0]["redis_value"]
@@ -215,7 +215,7 @@ GARBAGE = [b"\xff\x00", b"not json", b"[1]", b"null", b"", b"7", b'{"payload":nu
 
 
 @pytest.mark.parametrize("raw", [RUBYS, NODES, OLD, *GARBAGE])
-def test_whatever_stands_in_the_list_is_shown_and_can_be_deleted(resq, redis, raw):
+def test_any_element_of_the_list_is_shown_and_can_be_deleted(resq, redis, raw):
     redis.rpush("resque:failed", raw)
     fail(resq)
 
@@ -252,8 +252,8 @@ def test_a_record_of_another_program_is_retried_with_its_own_payload(
     assert redis.keys("resque:failed") == []
 
 
-def test_a_poison_payload_is_pushed_again_byte_for_byte(resq, redis):
-    Job.read("mail", b"\xff\x00{", resq).fail(ValueError("poison"))
+def test_a_malformed_payload_is_pushed_again_byte_for_byte(resq, redis):
+    Job.read("mail", b"\xff\x00{", resq).fail(ValueError("malformed"))
 
     assert failure.retry_all(resq) == 1
 
@@ -264,8 +264,8 @@ def test_a_poison_payload_is_pushed_again_byte_for_byte(resq, redis):
 
 
 @pytest.mark.parametrize("form", ["raw", "text", "redis_value"])
-def test_a_retry_moves_the_payload_and_takes_the_record_along(resq, redis, form):
-    # B2 of the old faults: LREM failed after the push, and each click doubled the job
+def test_a_retry_moves_the_payload_and_removes_the_record(resq, redis, form):
+    # pyres 1.5: LREM failed after the push, and each click duplicated the job
     failure.create(ValueError("no"), "mail", JOB, ME).save(resq)
     raw = redis.lindex("resque:failed", 0)
     record = {"raw": raw, "text": raw.decode(), "redis_value": base64.b64encode(raw).decode()}[form]
@@ -288,8 +288,8 @@ def test_a_record_that_begins_with_white_space_is_retried_by_its_bytes(resq, red
     assert redis.lrange("resque:queue:mail", 0, -1) == [b'{"class":"A","args":[]}']
 
 
-def test_a_record_that_is_gone_is_not_pushed(resq, redis):
-    # B45 of the old faults: it was pushed all the same
+def test_a_record_that_was_removed_is_not_pushed(resq, redis):
+    # pyres 1.5 pushed it nevertheless
     fail(resq)
     raw = redis.lindex("resque:failed", 0)
     assert failure.delete(resq, raw) == 1
@@ -332,7 +332,7 @@ def test_removal_is_by_exact_value_and_of_one_record(resq, redis):
 
 
 @pytest.mark.parametrize("record", ["no base64!", b"\xff", "[1]"])
-def test_what_is_no_record_is_an_error_that_shows_it(resq, record):
+def test_a_malformed_record_is_an_error_that_shows_it(resq, record):
     with pytest.raises(BadOptionError, match="invalid failure record .*: expected its bytes"):
         failure.delete(resq, record)
 
@@ -352,7 +352,7 @@ def test_requeue_pushes_the_payload_of_a_failure_object(resq, redis):
         (RedisMultiQueueBackend, "mail_failed", "2026/11/23 16:01:08"),
     ],
 )
-def test_resques_requeue_marks_the_record_if_it_still_stands_there(
+def test_resques_requeue_marks_the_record_if_it_is_still_there(
     resq, redis, monkeypatch, backend, name, stamp
 ):
     monkeypatch.setattr(failure, "backend", backend)
@@ -372,17 +372,17 @@ def test_resques_requeue_marks_the_record_if_it_still_stands_there(
     assert marked == json.loads(second)
 
 
-def test_retrying_all_goes_in_batches_and_tells_how_far_it_is(resq, redis, server):
+def test_retrying_all_works_in_batches_and_reports_its_progress(resq, redis, server):
     for number in range(2 * BATCH + 1):
         fail(resq, number)
-    told: list[int] = []
+    counts: list[int] = []
 
     with server.monitor() as monitor:
-        assert failure.retry_all(resq, progress=told.append) == 2 * BATCH + 1
-        # A page is read, and taken.
+        assert failure.retry_all(resq, progress=counts.append) == 2 * BATCH + 1
+        # Each page is read, and then removed.
         assert monitor.names.count("EVALSHA") == 6
 
-    assert told == [BATCH, 2 * BATCH, 2 * BATCH + 1]
+    assert counts == [BATCH, 2 * BATCH, 2 * BATCH + 1]
     assert queued(redis) == list(range(2 * BATCH + 1))
     assert not redis.exists("resque:failed")
 
@@ -404,7 +404,7 @@ def test_retrying_all_of_a_queue_or_class_leaves_the_others(resq, redis, monkeyp
     assert failure.count(resq) == failure.count(resq, queue="a", klass="Z") == BATCH // 2
 
 
-def test_records_that_cannot_be_retried_stay_and_stop_nobody(resq, redis):
+def test_records_that_cannot_be_retried_stay_and_do_not_stop_others(resq, redis):
     odd = [
         *GARBAGE,
         b'{"queue":7,"payload":{}}',
@@ -441,7 +441,7 @@ def test_a_failure_that_a_requeue_has_marked_is_not_retried_with_all(resq, redis
     assert failure.retry_all(resq, retried=True) == 2
 
 
-def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(resq, redis):
+def test_failures_recorded_while_all_are_retried_are_not_retried(resq, redis):
     for number in range(BATCH + 1):
         fail(resq, number)
 
@@ -451,7 +451,7 @@ def test_failures_that_come_while_all_are_retried_are_left_for_the_next_time(res
     assert numbers(redis) == [10_000 + BATCH, 10_000 + BATCH + 1]
 
 
-def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, redis, monkeypatch):
+def test_records_that_another_operator_removes_make_no_record_skipped(resq, redis, monkeypatch):
     for number in range(3 * BATCH):
         fail(resq, number)
     remove_many = type(resq.store.failed).remove_many
@@ -469,8 +469,8 @@ def test_what_another_operator_takes_meanwhile_makes_nobody_skip_a_record(resq, 
     assert sorted(queued(redis)) == list(range(3 * BATCH))
 
 
-def test_what_is_left_alone_is_seen_again_when_somebody_takes_from_before_it(resq, redis):
-    """Else as many as they took would be passed by."""
+def test_no_record_is_skipped_when_others_before_it_are_removed_meanwhile(resq, redis):
+    """Otherwise as many records as the other one removed would be skipped."""
     for number in range(3 * BATCH):
         fail(resq, number, klass="XY"[number % 2])
 
@@ -499,7 +499,7 @@ def test_what_is_left_alone_is_seen_again_when_somebody_takes_from_before_it(res
         ({}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_a_filter_means_what_a_reader_would_say(chosen, meant):
+def test_a_filter_selects_what_its_fields_say(chosen, meant):
     wrapped = {"class": "ActiveJob::JobWrapper", "args": [{"job_class": "Inner"}]}
     records = [
         json.dumps({"payload": {"class": "A"}, "error": "caf\u00e9"}).encode(),
@@ -516,38 +516,38 @@ def test_a_filter_means_what_a_reader_would_say(chosen, meant):
 
 def test_a_record_larger_than_a_page_is_retried_alone(resq):
     record = '{"queue":"mail","payload":{"class":"A","args":[%d,"%s"]}}'
-    told: list[int] = []
+    counts: list[int] = []
     for number in range(5):
         resq.redis.rpush("resque:failed", record % (number, "x" * PAGE_BYTES))
 
-    assert failure.retry_all(resq, progress=told.append) == 5
+    assert failure.retry_all(resq, progress=counts.append) == 5
 
-    assert told == [1, 2, 3, 4, 5]
+    assert counts == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_records_are_retried_without_being_held_in_memory(resq, redis):
+def test_a_hundred_thousand_records_are_retried_without_keeping_them_in_memory(resq, redis):
     record = b'{"payload":{"class":"A","args":[%d,"%b"]},"queue":"mail"}'
     for start in range(0, 100_000, 10_000):
         redis.rpush(
             "resque:failed", *(record % (n, b"x" * 200) for n in range(start, start + 10_000))
         )
-    told: list[int] = []
+    counts: list[int] = []
     most = 0
 
     def progress(done: int) -> None:
         nonlocal most
-        told.append(done)
+        counts.append(done)
         # Only now and then: it is on while a few batches run, since it makes everything slow.
-        if len(told) == 100:
+        if len(counts) == 100:
             tracemalloc.start()
-        if len(told) == 104:
+        if len(counts) == 104:
             most = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
 
     assert failure.retry_all(resq, progress=progress) == 100_000
 
-    assert told == [*range(BATCH, 100_001, BATCH)]
+    assert counts == [*range(BATCH, 100_001, BATCH)]
     # All of them would be thirty megabytes as bytes alone.
     assert most < 8_000_000
     assert redis.llen("resque:queue:mail") == 100_000
@@ -636,7 +636,7 @@ def several(monkeypatch: pytest.MonkeyPatch) -> type[MultipleBackend]:
 
 
 def test_a_failure_is_saved_by_all_and_read_from_the_first(resq, redis, several):
-    # B6 of the old faults: map() is lazy and nothing was saved; B28: the subclass's classes
+    # pyres 1.5: map() is lazy, so nothing was saved; and the classes were those of the subclass
     error = ValueError("no")
 
     failure.create(error, "mail", JOB, ME).save(resq)
@@ -670,8 +670,8 @@ def test_only_when_all_raise_is_it_an_error(resq, several):
         fail(resq)
 
 
-def test_several_of_none_is_resques_own_to_a_reader(resq, several):
-    # B28 of the old faults: an IndexError
+def test_several_without_classes_reads_resques_own_list(resq, several):
+    # pyres 1.5 raised IndexError
     several.classes = []
 
     fail(resq)
@@ -679,9 +679,7 @@ def test_several_of_none_is_resques_own_to_a_reader(resq, several):
     assert (failure.count(resq), failure.all(resq, 0, 1), failure.clear(resq)) == (0, [], 0)
 
 
-def test_retry_is_asked_of_resques_list_where_the_backend_in_force_has_none(
-    resq, redis, monkeypatch
-):
+def test_retry_uses_resques_list_if_the_current_backend_has_none(resq, redis, monkeypatch):
     fail(resq)
     monkeypatch.setattr(failure, "backend", KeepingBackend)
 
@@ -693,7 +691,7 @@ def test_retry_is_asked_of_resques_list_where_the_backend_in_force_has_none(
 
 
 class Letters:
-    """What a mail server was given."""
+    """The messages that a mail server has received."""
 
     port: int
 
@@ -709,7 +707,7 @@ class Letters:
 def letters() -> Iterator[Letters]:
     letters = Letters()
     controller = Controller(letters, hostname="127.0.0.1", port=0)
-    # The controller connects to the port it was told, to see whether it answers: not to port 0.
+    # The controller checks the server at the port that it was passed: so not port 0.
     with socket.create_server(("127.0.0.1", 0)) as probe:
         controller.port = probe.getsockname()[1]
     controller.start()
@@ -730,8 +728,8 @@ def mailing(letters: Letters) -> type[MailBackend]:
     return Mailing
 
 
-def test_a_failure_goes_out_as_a_mail(resq, redis, letters, mailing):
-    # B5 of the old faults: the module could not be imported
+def test_a_failure_is_sent_as_a_mail(resq, redis, letters, mailing):
+    # pyres 1.5's module could not be imported
     mailing(raised(ValueError("über")), "mail", JOB, ME).save(resq)
 
     (envelope,) = letters.envelopes
@@ -765,14 +763,16 @@ def test_without_a_host_or_address_nothing_is_sent(resq, letters, mailing, missi
 
 
 @pytest.mark.parametrize("name", ["b\udcff", "é"])
-def test_a_mail_goes_out_for_a_queue_of_any_name(resq, letters, mailing, name):
+def test_a_mail_is_sent_for_a_queue_of_any_name(resq, letters, mailing, name):
     mailing("x", name, JOB, f"here:1:{name}").save(resq)
 
     assert len(letters.envelopes) == 1
 
 
-def test_a_dead_mail_host_costs_the_mail_and_not_the_record(resq, redis, several, mailing, caplog):
-    # B29 of the old faults: it hung the worker, and the record was lost
+def test_an_unreachable_mail_host_loses_the_mail_but_not_the_record(
+    resq, redis, several, mailing, caplog
+):
+    # pyres 1.5's worker hung, and the record was lost
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mailing.smtp_port = silent.getsockname()[1]
         mailing.smtp_timeout = 0.05
@@ -793,5 +793,5 @@ def test_a_mail_host_that_refuses_is_an_error(resq, mailing):
 
 
 def test_the_mail_host_has_a_timeout_of_its_own():
-    # B29 of the old faults
+    # pyres 1.5's worker hung
     assert 0 < MailBackend.smtp_timeout <= 30

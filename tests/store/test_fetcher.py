@@ -1,4 +1,6 @@
-"""The taker: a reply lost after the server did its work loses no job and does none twice."""
+"""The fetcher: a reply that is lost after the server executed a call loses no job and duplicates
+none.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +33,19 @@ FIRST = b'{"class":"A","args":["\xc3\xa9"]}'
 SECOND = b'{"class":"B","args":[]}'
 POISON = b'\xff\x00"},not JSON\r\n'
 
-#: What the server answers to a take that gives FIRST: cut after any of these bytes.
+#: The server's reply to a fetch of FIRST: it is cut after any of these bytes.
 REPLY = b"*3\r\n:0\r\n:1\r\n$28\r\n" + FIRST + b"\r\n"
 
 
 def registered(redis: Redis, store: Store) -> Fetcher:
-    """A taker whose worker is registered."""
+    """A fetcher whose worker is registered."""
     redis.sadd("resque:workers", ME)
     return store.fetcher(ME)
 
 
 @pytest.fixture
 def fetcher(store: Store, redis: Redis) -> Iterator[Fetcher]:
-    # Known beforehand: an EVALSHA that is cut is one that takes.
+    # Loaded beforehand, so that the EVALSHA that is cut is one that fetches.
     redis.script_load(scripts.source("fetch"))
     redis.script_load(scripts.source("record_popped"))
     fetcher = registered(redis, store)
@@ -72,7 +74,7 @@ def reconnecting(act, *args: object) -> object:
 
 
 def drain(fetcher: Fetcher) -> list[bytes]:
-    """Take and finish until all is empty; the payloads in the order they came."""
+    """Fetch and finish jobs until the queues are empty; the payloads in the order fetched."""
     fetched, finished = [], False
     while (found := reconnecting(fetcher.fetch, finished, NOW)) is not None:
         assert isinstance(found, Fetched)
@@ -82,14 +84,14 @@ def drain(fetcher: Fetcher) -> list[bytes]:
 
 
 def drain_rest(fetcher: Fetcher) -> list[bytes]:
-    """The same for one that has a job in hand."""
+    """The same for a fetcher that has a job in flight."""
     rest = []
     while (found := fetcher.fetch(True, NOW)) is not None:
         rest.append(found.payload)
     return rest
 
 
-def test_a_take_moves_the_oldest_payload_of_the_first_queue_into_the_hand(fetcher, redis):
+def test_a_fetch_moves_the_oldest_payload_of_the_first_queue_in_flight(fetcher, redis):
     fill(redis, SECOND, queue="slow")
     fill(redis, FIRST, SECOND)
 
@@ -102,7 +104,7 @@ def test_a_take_moves_the_oldest_payload_of_the_first_queue_into_the_hand(fetche
     assert counts(redis) == (0, 0)
 
 
-def test_a_finish_and_the_next_take_are_one_call(fetcher, redis, server):
+def test_a_finish_and_the_next_fetch_are_one_call(fetcher, redis, server):
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
 
@@ -116,7 +118,7 @@ def test_a_finish_and_the_next_take_are_one_call(fetcher, redis, server):
     assert counts(redis) == (1, 1)
 
 
-def test_an_empty_take_empties_the_hand_of_the_finished_job(fetcher, redis):
+def test_a_fetch_from_empty_queues_removes_the_record_of_the_finished_job(fetcher, redis):
     fill(redis, FIRST)
     fetcher.fetch(False, NOW)
 
@@ -137,7 +139,7 @@ def test_payload_bytes_are_untouched_whatever_they_are(fetcher, redis):
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "é", "a\nb", "b\udcff", 'x","payload":1', "q:1"])
-def test_any_name_of_a_queue_stands_in_the_hand_and_is_read_back(fetcher, redis, name):
+def test_any_queue_name_is_written_to_the_in_flight_record_and_read_back(fetcher, redis, name):
     fetcher.set_queues([name])
     redis.rpush(b"resque:queue:" + name.encode("utf-8", "surrogateescape"), FIRST)
 
@@ -148,13 +150,13 @@ def test_any_name_of_a_queue_stands_in_the_hand_and_is_read_back(fetcher, redis,
     assert parse_in_flight(redis.get(RECORD_KEY)) == fetched
 
 
-def test_bytes_that_are_no_hand_are_an_error_that_shows_them():
-    with pytest.raises(ValueError, match="garbage.* is no job in a worker's hand"):
+def test_a_malformed_in_flight_record_is_an_error_that_shows_it():
+    with pytest.raises(ValueError, match="garbage.*: expected a payload"):
         parse_in_flight(b"garbage")
 
 
 @pytest.mark.parametrize("word", ["true", " TRUE ", "True\n"])
-def test_a_pause_counts_the_finished_job_and_takes_nothing(fetcher, redis, word):
+def test_a_fetch_while_paused_counts_the_finished_job_and_fetches_nothing(fetcher, redis, word):
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
     redis.set("resque:pause-all-workers", word)
@@ -168,7 +170,7 @@ def test_a_pause_counts_the_finished_job_and_takes_nothing(fetcher, redis, word)
 
 
 @pytest.mark.parametrize("word", ["false", "", "truest", "untrue"])
-def test_no_other_word_pauses(fetcher, redis, word):
+def test_no_other_value_pauses(fetcher, redis, word):
     fill(redis, FIRST)
     redis.set("resque:pause-all-workers", word)
 
@@ -180,7 +182,7 @@ def test_no_other_word_pauses(fetcher, redis, word):
 
 
 @pytest.mark.parametrize("passed", range(len(REPLY)))
-def test_a_first_take_whose_reply_is_cut_after_any_byte_is_neither_lost_nor_done_twice(
+def test_a_first_fetch_whose_reply_is_cut_after_any_byte_is_neither_lost_nor_repeated(
     fetcher, proxy, redis, passed
 ):
     fill(redis, FIRST, SECOND)
@@ -199,7 +201,7 @@ def test_a_first_take_whose_reply_is_cut_after_any_byte_is_neither_lost_nor_done
 
 
 @pytest.mark.parametrize("passed", [0, 1, 9, 20])
-def test_a_finish_and_take_whose_reply_is_lost_is_done_once(fetcher, proxy, redis, passed):
+def test_a_finish_and_fetch_whose_reply_is_lost_is_executed_once(fetcher, proxy, redis, passed):
     fill(redis, FIRST, SECOND, POISON)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA", passed)
@@ -215,7 +217,7 @@ def test_a_finish_and_take_whose_reply_is_lost_is_done_once(fetcher, proxy, redi
     assert counts(redis) == (2, 2)
 
 
-def test_a_finish_and_take_that_found_nothing_is_not_counted_twice(fetcher, proxy, redis):
+def test_a_finish_and_fetch_from_empty_queues_is_not_counted_twice(fetcher, proxy, redis):
     fill(redis, FIRST)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
@@ -244,7 +246,7 @@ def test_a_finish_whose_reply_is_lost_is_counted_once(fetcher, proxy, redis):
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_take_that_never_reached_the_server_is_sent_again(fetcher, proxy, redis, finished):
+def test_a_fetch_that_never_reached_the_server_is_sent_again(fetcher, proxy, redis, finished):
     fill(redis, FIRST, SECOND)
     if finished:
         fetcher.fetch(False, NOW)
@@ -259,7 +261,7 @@ def test_a_take_that_never_reached_the_server_is_sent_again(fetcher, proxy, redi
 
 
 def test_a_finish_that_never_reached_the_server_is_sent_again(fetcher, proxy, redis):
-    # The first of them leaves a count that the second must not take for its own.
+    # The first of them leaves a count that the second must not mistake for its own.
     for payload in (FIRST, SECOND):
         redis.set(RECORD_KEY, format_in_flight("mail", NOW, payload))
         proxy.lose_request(b"EVALSHA")
@@ -272,7 +274,7 @@ def test_a_finish_that_never_reached_the_server_is_sent_again(fetcher, proxy, re
     assert counts(redis) == (2, 2)
 
 
-def test_a_finish_that_never_reached_the_server_is_not_taken_for_the_last_run_of_the_same_id(
+def test_a_finish_that_was_lost_is_not_mistaken_for_the_last_run_of_the_same_id(
     fetcher, proxy, redis
 ):
     # In a container every worker has the same id, and one that was killed leaves its counter.
@@ -307,19 +309,19 @@ def test_a_reply_that_is_lost_again_while_it_is_resolved_is_resolved_by_the_next
     assert counts(redis) == (1, 1)
 
 
-# A call that comes late
+# A call that is executed late
 
 
 def late(fetcher: Fetcher, proxy: Proxy, *call: Any) -> None:
-    """A call that the server gets when pass_late() says so, and that is not answered."""
+    """A call that the server gets at pass_late(), and whose reply is lost."""
     proxy.delay_request(b"EVALSHA")
     with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(*call)
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_take_that_comes_after_it_was_sent_again_does_nothing(fetcher, proxy, redis, finished):
-    """The hand that the second filled was overwritten, and its job lost."""
+def test_a_fetch_executed_after_it_was_sent_again_does_nothing(fetcher, proxy, redis, finished):
+    """It overwrote the in-flight record of the second fetch, and its job was lost."""
     fill(redis, FIRST, SECOND, POISON)
     if finished:
         fetcher.fetch(False, NOW)
@@ -339,7 +341,7 @@ def test_a_take_that_comes_after_it_was_sent_again_does_nothing(fetcher, proxy, 
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_take_that_comes_before_it_is_sent_again_is_done_once(fetcher, proxy, redis, finished):
+def test_a_fetch_executed_before_it_is_sent_again_is_executed_once(fetcher, proxy, redis, finished):
     fill(redis, FIRST, SECOND)
     if finished:
         fetcher.fetch(False, NOW)
@@ -355,7 +357,7 @@ def test_a_take_that_comes_before_it_is_sent_again_is_done_once(fetcher, proxy, 
     assert counts(redis) == (finished, finished)
 
 
-def test_a_finish_that_comes_late_leaves_the_hand_of_the_next_job_alone(fetcher, proxy, redis):
+def test_a_finish_executed_late_leaves_the_record_of_the_next_job_alone(fetcher, proxy, redis):
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
     proxy.delay_request(b"EVALSHA")
@@ -370,7 +372,7 @@ def test_a_finish_that_comes_late_leaves_the_hand_of_the_next_job_alone(fetcher,
     assert counts(redis) == (1, 1)
 
 
-def test_what_a_late_take_brings_to_an_idle_taker_is_its_next_job(fetcher, proxy, redis):
+def test_the_job_of_a_late_fetch_of_an_idle_worker_is_its_next_job(fetcher, proxy, redis):
     late(fetcher, proxy, False, NOW)
     assert fetcher.fetch(False, NOW) is None
     fill(redis, FIRST, SECOND)
@@ -382,7 +384,7 @@ def test_what_a_late_take_brings_to_an_idle_taker_is_its_next_job(fetcher, proxy
     assert counts(redis) == (2, 2)
 
 
-def test_a_take_that_comes_after_its_taker_was_unregistered_takes_nothing(
+def test_a_fetch_executed_after_its_worker_was_unregistered_fetches_nothing(
     store, fetcher, proxy, redis
 ):
     store.workers.register(ME, "1763913669")
@@ -396,7 +398,7 @@ def test_a_take_that_comes_after_its_taker_was_unregistered_takes_nothing(
     assert redis.get(RECORD_KEY) is None
 
 
-def test_whoever_takes_again_without_a_word_on_the_last_job_gets_the_next(fetcher, redis):
+def test_a_fetch_without_a_finish_of_the_last_job_returns_the_next(fetcher, redis):
     """As pyres 1.5's reserve() did."""
     fill(redis, FIRST, SECOND)
     assert fetcher.fetch(False, NOW).payload == FIRST
@@ -409,7 +411,7 @@ def test_whoever_takes_again_without_a_word_on_the_last_job_gets_the_next(fetche
     assert counts(redis) == (0, 0)
 
 
-def test_a_counter_that_somebody_else_has_changed_stops_nobody(fetcher, redis):
+def test_a_counter_changed_by_another_client_stops_no_worker(fetcher, redis):
     fill(redis, FIRST, SECOND, POISON)
     fetcher.fetch(False, NOW)
 
@@ -422,12 +424,12 @@ def test_a_counter_that_somebody_else_has_changed_stops_nobody(fetcher, redis):
     assert counts(redis) == (2, 1)
 
 
-#: In a take by one who says that his hand is empty, and in no other.
+#: Only in a fetch that states that there is no in-flight record.
 EMPTY_HAND = b"$1\r\n0\r\n$20\r\n"
 
 
 @pytest.mark.parametrize("stops", [False, True])
-def test_a_take_lost_while_a_lost_finish_is_made_up_for_keeps_its_job(fetcher, proxy, redis, stops):
+def test_a_fetch_lost_while_a_lost_finish_is_repeated_keeps_its_job(fetcher, proxy, redis, stops):
     """It was counted as the finished one, and the next was put over it."""
     fill(redis, FIRST)
     fetcher.fetch(False, NOW)
@@ -451,7 +453,7 @@ def test_a_take_lost_while_a_lost_finish_is_made_up_for_keeps_its_job(fetcher, p
     assert redis.lrange("resque:queue:mail", 0, -1) == ([SECOND] if stops else []) + [POISON]
 
 
-def test_equal_jobs_in_the_same_second_are_told_apart(fetcher, proxy, redis):
+def test_equal_jobs_in_the_same_second_are_distinguished(fetcher, proxy, redis):
     fill(redis, SECOND, SECOND, SECOND)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
@@ -465,14 +467,14 @@ def test_equal_jobs_in_the_same_second_are_told_apart(fetcher, proxy, redis):
     assert counts(redis) == (3, 3)
 
 
-def test_one_that_was_thought_dead_does_not_lose_the_job_that_it_took_after_it(
+def test_a_worker_declared_dead_does_not_lose_the_job_that_it_fetched_after_it(
     fetcher, proxy, redis
 ):
     fill(redis, FIRST, SECOND, FIRST, POISON)
     fetcher.fetch(False, NOW)
     fetcher.fetch(True, NOW)
     fetcher.fetch(True, NOW)
-    # Somebody prunes it: its hand and its counter go.
+    # Another worker prunes it: its in-flight record and its counter are removed.
     redis.delete(RECORD_KEY, OWN)
     proxy.lose_reply(b"EVALSHA")
 
@@ -484,7 +486,7 @@ def test_one_that_was_thought_dead_does_not_lose_the_job_that_it_took_after_it(
     assert redis.get(RECORD_KEY) == fetched.in_flight
 
 
-def test_every_job_comes_once_though_the_connection_is_cut_again_and_again(fetcher, proxy, redis):
+def test_every_job_is_fetched_once_though_the_connection_is_cut_repeatedly(fetcher, proxy, redis):
     payloads = [b'{"class":"N","args":[%d]}' % number for number in range(60)]
     fill(redis, *payloads)
     fetched, finished = [], False
@@ -514,9 +516,7 @@ def test_every_job_comes_once_though_the_connection_is_cut_again_and_again(fetch
 # A worker that stops while it is in doubt
 
 
-def test_a_finish_after_a_lost_finish_and_take_keeps_the_job_that_came_with_it(
-    fetcher, proxy, redis
-):
+def test_a_finish_after_a_lost_finish_and_fetch_keeps_the_job_fetched_by_it(fetcher, proxy, redis):
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
     proxy.lose_reply(b"EVALSHA")
@@ -532,7 +532,7 @@ def test_a_finish_after_a_lost_finish_and_take_keeps_the_job_that_came_with_it(
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_one_that_stops_lays_back_what_a_lost_reply_gave_it(fetcher, proxy, redis, finished):
+def test_a_worker_that_stops_puts_back_the_job_of_a_lost_reply(fetcher, proxy, redis, finished):
     fill(redis, FIRST, SECOND)
     if finished:
         fetcher.fetch(False, NOW)
@@ -544,10 +544,10 @@ def test_one_that_stops_lays_back_what_a_lost_reply_gave_it(fetcher, proxy, redi
     if finished:
         fetcher.finish(NOW)
 
-    laid = fetcher.put_back_undelivered(NOW)
+    fetched = fetcher.put_back_undelivered(NOW)
 
-    assert laid is not None
-    assert laid.payload == SECOND
+    assert fetched is not None
+    assert fetched.payload == SECOND
     assert redis.lrange("resque:queue:mail", 0, -1) == [SECOND]
     assert redis.smembers("resque:queues") == {b"mail"}
     assert redis.get(RECORD_KEY) is None
@@ -556,7 +556,7 @@ def test_one_that_stops_lays_back_what_a_lost_reply_gave_it(fetcher, proxy, redi
     assert redis.llen("resque:queue:mail") == 1
 
 
-def test_laying_back_is_done_once_though_its_reply_is_lost(fetcher, proxy, redis):
+def test_a_job_is_put_back_once_though_the_reply_is_lost(fetcher, proxy, redis):
     fill(redis, FIRST)
     proxy.lose_reply(b"EVALSHA")
     with pytest.raises(CONNECTION_ERRORS):
@@ -581,7 +581,7 @@ def popped(fetcher: Fetcher) -> Fetched | None:
     return fetcher.end_pop(NOW)
 
 
-def test_a_pop_puts_what_comes_into_the_hand(fetcher, redis):
+def test_a_popped_job_is_put_in_flight(fetcher, redis):
     fetcher.fetch(False, NOW)
     fetcher.start_pop(60)
     fill(redis, POISON, queue="slow")
@@ -592,7 +592,7 @@ def test_a_pop_puts_what_comes_into_the_hand(fetcher, redis):
     assert redis.get(RECORD_KEY) == fetched.in_flight
 
 
-def test_a_pop_that_is_unblocked_gives_nothing_and_leaves_the_connection_in_order(fetcher, redis):
+def test_a_pop_that_is_unblocked_returns_none_and_keeps_the_connection_usable(fetcher, redis):
     fetcher.start_pop(60)
     until(lambda: redis.info("clients")["blocked_clients"] == 1)
 
@@ -603,7 +603,7 @@ def test_a_pop_that_is_unblocked_gives_nothing_and_leaves_the_connection_in_orde
     assert fetcher.fetch(False, NOW).payload == FIRST
 
 
-def test_a_pop_of_a_queue_whose_name_is_no_unicode_is_known_by_its_name(fetcher, redis):
+def test_a_pop_of_a_queue_whose_name_is_not_unicode_returns_its_name(fetcher, redis):
     fetcher.set_queues(["b\udcff"])
     redis.rpush(b"resque:queue:b\xff", FIRST)
     fetcher.start_pop(5)
@@ -612,7 +612,7 @@ def test_a_pop_of_a_queue_whose_name_is_no_unicode_is_known_by_its_name(fetcher,
 
 
 @pytest.mark.parametrize("how", ["lose_reply", "lose_request"])
-def test_what_a_pop_gave_is_kept_until_it_stands_in_the_hand(fetcher, proxy, redis, how):
+def test_a_popped_job_is_kept_until_its_in_flight_record_is_written(fetcher, proxy, redis, how):
     fill(redis, FIRST, SECOND)
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
@@ -627,10 +627,8 @@ def test_what_a_pop_gave_is_kept_until_it_stands_in_the_hand(fetcher, proxy, red
 
 
 @pytest.mark.parametrize("how", ["lose_reply", "lose_request"])
-def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
-    fetcher, proxy, redis, how
-):
-    """The server died between the two, and whoever waits reconnecting begins to wait anew."""
+def test_another_pop_returns_first_the_job_without_an_in_flight_record(fetcher, proxy, redis, how):
+    """The server died between the two, and the caller, which reconnects, waits anew."""
     fill(redis, FIRST, SECOND)
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
@@ -646,7 +644,9 @@ def test_another_pop_gives_first_what_the_last_one_could_not_put_into_the_hand(
 
 
 @pytest.mark.parametrize("how", ["lose_reply", "lose_request"])
-def test_one_that_stops_lays_back_what_a_pop_gave_and_no_hand_holds(fetcher, proxy, redis, how):
+def test_a_worker_that_stops_puts_back_a_popped_job_without_an_in_flight_record(
+    fetcher, proxy, redis, how
+):
     fill(redis, FIRST, SECOND)
     fetcher.start_pop(5)
     getattr(proxy, how)(b"EVALSHA")
@@ -660,7 +660,7 @@ def test_one_that_stops_lays_back_what_a_pop_gave_and_no_hand_holds(fetcher, pro
 
 
 def sent_with(fetcher: Fetcher, server: Server) -> tuple[Fetched, list[str]]:
-    """What a pop of FIRST gave, and the request that made it the in-flight job."""
+    """The payload FIRST that BLPOP returned, and the request that wrote its in-flight record."""
     with server.monitor() as monitor:
         fetcher.start_pop(5)
         fetched = popped(fetcher)
@@ -669,7 +669,7 @@ def sent_with(fetcher: Fetcher, server: Server) -> tuple[Fetched, list[str]]:
 
 
 @pytest.mark.parametrize("meanwhile", ["finished", "another", "unregistered", "counted"])
-def test_a_request_to_record_what_was_popped_does_nothing_when_a_network_brings_it_late(
+def test_a_request_to_record_a_popped_job_does_nothing_when_it_is_executed_late(
     fetcher, redis, server, meanwhile
 ):
     redis.set(f"{RECORD_KEY}:started", 1763913669)
@@ -692,8 +692,8 @@ def test_a_request_to_record_what_was_popped_does_nothing_when_a_network_brings_
     assert redis.get(RECORD_KEY) == before
 
 
-def test_what_was_popped_waits_for_a_job_that_is_found_in_flight(fetcher, redis):
-    """Whatever put it there, neither of the two jobs is lost, and each is given once."""
+def test_a_popped_job_waits_for_another_one_that_is_in_flight(fetcher, redis):
+    """Whatever put the other in flight, neither job is lost, and each is returned once."""
     fetcher.fetch(False, NOW)
     redis.set(RECORD_KEY, format_in_flight("mail", NOW, SECOND))
     fill(redis, FIRST)
@@ -712,7 +712,7 @@ def test_what_was_popped_waits_for_a_job_that_is_found_in_flight(fetcher, redis)
 @pytest.mark.parametrize(
     "removed", [[OWN], [f"{RECORD_KEY}:started"], [OWN, f"{RECORD_KEY}:started"]]
 )
-def test_a_finished_job_is_not_given_again_when_somebody_has_removed_its_workers_count(
+def test_a_finished_job_is_not_fetched_again_when_its_workers_count_was_removed(
     fetcher, proxy, redis, removed
 ):
     fill(redis, FIRST, SECOND)
@@ -732,7 +732,7 @@ def test_a_finished_job_is_not_given_again_when_somebody_has_removed_its_workers
 # The server's moods
 
 
-def test_a_server_that_forgot_its_scripts_is_told_again(fetcher, redis):
+def test_a_server_that_lost_its_scripts_gets_them_again(fetcher, redis):
     fill(redis, FIRST, SECOND)
     fetcher.fetch(False, NOW)
     redis.script_flush()
@@ -796,7 +796,7 @@ def test_a_queue_of_another_type_stops_no_other_queue(fetcher, redis):
 
 @pytest.mark.parametrize("value", ["", "0.0", "no number", "9223372036854775807", ["a list"]])
 @pytest.mark.parametrize("key", ["resque:stat:processed", f"resque:stat:processed:{ME}"])
-def test_a_counter_that_is_no_integer_costs_no_job(redis, store, key, value):
+def test_a_counter_that_is_not_an_integer_costs_no_job(redis, store, key, value):
     fetcher = registered(redis, store)
     fetcher.set_queues(["mail"])
     fill(redis, FIRST, SECOND)
@@ -826,7 +826,7 @@ def test_a_key_of_the_worker_of_another_type_costs_no_job(redis, store, key):
     fetcher.close()
 
 
-def test_a_replica_is_told_from_an_empty_queue(own_server):
+def test_a_replica_is_distinguished_from_an_empty_queue(own_server):
     redis, store = own_server.client(), Store(own_server.client())
     fetcher = registered(redis, store)
     fetcher.set_queues(["mail"])
@@ -856,7 +856,7 @@ def test_a_server_that_restarts_is_connected_to_again():
         fetcher.close()
 
 
-def test_closing_gives_the_connection_back(fetcher, redis):
+def test_closing_releases_the_connection(fetcher, redis):
     fetcher.fetch(False, NOW)
     pool = fetcher.client.connection_pool
 
@@ -866,7 +866,7 @@ def test_closing_gives_the_connection_back(fetcher, redis):
     until(lambda: len(redis.client_list()) == 1)
 
 
-def test_the_same_list_of_queues_costs_nothing_and_another_is_looked_at_from_the_next_take(
+def test_the_same_list_of_queues_costs_nothing_and_another_is_used_by_the_next_fetch(
     fetcher, redis
 ):
     fill(redis, FIRST)
@@ -880,7 +880,7 @@ def test_the_same_list_of_queues_costs_nothing_and_another_is_looked_at_from_the
 
 @pytest.mark.parametrize("kind", ["Worker", "Minion"])
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_daemon_that_stops_while_a_reply_is_lost_leaves_no_job_in_a_forgotten_hand(
+def test_a_daemon_that_stops_while_a_reply_is_lost_leaves_no_orphaned_in_flight_job(
     proxy, redis, kind, finished
 ):
     from pyres.horde import Minion

@@ -202,7 +202,7 @@ def made(resq: ResQ, klass: type, *args: Any, **more: Any) -> Job:
 
 
 def in_hand(resq: ResQ, redis: Redis, job: Job) -> Job:
-    """The job as a worker has it that took it: in its hand."""
+    """The job as a worker has it that has fetched it: in flight."""
     record = b'{"queue":"mail","run_at":"x","payload":%b}' % resq.encode(job._payload).encode()
     redis.set(RECORD_KEY, record)
     job.in_flight, job._worker = record, ME
@@ -224,7 +224,7 @@ def records(redis: Redis) -> list[Any]:
 # Performing
 
 
-def test_perform_gives_the_value_of_the_class(resq):
+def test_perform_returns_the_value_of_the_class(resq):
     assert made(resq, Base, 1, "é").perform() == "value"
     assert Base.seen == [("perform", 1, "é")]
 
@@ -253,7 +253,7 @@ def test_hooks_of_1_5_get_the_metadata(resq):
     ]
 
 
-def test_after_perform_of_1_5_is_told_of_a_failure(resq):
+def test_after_perform_of_1_5_is_called_after_a_failure(resq):
     with pytest.raises(ValueError, match="no") as raised:
         made(resq, FailingMetadataJob).perform()
 
@@ -284,7 +284,7 @@ def test_the_same_around_that_yields_runs_the_job(resq):
     assert made(resq, SkippingJob, "go on").perform() == "value"
 
 
-def test_an_around_that_is_no_generator_skips_the_job(resq):
+def test_an_around_hook_that_is_not_a_generator_skips_the_job(resq):
     assert made(resq, PlainAroundJob).perform() is None
     assert Base.seen == ["around"]
 
@@ -294,7 +294,7 @@ def test_an_around_that_catches_the_error_makes_a_success_of_it(resq):
     assert Base.seen == [("perform",), ("rescued", "no"), "after_x"]
 
 
-def test_an_around_sees_the_error_and_lets_it_go(resq):
+def test_an_around_hook_gets_the_error_and_passes_it_on(resq):
     with pytest.raises(ValueError, match="no"):
         made(resq, EnsuringJob).perform()
     assert Base.seen == [("perform",), "ensured"]
@@ -307,15 +307,15 @@ def test_dont_perform_drops_the_job_without_a_failure(resq, redis):
     assert redis.keys() == []
 
 
-def test_after_perform_of_1_5_has_no_say_in_a_success(resq, redis, caplog):
-    # B23 of the old faults: a good job was failed
+def test_after_perform_of_1_5_does_not_change_a_success(resq, redis, caplog):
+    # pyres 1.5 failed a successful job
     with caplog.at_level(logging.ERROR, "pyres"):
         assert made(resq, BadAfterJob).perform() == "value"
     assert "the job's outcome is unchanged" in caplog.text
 
 
-def test_after_perform_of_1_5_has_no_say_in_a_retry_or_failure(resq, redis):
-    # B23 of the old faults: a retried job was retried and failed
+def test_after_perform_of_1_5_does_not_change_a_retry_or_failure(resq, redis):
+    # pyres 1.5 retried the job and failed it as well
     assert made(resq, BadAfterRetriedJob).perform() is None
     assert len(delayed(redis)) == 1
     with pytest.raises(ValueError, match="no"):
@@ -329,7 +329,7 @@ def test_rubys_after_perform_that_raises_is_a_failure(resq):
 
 @pytest.mark.parametrize("klass", [BorrowingJob, OwningJob])
 def test_the_class_has_resq_while_it_performs_and_what_it_had_afterwards(resq, klass):
-    # B24 of the old faults: a class's own `resq` was gone after the first run
+    # pyres 1.5 removed a class's own `resq` after the first run
     before = vars(klass).get("resq")
 
     made(resq, klass).perform()
@@ -340,7 +340,7 @@ def test_the_class_has_resq_while_it_performs_and_what_it_had_afterwards(resq, k
     assert ("resq" in vars(klass)) == (klass is OwningJob)
 
 
-def test_resq_is_given_back_after_a_failure_too(resq):
+def test_resq_is_restored_after_a_failure_too(resq):
     with pytest.raises(ValueError, match="no"):
         made(resq, FailingJob).perform()
     assert "resq" not in vars(FailingJob)
@@ -358,15 +358,15 @@ def test_resq_is_given_back_after_a_failure_too(resq):
         ({"class": f"{__name__}.NOW"}, ClassNotFoundError, r"which has no perform\(\)"),
     ],
 )
-def test_what_cannot_be_performed_says_why(resq, payload, error, message):
+def test_a_job_that_cannot_be_performed_says_why(resq, payload, error, message):
     with pytest.raises(error, match=message):
         Job("mail", payload, resq).perform()
 
 
-def test_bytes_that_are_no_payload_become_a_job_that_fails(resq):
+def test_a_malformed_payload_becomes_a_job_that_fails(resq):
     with pytest.raises(UndecodableError, match="is not JSON"):
         Job.read("mail", b"\xff{", resq).perform()
-    with pytest.raises(UndecodableError, match="a job is a JSON object .* not a list"):
+    with pytest.raises(UndecodableError, match="expected a JSON object .*, got a list"):
         Job.read("mail", b"[1]", resq).perform()
 
 
@@ -378,12 +378,12 @@ def test_a_name_that_is_not_allowed_is_refused_before_its_import(resq):
         job.perform()
 
 
-def test_users_may_put_another_finder_of_classes_in_its_place(resq, monkeypatch):
+def test_users_may_replace_the_function_that_finds_classes(resq, monkeypatch):
     monkeypatch.setattr(Job, "safe_str_to_class", staticmethod(lambda name: Base))
     assert Job("mail", {"class": "Any", "args": [1]}, resq).perform() == "value"
 
 
-def test_reserve_takes_the_next_job(resq, redis):
+def test_reserve_fetches_the_next_job(resq, redis):
     redis.rpush("resque:queue:low", b'{"class":"A","args":[1]}', b"\xff")
 
     job = Job.reserve(["high", "low"], resq, ME)
@@ -419,7 +419,7 @@ def test_what_a_job_does_to_its_arguments_is_not_recorded_nor_tried_again(resq, 
 
 
 @pytest.mark.parametrize("count", ["x", [1], None, 2.5, {}])
-def test_a_count_of_retries_that_is_no_number_is_none(resq, redis, count):
+def test_a_count_of_retries_that_is_not_a_number_is_none(resq, redis, count):
     assert made(resq, EndlessJob, retry_attempt=count).perform() is None
     assert [item["retry_attempt"] for items in delayed(redis).values() for item in items] == [1]
 
@@ -428,7 +428,7 @@ def test_a_count_of_retries_that_is_no_number_is_none(resq, redis, count):
 
 
 def test_making_a_job_leaves_the_backend_alone(resq, monkeypatch):
-    # B12 of the old faults: every Job() set it back
+    # pyres 1.5 reset it with every Job()
     monkeypatch.setattr(failure, "backend", failure.BaseBackend)
 
     made(resq, Base)
@@ -437,8 +437,8 @@ def test_making_a_job_leaves_the_backend_alone(resq, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError("why"), "why"])
-def test_fail_records_the_exception_given(resq, redis, error):
-    # B13 and B14 of the old faults: it was sys.exc_info() that was recorded
+def test_fail_records_the_exception_passed(resq, redis, error):
+    # pyres 1.5 recorded sys.exc_info()
     failed = made(resq, Base, 1).fail(error)
 
     assert isinstance(failed, failure.RedisBackend)
@@ -473,14 +473,14 @@ def test_a_failure_hook_has_the_resq_of_its_job_only_while_it_runs(resq):
     assert not hasattr(Hooked, "resq")
 
 
-def test_a_failure_hook_that_raises_is_told_in_the_record(resq):
+def test_a_failure_hook_that_raises_is_described_in_the_record(resq):
     job = made(resq, BadOnFailureJob, 7)
     job.load()
 
-    told = job.failure_hooks(ValueError("first"))
+    error = job.failure_hooks(ValueError("first"))
 
-    assert type(told) is RuntimeError
-    assert str(told) == (
+    assert type(error) is RuntimeError
+    assert str(error) == (
         "Additional error (OSError: worse) occurred in running failure hooks for job "
         f"(Job{{mail}} | {__name__}.BadOnFailureJob | [7])\n"
         "Original error that caused job failure was ValueError: first"
@@ -495,8 +495,8 @@ def test_a_class_that_was_never_found_has_no_hooks(resq):
 # Trying again
 
 
-def test_a_retry_goes_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
-    # B26 of the old faults: it went to the class's queue, and extra fields were lost
+def test_a_retry_is_pushed_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
+    # pyres 1.5 used the class's queue, and lost extra fields
     made(resq, RetriedJob, 1, "é", enqueue_timestamp=7.5, trace={"id": 3}).perform()
 
     assert delayed(redis) == {
@@ -519,7 +519,7 @@ def test_a_retry_goes_to_the_jobs_own_queue_and_keeps_its_fields(resq, redis):
 
 
 def test_a_class_without_a_queue_is_tried_again_too(resq, redis):
-    # B26 of the old faults: an AttributeError hid the job's own error
+    # pyres 1.5's AttributeError hid the job's own error
     assert made(resq, QueuelessRetriedJob).perform() is None
     assert [item["queue"] for items in delayed(redis).values() for item in items] == ["mail"]
 
@@ -541,14 +541,14 @@ def test_a_job_is_tried_again_until_its_time_is_over(resq, redis, seconds, retri
 
 
 def test_without_a_timeout_it_is_tried_again_for_ever(resq, redis):
-    # B25 of the old faults: it was never tried again
+    # pyres 1.5 never retried it
     job = made(resq, EndlessJob, first_attempt=NOW - timedelta(days=999))
 
     assert job.perform() is None
     assert len(delayed(redis)) == 1
 
 
-def test_the_last_failure_tells_how_often_it_was_tried(resq, redis):
+def test_the_last_failure_has_the_number_of_attempts(resq, redis):
     made(resq, RetriedJob, retry_attempt=4).fail(ValueError("no"))
     assert records(redis)[0]["error"] == "no (tried 5 times)"
 
@@ -556,7 +556,9 @@ def test_the_last_failure_tells_how_often_it_was_tried(resq, redis):
 # Written once
 
 
-def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, server):
+def test_the_outcome_of_a_job_removes_its_in_flight_record_in_the_same_transaction(
+    resq, redis, server
+):
     job = in_hand(resq, redis, made(resq, Base, 1))
 
     with server.monitor() as monitor:
@@ -571,7 +573,7 @@ def test_what_ends_a_job_empties_its_hand_in_the_same_transaction(resq, redis, s
 
 
 @pytest.mark.parametrize("other", [None, b"another job"])
-def test_nothing_is_written_when_the_hand_holds_something_else(resq, redis, other):
+def test_nothing_is_written_when_the_in_flight_record_is_another(resq, redis, other):
     job = in_hand(resq, redis, made(resq, RetriedJob, 1))
     redis.delete(RECORD_KEY)
     if other:
@@ -585,7 +587,7 @@ def test_nothing_is_written_when_the_hand_holds_something_else(resq, redis, othe
     assert delayed(redis) == {}
 
 
-def test_nothing_is_written_when_the_hand_changes_at_the_last_moment(resq, redis):
+def test_nothing_is_written_when_the_in_flight_record_changes_at_the_last_moment(resq, redis):
     job = in_hand(resq, redis, made(resq, Base, 1))
 
     def write(batch: ResQ) -> None:
@@ -596,7 +598,7 @@ def test_nothing_is_written_when_the_hand_changes_at_the_last_moment(resq, redis
     assert redis.keys() == []
 
 
-def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis):
+def test_an_in_flight_record_that_was_written_again_unchanged_is_removed(resq, redis):
     """A server that loads its data touches each key: the failure of a job was lost by that."""
     job = in_hand(resq, redis, made(resq, Base, 1))
     touches = iter([job.in_flight])
@@ -613,7 +615,7 @@ def test_a_hand_that_was_touched_and_still_holds_the_job_is_emptied(resq, redis)
     assert redis.get("resque:stat:failed") == b"1"
 
 
-def test_two_that_settle_the_same_job_write_it_once(resq, redis):
+def test_two_processes_that_record_the_same_outcome_write_it_once(resq, redis):
     job = in_hand(resq, redis, made(resq, Base, 1))
     again = made(resq, Base, 1)
     again.in_flight, again._worker = job.in_flight, ME
@@ -627,7 +629,7 @@ def test_two_that_settle_the_same_job_write_it_once(resq, redis):
     assert len(records(redis)) == 1
 
 
-def test_a_retry_empties_the_hand_with_it(resq, redis):
+def test_a_retry_removes_the_in_flight_record_with_it(resq, redis):
     job = in_hand(resq, redis, made(resq, RetriedJob, 1))
 
     job.perform()

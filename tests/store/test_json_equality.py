@@ -43,7 +43,7 @@ DIFFERENT = [
 ]
 TEXTS = [text for same in DIFFERENT for text in same]
 
-#: What Python says for some of them.
+#: Python's result for some of them.
 SAID = [
     ([1], b"[1]"),
     ([True], b"[true]"),
@@ -85,7 +85,7 @@ def resq(dsn):
 
 
 @pytest.mark.parametrize(("args", "text"), SAID)
-def test_a_call_means_the_jobs_that_are_equal_in_json_and_no_others(resq, redis, args, text):
+def test_a_call_finds_the_jobs_that_are_equal_in_json_and_no_others(resq, redis, args, text):
     redis.rpush("resque:queue:q", *map(job, TEXTS))
     removed = resq.dequeue_from("q", "P", *args)
 
@@ -96,7 +96,7 @@ def test_a_call_means_the_jobs_that_are_equal_in_json_and_no_others(resq, redis,
 
 @pytest.mark.parametrize(("args", "text"), SAID)
 @pytest.mark.parametrize("call", ["remove_delayed_in_queue", "enqueue_delayed_now", "delayed_at"])
-def test_it_means_the_same_delayed_jobs(resq, redis, args, text, call):
+def test_it_finds_the_same_delayed_jobs(resq, redis, args, text, call):
     for number, other in enumerate(TEXTS):
         redis.rpush(f"resque:delayed:{FAR + number}", job(other, b',"queue":"q"'))
         redis.zadd("resque:delayed_queue_schedule", {str(FAR + number): FAR + number})
@@ -114,15 +114,15 @@ def test_it_means_the_same_delayed_jobs(resq, redis, args, text, call):
 
 
 @pytest.mark.parametrize("text", [b"[1]", b"[1.0]", b"[true]", b"[1e3]", b'[{"a":[2]}]'])
-@pytest.mark.parametrize("said", [1, 1.0, True, 1000, 1000.0, {"a": [2.0]}])
-def test_whole_numbers_that_javascript_wrote_are_ints_and_floats(text, said):
-    wanted = json_equality.job_filter("P", [said])
+@pytest.mark.parametrize("number", [1, 1.0, True, 1000, 1000.0, {"a": [2.0]}])
+def test_whole_numbers_that_javascript_wrote_are_ints_and_floats(text, number):
+    is_job = json_equality.job_filter("P", [number])
     (value,) = json.loads(text)
 
-    same_kind = isinstance(said, bool) == isinstance(value, bool)
-    assert wanted(by_javascript(text)) == (said == value and same_kind)
-    exact = same_kind and json.dumps(said) == json.dumps(value)
-    assert wanted(job(text)) == exact
+    same_kind = isinstance(number, bool) == isinstance(value, bool)
+    assert is_job(by_javascript(text)) == (number == value and same_kind)
+    exact = same_kind and json.dumps(number) == json.dumps(value)
+    assert is_job(job(text)) == exact
 
 
 def test_equal_arguments_have_one_digest_and_different_ones_have_others():
@@ -134,7 +134,7 @@ def test_equal_arguments_have_one_digest_and_different_ones_have_others():
     assert len(set.union(*digests)) == len(DIFFERENT)
 
 
-def test_what_json_cannot_say_has_a_digest_where_a_payload_can_have_it():
+def test_a_number_beyond_floats_has_a_digest_if_a_payload_can_have_it():
     assert json_equality.digest("P", [float("inf")]) != json_equality.digest("P", [1e300])
     with pytest.raises(UnencodableError):
         json_equality.digest("P", [object()])
@@ -176,7 +176,7 @@ def test_a_job_without_its_set_is_removed_beside_one_that_has_it(resq, redis):
     assert not [key for key in keyspace(redis) if "delayed" in key or "timestamps" in key]
 
 
-def test_a_set_that_names_a_time_that_is_gone_hides_no_job(resq, redis, many):
+def test_a_set_that_names_a_removed_timestamp_hides_no_job(resq, redis, many):
     redis.sadd(b"resque:timestamps:" + job(b"[7]", b',"queue":"k"', NAME), f"delayed:{FAR - 1}")
     delay(redis, job(b"[7]", b',"queue":"k"', NAME))
 
@@ -185,7 +185,7 @@ def test_a_set_that_names_a_time_that_is_gone_hides_no_job(resq, redis, many):
 
 @pytest.fixture
 def many(redis):
-    """More delayed jobs than a call walks over when it has found what it looks for."""
+    """More delayed jobs than a call walks over once it has found the job."""
     delay(redis, b"x", FAR + 1)
     redis.rpush(f"resque:delayed:{FAR + 1}", *[b"x"] * 3000)
 

@@ -1,4 +1,4 @@
-"""A Khan as an object: what he makes of reports and of his own changing name."""
+"""A Khan as an object: how it handles reports and its own change of name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyres.process.messages import BUSY, DONE, IDLE, PROCESS_ENDS
 
 
 def khan_with_a_minion(resq: ResQ) -> Khan:
-    """A Khan who takes this very process for his minion."""
+    """A Khan that has this very process as its minion."""
     khan = Khan("1..9", ["basic"], resq)
     khan.setup_resq()
     khan._workers = OrderedDict({os.getpid(): Minion(["basic"], resq)})
@@ -26,11 +26,11 @@ def khan_with_a_minion(resq: ResQ) -> Khan:
 
 
 def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
-    """A minion that went on to say that it waits, where nobody wakes it, was killed for it."""
+    """A minion that reported once more that it waits, and was not woken up, was killed for it."""
     khan = khan_with_a_minion(resq)
 
-    for told in (IDLE, BUSY, IDLE):
-        khan.reports.send(told)
+    for state in (IDLE, BUSY, IDLE):
+        khan.reports.send(state)
     khan._receive_reports()
     assert khan._deadlines == {}
 
@@ -44,7 +44,7 @@ def test_only_a_number_of_seconds_is_a_deadline(resq: ResQ) -> None:
     assert khan._deadlines == {}
 
 
-def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
+def test_a_pool_that_changes_often_keeps_few_ids_and_reads_the_commands_of_each(
     resq: ResQ, redis: Redis
 ) -> None:
     khan = khan_with_a_minion(resq)
@@ -63,7 +63,7 @@ def test_a_pool_that_changes_for_long_keeps_few_names_and_hears_each(
 def test_fewer_and_then_more_of_an_empty_pool_is_one_minion(
     resq: ResQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two signals that came at once cancelled each other, though the first had nothing to do."""
+    """Two signals at once cancelled each other, though the first had no effect."""
     khan = Khan(0, ["basic"], resq)
     khan.setup_resq()
     monkeypatch.setattr(khan, "_add_minion", lambda: None)
@@ -78,7 +78,9 @@ def test_fewer_and_then_more_of_an_empty_pool_is_one_minion(
 def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
     resq: ResQ, redis: Redis
 ) -> None:
-    """With --max-jobs each took its counter along, and the pool grew for jobs that did not wait."""
+    """With --max-jobs each replacement restarted the counter, and the pool grew for jobs that did
+    not wait.
+    """
     khan = khan_with_a_minion(resq)
     (minion,) = khan._workers.values()
     redis.set(f"resque:stat:processed:{minion}", 7)
@@ -91,21 +93,21 @@ def test_the_jobs_of_minions_that_have_ended_still_count_for_the_rate(
     assert khan._deadlines == {}
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("reported", [True, False])
 def test_a_minion_that_reported_its_end_as_it_left_has_ended_cleanly(
-    told: bool, resq: ResQ, redis: Redis, caplog: pytest.LogCaptureFixture
+    reported: bool, resq: ResQ, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     khan = khan_with_a_minion(resq)
     khan.children.reap = lambda: [Exit(os.getpid(), 0)]  # type: ignore[method-assign]
-    if told:
+    if reported:
         khan.reports.send(0, PROCESS_ENDS)
 
     with caplog.at_level("INFO", "pyres"):
         khan._reap()
 
     words = f"Minion {os.getpid()} ended cleanly"
-    assert (words in caplog.text) == told
-    assert ("before the job ended" in caplog.text) != told
+    assert (words in caplog.text) == reported
+    assert ("before the job ended" in caplog.text) != reported
     khan._reports.close()
 
 
@@ -140,7 +142,9 @@ def test_a_manager_that_prunes_leaves_its_own_dead_minions_to_itself(
     khan.children.reap()
 
 
-def test_what_a_dead_khan_of_the_same_id_was_told_is_not_done(resq: ResQ, redis: Redis) -> None:
+def test_a_command_for_a_dead_manager_of_the_same_id_is_not_executed(
+    resq: ResQ, redis: Redis
+) -> None:
     khan = khan_with_a_minion(resq)
     resq.store.workers.register_khan(str(khan))
     redis.rpush(f"resque:khan:{khan}", "SHUTDOWN")

@@ -1,4 +1,4 @@
-"""Daemons that stop at a bad moment leave no job behind that nobody knows of."""
+"""Daemons that stop at a bad moment leave no job that nothing will run or record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("own_title")
 
 @pytest.fixture
 def minion(proxy: Proxy) -> Iterator[Minion]:
-    """One whose every word goes through the proxy, as it is after its fork."""
+    """A minion all of whose requests go through the proxy, as it is after its fork."""
     minion = Minion(["basic"], proxy.dsn)
     minion._in_child = True
     yield minion
@@ -40,10 +40,10 @@ def nothing_is_held(redis: Redis, performer: Performer) -> bool:
     return not redis.exists(f"resque:worker:{performer}") and not redis.llen("resque:queue:basic")
 
 
-def test_a_failure_that_a_minion_gave_up_to_record_is_one_when_it_leaves(
+def test_a_failure_that_a_minion_failed_to_record_is_recorded_when_it_ends(
     minion: Minion, proxy: Proxy, resq: ResQ, redis: Redis
 ) -> None:
-    """It was counted as done, and its hand emptied."""
+    """It was counted as finished, and its in-flight record removed."""
     resq.enqueue(FailJob, 1)
     job = minion._fetch()
     assert job is not None
@@ -59,7 +59,7 @@ def test_a_failure_that_a_minion_gave_up_to_record_is_one_when_it_leaves(
     assert nothing_is_held(redis, minion)
 
 
-def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
+def test_a_job_that_a_minion_failed_to_put_back_is_a_failure_when_it_ends(
     minion: Minion, proxy: Proxy, resq: ResQ, redis: Redis
 ) -> None:
     redis.script_load(scripts.source("put_back"))
@@ -78,7 +78,7 @@ def test_a_job_that_a_minion_gave_up_to_lay_back_is_a_failure_when_it_leaves(
     assert nothing_is_held(redis, minion)
 
 
-def test_a_job_for_which_no_process_can_be_had_is_put_back(
+def test_a_job_for_which_no_process_can_be_forked_is_put_back(
     resq: ResQ, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker(["basic"], resq)
@@ -102,7 +102,7 @@ def test_a_job_for_which_no_process_can_be_had_is_put_back(
 def test_a_minion_that_stops_still_counts_its_last_job_over_a_cut_connection(
     reached: bool, minion: Minion, proxy: Proxy, redis: Redis
 ) -> None:
-    """It gave up at once, and Khan made a failure of a job that was done."""
+    """It gave up at once, and the manager recorded a failure of a job that had finished."""
     minion.resq.enqueue(NoopJob)
     minion.register_minion()
     assert minion.reserve(timeout=0)

@@ -1,4 +1,4 @@
-"""Who is dead and who is only silent; nobody else decides that."""
+"""Which workers are dead and which are only silent; this is decided in one place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_silent(resq: ResQ, worker_id: str) -> bool:
 
 
 def enlist(resq: ResQ, worker_id: str, mark: str = "", ago: float | None = None) -> str:
-    """A registered worker, which gave its last heartbeat so many seconds ago."""
+    """A registered worker whose last heartbeat was `ago` seconds ago."""
     resq.store.workers.register(worker_id, "1", process_start=mark)
     if ago is not None:
         moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago)
@@ -45,13 +45,13 @@ def stranger(run_daemon) -> int:
 
 
 @pytest.mark.parametrize("ago", [None, 0, PRUNE_AFTER + 10])
-def test_one_without_a_process_is_dead_whatever_its_heartbeat_says(resq, ago):
+def test_a_worker_without_a_process_is_dead_whatever_its_heartbeat(resq, ago):
     for mark in ("", f"{identity.place()} 12345"):
         assert is_gone(resq, enlist(resq, f"here:{NOBODY}:mail", mark, ago))
 
 
 @pytest.mark.parametrize("ago", [None, 0, PRUNE_AFTER + 10])
-def test_one_whose_process_is_that_which_registered_lives_whatever_it_shows(resq, stranger, ago):
+def test_a_worker_whose_process_is_the_registered_one_lives_whatever_its_title(resq, stranger, ago):
     worker = enlist(resq, f"here:{stranger}:mail", identity.process_start(stranger), ago)
 
     assert not title.is_worker(stranger)
@@ -59,7 +59,7 @@ def test_one_whose_process_is_that_which_registered_lives_whatever_it_shows(resq
 
 
 @pytest.mark.parametrize("ago", [None, 0])
-def test_one_whose_pid_another_process_has_now_is_dead(resq, stranger, ago):
+def test_a_worker_whose_pid_another_process_has_now_is_dead(resq, stranger, ago):
     mark = f"{identity.place()} 1"
 
     assert is_gone(resq, enlist(resq, f"here:{stranger}:mail", mark, ago))
@@ -131,7 +131,7 @@ def test_nothing_is_certain_of_another_host(resq, worker_id):
 
 
 @pytest.mark.parametrize("pid", [NOBODY, os.getpid()], ids=["no process", "our own"])
-def test_another_machine_of_our_name_is_told_and_left_to_its_heartbeat(
+def test_another_machine_of_the_same_name_is_logged_and_judged_by_its_heartbeat(
     resq, caplog, monkeypatch, pid
 ):
     monkeypatch.setattr(liveness, "_warned_hosts", set())
@@ -142,7 +142,7 @@ def test_another_machine_of_our_name_is_told_and_left_to_its_heartbeat(
     assert caplog.text.count("container that also has the host name here") == 1
 
 
-def test_what_ended_with_an_earlier_boot_is_dead(resq, monkeypatch):
+def test_a_worker_of_an_earlier_boot_is_dead(resq, monkeypatch):
     worker = enlist(resq, f"here:{NOBODY}:mail", "another-boot/pid:[1] 77", ago=2 * HEARTBEAT + 10)
 
     monkeypatch.setattr(identity, "uptime", lambda: 30.0)
@@ -155,12 +155,12 @@ def test_what_ended_with_an_earlier_boot_is_dead(resq, monkeypatch):
 
 
 def note(resq: ResQ, last: float, since: float) -> None:
-    """When anybody last gave a heartbeat, and since when without a gap: seconds ago."""
+    """The last heartbeat of any worker, and since when there was no gap: seconds ago."""
     now = resq.redis.time()[0]
     resq.redis.hset("resque:pyres:beats", mapping={"last": now - last, "since": now - since})
 
 
-def test_one_that_is_silent_while_others_give_heartbeats_is_dead(resq):
+def test_a_worker_that_is_silent_while_others_send_heartbeats_is_dead(resq):
     worker = enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10)
     note(resq, last=5, since=1000)
 
@@ -169,19 +169,19 @@ def test_one_that_is_silent_while_others_give_heartbeats_is_dead(resq):
 
 
 @pytest.mark.parametrize(("last", "since"), [(305, 5000), (5, 10), (5, 2 * HEARTBEAT - 5)])
-def test_nobody_is_dead_while_and_for_two_heartbeats_after_all_were_silent(resq, last, since):
+def test_no_worker_is_dead_while_and_for_two_heartbeats_after_all_were_silent(resq, last, since):
     worker = enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10)
     note(resq, last, since)
 
     assert not is_silent(resq, worker)
 
 
-def test_where_nobody_ever_noted_a_heartbeat_silence_counts(resq):
+def test_if_no_heartbeat_was_ever_noted_silence_counts(resq):
     """Beside Ruby's workers and pyres 2.0.0 there is none."""
     assert is_silent(resq, enlist(resq, "there:1:mail", ago=PRUNE_AFTER + 10))
 
 
-def test_a_heartbeat_of_a_clock_that_was_ahead_says_nothing_for_ever(resq):
+def test_a_heartbeat_of_a_clock_that_was_ahead_is_not_valid_for_ever(resq):
     worker = enlist(resq, "there:1:mail", ago=-86400)
 
     assert not is_silent(resq, worker)
@@ -201,7 +201,7 @@ def test_a_clock_that_jumps_is_a_gap(resq, jump):
 @pytest.mark.parametrize(
     "written", ["", "yesterday", "2025/11/25 10:00:00 IST", "2026-13-45T00:00:00Z"]
 )
-def test_a_heartbeat_that_cannot_be_read_is_no_silence(resq, redis: Redis, written):
+def test_a_heartbeat_that_cannot_be_parsed_is_not_silence(resq, redis: Redis, written):
     redis.hset("resque:workers:heartbeat", "there:1:mail", written)
 
     assert not is_silent(resq, "there:1:mail")
@@ -211,13 +211,13 @@ def test_a_heartbeat_that_cannot_be_read_is_no_silence(resq, redis: Redis, writt
     "written",
     ["1763900000", "2025-11-25 10:00:00 +0530", "Tue Nov 25 2025 10:00:00 GMT+0100 (CET)"],
 )
-def test_a_heartbeat_of_another_form_tells_of_silence_too(resq, redis: Redis, written):
+def test_a_heartbeat_of_another_format_shows_silence_too(resq, redis: Redis, written):
     redis.hset("resque:workers:heartbeat", "there:1:mail", written)
 
     assert is_silent(resq, "there:1:mail")
 
 
-def test_a_process_is_known_again_by_its_start(stranger):
+def test_a_process_is_recognised_by_its_start(stranger):
     assert identity.process_start(stranger) == identity.process_start(stranger) != ""
     os.kill(stranger, signal.SIGCONT)
     assert identity.start(NOBODY) == ""
@@ -227,7 +227,7 @@ def test_a_process_is_known_again_by_its_start(stranger):
 
 
 def khan(resq: ResQ, khan_id: str, mark: str = "", ago: float | None = None) -> str:
-    """A registered khan, which gave its last heartbeat so many seconds ago."""
+    """A registered manager whose last heartbeat was `ago` seconds ago."""
     resq.store.workers.register_khan(khan_id, process_start=mark)
     resq.redis.rpush(f"resque:khan:{khan_id}", "ADD")
     moment = datetime.fromtimestamp(resq.redis.time()[0], UTC) - timedelta(seconds=ago or 0)
@@ -237,7 +237,7 @@ def khan(resq: ResQ, khan_id: str, mark: str = "", ago: float | None = None) -> 
     return khan_id
 
 
-def test_a_dead_khan_is_pruned_and_what_it_was_told_goes_too(resq, stranger):
+def test_a_dead_manager_is_pruned_and_its_commands_are_removed(resq, stranger):
     khan(resq, f"here:{NOBODY}:3")
     khan(resq, f"here:{NOBODY}:4", f"{identity.place()} 12345", ago=0)
     khan(resq, f"here:{stranger}:3", f"{identity.place()} 1", ago=0)
@@ -291,7 +291,7 @@ def test_a_worker_is_dead_after_its_own_prune_interval(resq):
 
 
 @pytest.mark.parametrize("seconds", [1, 2])
-def test_heartbeats_that_come_each_second_show_no_gap(resq: ResQ, seconds: int) -> None:
+def test_heartbeats_each_second_show_no_gap(resq: ResQ, seconds: int) -> None:
     workers, now = resq.store.workers, int(resq.store.workers.now().timestamp())
     resq.redis.hset("resque:pyres:beats", mapping={"last": now - seconds, "since": 5})
 

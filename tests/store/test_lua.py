@@ -17,7 +17,7 @@ from pyres.store import scripts
 JSON = b'{"class":"A","args":["\xc3\xa9"]}'
 RAW = b'\xff\x00\r\n"}'
 
-#: Stands in a case for the payload, which is JSON and then bytes that are no UTF-8.
+#: A placeholder in a case for the payload, which is JSON and then bytes that are not UTF-8.
 P = object()
 
 
@@ -26,7 +26,7 @@ def sha(record: bytes) -> str:
 
 
 class Case(NamedTuple):
-    """A script called once: what stands in Redis before, the call, and what stands there after."""
+    """A script called once: what is in Redis before, the call, and what is there afterwards."""
 
     script: str
     before: dict[Any, Any]
@@ -78,18 +78,18 @@ CASES = [
     Case(
         "push_failure",
         {"failed": [b"first"]},
-        ["failed", "lists", "spare"],
-        [P, "", "spare"],
+        ["failed", "lists", "other"],
+        [P, "", "other"],
         2,
         {"failed": [b"first", P]},
     ),
     Case(
         "push_failure",
-        {"failed": {b"a", b"set"}, "spare": b"a string"},
-        ["failed", "lists", "spare"],
-        [P, "", "spare"],
+        {"failed": {b"a", b"set"}, "other": b"a string"},
+        ["failed", "lists", "other"],
+        [P, "", "other"],
         1,
-        {"failed": {b"a", b"set"}, "spare": b"a string", "spare:2": [P], "lists": {b"spare:2"}},
+        {"failed": {b"a", b"set"}, "other": b"a string", "other:2": [P], "lists": {b"other:2"}},
     ),
     Case(
         "check_keys",
@@ -101,8 +101,8 @@ CASES = [
     ),
     Case(
         "fetch",
-        {"workers": {b"me"}, "q2": [P, b"next"], "hand": b"old", "n": b"4", "n:me": b"0"},
-        ["hand", "n", "n:me", "since", "pause", "workers", "q1", "q2"],
+        {"workers": {b"me"}, "q2": [P, b"next"], "in_flight": b"old", "n": b"4", "n:me": b"0"},
+        ["in_flight", "n", "n:me", "since", "pause", "workers", "q1", "q2"],
         ["1", "NOW", "0", "me", '"one"', '"two"'],
         [1, 2, P],
         {
@@ -110,37 +110,37 @@ CASES = [
             "q2": [b"next"],
             "n": b"5",
             "n:me": b"1",
-            "hand": (b'{"queue":"two","run_at":"NOW","payload":', P, b"}"),
+            "in_flight": (b'{"queue":"two","run_at":"NOW","payload":', P, b"}"),
         },
     ),
     Case(
         "fetch",
-        {"workers": {b"me"}, "q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
-        ["hand", "n", "n:me", "since", "pause", "workers", "q"],
+        {"workers": {b"me"}, "q": [P], "pause": b" True ", "in_flight": b"old", "n:me": b"2"},
+        ["in_flight", "n", "n:me", "since", "pause", "workers", "q"],
         ["2", "NOW", "2", "me", '"q"'],
         [2, -1],
-        {"workers": {b"me"}, "q": [P], "pause": b" True ", "hand": b"old", "n:me": b"2"},
+        {"workers": {b"me"}, "q": [P], "pause": b" True ", "in_flight": b"old", "n:me": b"2"},
     ),
     Case(
         "fetch",
         {"workers": {b"me"}, "n:me": b"3"},
-        ["hand", "n", "n:me", "since", "p", "workers"],
+        ["in_flight", "n", "n:me", "since", "p", "workers"],
         ["0", "NOW", "3", "me"],
         [3, 0],
         {"workers": {b"me"}, "n:me": b"3"},
     ),
     Case(
         "fetch",
-        {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "hand": P},
-        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "in_flight": P},
+        ["in_flight", "n", "n:me", "since", "p", "workers", "q"],
         ["0", "NOW", "3", "me", '"q"'],
         [3, -2, P],
-        {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "hand": P},
+        {"workers": {b"me"}, "q": [b"next"], "n:me": b"3", "in_flight": P},
     ),
     Case(
         "fetch",
         {"workers": {b"me"}, "q": [b"next"]},
-        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["in_flight", "n", "n:me", "since", "p", "workers", "q"],
         ["1", "NOW", "3", "me", '"q"'],
         [0, -2, None],
         {"workers": {b"me"}, "q": [b"next"]},
@@ -148,19 +148,19 @@ CASES = [
     Case(
         "fetch",
         {"workers": {b"me"}, "q": [P], "since": b"1763913669"},
-        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["in_flight", "n", "n:me", "since", "p", "workers", "q"],
         ["0", "NOW", "1763913669", "me", '"q"'],
         [0, 1, P],
         {
             "workers": {b"me"},
             "since": b"1763913669",
-            "hand": (b'{"queue":"q","run_at":"NOW","payload":', P, b"}"),
+            "in_flight": (b'{"queue":"q","run_at":"NOW","payload":', P, b"}"),
         },
     ),
     Case(
         "fetch",
         {"q": [P], "n:me": b"3", "workers": {b"you"}},
-        ["hand", "n", "n:me", "since", "p", "workers", "q"],
+        ["in_flight", "n", "n:me", "since", "p", "workers", "q"],
         ["1", "NOW", "3", "me", '"q"'],
         [0, -3],
         {"q": [P], "n:me": b"3", "workers": {b"you"}},
@@ -234,8 +234,8 @@ CASES = [
     Case("note_heartbeat", {}, ["b"], [5, 120], 0, {"b": {b"last": b"5", b"since": b"0"}}),
     Case(
         "put_back",
-        {"hand": b"h", "q": [b"next"]},
-        ["hand", "q", "queues"],
+        {"in_flight": b"h", "q": [b"next"]},
+        ["in_flight", "q", "queues"],
         [P, "q", "h"],
         1,
         {"q": [P, b"next"], "queues": {b"q"}},
@@ -265,36 +265,43 @@ CASES = [
     Case(
         "record_popped",
         {"n:me": b"2"},
-        ["hand", "n:me", "since"],
+        ["in_flight", "n:me", "since"],
         ["2", (b'{"queue":"q","payload":', P, b"}")],
         [1],
-        {"n:me": b"2", "hand": (b'{"queue":"q","payload":', P, b"}")},
+        {"n:me": b"2", "in_flight": (b'{"queue":"q","payload":', P, b"}")},
     ),
     Case(
         "record_popped",
-        {"since": b"1763913669", "hand": (b'{"queue":"q","payload":', P, b"}")},
-        ["hand", "n:me", "since"],
+        {"since": b"1763913669", "in_flight": (b'{"queue":"q","payload":', P, b"}")},
+        ["in_flight", "n:me", "since"],
         ["1763913669", (b'{"queue":"q","payload":', P, b"}")],
         [1],
-        {"since": b"1763913669", "hand": (b'{"queue":"q","payload":', P, b"}")},
+        {"since": b"1763913669", "in_flight": (b'{"queue":"q","payload":', P, b"}")},
     ),
     Case(
         "record_popped",
         {"n:me": b"3"},
-        ["hand", "n:me", "since"],
+        ["in_flight", "n:me", "since"],
         ["2", (b'{"queue":"q","payload":', P, b"}")],
         [0, None],
         {"n:me": b"3"},
     ),
     Case(
         "record_popped",
-        {"n:me": b"2", "hand": b"another"},
-        ["hand", "n:me", "since"],
+        {"n:me": b"2", "in_flight": b"another"},
+        ["in_flight", "n:me", "since"],
         ["2", (b'{"queue":"q","payload":', P, b"}")],
         [0, b"another"],
-        {"n:me": b"2", "hand": b"another"},
+        {"n:me": b"2", "in_flight": b"another"},
     ),
-    Case("put_back", {"hand": b"h"}, ["hand", "q", "queues"], [P, "q", "x"], 0, {"hand": b"h"}),
+    Case(
+        "put_back",
+        {"in_flight": b"h"},
+        ["in_flight", "q", "queues"],
+        [P, "q", "x"],
+        0,
+        {"in_flight": b"h"},
+    ),
     Case(
         "remove_elements",
         {"failed": [b"x", b"r", b"y", P, b"z"]},
@@ -421,9 +428,9 @@ CASES = [
     Case("pop_due", {"zset": {b"7": 7.0}}, [at(7), "zset"], [7, "timestamps:", at(7)], None, {}),
     Case(
         "promote",
-        {at(7): [P, b"poison", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
+        {at(7): [P, b"malformed", b"new"], "zset": {b"7": 7.0}, TIMES: {b"delayed:7"}},
         PROMOTE,
-        [*FROM, 0, 1, "TOKEN", "q", SHA, 1, b"job\xff", sha(b"poison"), 0, b"record"],
+        [*FROM, 0, 1, "TOKEN", "q", SHA, 1, b"job\xff", sha(b"malformed"), 0, b"record"],
         [2],
         {
             at(7): [b"new"],
@@ -508,7 +515,7 @@ CASES = [
     Case(
         "fire",
         {"runs": {b"e": b"abc 3 1"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "abc", 2],
         1,
         {
@@ -523,7 +530,7 @@ CASES = [
     Case(
         "fire",
         {"runs": {b"e": b"abc 3 2"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "abc", 2],
         3,
         {"runs": {b"e": b"abc 3 2"}},
@@ -531,7 +538,7 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"5"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0", "", 0],
         1,
         {
@@ -545,23 +552,23 @@ CASES = [
     Case(
         "fire",
         {"fired": {b"e": b"6"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 5, b"then", "q", P, "", 0, 9, 10, 60, "0", "", 0],
         0,
         {"fired": {b"e": b"6"}},
     ),
     Case(
         "fire",
-        {"claim": b"taken"},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        {"lock": b"taken"},
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 5, b"then", "q", P, "mine", 999_999, 9, 10, 60, "0", "", 0],
         2,
-        {"fired": {b"e": b"10"}, "ranges": {b"e": b"10..10"}, "claim": b"taken"},
+        {"fired": {b"e": b"10"}, "ranges": {b"e": b"10..10"}, "lock": b"taken"},
     ),
     Case(
         "fire",
         {"ranges": {b"e": b"1..4 8..20?"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "1", "", 0],
         0,
         {"ranges": {b"e": b"1..4 8..20?"}},
@@ -569,7 +576,7 @@ CASES = [
     Case(
         "fire",
         {"ranges": {b"e": b"1..4 8..20?"}},
-        ["fired", "last", "queues", "q", "claim", "ranges", "runs"],
+        ["fired", "last", "queues", "q", "lock", "ranges", "runs"],
         ["e", 10, 9, b"then", "q", P, "", 0, 4, 10, 60, "0", "", 0],
         1,
         {
@@ -591,11 +598,11 @@ CASES = [
     Case(
         "push_unique",
         {"j": {b"old": b"1"}},
-        ["claim", "j", "queues", "q"],
+        ["lock", "j", "queues", "q"],
         [b"mine\xff", 99_999, "q", P, "queue", "q"],
         1,
         {
-            "claim": b"mine\xff",
+            "lock": b"mine\xff",
             "queues": {b"q"},
             "q": [P],
             "j": {b"lock": b"mine\xff", b"queue": b"q"},
@@ -607,11 +614,11 @@ CASES = [
     Case(
         "delay_unique",
         {},
-        ["claim", "j", at(7), TIMES, "zset"],
+        ["lock", "j", at(7), TIMES, "zset"],
         ["mine", 99_999, 7, at(7), P, "queue", "q"],
         1,
         {
-            "claim": b"mine",
+            "lock": b"mine",
             at(7): [P],
             TIMES: {b"delayed:7"},
             "zset": {b"7": 7.0},
@@ -814,7 +821,7 @@ def octets(key: Any) -> bytes:
 @pytest.mark.parametrize(
     "case", CASES, ids=[f"{case.script}-{number}" for number, case in enumerate(CASES)]
 )
-def test_a_script_returns_and_leaves_behind_what_its_head_says(redis, case, payload):
+def test_a_script_returns_and_writes_what_its_head_says(redis, case, payload):
     for key, value in case.before.items():
         put(redis, filled(key, payload), filled(value, payload))
 
@@ -828,7 +835,7 @@ def test_a_script_returns_and_leaves_behind_what_its_head_says(redis, case, payl
     }
 
 
-#: Each key of each case, to be of another type than its script wants.
+#: Each key of each case, to be of another type than its script expects.
 EACH_KEY = [
     pytest.param(case, place, id=f"{case.script}-{number}-{place}")
     for number, case in enumerate(CASES)
@@ -836,7 +843,7 @@ EACH_KEY = [
 ]
 
 
-#: What looks at the types of its keys itself.
+#: The scripts that check the types of their keys themselves.
 GO_ON = {
     "apply",
     "read_many",
@@ -905,7 +912,7 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
         assert case.script in GO_ON
         if case.script in ("take_back", "remove_elements", "remove_list") or -1 in case.args:
             return  # it removes a record, or what is asked for
-        # These two add one; the in-flight record that stood there was overwritten by this test.
+        # These two add one; the in-flight record was overwritten by this test.
         added = [case.script in ("push_failure", "put_back")]
         if case.script == "record_popped" or case.script.endswith("_unique"):
             added = [0, 1]  # as it finds its worker there or not, and a lock or none
@@ -915,7 +922,7 @@ def test_with_a_key_of_another_type_a_script_does_all_or_nothing(redis, case, pl
 def payloads(keyspace: dict[bytes, Any]) -> int:
     """How many payloads there are in lists, and in the in-flight record."""
     lists = [value for value in keyspace.values() if isinstance(value, list)]
-    return sum(map(len, lists)) + (b'"payload":' in (value_of(keyspace, b"hand")))
+    return sum(map(len, lists)) + (b'"payload":' in (value_of(keyspace, b"in_flight")))
 
 
 def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
@@ -940,13 +947,13 @@ def value_of(keyspace: dict[bytes, Any], key: bytes) -> bytes:
         ),
     ],
 )
-def test_a_claim_or_lock_ends_by_itself(redis, script, keys, args, key):
+def test_a_lock_expires(redis, script, keys, args, key):
     scripts.load(redis, script)(keys=keys, args=args)
 
     assert 50_000 < redis.pttl(key) <= 60_000
 
 
-def test_a_prune_lock_of_ours_is_renewed(redis):
+def test_a_prune_lock_is_renewed_by_its_holder(redis):
     redis.set("lock", "me", ex=1)
 
     assert scripts.load(redis, "prune_lock")(keys=["lock"], args=["me", 60, ""]) == 1

@@ -153,7 +153,7 @@ def pipeline(resq: ResQ, atomic: bool) -> None:
 
 
 def slow(resq: ResQ) -> list[tuple[float, str]]:
-    """What took the server 50 ms or more since the log was begun anew: ms and the command."""
+    """The commands that took the server 50 ms or more since the log was reset, with their ms."""
     return [
         (entry["duration"] / 1000, entry["command"][:60].decode(errors="replace"))
         for entry in resq.redis.slowlog_get(128)
@@ -166,7 +166,7 @@ def begin(resq: ResQ) -> None:
 
 
 @pytest.mark.parametrize("name", READS)
-def test_no_look_holds_the_server_up(resq: ResQ, name: str) -> None:
+def test_no_read_blocks_the_server_long(resq: ResQ, name: str) -> None:
     for key in LISTS:
         resq.redis.copy(f"copy:{key}", key)
     resq.redis.zadd("resque:delayed_queue_schedule", {str(LATER): LATER})
@@ -178,7 +178,7 @@ def test_no_look_holds_the_server_up(resq: ResQ, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_no_change_holds_the_server_up(resq: ResQ, name: str) -> None:
+def test_no_write_blocks_the_server_long(resq: ResQ, name: str) -> None:
     key, act = WRITES[name]
     for other in (*LISTS, "resque:queue:other", "resque:queue:mail"):
         resq.redis.unlink(other)

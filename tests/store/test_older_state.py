@@ -1,4 +1,4 @@
-"""A server that comes back with an older state: the job that ended last is known again."""
+"""A server that restarts with an older state: the job that ended last is recognised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fetcher(store: Store, redis: Redis) -> Iterator[Fetcher]:
 
 
 class Past:
-    """What stands in Redis now; go_back() makes it so again, as a failover does."""
+    """The present state of Redis; go_back() restores it, as a failover does."""
 
     def __init__(self, redis: Redis, proxy: Proxy) -> None:
         self._redis = redis
@@ -70,11 +70,11 @@ def counts(redis: Redis) -> tuple[int, int]:
 
 
 def is_over(redis: Redis, jobs: int) -> bool:
-    """Whether so many jobs were counted, and nothing is left of them."""
+    """Whether N jobs were counted, and nothing is left of them."""
     return counts(redis) == (jobs, jobs) and not redis.exists(RECORD_KEY, QUEUE)
 
 
-def test_a_job_whose_end_is_forgotten_is_counted_and_not_given_again(fetcher, proxy, redis):
+def test_a_job_whose_end_is_forgotten_is_counted_and_not_run_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST)
     fetcher.fetch(False, NOW)
     past = Past(redis, proxy)
@@ -86,7 +86,7 @@ def test_a_job_whose_end_is_forgotten_is_counted_and_not_given_again(fetcher, pr
     assert is_over(redis, 1)
 
 
-def test_a_job_whose_fetch_is_forgotten_after_its_end_is_not_given_again(fetcher, proxy, redis):
+def test_a_job_whose_fetch_is_forgotten_after_its_end_is_not_run_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
@@ -98,7 +98,7 @@ def test_a_job_whose_fetch_is_forgotten_after_its_end_is_not_given_again(fetcher
     assert is_over(redis, 1)
 
 
-def test_a_job_whose_fetch_is_forgotten_while_it_runs_is_not_given_again(fetcher, proxy, redis):
+def test_a_job_whose_fetch_is_forgotten_while_it_runs_is_not_run_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST, SECOND)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
@@ -141,7 +141,7 @@ def test_only_the_first_fetch_after_it_may_be_the_forgotten_job(fetcher, proxy, 
     past = Past(redis, proxy)
     assert fetcher.fetch(True, NOW) is None
     past.go_back()
-    redis.delete(RECORD_KEY)  # as pruning by somebody would
+    redis.delete(RECORD_KEY)  # as a prune by another worker would
 
     assert reconnecting(fetcher.fetch, False, LATER) is None
     redis.rpush(QUEUE, FIRST)
@@ -149,7 +149,7 @@ def test_only_the_first_fetch_after_it_may_be_the_forgotten_job(fetcher, proxy, 
     assert payload(fetcher.fetch(False, LATER)) == FIRST
 
 
-def test_a_job_that_did_not_end_well_is_given_again(fetcher, proxy, redis):
+def test_a_job_that_did_not_succeed_is_fetched_again(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST)
     fetcher.fetch(False, NOW)
     past = Past(redis, proxy)
@@ -174,7 +174,9 @@ def test_one_that_leaves_leaves_no_record_of_a_job_that_ended(fetcher, proxy, re
 
 
 @pytest.mark.parametrize("fetched", [False, True], ids=["queued", "in flight"])
-def test_what_blpop_gives_again_is_counted_and_not_given_again(fetcher, proxy, redis, fetched):
+def test_a_job_that_blpop_returns_again_is_counted_and_not_run_again(
+    fetcher, proxy, redis, fetched
+):
     redis.rpush(QUEUE, FIRST)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
@@ -212,7 +214,7 @@ def test_equal_jobs_all_run_though_every_connection_is_cut_and_every_reply_lost(
     assert is_over(redis, 6)
 
 
-def test_an_idle_workers_fetch_whose_reply_is_lost_is_no_job_that_ended(fetcher, proxy, redis):
+def test_an_idle_workers_fetch_whose_reply_is_lost_is_not_a_job_that_ended(fetcher, proxy, redis):
     """Equal bytes in the same second, and no sign of an older state."""
     redis.rpush(QUEUE, FIRST)
     fetcher.fetch(False, NOW)
@@ -237,14 +239,14 @@ def test_an_equal_job_runs_after_its_worker_was_pruned(fetcher, proxy, store, re
     assert payload(reconnecting(fetcher.fetch, True, LATER)) == FIRST
 
 
-def test_a_fetch_that_is_lost_while_a_known_job_is_counted_is_made_up_for(fetcher, proxy, redis):
+def test_a_fetch_that_is_lost_while_a_recognised_job_is_counted_is_repeated(fetcher, proxy, redis):
     redis.rpush(QUEUE, FIRST, SECOND)
     past = Past(redis, proxy)
     fetcher.fetch(False, NOW)
     past.go_back()
     with pytest.raises(CONNECTION_ERRORS):
         fetcher.fetch(True, LATER)
-    # Of the two calls that follow, the second counts what the first was given again.
+    # Of the two calls that follow, the second counts the job that the first was delivered again.
     proxy.lose_reply(b"$20\r\n" + LATER.encode())
     proxy.lose_reply(b"$20\r\n" + LATER.encode())
 

@@ -166,7 +166,7 @@ def test_a_job_that_a_subclass_has_changed_is_recorded_as_changed(
 
 
 @pytest.mark.parametrize("raw", [b"[1]", b"\xff", b'{"class":NaN}', b'{"a":%b}' % (b"9" * 5000)])
-def test_what_no_reader_takes_for_a_job_stays_a_stand_in_that_has_its_bytes(
+def test_a_payload_that_cannot_be_read_becomes_a_placeholder_with_its_bytes(
     raw: bytes, worker: Worker, resq: ResQ, redis: Redis
 ) -> None:
     record = json.loads(fail(raw, worker, redis))
@@ -186,7 +186,7 @@ def test_the_record_can_be_shown(raw: bytes, worker: Worker, resq: ResQ, redis: 
     row.args.encode()
 
 
-def test_a_record_that_is_written_with_blanks_gives_its_payload_without_them(
+def test_a_record_written_with_spaces_has_its_payload_without_them(
     resq: ResQ, redis: Redis
 ) -> None:
     item = {"class": "A", "args": []}

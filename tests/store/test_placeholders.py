@@ -1,4 +1,4 @@
-"""What JSON or Ruby cannot say: shown, retried and put off with its exact bytes."""
+"""Payloads that JSON or Ruby cannot represent are shown, retried and delayed byte for byte."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_record_of_another_program_is_shown_and_retried_with_the_payloads_byte
 
 
 @pytest.mark.parametrize("raw", [b"not json", b"[1]", b"7", b'{"queue":"q"}', b"\xff", b"{}"])
-def test_what_is_no_failure_record_is_not_pushed(raw: bytes, resq: ResQ, redis: Redis) -> None:
+def test_a_malformed_failure_record_is_not_pushed(raw: bytes, resq: ResQ, redis: Redis) -> None:
     redis.rpush("resque:failed", raw)
     (record,) = failure.all(resq, 0, 1)
 
@@ -196,7 +196,7 @@ def test_an_orphaned_in_flight_record_is_found_whatever_its_payload(
     [b'["cut \\ud83d"]', b"[1e400]", b"[1.50,{ }]", b"null", b'[{"\\udc00":["\\/"]}]'],
 )
 @pytest.mark.parametrize("klass", [Retried, RetriedLater])
-def test_a_job_is_put_off_with_the_bytes_of_its_arguments(
+def test_a_job_is_delayed_with_the_bytes_of_its_arguments(
     args: bytes, klass: type, worker: Worker, resq: ResQ, redis: Redis
 ) -> None:
     name = f"{__name__}.{klass.__name__}".encode()
@@ -227,7 +227,9 @@ def test_null_in_the_place_of_the_arguments_performs_without_any(
     assert not redis.exists("resque:failed")
 
 
-def test_a_delayed_job_without_a_queue_goes_to_that_of_its_class(resq: ResQ, redis: Redis) -> None:
+def test_a_delayed_job_without_a_queue_is_moved_to_that_of_its_class(
+    resq: ResQ, redis: Redis
+) -> None:
     name = f"{__name__}.Null".encode()
     asks = (b'{"class":"%b","args":[1]}', b'{"class":"%b","args":[2],"queue":null}')
     for raw in (*(one % name for one in asks), b'{"class":"no.Such","args":[]}'):
@@ -253,7 +255,7 @@ def test_a_failure_without_a_queue_is_retried_on_that_of_its_class(
 
 
 def nested(levels: int) -> list[Any]:
-    """Arguments with so many levels, their own list included; in lists and objects by turns."""
+    """Arguments with N levels, their own list included; lists and objects in turn."""
     value: Any = []
     for level in range(levels - 2):
         value = {"a": value} if level % 2 else (value,)

@@ -76,7 +76,7 @@ def test_items_that_a_subclass_of_the_scheduler_passes_on_keep_their_bytes(
 
 
 @pytest.mark.parametrize("name", ["half a pair", "beyond floats"])
-def test_what_a_subclass_pops_is_in_flight_and_becomes_a_failure_that_says_it(
+def test_a_job_popped_by_a_subclass_is_in_flight_and_becomes_a_failure_with_its_bytes(
     name: str, dsn: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failure, "backend", RedisBackend)

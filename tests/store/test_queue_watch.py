@@ -33,12 +33,14 @@ def queue_watcher(resq: ResQ) -> QueueWatcher:
 
 
 def is_told(queue_watcher: QueueWatcher) -> bool:
-    """Whether the server tells of something within a generous time."""
+    """Whether the server reports a change within a generous time."""
     ready = select.select([queue_watcher.fileno()], [], [], 20)[0]
     return bool(ready) and queue_watcher.has_changed()
 
 
-def test_a_push_is_told_and_nothing_is_popped(queue_watcher: QueueWatcher, redis: Redis) -> None:
+def test_a_push_is_reported_and_nothing_is_popped(
+    queue_watcher: QueueWatcher, redis: Redis
+) -> None:
     assert queue_watcher.all_empty()
     assert not queue_watcher.has_changed()
 
@@ -49,7 +51,7 @@ def test_a_push_is_told_and_nothing_is_popped(queue_watcher: QueueWatcher, redis
     assert not queue_watcher.all_empty()
 
 
-def test_a_push_to_another_queue_is_not_told(queue_watcher: QueueWatcher, redis: Redis) -> None:
+def test_a_push_to_another_queue_is_not_reported(queue_watcher: QueueWatcher, redis: Redis) -> None:
     queue_watcher.all_empty()
 
     redis.rpush("resque:queue:c", "x")
@@ -58,7 +60,7 @@ def test_a_push_to_another_queue_is_not_told(queue_watcher: QueueWatcher, redis:
     assert queue_watcher.all_empty()
 
 
-def test_a_new_queue_is_told_to_a_wildcard(resq: ResQ, redis: Redis) -> None:
+def test_a_new_queue_is_reported_for_a_wildcard(resq: ResQ, redis: Redis) -> None:
     queue_watcher = QueueWatcher(resq.store, QueueList("mail-*"), name())
     assert queue_watcher.all_empty()
 
@@ -68,14 +70,14 @@ def test_a_new_queue_is_told_to_a_wildcard(resq: ResQ, redis: Redis) -> None:
     assert not queue_watcher.all_empty()
 
 
-def test_a_push_between_the_look_and_the_wait_is_told(
+def test_a_push_between_the_check_and_the_wait_is_reported(
     queue_watcher: QueueWatcher, redis: Redis
 ) -> None:
     queue_watcher.all_empty()
     redis.rpush("resque:queue:a", "x")
     redis.delete("resque:queue:a")
 
-    # It is gone again, but it has been told: the reply of the next look must not swallow that.
+    # It was popped again, but reported: the reply of the next check must not swallow the report.
     assert is_told(queue_watcher)
 
 
@@ -92,7 +94,7 @@ def test_a_connection_that_was_cut_is_made_anew(queue_watcher: QueueWatcher, red
     assert is_told(queue_watcher)
 
 
-def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(
+def test_a_reply_cut_after_any_byte_leaves_a_queue_watcher_that_works(
     server: Server, redis: Redis
 ) -> None:
     with Proxy(server.port) as proxy:
@@ -110,7 +112,7 @@ def test_a_reply_cut_after_any_byte_leaves_a_lookout_that_works(
 
 
 def test_a_server_without_tracking_is_too_old() -> None:
-    # What a server before 6 says to HELLO is what any says that knows no such command.
+    # The reply of a server before 6 to HELLO is that of any server to an unknown command.
     with (
         Server("--rename-command", "HELLO", "") as old,
         pytest.raises(TooOldError, match="CLIENT TRACKING"),
@@ -136,7 +138,7 @@ def restricted(server: Server, redis: Redis) -> Iterator[Callable[..., QueueWatc
         redis.execute_command("ACL", "DELUSER", "few")
 
 
-def test_a_user_without_the_right_to_tracking_is_told_so(restricted) -> None:
+def test_a_missing_right_to_tracking_is_an_error_that_says_so(restricted) -> None:
     queue_watcher = restricted("-client|tracking")
 
     with pytest.raises(CannotWatchError, match=r"refuses CLIENT TRACKING: .*tracking"):
@@ -146,7 +148,7 @@ def test_a_user_without_the_right_to_tracking_is_told_so(restricted) -> None:
 @pytest.mark.parametrize(
     "rule", ["-zadd", "-zcard", "-evalsha", "-time", "resetkeys ~resque:queue*"]
 )
-def test_a_user_who_may_not_count_the_watchers_watches_nevertheless(
+def test_a_user_without_the_right_to_count_watchers_watches_nevertheless(
     restricted, redis: Redis, rule: str
 ) -> None:
     queue_watcher = restricted(*rule.split())
@@ -180,14 +182,14 @@ def crowd(resq: ResQ, redis: Redis) -> Iterator[Callable[[int, str], list[QueueW
 
 
 def looks_at_once(queue_watcher: QueueWatcher) -> float:
-    """The share of the reports after which this one looks at once, if all have long watched."""
+    """The share of reports after which this watcher checks at once, if all have long watched."""
     queue_watcher._watching_since = -1e6
     delays = [queue_watcher.delay() for _ in range(2000)]
     assert max(delays) <= LONGEST_SPREAD
     return sum(not delay for delay in delays) / len(delays)
 
 
-def test_of_many_watchers_of_a_queue_a_few_look_at_once(crowd, redis: Redis) -> None:
+def test_of_many_watchers_of_a_queue_a_few_check_at_once(crowd, redis: Redis) -> None:
     crowd(39, "a,c")
     (last,) = crowd(1, "a,b")
 
@@ -196,7 +198,7 @@ def test_of_many_watchers_of_a_queue_a_few_look_at_once(crowd, redis: Redis) -> 
     assert 0.03 < looks_at_once(last) < 0.2
 
 
-def test_who_alone_watches_a_queue_always_looks_at_once(crowd, redis: Redis) -> None:
+def test_a_single_watcher_of_a_queue_always_checks_at_once(crowd, redis: Redis) -> None:
     crowd(39, "a,c")
     (last,) = crowd(1, "a,b")
 
@@ -215,7 +217,7 @@ def test_watchers_by_a_wildcard_are_counted_too(crowd, redis: Redis) -> None:
     assert 0.03 < looks_at_once(last) < 0.2
 
 
-def test_watchers_that_have_left_are_counted_no_more(crowd, resq: ResQ) -> None:
+def test_watchers_that_have_withdrawn_are_no_longer_counted(crowd, resq: ResQ) -> None:
     *others, last = crowd(5, "a,mail-*")
     assert resq.store.watchers.announce("another", ["a", "mail-*"], 150, 1) == [6, 6]
     for queue_watcher in others:
@@ -224,10 +226,10 @@ def test_watchers_that_have_left_are_counted_no_more(crowd, resq: ResQ) -> None:
     assert resq.store.watchers.announce("another", ["a", "mail-*"], 150, 1) == [2, 2]
 
 
-def test_watchers_that_have_died_are_counted_no_more_after_a_while(resq, redis: Redis) -> None:
+def test_watchers_that_have_died_are_no_longer_counted_after_a_while(resq, redis: Redis) -> None:
     seconds, _ = redis.time()
     redis.zadd("resque:pyres:watchers:a", {"died": seconds - 151, "alive": seconds - 100})
-    # As a server wrote it whose clock was ahead.
+    # As written by a server whose clock was ahead.
     redis.zadd("resque:pyres:watchers:a", {"ahead": seconds + 3600})
 
     assert resq.store.watchers.announce("new", ["a"], 150, 0) == [2]
@@ -252,7 +254,7 @@ def test_what_cannot_count_the_watchers_watches_nevertheless(resq: ResQ, redis: 
     queue_watcher.close()
 
 
-# The waker of a pool
+# The wakeup scheduler of a pool
 
 
 @pytest.fixture
@@ -274,7 +276,7 @@ def push(redis: Redis, wakeups: Wakeups, count: int = 1) -> None:
     select.select(wakeups.fds(), [], [], 20)
 
 
-def test_a_push_wakes_one_and_that_the_last_that_went_idle(
+def test_a_push_wakes_only_the_slot_that_became_idle_last(
     wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
     push(redis, wakeups)
@@ -284,7 +286,7 @@ def test_a_push_wakes_one_and_that_the_last_that_went_idle(
     assert woken == [Slot(3)]
 
 
-def test_the_next_is_woken_when_the_first_has_taken_and_there_is_more(
+def test_the_next_is_woken_when_the_first_has_fetched_and_there_is_more(
     wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
     push(redis, wakeups, 2)
@@ -301,7 +303,7 @@ def test_the_next_is_woken_when_the_first_has_taken_and_there_is_more(
     assert wakeups.fds()
 
 
-def test_another_is_woken_for_one_that_says_nothing(
+def test_another_is_woken_for_one_that_reports_nothing(
     wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
     push(redis, wakeups)
@@ -325,7 +327,7 @@ def test_another_is_woken_for_one_that_has_died(
     assert woken == [Slot(3), Slot(1)]
 
 
-def test_a_waker_whose_server_was_away_looks_again(
+def test_a_wakeup_scheduler_checks_again_after_it_was_disconnected(
     wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
     (watching,) = [c for c in redis.client_list() if c["flags"].count("t")]
@@ -343,11 +345,11 @@ def test_a_waker_whose_server_was_away_looks_again(
 
 @pytest.fixture
 def one_of_many(queue_watcher: QueueWatcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the queue_watcher one of those that look later, half a second after a report."""
+    """Makes the queue watcher one of those that check half a second after a report."""
     monkeypatch.setattr(queue_watcher, "delay", lambda: 0.5)
 
 
-def test_one_of_many_watchers_wakes_nobody_for_a_job_that_another_has_fetched(
+def test_one_of_many_watchers_wakes_no_slot_for_a_job_that_another_has_fetched(
     one_of_many: None, wakeups: Wakeups, redis: Redis, woken: list[Slot]
 ) -> None:
     push(redis, wakeups)

@@ -26,7 +26,7 @@ def test_a_push_appends_and_announces_in_one_step(queues, redis, server):
 
 
 def test_a_queue_that_another_process_removed_is_announced_again(queues, redis):
-    # B58 of the old faults
+    # pyres 1.5 added a queue to the set only once
     queues.push("mail", [A])
     redis.delete("resque:queues", "resque:queue:mail")
 
@@ -35,7 +35,7 @@ def test_a_queue_that_another_process_removed_is_announced_again(queues, redis):
     assert redis.smembers("resque:queues") == {b"mail"}
 
 
-def test_a_pop_looks_at_the_queues_in_order(queues, redis):
+def test_a_pop_reads_the_queues_in_order(queues, redis):
     queues.push("low", [A])
     queues.push("high", [B, C])
 
@@ -88,12 +88,12 @@ def test_sizes_cost_two_round_trips_for_any_number_of_queues(queues, server):
     ("start", "count", "wanted"),
     [(0, 1, [A]), (0, 2, [A, B]), (1, 5, [B, C]), (3, 1, []), (0, 0, []), (1, -1, [B, C])],
 )
-def test_a_peek_gives_so_many_from_there(queues, start, count, wanted):
+def test_a_peek_returns_n_payloads_from_an_index(queues, start, count, wanted):
     queues.push("mail", [A, B, C])
     assert queues.peek("mail", start, count) == wanted
 
 
-def test_a_walk_reads_page_by_page_and_gives_all(queues, server):
+def test_a_walk_reads_page_by_page_and_returns_all(queues, server):
     payloads = [b"%d" % number for number in range(2 * PAGE + 1)]
     queues.push("mail", payloads)
 
@@ -102,7 +102,7 @@ def test_a_walk_reads_page_by_page_and_gives_all(queues, server):
         assert monitor.names == ["LLEN", "EVALSHA", "EVALSHA", "EVALSHA"]
 
 
-def test_deleting_takes_equal_bytes_only(queues, redis):
+def test_deleting_removes_equal_bytes_only(queues, redis):
     queues.push("mail", [A, B, A, C])
 
     assert queues.delete("mail", A) is True
@@ -112,7 +112,7 @@ def test_deleting_takes_equal_bytes_only(queues, redis):
     assert queues.delete("mail", A) is False
 
 
-def test_removing_a_queue_tells_how_much_waited(queues, redis):
+def test_removing_a_queue_returns_how_many_jobs_it_had(queues, redis):
     queues.push("mail", [A, B])
     queues.push("other", [C])
 
@@ -128,13 +128,13 @@ def test_a_watched_queue_is_listed_before_its_first_job(queues):
     assert queues.sizes() == {"mail": 0}
 
 
-def test_putting_back_needs_the_hand_that_it_came_into(queues, redis):
-    redis.set("resque:worker:w", b"hand")
+def test_putting_back_requires_the_in_flight_record_of_the_job(queues, redis):
+    redis.set("resque:worker:w", b"record")
 
-    assert not queues.put_back("w", "mail", A, b"another hand")
-    assert redis.get("resque:worker:w") == b"hand"
-    assert queues.put_back("w", "mail", A, b"hand")
-    assert not queues.put_back("w", "mail", A, b"hand")
+    assert not queues.put_back("w", "mail", A, b"another record")
+    assert redis.get("resque:worker:w") == b"record"
+    assert queues.put_back("w", "mail", A, b"record")
+    assert not queues.put_back("w", "mail", A, b"record")
 
     assert redis.lrange("resque:queue:mail", 0, -1) == [A]
     assert not redis.exists("resque:worker:w")

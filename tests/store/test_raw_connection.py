@@ -1,4 +1,4 @@
-"""A connection that reads its replies itself: what a server says that cannot serve now."""
+"""A connection that reads its replies itself: the errors of a server that cannot serve now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.servers import Server, until
 NOW = "2026-11-23T16:01:09Z"
 
 
-def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: Server) -> None:
+def test_a_server_that_is_busy_with_a_script_is_waited_for(own_server: Server) -> None:
     redis, busy = own_server.client(), own_server.client()
     redis.config_set("busy-reply-threshold", 10)
     resq = ResQ(own_server.dsn)
@@ -36,7 +36,7 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(own_server: S
 
 
 def is_busy(resq: ResQ) -> bool:
-    """Whether it is told as a server that is gone for now, to an application as well."""
+    """Whether it is raised as a connection error, for an application as well."""
     try:
         resq.queues()
     except CONNECTION_ERRORS as error:

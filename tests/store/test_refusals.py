@@ -143,7 +143,7 @@ Call = Callable[[ResQ, Any], Any]
         lambda resq: resq.enqueue_in(5, Mail, 1, subject="x"),
     ],
 )
-def test_a_keyword_that_the_job_would_not_get_is_refused_by_name(resq, redis, call):
+def test_a_keyword_that_would_not_be_passed_to_the_job_is_refused_by_name(resq, redis, call):
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'subject'"):
         call(resq)
     assert redis.keys() == []
@@ -217,7 +217,7 @@ def test_a_text_that_names_nothing_is_refused(resq, redis, call, name):
 
 @pytest.mark.parametrize("call", [from_string, at_from_string])
 @pytest.mark.parametrize("name", [None, 7, b"app.Mail", Mail, ["app.Mail"]])
-def test_what_is_no_text_is_refused_where_a_text_is_asked_for(resq, redis, call, name):
+def test_a_value_that_is_not_a_str_is_refused_where_a_str_is_expected(resq, redis, call, name):
     with pytest.raises(NotAJobError, match="^invalid job .*: expected a dotted name"):
         call(resq, name)
     assert redis.keys() == []
@@ -231,7 +231,7 @@ def test_the_names_of_other_languages_stay_good(resq, redis, call, name):
 
 
 @pytest.mark.usefixtures("own_jobs")
-def test_a_name_of_its_own_may_be_any_text_and_stand_anywhere(resq):
+def test_a_job_name_may_be_any_text_and_be_passed_anywhere(resq):
     target = job(queue="mail", name="send it all")(lambda: None)
 
     for call in OF_A_TARGET:
@@ -244,7 +244,7 @@ def test_a_name_that_leads_to_something_else_now_is_refused(resq, redis, monkeyp
     def shadow() -> None: ...
 
     for target, name in ((send, "send"), (Mail, "Mail")):
-        # A copy, so that nothing is known of it yet.
+        # A copy, of which no settings are cached yet.
         copy = (
             types.FunctionType(send.__code__, {}) if target is send else type("Mail", (Mail,), {})
         )
@@ -299,7 +299,7 @@ def test_a_class_without_a_hash_is_enqueued_and_performed(resq, monkeypatch):
     assert performed == [(1,)]
 
 
-def test_a_refused_job_stays_refused_and_a_good_one_is_looked_at_once(resq, monkeypatch):
+def test_a_refused_job_stays_refused_and_a_valid_one_is_checked_once(resq, monkeypatch):
     looked: list[Any] = []
     monkeypatch.setattr("pyres.job_names.check_place", looked.append)
     fresh = type("Fresh", (Mail,), {"__module__": __name__})

@@ -1,4 +1,4 @@
-"""What the server says when it cannot serve now, and how that is told."""
+"""The replies of a server that cannot serve now, and how they are reported."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ REFUSALS = [
     "NOREPLICAS Not enough good replicas to write.",
 ]
 
-#: Redis 6.2 says so of a command inside a script; redis-py takes ERR away.
+#: Redis 6.2's reply for a command inside a script; redis-py removes "ERR".
 IN_SCRIPT = "Error running script (call to f_0a1b): @user_script:41: @user_script: 41: -{}"
 
 
 @pytest.mark.parametrize("words", REFUSALS)
-def test_a_refused_write_is_known_in_each_wording(words: str) -> None:
+def test_a_refused_write_is_recognised_in_each_wording(words: str) -> None:
     for text in (words, IN_SCRIPT.format(words), "ERR " + IN_SCRIPT.format(words)):
         assert refusal(text) == words
 
 
 @pytest.mark.parametrize("text", ["WRONGTYPE a key", "ERR unknown command 'X'", "ERR OO"])
-def test_another_error_is_no_refused_write(text: str) -> None:
+def test_another_error_is_not_a_refused_write(text: str) -> None:
     assert refusal(text) is None
     assert refusal(IN_SCRIPT.format(text)) is None
 
@@ -46,19 +46,19 @@ def test_another_error_is_no_refused_write(text: str) -> None:
         IN_SCRIPT.format("The user executing the script can't run this command or subcommand"),
     ],
 )
-def test_a_right_that_is_missing_is_known_in_each_wording(text: str) -> None:
+def test_a_missing_right_is_recognised_in_each_wording(text: str) -> None:
     assert (lacking_right(text) or "").endswith(("'sadd' command", "command or subcommand"))
     assert refusal(text) is None
 
 
 @pytest.mark.parametrize("text", [*REFUSALS, "WRONGTYPE a key", "ERR unknown command 'NOPERM'"])
-def test_another_error_is_no_missing_right(text: str) -> None:
+def test_another_error_is_not_a_missing_right(text: str) -> None:
     assert lacking_right(text) is None
     assert lacking_right(IN_SCRIPT.format(text)) is None
 
 
-def test_only_a_server_that_does_not_answer_is_gone() -> None:
-    assert described(ConnectionError("closed")) == "Redis is gone (closed)"
+def test_only_a_server_that_does_not_reply_is_unreachable() -> None:
+    assert described(ConnectionError("closed")) == "Redis is unreachable (closed)"
     for error in (CannotWriteNow(REFUSALS[0]), BusyLoadingError("loading")):
         assert described(error) == f"Redis cannot serve now ({error})"
 

@@ -1,4 +1,6 @@
-"""A worker that is not registered fetches nothing, and no in-flight record is nobody's."""
+"""A worker that is not registered fetches nothing, and each in-flight record belongs to a
+registered one.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,7 @@ def daemon(request, resq):
 
 @pytest.mark.parametrize("remove", [remove_as_ruby, remove_as_node, remove_all])
 @pytest.mark.parametrize("between", ["before the first job", "between two jobs"])
-def test_one_that_somebody_has_removed_registers_before_it_fetches(
+def test_a_worker_that_was_unregistered_registers_before_it_fetches(
     daemon, redis, remove, between, caplog
 ):
     if between == "between two jobs":
@@ -182,7 +184,7 @@ def test_one_that_was_registered_by_its_user_stays_so(resq, redis):
     worker.fetcher.close()
 
 
-# Records of nobody
+# Records without a registered worker
 
 
 def record(run_ago: float = 0) -> str:
@@ -204,9 +206,7 @@ def sweep(resq: ResQ) -> list[str]:
     ],
     ids=["no process", "colons", "our own pid", "another host"],
 )
-def test_the_job_of_one_that_is_dead_and_unregistered_becomes_a_failure(
-    resq, redis, worker_id, ago
-):
+def test_the_job_of_a_dead_and_unregistered_worker_becomes_a_failure(resq, redis, worker_id, ago):
     redis.set(f"resque:worker:{worker_id}", record(ago))
 
     assert sweep(resq) == [worker_id]
@@ -240,7 +240,7 @@ def test_node_writes_its_fields_in_another_order(resq, redis):
     ],
     ids=["young", "no time", "started", "node's ping", "no JSON", "a payload", "no id"],
 )
-def test_what_is_no_record_of_the_dead_stays(resq, redis, key, value):
+def test_a_key_that_is_not_an_in_flight_record_of_a_dead_worker_stays(resq, redis, key, value):
     value = value if isinstance(value, str) else record(value)
     redis.set(f"resque:worker:{key}", value)
 
@@ -265,14 +265,14 @@ def test_a_live_ruby_worker_that_was_removed_keeps_its_job(resq, redis, run_daem
     assert redis.exists(f"resque:worker:{worker}")
 
 
-def test_one_of_another_host_that_gives_heartbeats_keeps_its_job(resq, redis):
+def test_a_worker_of_another_host_that_sends_heartbeats_keeps_its_job(resq, redis):
     redis.set("resque:worker:there:7:mail", record(PRUNE_AFTER + 60))
     resq.store.workers.beat(["there:7:mail"])
 
     assert sweep(resq) == []
 
 
-def test_only_who_has_the_prune_lock_sweeps(resq, redis):
+def test_only_the_holder_of_the_prune_lock_prunes(resq, redis):
     redis.set(f"resque:worker:here:{NOBODY}:mail", record())
     resq.store.workers.register("there:9:mail", "1", process_start="of a worker of pyres")
     redis.set("resque:pruning_dead_workers_in_progress", "there:9:mail", ex=60)

@@ -80,7 +80,7 @@ def test_registering_writes_what_resque_reads(resq, redis, monkeypatch, minion):
 
 @pytest.mark.parametrize("step", ["register", "renew"])
 def test_no_worker_is_ever_registered_without_its_heartbeat(resq, redis, monkeypatch, step):
-    """One whose host vanished in between would never be silent, and so never be pruned."""
+    """A worker whose host vanished in between would never count as silent or be pruned."""
     monkeypatch.setattr(type(resq.store.workers), "beat", None)
 
     getattr(registry(resq), step)()
@@ -99,8 +99,8 @@ def test_unregistering_leaves_nothing(resq, redis):
     assert redis.keys() == []
 
 
-def test_a_job_still_in_the_hand_of_one_that_unregisters_is_a_failure(resq, redis, caplog):
-    """As in Resque; it went with the hand when an error ended a worker."""
+def test_a_job_in_flight_when_its_worker_unregisters_is_a_failure(resq, redis, caplog):
+    """As in Resque; it was deleted with the in-flight record when an error ended a worker."""
     enlist(redis, ME, held(JOB))
 
     registry(resq).unregister()
@@ -151,8 +151,8 @@ def test_started_is_stamped_once(resq, redis):
 # Pruning
 
 
-def test_a_sign_of_life_of_one_that_died_before_it_registered_goes(resq, redis, run_daemon):
-    """A khan gives it for minions that he has just forked."""
+def test_a_heartbeat_of_a_worker_that_died_before_it_registered_is_removed(resq, redis, run_daemon):
+    """A manager writes it for minions that it has just forked."""
     young = run_daemon("-c", "import signal; signal.pause()")
     for pid in (4194304, young.pid):
         beat_at(redis, f"here:{pid}:mail", 1)
@@ -163,15 +163,15 @@ def test_a_sign_of_life_of_one_that_died_before_it_registered_goes(resq, redis, 
     assert records(redis) == []
 
 
-def test_khans_of_this_host_that_are_gone_are_forgotten(resq, redis, run_daemon):
-    """A khan that was killed stood in `khans` for ever."""
+def test_dead_managers_of_this_host_are_removed(resq, redis, run_daemon):
+    """A manager that was killed stayed in `khans` for ever."""
     here = Worker(["mail"], resq).hostname
     daemon = run_daemon("pyres_manager", "--queues", "mail")
     (lives,) = until(lambda: redis.smembers("resque:khans"))
     editor = run_daemon("-c", "import signal; signal.pause()", "vim", "pyres_manager.py")
     gone = [f"{here}:4194304:3", f"{here}:{editor.pid}:2"]
     kept = ["elsewhere:4194304:3", "nonsense", "\udcff"]
-    # First, since the living manager forgets those that are gone as well, at any moment.
+    # First, since the living manager also removes dead ones, at any moment.
     redis.rpush(f"resque:khan:{gone[0]}", "ADD")
     redis.sadd("resque:khans", *[name.encode("utf-8", "surrogateescape") for name in gone + kept])
 
@@ -186,7 +186,7 @@ def test_khans_of_this_host_that_are_gone_are_forgotten(resq, redis, run_daemon)
 
 
 def test_living_workers_stay_however_many_there_are(resq, redis):
-    # B7 of the old faults: 5 ran, and 3 of them were thrown out
+    # pyres 1.5: 5 ran, and 3 of them were pruned
     for pid in range(1, 6):
         enlist(redis, f"here:{pid}:mail")
 
@@ -196,7 +196,7 @@ def test_living_workers_stay_however_many_there_are(resq, redis):
     assert redis.get("resque:stat:processed:here:5:mail") == b"4"
 
 
-def test_one_whose_pid_is_no_worker_is_gone_with_all_that_was_its(resq, redis):
+def test_a_worker_whose_pid_is_not_a_worker_is_pruned_with_all_its_keys(resq, redis):
     enlist(redis, GONE)
     redis.sadd("resque:minions", GONE)
     beat_at(redis, GONE, 0)
@@ -218,7 +218,7 @@ def test_a_dead_worker_of_node_resque_leaves_nothing_under_its_short_name(resq, 
     assert left == [f"resque:{key.format(name)}" for name in ("here:4194303", "there:4194304")]
 
 
-def test_other_hosts_are_left_alone_while_they_give_signs_of_life(resq, redis):
+def test_workers_of_other_hosts_are_left_alone_while_they_send_heartbeats(resq, redis):
     enlist(redis, "there:2:mail", held(JOB))
     enlist(redis, "heretoo:3:mail")
     beat_at(redis, "there:2:mail", PRUNE_AFTER - 10)
@@ -241,22 +241,22 @@ def test_a_host_that_fell_silent_is_pruned_by_its_last_sign_of_life(resq, redis)
 
 
 @pytest.mark.parametrize("beat", ["", "yesterday", "\udcff", "2026-13-45T00:00:00Z"])
-def test_a_sign_of_life_that_cannot_be_read_says_nothing(resq, redis, beat):
+def test_a_heartbeat_that_cannot_be_parsed_is_ignored(resq, redis, beat):
     enlist(redis, "there:2:mail")
     redis.hset("resque:workers:heartbeat", "there:2:mail", beat.encode("utf-8", "surrogateescape"))
 
     assert registry(resq).prune() == []
 
 
-def test_one_of_this_host_that_fell_silent_is_pruned_too(resq, redis):
+def test_a_worker_of_this_host_that_became_silent_is_pruned_too(resq, redis):
     enlist(redis, "here:2:mail")
     beat_at(redis, "here:2:mail", PRUNE_AFTER + 10)
 
     assert registry(resq, alive=(2,)).prune() == ["here:2:mail"]
 
 
-def test_the_job_of_a_dead_one_becomes_a_failure_and_is_counted_once(resq, redis):
-    # B31 of the old faults: the job was lost, and its key stayed for ever
+def test_the_job_of_a_dead_worker_becomes_a_failure_and_is_counted_once(resq, redis):
+    # pyres 1.5 lost the job, and its key stayed for ever
     enlist(redis, "here:2:mail", held(JOB))
 
     registry(resq).prune()
@@ -291,7 +291,7 @@ def test_minions_that_ruby_has_pruned_are_forgotten(resq, redis):
     assert records(redis) == []
 
 
-def test_the_counters_of_a_dead_worker_that_somebody_unregistered_are_removed(resq, redis):
+def test_the_counters_of_a_dead_worker_that_was_unregistered_are_removed(resq, redis):
     alive = f"here:{os.getpid()}:mail"
     of_nobody = [GONE, "here:4194305:a:b,~c", f"here:{10**30}:mail"]
     of_others = [alive, "there:2:mail", "no id", "here:x:mail"]
@@ -312,7 +312,7 @@ def test_the_counters_of_a_dead_worker_that_somebody_unregistered_are_removed(re
 
 
 @pytest.mark.parametrize("payload", [b"\xff\x00", b"not json", b"[1]", b"null", b""])
-def test_a_poison_job_of_a_dead_one_is_a_failure_that_holds_its_bytes(resq, redis, payload):
+def test_a_malformed_job_of_a_dead_worker_is_a_failure_with_its_bytes(resq, redis, payload):
     enlist(redis, "here:2:mail", held(payload))
 
     assert registry(resq).prune() == ["here:2:mail"]
@@ -324,7 +324,7 @@ def test_a_poison_job_of_a_dead_one_is_a_failure_that_holds_its_bytes(resq, redi
 
 
 @pytest.mark.parametrize("record", [b"", b"garbage", b"\xff", b"[]", b'{"queue":7}'])
-def test_an_in_flight_record_that_is_malformed_is_a_failure_of_its_own(resq, redis, record):
+def test_a_malformed_in_flight_record_is_a_failure_of_its_own(resq, redis, record):
     enlist(redis, "here:2:mail", record)
 
     assert registry(resq).prune() == ["here:2:mail"]
@@ -333,14 +333,14 @@ def test_an_in_flight_record_that_is_malformed_is_a_failure_of_its_own(resq, red
     assert not redis.exists("resque:worker:here:2:mail")
 
 
-def test_two_that_find_the_same_dead_one_bury_its_job_once(resq, redis, server):
+def test_two_workers_that_prune_the_same_dead_one_record_its_failure_once(resq, redis, server):
     enlist(redis, "here:2:mail", held(JOB))
     other = ResQ(server.dsn)
     first, second = registry(resq), registry(other, "here:3:mail")
     prune_worker = second.prune_worker
 
     def both(worker_id, *args, **more) -> bool:
-        # The second looks while the first is between its look and its transaction.
+        # The second reads between the first one's read and its transaction.
         assert prune_worker(worker_id)
         return False
 
@@ -354,7 +354,7 @@ def test_two_that_find_the_same_dead_one_bury_its_job_once(resq, redis, server):
     other.close()
 
 
-def test_one_that_takes_a_job_while_it_is_buried_stays(resq, redis):
+def test_a_worker_that_fetches_a_job_while_it_is_pruned_stays(resq, redis):
     enlist(redis, "here:2:mail", held(JOB))
     first = registry(resq)
     original = first._record
@@ -372,7 +372,7 @@ def test_one_that_takes_a_job_while_it_is_buried_stays(resq, redis):
 
 
 @pytest.mark.parametrize("when", ["before", "after its look", "in its transaction"])
-def test_one_that_unregisters_meanwhile_is_not_told_as_pruned(resq, redis, caplog, when):
+def test_a_worker_that_unregisters_meanwhile_is_not_reported_as_pruned(resq, redis, caplog, when):
     """A minion that ends after its last job may do so while its manager prunes."""
     enlist(redis, GONE)
     leaving = Registry(resq, GONE)
@@ -404,7 +404,7 @@ def test_one_that_unregisters_meanwhile_is_not_told_as_pruned(resq, redis, caplo
     assert ids(redis) == set()
 
 
-def test_whoever_knows_how_it_died_may_say_so(resq, redis):
+def test_the_cause_of_death_may_be_passed(resq, redis):
     enlist(redis, "here:2:mail", held(JOB))
 
     registry(resq).prune_worker("here:2:mail", CrashError("was killed by SIGKILL"))
@@ -413,7 +413,7 @@ def test_whoever_knows_how_it_died_may_say_so(resq, redis):
     assert records(redis)[0]["exception"] == "CrashError"
 
 
-def test_a_namesake_that_died_with_a_job_is_buried_when_one_registers(resq, redis):
+def test_a_dead_worker_of_the_same_id_is_pruned_when_one_registers(resq, redis):
     # In a container every worker is pid 1 of one host.
     enlist(redis, ME, held(JOB))
 
@@ -440,7 +440,7 @@ def test_the_silent_are_pruned_by_one_at_a_time(resq, redis):
     assert ids(redis) == {"there:2:mail", "there:9:mail"}
 
 
-def test_while_ruby_prunes_nobody_else_does(resq, redis):
+def test_while_ruby_prunes_no_other_worker_does(resq, redis):
     # It writes a failure and forgets the worker in several steps.
     enlist(redis, GONE, held(JOB))
     redis.set(LOCK, "there:9:mail", ex=60)
@@ -459,7 +459,7 @@ def test_the_lock_is_rubys_and_ends_by_itself(resq, redis):
     assert HEARTBEAT - 5 < redis.ttl(LOCK) <= HEARTBEAT
 
 
-def test_a_lock_whose_holder_is_gone_from_this_host_is_taken_over(resq, redis):
+def test_a_lock_whose_holder_on_this_host_is_dead_is_acquired(resq, redis):
     enlist(redis, "there:2:mail")
     beat_at(redis, "there:2:mail", PRUNE_AFTER + 10)
     redis.set(LOCK, "here:3:mail", ex=60)
@@ -470,7 +470,7 @@ def test_a_lock_whose_holder_is_gone_from_this_host_is_taken_over(resq, redis):
 
 
 @pytest.mark.parametrize("holder", ["here:3:mail", "garbage", b"\xff"])
-def test_a_lock_whose_holder_lives_or_is_nobody_we_know_is_kept(resq, redis, holder):
+def test_a_lock_whose_holder_lives_or_is_unknown_is_kept(resq, redis, holder):
     redis.set(LOCK, holder, ex=60)
 
     registry(resq, alive=(3,)).prune()
@@ -481,8 +481,8 @@ def test_a_lock_whose_holder_lives_or_is_nobody_we_know_is_kept(resq, redis, hol
 # Names
 
 
-def test_queues_with_colons_stop_nobody(resq, redis):
-    # B47 of the old faults: every new worker on any host crashed in prune
+def test_queues_with_colons_stop_no_worker(resq, redis):
+    # pyres 1.5: every new worker on any host crashed in prune
     enlist(redis, "here:2:a:b,c:d", held(JOB, b"a:b"))
     enlist(redis, "here:3:x:y")
 
@@ -500,21 +500,21 @@ def test_an_id_is_host_pid_and_queues():
 
 
 @pytest.mark.parametrize(
-    "poison", [b"", b"garbage", b"here", b"here:2", b"here:x:mail", b"\xff:2:mail", b":::"]
+    "invalid_id", [b"", b"garbage", b"here", b"here:2", b"here:x:mail", b"\xff:2:mail", b":::"]
 )
-def test_what_is_no_id_among_the_workers_stops_nobody(resq, redis, poison):
-    # B48 of the old faults: Worker.all() held None
-    redis.sadd("resque:workers", poison, "here:2:mail")
+def test_an_invalid_id_among_the_workers_stops_no_worker(resq, redis, invalid_id):
+    # pyres 1.5: Worker.all() contained None
+    redis.sadd("resque:workers", invalid_id, "here:2:mail")
 
     assert registry(resq).prune() == ["here:2:mail"]
 
-    assert redis.smembers("resque:workers") == {poison}
+    assert redis.smembers("resque:workers") == {invalid_id}
     assert all(isinstance(worker, Worker) for worker in Worker.all(resq))
     assert Worker.working(resq) == []
 
 
 @pytest.mark.parametrize("queue", [b"\xff", "é".encode()])
-def test_a_dead_one_with_a_queue_of_any_name_is_pruned(resq, redis, queue):
+def test_a_dead_worker_with_a_queue_of_any_name_is_pruned(resq, redis, queue):
     enlist(redis, b"here:2:" + queue, held(JOB, queue))
     redis.hset("resque:workers:heartbeat", b"here:2:" + queue, "x")
 

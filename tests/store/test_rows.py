@@ -1,4 +1,4 @@
-"""One element of a list: found where it is now, removed alone, and nothing else looked at."""
+"""One element of a list: found where it is now, removed alone, without reading others."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_without_a_place_the_first_or_the_last_is_found(rows, redis, wanted, cou
 
 
 @KINDS
-def test_a_key_that_is_no_list_holds_no_element(rows, redis, wanted):
+def test_a_key_that_is_not_a_list_has_no_element(rows, redis, wanted):
     redis.set(LIST, b"x")
 
     assert rows.find(LIST, wanted(b"x"), 3) is None
@@ -71,7 +71,7 @@ def test_a_key_that_is_no_list_holds_no_element(rows, redis, wanted):
 
 
 @KINDS
-def test_large_elements_are_looked_at_a_few_at_a_time(rows, redis, server, wanted):
+def test_large_elements_are_read_a_few_at_a_time(rows, redis, server, wanted):
     large = b"y" * 300_000
     redis.rpush(LIST, b"x", *[large] * 40)
 
@@ -91,7 +91,7 @@ def test_large_elements_are_looked_at_a_few_at_a_time(rows, redis, server, wante
 def test_each_place_of_a_list_of_equal_elements_can_be_removed(resq, redis, size):
     for index in range(0, size, 2):
         redis.delete(LIST)
-        # Equal ones, and between them what tells which of them went.
+        # Equal elements, and between them others that show which of them were removed.
         redis.rpush(LIST, *(b"x" if at % 2 == 0 else b"%d" % at for at in range(size)))
         before = redis.lrange(LIST, 0, -1)
 
@@ -99,7 +99,7 @@ def test_each_place_of_a_list_of_equal_elements_can_be_removed(resq, redis, size
         assert redis.lrange(LIST, 0, -1) == before[:index] + before[index + 1 :]
 
 
-def test_what_moved_since_it_was_found_is_removed_and_what_is_gone_is_not(resq, redis):
+def test_an_element_that_moved_since_it_was_read_is_removed_and_a_missing_one_is_not(resq, redis):
     redis.rpush(LIST, b"a", b"x", b"b")
 
     assert resq.store.queues.delete_at("q", 30, b"x") == 1
@@ -107,7 +107,7 @@ def test_what_moved_since_it_was_found_is_removed_and_what_is_gone_is_not(resq, 
     assert redis.lrange(LIST, 0, -1) == [b"a", b"b"]
 
 
-def test_a_full_server_lets_an_element_be_deleted_and_a_delayed_one_be_cancelled(own_server, dsn):
+def test_on_a_full_server_an_element_can_be_deleted_and_a_delayed_one_cancelled(own_server, dsn):
     from pyres import ResQ
 
     resq = ResQ(own_server.dsn)
@@ -148,7 +148,7 @@ def test_of_equal_delayed_payloads_one_is_cancelled_or_promoted(resq, redis):
 
 
 @pytest.mark.parametrize("key", [LIST, "resque:queues", "resque:delayed_queue_schedule"])
-def test_a_key_of_another_type_lets_a_delayed_payload_stand(resq, redis, key):
+def test_a_queue_key_of_the_wrong_type_leaves_the_payload_delayed(resq, redis, key):
     resq.store.delayed.delay(7, b'{"class":"A","args":[],"queue":"q"}')
     redis.delete(key)
     redis.set(key, "x")

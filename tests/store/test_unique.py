@@ -1,4 +1,4 @@
-"""Of some jobs one is enough: the second is dropped while the claim of the first stands."""
+"""Unique jobs: a duplicate is skipped while the lock of the first exists."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Retried(Once):
     retry_delay = 30
 
 
-def claims(redis):
+def locks(redis):
     return [key for key in keyspace(redis) if key.startswith("resque:pyres:unique:")]
 
 
@@ -55,7 +55,7 @@ def perform_next(resq):
     Worker("once", resq).process(Job.reserve("once", resq, timeout=0))
 
 
-def test_a_second_enqueue_is_dropped_and_says_so(resq, redis, caplog):
+def test_a_duplicate_enqueue_is_skipped_and_logged(resq, redis, caplog):
     assert resq.enqueue(Once, 1, {"a": [2]}) is True
     assert resq.enqueue(Once, 1, {"a": [2]}) is False
     assert resq.enqueue_to("elsewhere", Once, 1, {"a": [2]}) is False
@@ -66,12 +66,12 @@ def test_a_second_enqueue_is_dropped_and_says_so(resq, redis, caplog):
     assert redis.smembers("resque:queues") == {b"once"}
 
 
-def test_a_claim_has_a_deadline_so_that_nothing_is_blocked_for_ever(resq, redis):
+def test_a_unique_lock_has_a_ttl_so_that_nothing_is_blocked_for_ever(resq, redis):
     resq.enqueue(Once)
 
-    (claim,) = claims(redis)
-    assert 30_000 < redis.pttl(claim) <= 60_000
-    redis.delete(claim)
+    (lock,) = locks(redis)
+    assert 30_000 < redis.pttl(lock) <= 60_000
+    redis.delete(lock)
     assert resq.enqueue(Once) is True
 
 
@@ -100,23 +100,23 @@ def test_a_job_that_fails_is_done_too(resq, redis):
     resq.enqueue(class_, 1)
     job = Job.reserve("once", resq, timeout=0)
     job.fail(ValueError("killed before its class was known"))
-    assert claims(redis)
+    assert locks(redis)
     Job.reserve("once", resq, timeout=0).fail("no class was loaded")
 
-    assert claims(redis) == []
+    assert locks(redis) == []
 
 
-def test_a_delayed_job_is_claimed_for_its_delay_and_more(resq, redis):
+def test_a_delayed_job_is_locked_for_its_delay_and_more(resq, redis):
     assert resq.enqueue_in(100, Once, 1) is True
     assert resq.enqueue_in(timedelta(seconds=5), Once, 1) is False
     assert resq.enqueue(Once, 1) is False
 
-    (claim,) = claims(redis)
-    assert 130_000 < redis.pttl(claim) <= 160_000
+    (lock,) = locks(redis)
+    assert 130_000 < redis.pttl(lock) <= 160_000
     assert resq.delayed_queue_schedule_size() == 1
 
 
-def test_a_delayed_job_that_was_promoted_frees_its_claim_when_it_is_done(resq, redis, clock):
+def test_a_delayed_job_that_was_promoted_releases_its_lock_when_it_is_done(resq, redis, clock):
     resq.enqueue_in(100, UntilDone, 1)
     clock["now"] += 101
     Scheduler(resq).handle_delayed_items()
@@ -125,36 +125,36 @@ def test_a_delayed_job_that_was_promoted_frees_its_claim_when_it_is_done(resq, r
     perform_next(resq)
 
     assert UntilDone.seen == [False]
-    assert claims(redis) == []
+    assert locks(redis) == []
 
 
-def test_a_retry_keeps_the_claim_until_the_job_has_failed_for_good(resq, redis, clock):
+def test_a_retry_keeps_the_lock_until_the_job_has_failed_for_good(resq, redis, clock):
     resq.enqueue(Retried, "fail")
 
     perform_next(resq)
 
     assert resq.delayed_queue_schedule_size() == 1
-    (claim,) = claims(redis)
-    assert redis.pttl(claim) > 60_000
+    (lock,) = locks(redis)
+    assert redis.pttl(lock) > 60_000
     assert resq.enqueue(Retried, "fail") is False
 
     clock["now"] += 31
     Scheduler(resq).handle_delayed_items()
     perform_next(resq)
 
-    assert claims(redis) == []
+    assert locks(redis) == []
     assert redis.llen("resque:failed") == 1
 
 
-def test_a_claim_that_ran_out_is_not_ended_by_the_job_that_had_it(resq, redis, clock):
+def test_a_lock_that_expired_is_not_released_by_the_job_that_had_it(resq, redis, clock):
     resq.enqueue(UntilDone, 1)
-    redis.delete(*claims(redis))
+    redis.delete(*locks(redis))
     clock["now"] += 61
     resq.enqueue(UntilDone, 1)
 
     perform_next(resq)
 
-    assert len(claims(redis)) == 1
+    assert len(locks(redis)) == 1
 
 
 def test_many_at_once_are_unique_too(resq, redis):
@@ -162,7 +162,7 @@ def test_many_at_once_are_unique_too(resq, redis):
     assert redis.llen("resque:queue:once") == 2
 
 
-def test_a_pipeline_drops_the_second_one(resq, redis):
+def test_a_pipeline_skips_the_duplicate(resq, redis):
     with resq.pipeline(atomic=True) as batch:
         batch.enqueue(Once, 1)
         batch.enqueue(Once, 1)
@@ -171,7 +171,7 @@ def test_a_pipeline_drops_the_second_one(resq, redis):
 
 
 @pytest.mark.parametrize("queue", ["café", "очередь", "caf\udce9"])
-def test_a_unique_job_goes_to_a_queue_of_any_name(resq, redis, queue):
+def test_a_unique_job_is_pushed_to_a_queue_of_any_name(resq, redis, queue):
     assert resq.enqueue_to(queue, Once, 1) is True
     assert resq.enqueue_to(queue, Once, 1) is False
 
@@ -179,17 +179,17 @@ def test_a_unique_job_goes_to_a_queue_of_any_name(resq, redis, queue):
     assert Job.reserve(queue, resq, timeout=0).args == [1]
 
 
-def test_what_is_taken_out_by_hand_may_be_enqueued_again(resq, redis):
+def test_a_job_that_an_operator_removed_may_be_enqueued_again(resq, redis):
     resq.enqueue(Once, 1)
     resq.enqueue_in(10, Once, 2)
 
     assert resq.dequeue(Once, 1) == 1
     assert resq.remove_delayed(Once, 2) == 1
 
-    assert claims(redis) == []
+    assert locks(redis) == []
 
 
-def test_a_unique_job_can_be_put_off_again(resq, clock):
+def test_a_unique_job_can_be_delayed_again(resq, clock):
     assert resq.delay_or_enqueue_in(10, Once, 1) == 1
     assert resq.delay_or_enqueue_in(20, Once, 1) == 1
 
@@ -216,7 +216,7 @@ def test_attributes_that_mean_nothing_are_named(resq, redis, attributes, complai
     assert keyspace(redis) == {}
 
 
-def test_a_job_that_gives_up_tells_how_often_it_was_tried(resq, redis, clock):
+def test_a_job_that_fails_for_good_has_the_number_of_attempts(resq, redis, clock):
     resq.enqueue(Retried, "fail")
     perform_next(resq)
     clock["now"] += 31

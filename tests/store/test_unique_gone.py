@@ -1,4 +1,4 @@
-"""A unique lock whose job others have removed blocks nothing; one whose job is there blocks."""
+"""A unique lock whose job another program removed blocks nothing; one whose job exists does."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_jobs_can_be_moved_where_that_cannot_be_noted(resq, redis, clock):
     assert resq.enqueue(UntilDone, 1) is False
 
 
-def test_a_due_job_that_is_nowhere_is_looked_for_twice(resq, redis, clock):
+def test_a_missing_job_that_is_due_is_searched_for_twice(resq, redis, clock):
     resq.enqueue_in(5, UntilDone, 1)
     clock["now"] += 6
     reset_delayed(redis)  # or a scheduler that has popped it, and not yet pushed it
@@ -195,7 +195,7 @@ def test_a_due_job_that_is_nowhere_is_looked_for_twice(resq, redis, clock):
     assert resq.enqueue(UntilDone, 1) is True
 
 
-def test_a_job_that_may_be_popped_by_others_is_looked_for_twice(resq, redis, clock):
+def test_a_job_that_others_may_have_popped_is_searched_for_twice(resq, redis, clock):
     resq.enqueue(UntilDone, 1)
     resq.store.unique.note_pops()
     (raw,) = redis.lrange("resque:queue:once", 0, -1)
@@ -213,10 +213,10 @@ def test_a_job_that_may_be_popped_by_others_is_looked_for_twice(resq, redis, clo
 
 
 @pytest.mark.parametrize("worker", ["ruby:1:once", "ruby:1:*", "node:1+2:a,o*"])
-def test_a_job_that_an_idle_worker_of_others_may_have_popped_is_looked_for_twice(
+def test_a_job_that_an_idle_worker_of_ruby_may_have_popped_is_searched_for_twice(
     resq, redis, clock, worker
 ):
-    """Between Ruby's LPOP and its in-flight record the job stands in no key."""
+    """Between Ruby's LPOP and its in-flight record the job is in no key."""
     redis.sadd("resque:workers", worker)
     for is_in_flight in (True, False):
         resq.enqueue(UntilDone, 1)
@@ -245,7 +245,7 @@ def test_an_idle_worker_of_pyres_has_popped_nothing(resq, redis):
     worker.registry.unregister()
 
 
-def test_a_job_that_was_popped_by_hand_is_not_looked_for(resq, redis, clock):
+def test_a_job_that_the_application_popped_is_not_searched_for(resq, redis, clock):
     resq.enqueue(UntilDone, 1)
     job = Job.reserve("once", resq, timeout=0)
     redis.delete("resque:pyres:pops")
@@ -309,7 +309,9 @@ def test_a_job_that_others_write_otherwise_keeps_its_lock_while_one_of_its_class
     "value",
     [-2.5, 0.1, "5e7f30a0-97e1-4b3c-8f5e-2d1ab94b0a11", "4111111111111111", "v1.0", 'a\n"é/'],
 )
-def test_a_job_that_all_write_alike_is_not_taken_for_another_of_its_class(resq, redis, value):
+def test_a_job_that_all_programs_write_alike_is_not_mistaken_for_another_of_its_class(
+    resq, redis, value
+):
     resq.enqueue_in(500, UntilDone, value)
     reset_delayed(redis)
     resq.enqueue(UntilDone, "other")
@@ -317,7 +319,7 @@ def test_a_job_that_all_write_alike_is_not_taken_for_another_of_its_class(resq, 
     assert resq.enqueue_in(500, UntilDone, value) is True
 
 
-def test_a_lock_without_its_job_is_one_of_an_older_version_and_stands(resq, redis, clock):
+def test_a_lock_without_a_job_is_of_an_older_version_and_stays(resq, redis, clock):
     resq.enqueue(UntilDone, 1)
     redis.delete(*redis.keys("resque:pyres:unique_job:*"))
     remove_queue(redis)
@@ -335,7 +337,7 @@ def test_nothing_is_left_of_a_lock_that_has_ended(resq, redis, clock):
 
 
 def test_duplicates_during_fetches_never_run_two(resq, redis, clock):
-    """Each duplicate looks for the job, in each place that it comes to."""
+    """Each duplicate searches for the job in every key that it passes through."""
     worker = Worker("once", resq)
     worker.registry.register()
     for round_ in range(20):

@@ -85,7 +85,7 @@ def test_a_malformed_job_that_cannot_be_recorded_waits_and_hides_none(resq, redi
     assert redis.lrange("resque:delayed:1000", 0, -1) == [b"no job"]
 
 
-def test_more_timestamps_than_are_looked_at_in_one_go_hide_none_behind_them(resq, redis):
+def test_more_timestamps_than_are_read_in_one_step_hide_none_behind_them(resq, redis):
     for timestamp in range(1000, 1000 + TIMESTAMPS + 5):
         redis.set(f"resque:delayed:{timestamp}", "not a list")
         redis.zadd("resque:delayed_queue_schedule", {str(timestamp): timestamp})
@@ -96,7 +96,7 @@ def test_more_timestamps_than_are_looked_at_in_one_go_hide_none_behind_them(resq
     assert numbers(redis, "resque:queue:good") == [1]
 
 
-def test_members_of_the_schedule_that_are_no_timestamps_hide_none_behind_them(resq, redis):
+def test_invalid_members_of_the_schedule_hide_none_behind_them(resq, redis):
     members = {f"no timestamp {number}": number for number in range(3 * TIMESTAMPS)}
     redis.zadd("resque:delayed_queue_schedule", members)
     delay(resq, 1000, "good", 1)
@@ -119,7 +119,7 @@ def test_more_jobs_than_a_batch_that_have_to_wait_hide_none_behind_them(resq, re
 
 
 @pytest.mark.parametrize("value", ["", "no number", "9223372036854775807"])
-def test_a_counter_that_is_no_integer_costs_no_failure(resq, redis, broken, value):
+def test_a_counter_that_is_not_an_integer_costs_no_failure(resq, redis, broken, value):
     redis.set("resque:stat:failed", value)
     delay(resq, 1000, broken, 1)
 
@@ -294,7 +294,7 @@ def test_one_delayed_job_that_cannot_be_moved_is_an_error_and_stays(resq, redis,
     assert redis.lrange("resque:delayed:2000000000", 0, -1) == [raw]
 
 
-# Who looks
+# Reads
 
 LOOKS = {
     "queues": lambda view: view.queues(oldest=True),
@@ -333,7 +333,7 @@ def fill(resq: ResQ, redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_no_key_of_another_type_or_value_stops_who_looks(resq, redis, look):
+def test_no_key_of_the_wrong_type_or_value_stops_a_read(resq, redis, look):
     fill(resq, redis)
     for key in [key.decode() for key in redis.scan_iter()]:
         kept = redis.dump(key)

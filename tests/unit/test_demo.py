@@ -1,4 +1,4 @@
-"""`make demo` also runs where no server comes in a wheel."""
+"""`make demo` also runs on systems for which no wheel has a server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(code: str, path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_server_on_the_path_is_used_where_none_comes_in_a_wheel(tmp_path: Path) -> None:
+def test_a_server_on_the_path_is_used_where_no_wheel_has_one(tmp_path: Path) -> None:
     (tmp_path / "valkey-server").symlink_to(server_binary())
     code = (
         "from pathlib import Path\n"

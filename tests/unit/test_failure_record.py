@@ -1,4 +1,4 @@
-"""What a failure record tells of an exception."""
+"""The fields of a failure record that describe an exception."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def noted() -> BaseException:
         (noted, ("line 17 of users.csv", "ValueError: bad row")),
     ],
 )
-def test_the_backtrace_tells_what_python_prints(make: Any, words: tuple[str, ...]) -> None:
+def test_the_backtrace_is_what_python_prints(make: Any, words: tuple[str, ...]) -> None:
     text = "\n".join(record(make())["backtrace"])
 
     assert [word for word in words if word not in text] == []
@@ -71,7 +71,7 @@ def test_a_text_that_cannot_be_had_costs_no_record(kind: type[BaseException]) ->
 
 
 @pytest.mark.parametrize("text", ["x" * 10_000, "\N{SNOWMAN}" * 20_000, "begin" + "y" * 10**6])
-def test_a_long_error_is_cut_in_the_middle_and_says_how_much(text: str) -> None:
+def test_a_long_error_is_cut_in_the_middle_with_the_number_of_bytes(text: str) -> None:
     error = record(ValueError(text))["error"]
 
     head, left_out, tail = error.split(" ... ")
@@ -82,7 +82,7 @@ def test_a_long_error_is_cut_in_the_middle_and_says_how_much(text: str) -> None:
     assert left_out == f"({len(text.encode()) - kept} bytes left out)"
 
 
-def test_a_long_backtrace_is_cut_in_the_middle_and_says_how_much() -> None:
+def test_a_long_backtrace_is_cut_in_the_middle_with_the_number_of_bytes() -> None:
     error = ValueError("bad")
     error.add_note("first\n" + "note\n" * 50_000 + "last")
 
@@ -100,7 +100,7 @@ def test_a_payload_is_never_cut() -> None:
     assert record(ValueError("bad"), payload)["payload"] == payload
 
 
-def test_the_number_of_tries_stands_behind_a_cut_error() -> None:
+def test_the_number_of_attempts_follows_a_cut_error() -> None:
     payload = {"class": "A", "args": [], "retry_attempt": 1}
 
     assert record(ValueError("x" * 10_000), payload)["error"].endswith("x (tried 2 times)")

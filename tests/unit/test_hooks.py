@@ -1,4 +1,4 @@
-"""Hooks are found by the class itself, whatever it says about its hash and equality."""
+"""Hooks are found by the identity of a class, whatever its hash and equality."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_classes_that_are_equal_keep_their_own_hooks() -> None:
     assert len(hooks(Hooked, "after_perform")) == 1
 
 
-def test_a_class_whose_hooks_were_asked_for_may_go() -> None:
+def test_a_class_whose_hooks_were_read_can_be_collected() -> None:
     class Job:
         pass
 

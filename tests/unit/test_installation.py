@@ -24,7 +24,7 @@ def installed(folder: Path, name: str, version: str, origin: Any = None) -> None
         (facts / "direct_url.json").write_text(json.dumps(origin))
 
 
-def test_an_installation_without_the_old_page_is_whole() -> None:
+def test_an_installation_without_the_old_page_is_complete() -> None:
     refuse_other_resweb()
 
 

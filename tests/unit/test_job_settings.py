@@ -56,14 +56,14 @@ def fresh() -> Callable[[], None]:
         ("queues", "queue"),
     ],
 )
-def test_a_misspelt_option_is_refused_with_the_one_that_was_meant(option, meant):
+def test_a_misspelt_option_is_refused_with_the_closest_one(option, meant):
     with pytest.raises(
         BadOptionError, match=f"^invalid option '{option}' of @job: did you mean '{meant}'\\?$"
     ):
         job(queue="mail", **{option: 3})
 
 
-def test_an_option_that_is_like_none_is_refused_with_all_there_are():
+def test_an_unknown_option_is_refused_with_all_that_exist():
     with pytest.raises(BadOptionError, match="'xyz' of @job: expected one of timeout, .*queue, "):
         job(queue="mail", xyz=1)
 
@@ -154,12 +154,12 @@ def _read_attributes() -> set[str]:
 WHOSE = {"target", "klass", "self._target", "job.load()", "loading.loaded(name)"}
 
 
-def test_settings_of_the_class_itself_are_looked_at_too():
+def test_settings_of_the_class_itself_are_checked_too():
     with pytest.raises(BadOptionError, match="invalid timeout '1m': expected a number"):
         job()(Strict)
 
 
-def test_hooks_may_be_given_and_must_be_functions():
+def test_hooks_may_be_passed_and_must_be_functions():
     called: list[Any] = []
     target = job(queue="mail", on_failure_tell=called.append, before_enqueue=called.append)(fresh())
 
@@ -168,7 +168,7 @@ def test_hooks_may_be_given_and_must_be_functions():
         job(queue="mail", after_perform_log="x")
 
 
-def test_job_without_parentheses_says_that_it_needs_them():
+def test_job_without_parentheses_is_an_error_that_says_so():
     for bare in (plain, Performs, lambda: None):
         with pytest.raises(TypeError, match=r'@job needs parentheses: @job\(queue="..."\)'):
             job(bare)
@@ -178,13 +178,13 @@ def test_job_without_parentheses_says_that_it_needs_them():
 
 
 @pytest.mark.parametrize("queue", ["", 5, ["mail"], b"mail"])
-def test_a_queue_that_is_no_name_is_refused(queue):
+def test_an_invalid_queue_name_is_refused(queue):
     with pytest.raises(BadOptionError, match="invalid queue .*: expected a name"):
         job(queue=queue)
 
 
 @pytest.mark.parametrize("name", ["", 5, b"Mail", plain])
-def test_a_name_that_is_no_name_is_refused(name):
+def test_an_invalid_name_is_refused(name):
     with pytest.raises(BadOptionError, match="invalid name .*: expected a name"):
         job(queue="mail", name=name)
 
@@ -198,7 +198,7 @@ def test_a_job_that_names_no_queue_is_refused_where_it_is_decorated(options):
 
 
 @pytest.mark.usefixtures("own_jobs")
-def test_a_queue_of_the_class_or_a_name_for_others_to_enqueue_is_enough():
+def test_a_queue_of_the_class_or_a_name_to_enqueue_by_is_sufficient():
     class WithQueue(Performs):
         queue = "mail"
 

@@ -52,7 +52,7 @@ def library(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @given(VALUES)
-def test_a_value_comes_back_equal(value: object) -> None:
+def test_a_value_is_read_back_equal(value: object) -> None:
     assert loads(dumps(value)) == value
 
 
@@ -82,7 +82,7 @@ def test_no_bytes_raise_anything_but_undecodable(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "raw", [b' {"a":[1]}', b'\n\t\r {"a":[1]}', b'{"a":[1]}\n', b' { "a" : [ 1 ] } ']
 )
-def test_white_space_around_a_value_means_nothing(raw: bytes) -> None:
+def test_white_space_around_a_value_is_ignored(raw: bytes) -> None:
     assert loads(raw) == {"a": [1]}
 
 
@@ -113,7 +113,7 @@ def test_a_float_has_rubys_digits(value: float, digits: str) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text("aeE+-.019:", max_size=20))
-def test_a_float_has_rubys_digits_whatever_stands_beside_it(value: float, text: str) -> None:
+def test_a_float_has_rubys_digits_whatever_is_beside_it(value: float, text: str) -> None:
     assert dumps([text, value, text]) == f'["{text}",{ruby_float(value)},"{text}"]'
 
 
@@ -145,7 +145,7 @@ class Unspeakable:
         ({"args": [uuid.UUID(int=0)]}, "of type UUID"),
         ({"args": [datetime.date(2026, 1, 1)]}, "of type date"),
         ({"args": [object]}, "args[0] is <class 'object'> of type type"),
-        ({"args": ["\ud800"]}, "args[0] is text that is no Unicode"),
+        ({"args": ["\ud800"]}, "args[0] is not valid Unicode"),
         ({"args": [{"n": [10**5000]}]}, "args[0]['n'][0] is an int of more than 4300 digits"),
         ({"args": [{10**5000: 1}]}, "a key of args[0] is an int of more than 4300 digits"),
         ({"args": [{Unspeakable(): 1}]}, "args[0] has the key something of type Unspeakable"),
@@ -153,14 +153,16 @@ class Unspeakable:
         ({"args": [{(1, 2): 3}]}, "args[0] has the key (1, 2) of type tuple"),
     ],
 )
-def test_what_a_queue_cannot_hold_is_refused_with_its_place(value: object, complaint: str) -> None:
+def test_a_value_that_cannot_be_encoded_is_refused_with_its_place(
+    value: object, complaint: str
+) -> None:
     with pytest.raises(UnencodableError) as refused:
         encode(value)
 
     assert complaint in str(refused.value)
 
 
-#: Each with what its error says behind the place.
+#: Each with the text of its error after the place.
 FAULTS: list[tuple[object, str]] = [
     (float("nan"), "is nan"),
     (float("-inf"), "is -inf"),
@@ -169,7 +171,7 @@ FAULTS: list[tuple[object, str]] = [
     (Decimal("1.5"), "is Decimal('1.5') of type Decimal"),
     (datetime.date(2026, 1, 1), "is datetime.date(2026, 1, 1) of type date"),
     (1j, "is 1j of type complex"),
-    ("a\ud800", "is text that is no Unicode"),
+    ("a\ud800", "is not valid Unicode"),
 ]
 FAULTY_KEYS: list[tuple[object, str]] = [
     ((1, 2), "has the key (1, 2) of type tuple"),
@@ -194,7 +196,9 @@ def surrounded(inner: st.SearchStrategy[tuple[object, str]]) -> st.SearchStrateg
 
 
 @given(st.data())
-def test_the_place_of_what_json_cannot_hold_is_named_wherever_it_is(data: st.DataObject) -> None:
+def test_the_place_of_a_value_that_json_does_not_have_is_named_wherever_it_is(
+    data: st.DataObject,
+) -> None:
     fault, complaint = data.draw(st.sampled_from(FAULTS))
     value, place = data.draw(st.recursive(st.just((fault, "")), surrounded, max_leaves=5))
 
@@ -205,7 +209,7 @@ def test_the_place_of_what_json_cannot_hold_is_named_wherever_it_is(data: st.Dat
 
 
 @given(st.data())
-def test_the_place_of_a_key_that_is_no_text_is_named_wherever_it_is(data: st.DataObject) -> None:
+def test_the_place_of_a_key_that_is_not_a_str_is_named_wherever_it_is(data: st.DataObject) -> None:
     key, complaint = data.draw(st.sampled_from(FAULTY_KEYS))
     value, place = data.draw(st.recursive(st.just(({key: 1}, "")), surrounded, max_leaves=5))
 
@@ -251,12 +255,12 @@ def test_a_value_is_encoded_or_refused_with_unencodable_error_and_nothing_else(
     try:
         raw = encode(value)
     except UnencodableError as error:
-        assert "cannot be written as JSON" not in str(error)  # the words where no place was found
+        assert "cannot be written as JSON" not in str(error)  # the text if no place was found
     else:
         loads(raw)
 
 
-def test_what_holds_itself_and_what_is_too_deep_is_refused() -> None:
+def test_a_value_that_contains_itself_or_is_too_deep_is_refused() -> None:
     endless: list[object] = []
     endless.append(endless)
     deep: list[object] = []
@@ -271,7 +275,7 @@ def test_what_holds_itself_and_what_is_too_deep_is_refused() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff", b"nope", b'{"a":1', b"NaN", b"[" * 100_000])
-def test_what_is_no_json_is_undecodable(raw: bytes) -> None:
+def test_bytes_that_are_not_json_are_undecodable(raw: bytes) -> None:
     with pytest.raises(UndecodableError, match="is not JSON"):
         loads(raw)
 

@@ -38,6 +38,6 @@ def test_blanks_digits_and_escapes_stay_and_of_two_values_the_last_counts() -> N
 @pytest.mark.parametrize(
     "raw", [b"", b"[]", b"{", b'{"a"', b'{"a":1', b'{"a":1,}', b"\xff", b'{"a":1}x', b"{1:2}"]
 )
-def test_what_is_no_object_has_no_values(raw: bytes) -> None:
+def test_json_that_is_not_an_object_has_no_values(raw: bytes) -> None:
     with pytest.raises(ValueError):
         values(raw)

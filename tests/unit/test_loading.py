@@ -22,7 +22,6 @@ class Outer:
 
 
 def test_a_dotted_name_is_walked_through_modules_and_classes() -> None:
-    """OLD-FAULTS B35."""
     assert safe_str_to_class("xml.dom.minidom.Document") is Document
     assert safe_str_to_class(f"{__name__}.Outer.Inner") is Outer.Inner
     assert safe_str_to_class(name_of(Outer.Inner)) is Outer.Inner
@@ -49,7 +48,7 @@ def test_a_name_that_leads_nowhere_is_named(name: object) -> None:
     assert str_to_class(name) is None  # type: ignore[arg-type]
 
 
-def test_a_module_that_is_missing_comes_with_where_it_was_sought_and_what_helps(
+def test_a_missing_module_is_an_error_with_the_folders_searched_and_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -66,13 +65,13 @@ def test_a_module_that_is_missing_comes_with_where_it_was_sought_and_what_helps(
 
 
 @pytest.mark.parametrize("name", ["email.go", "email.message.go", "email.message.Message.go"])
-def test_a_module_of_pythons_own_in_place_of_the_users_is_shown(name: str) -> None:
+def test_a_standard_module_imported_instead_of_the_users_is_shown(name: str) -> None:
     with pytest.raises(ClassNotFoundError, match="has no 'go'; the module is .*email.*py") as found:
         safe_str_to_class(name)
-    assert "part of Python: a module of yours needs another name" in str(found.value)
+    assert "part of Python: rename your own module" in str(found.value)
 
 
-def test_a_module_of_the_users_that_lacks_the_name_is_shown_with_its_file() -> None:
+def test_a_module_without_the_attribute_is_shown_with_its_file() -> None:
     with pytest.raises(ClassNotFoundError, match=f"has no 'go'; the module is {__file__}$"):
         safe_str_to_class(f"{__name__}.go")
 
@@ -83,7 +82,7 @@ def test_a_name_that_passes_through_a_plain_value_is_refused_like_any_other(name
         safe_str_to_class(name)
 
 
-def test_a_job_of_a_script_that_is_not_here_says_so() -> None:
+def test_a_job_defined_in_another_script_is_an_error_that_says_so() -> None:
     with pytest.raises(ClassNotFoundError, match="'__main__.Job' .* in the script or session that"):
         safe_str_to_class("__main__.Job")
 
@@ -91,7 +90,9 @@ def test_a_job_of_a_script_that_is_not_here_says_so() -> None:
 def test_a_script_that_was_run_under_its_own_name_too_is_not_imported_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some put `__main__` into sys.modules by hand; then it has no import specification."""
+    """Some programs put `__main__` into sys.modules themselves; then it has no import
+    specification.
+    """
     file = tmp_path / "own_name.py"
     file.write_text("raise RuntimeError('imported')")
     main = ModuleType("__main__")
@@ -106,7 +107,7 @@ def test_a_script_that_was_run_under_its_own_name_too_is_not_imported_for_it(
     assert loaded("own_name.Job") is main.Job
 
 
-def test_an_error_while_a_module_is_imported_comes_through(
+def test_an_error_while_a_module_is_imported_is_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_jobs.py").write_text("import no_such_thing_at_all\n")
@@ -116,7 +117,7 @@ def test_an_error_while_a_module_is_imported_comes_through(
         safe_str_to_class("broken_jobs.Job")
 
 
-def test_my_import_gives_the_inner_module() -> None:
+def test_my_import_returns_the_inner_module() -> None:
     assert my_import("xml.dom.minidom").__name__ == "xml.dom.minidom"
 
 
@@ -133,7 +134,6 @@ def test_a_decorated_function_has_its_name_on_the_wire() -> None:
 
 
 def test_only_what_is_under_an_allowed_prefix_is_loaded() -> None:
-    """OLD-FAULTS B70."""
     allowed = Allowed(["xml.dom"])
 
     assert allowed.load("xml.dom.minidom.Document") is Document

@@ -1,4 +1,4 @@
-"""Log handlers raise nothing, and wait for nobody who does not read."""
+"""Log handlers raise nothing, and do not wait for a reader that does not read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def fill_disk(folder: Path) -> Callable[[], object]:
 
 
 def make_pipe(folder: Path) -> Callable[[], object]:
-    """Nobody reads it: to open such a pipe would take for ever."""
+    """It has no reader: opening such a pipe would wait for ever."""
     (folder / "w.log").unlink()
     os.mkfifo(folder / "w.log")
     return (folder / "w.log").unlink
@@ -88,16 +88,16 @@ def test_lines_go_to_stderr_while_the_file_cannot_be_written_and_then_to_the_fil
     for text in ("fourth", "fifth"):
         log(handler, text)
 
-    said = capfd.readouterr().err
-    assert said.count("cannot be written") == 1
-    assert said.index("cannot be written") < said.index("second") < said.index("third")
+    output = capfd.readouterr().err
+    assert output.count("cannot be written") == 1
+    assert output.index("cannot be written") < output.index("second") < output.index("third")
     text = (folder / "w.log").read_text()
-    assert text.count("2 lines are not here but on stderr") == 1
-    assert text.index("2 lines are not here") < text.index("fourth") < text.index("fifth")
+    assert text.count("2 lines were written to stderr") == 1
+    assert text.index("2 lines were written to stderr") < text.index("fourth") < text.index("fifth")
     assert "second" not in text
 
 
-def test_a_file_that_stays_open_is_written_though_its_folder_may_not_be_entered(
+def test_an_open_file_is_written_though_its_folder_cannot_be_entered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
     handler = get_logging_handler(str(tmp_path / "w.log"), "worker")
@@ -112,7 +112,7 @@ def test_a_file_that_stays_open_is_written_though_its_folder_may_not_be_entered(
     assert "seen" in (tmp_path / "w.log").read_text()
 
 
-def test_what_the_handler_says_itself_is_json_too(tmp_path: Path, capfd: Any, log: Any) -> None:
+def test_the_lines_of_the_handler_itself_are_json_too(tmp_path: Path, capfd: Any, log: Any) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     handler = get_logging_handler(str(folder / "w.log"), "worker", json_logs=True)
@@ -140,14 +140,14 @@ def test_a_file_that_cannot_be_opened_at_first_ends_no_child(
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_lines_that_nobody_reads_are_left_out_and_counted(
+def test_lines_that_are_not_read_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, log: Any, kind: str
 ) -> None:
-    monkeypatch.setattr(log_output, "PATIENCE", 1)
+    monkeypatch.setattr(log_output, "WRITE_TIMEOUT_MS", 1)
     reader, writer = os.pipe() if kind == "pipe" else map(socket.socket.detach, socket.socketpair())
     with os.fdopen(reader, "rb", buffering=0) as end, os.fdopen(writer, "w") as stream:
         handler = StreamOutput(stream)
-        # More than either takes.
+        # More than either buffers.
         for _ in range(200):
             log(handler, "x" * 10_000)
         while len(end.read(1 << 16)) == 1 << 16:
@@ -157,23 +157,23 @@ def test_lines_that_nobody_reads_are_left_out_and_counted(
             pass
         log(handler, "read again")
 
-        told = (end.read(1 << 16) or b"").decode()
+        output = (end.read(1 << 16) or b"").decode()
 
-    assert "lines are left out here: nobody read them\n" in told
-    assert told.endswith("read again\n")
+    assert "lines were dropped here: not read in time\n" in output
+    assert output.endswith("read again\n")
 
 
-def test_a_reader_that_is_gone_is_no_error(log: Any) -> None:
+def test_a_reader_that_has_ended_is_not_an_error(log: Any) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stream:
         log(StreamOutput(stream), "to nobody")
-        # Nothing is kept that would be written, and refused, at the end of the process.
+        # Nothing is buffered that would be written, and refused, at the end of the process.
         stream.flush()
 
 
-@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "a stand-in"])
-def test_a_stream_without_a_descriptor_is_no_error(stream: Any, log: Any) -> None:
+@pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "a substitute"])
+def test_a_stream_without_a_descriptor_is_not_an_error(stream: Any, log: Any) -> None:
     handler = StreamOutput(sys.stderr)
     handler.stream = stream
 
@@ -182,16 +182,16 @@ def test_a_stream_without_a_descriptor_is_no_error(stream: Any, log: Any) -> Non
     assert stream is None or stream.getvalue() == "text\n"
 
 
-def test_a_syslog_that_takes_nothing_is_not_waited_for(
+def test_a_syslog_that_does_not_read_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, log: Any
 ) -> None:
-    monkeypatch.setattr(log_output, "SYSLOG_PATIENCE", 0.001)
+    monkeypatch.setattr(log_output, "SYSLOG_TIMEOUT", 0.001)
     monkeypatch.setattr(logs, "SYSLOG_SOCKETS", (str(tmp_path / "log"),))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
         handler = get_logging_handler("syslog", "worker")
 
-        # Linux keeps some ten or some hundred datagrams for a socket that nobody reads.
+        # Linux buffers some ten or some hundred datagrams for a socket that is not read.
         for number in range(600):
             log(handler, f"line {number}")
 

@@ -1,4 +1,4 @@
-"""Where the log goes, and how a line looks."""
+"""Where the log is written, and the format of a line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def set_up(*args: Any, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["stderr", "stdout", "syslog", "syslog:local3"])
-def test_special_names_are_no_files(name: str) -> None:
+def test_special_names_are_not_files(name: str) -> None:
     assert special_log_file(name)
     assert not special_log_file(f"/var/log/{name}")
 
@@ -96,7 +96,7 @@ def test_syslog_is_reached_by_the_first_socket_there_is_else_by_the_network(
     assert handler.address == (path if present else ("localhost", 514))
 
 
-def test_setting_up_twice_doubles_no_line(tmp_path: Path) -> None:
+def test_setting_up_twice_duplicates_no_line(tmp_path: Path) -> None:
     set_up("worker", "INFO", str(tmp_path / "a.log"))
     setup_logging("worker", "INFO", str(tmp_path / "b.log"))
 
@@ -106,7 +106,7 @@ def test_setting_up_twice_doubles_no_line(tmp_path: Path) -> None:
     assert (tmp_path / "b.log").read_text().count("once") == 1
 
 
-def test_a_json_line_holds_it_all(tmp_path: Path) -> None:
+def test_a_json_line_has_all_fields(tmp_path: Path) -> None:
     set_up("worker", "INFO", str(tmp_path / "w.log"), json_logs=True)
 
     try:
@@ -122,20 +122,23 @@ def test_a_json_line_holds_it_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("where", "complaint"),
-    [("syslog:nowhere", "no facility 'nowhere'"), ("/no/such/dir/x.log", "cannot be opened")],
+    [
+        ("syslog:nowhere", "invalid syslog facility 'nowhere'"),
+        ("/no/such/dir/x.log", "cannot be opened"),
+    ],
 )
-def test_a_place_that_is_none_is_named(where: str, complaint: str) -> None:
+def test_an_invalid_log_file_is_named(where: str, complaint: str) -> None:
     with pytest.raises(BadOptionError, match=complaint):
         get_logging_handler(where, "worker")
 
 
-def test_a_level_that_is_none_is_named() -> None:
-    with pytest.raises(BadOptionError, match="'loud' is no log level"):
+def test_an_invalid_level_is_named() -> None:
+    with pytest.raises(BadOptionError, match="invalid log level 'loud'"):
         setup_logging("worker", "loud")
 
 
 @pytest.mark.parametrize("json_logs", [False, True])
-def test_a_line_with_text_that_is_no_utf_8_is_not_lost(tmp_path: Path, json_logs: bool) -> None:
+def test_a_line_with_text_that_is_not_utf_8_is_not_lost(tmp_path: Path, json_logs: bool) -> None:
     path = tmp_path / "w.log"
     set_up("worker", "INFO", str(path), json_logs=json_logs)
 
@@ -172,7 +175,7 @@ def test_a_level_is_a_name_or_a_number(tmp_path: Path, level: int | str, number:
 
 
 @pytest.mark.parametrize("name", ["pyres.worker", "app.jobs", "root"])
-def test_a_line_of_pyres_and_of_an_application_that_sets_nothing_up_is_there_once(
+def test_a_line_of_pyres_or_of_an_application_without_logging_setup_is_logged_once(
     tmp_path: Path, name: str
 ) -> None:
     set_up("worker", "info", str(tmp_path / "w.log"))
@@ -214,10 +217,10 @@ def test_the_function_logging_info_sets_nothing_up(tmp_path: Path, capfd: Any) -
     assert capfd.readouterr() == ("", "")
 
 
-def test_basic_config_of_the_application_takes_its_own_lines_and_is_passed_ours(
+def test_basic_config_of_the_application_gets_its_own_lines_and_those_of_pyres(
     tmp_path: Path,
 ) -> None:
-    """As with 1.5: the level is the one that Python has, if basicConfig() is given none."""
+    """As with 1.5: the level is Python's default, if none is passed to basicConfig()."""
     ours, theirs = tmp_path / "w.log", tmp_path / "app.log"
     set_up("worker", "info", str(ours))
 
@@ -230,7 +233,7 @@ def test_basic_config_of_the_application_takes_its_own_lines_and_is_passed_ours(
     assert [line.split()[-1] for line in ours.read_text().splitlines()] == ["done"]
 
 
-def test_what_the_application_writes_to_the_same_stream_does_not_hold_our_lines_twice(
+def test_a_stream_shared_with_the_application_has_no_line_of_pyres_twice(
     capfd: Any,
 ) -> None:
     set_up("worker", "info", "stderr")
@@ -245,7 +248,7 @@ def test_what_the_application_writes_to_the_same_stream_does_not_hold_our_lines_
     assert lines[1] == "theirs of the application"
 
 
-def test_a_handler_that_the_application_adds_gets_everything_and_takes_nothing(
+def test_a_handler_that_the_application_adds_gets_all_lines_and_withholds_none(
     tmp_path: Path,
 ) -> None:
     set_up("worker", "info", str(tmp_path / "w.log"))
@@ -303,7 +306,7 @@ def test_a_dict_config_that_disables_other_loggers_does_not_silence_pyres(
 
 
 def test_a_second_set_up_leaves_the_root_to_the_application(tmp_path: Path) -> None:
-    """As in a minion, whose manager has imported what calls basicConfig()."""
+    """As in a minion, whose manager has imported a module that calls basicConfig()."""
     set_up("manager", "info", str(tmp_path / "khan.log"))
     logging.basicConfig(filename=tmp_path / "app.log", level="INFO", format="%(message)s")
 
@@ -339,7 +342,7 @@ def test_the_level_notset_sets_nothing_up_as_in_1_5(tmp_path: Path) -> None:
     assert not (tmp_path / "w.log").exists()
 
 
-def test_a_handler_of_the_application_that_raises_ends_no_line_of_pyres(tmp_path: Path) -> None:
+def test_a_handler_of_the_application_that_raises_loses_no_line_of_pyres(tmp_path: Path) -> None:
     class Raising(logging.Handler):
         def handle(self, record: logging.LogRecord) -> bool:
             raise OSError("the application's own")

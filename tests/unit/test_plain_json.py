@@ -210,7 +210,7 @@ TEXTS = [
 
 
 def decodable(leaves: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """JSON objects and arrays of these, with keys that come twice and white space."""
+    """JSON objects and arrays of these, with duplicate keys and white space."""
     blank = st.sampled_from(["", "", " ", "\n"])
     keys = st.sampled_from(['"a"', '"b"', r'"\u0061"', '""', '"@D:"'])
     member = st.tuples(blank, keys, blank, st.just(":"), blank, leaves).map("".join)
@@ -275,7 +275,7 @@ def test_with_msgspec_the_same_nesting_is_too_deep_as_without(kind: str) -> None
 
 
 def nest(kind: str, depth: int) -> object:
-    """1 in so many lists or dicts."""
+    """1 inside N lists or dicts."""
     value: object = 1
     for _ in range(depth):
         value = [value] if kind == "list" else {"a": value}

@@ -42,7 +42,7 @@ def ends(code: int) -> Exit:
     return exit
 
 
-def test_exactly_the_given_handler_is_installed_and_the_former_comes_back() -> None:
+def test_exactly_the_passed_handler_is_installed_and_the_former_one_restored() -> None:
     class Daemon:
         def stop(self, signum: int, frame: object) -> None:
             """A bound method, as pyres 1.5's users compare it."""
@@ -63,11 +63,11 @@ def test_a_signal_that_came_before_the_sleep_ends_it(signals: Signals) -> None:
     assert signals.sleep(60)
 
 
-def test_a_sleep_that_no_signal_cuts_says_so(signals: Signals) -> None:
+def test_a_sleep_without_a_signal_returns_false(signals: Signals) -> None:
     assert not signals.sleep(0.01)
 
 
-def test_a_wait_tells_what_can_be_read(signals: Signals) -> None:
+def test_a_wait_returns_the_readable_descriptors(signals: Signals) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"x")
 
@@ -77,8 +77,8 @@ def test_a_wait_tells_what_can_be_read(signals: Signals) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 3])
-def test_held_signals_come_at_the_end(others: int) -> None:
-    """Also where the kernel gives them to another thread than the one that holds them back."""
+def test_held_signals_are_delivered_at_the_end(others: int) -> None:
+    """Also if the kernel sends them to another thread than the one that holds them."""
     seen: list[int] = []
     signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
     end = threading.Event()
@@ -103,14 +103,14 @@ def test_held_signals_come_at_the_end(others: int) -> None:
     assert seen == [signal.SIGUSR1]
 
 
-def test_an_exit_says_how_it_was() -> None:
+def test_an_exit_describes_itself() -> None:
     assert str(ends(9)) == "exited with status 9"
     assert str(ends(0)) == "ended cleanly"
     assert str(Exit(1, -9)) == "was killed by SIGKILL"
     assert str(Exit(1, -63)) == "was killed by signal 63" or "SIG" in str(Exit(1, -63))
 
 
-def test_a_child_leaves_with_what_it_was_told() -> None:
+def test_a_child_exits_with_the_status_it_returns() -> None:
     children = Children(Signals({}))
 
     def leave(how: object) -> int:
@@ -119,7 +119,7 @@ def test_a_child_leaves_with_what_it_was_told() -> None:
         sys.exit(how)  # type: ignore[arg-type]
 
     codes = []
-    for how in (None, 0, 3, ValueError("said on stderr")):
+    for how in (None, 0, 3, ValueError("printed to stderr")):
         exit = children.wait(children.fork(lambda how=how: leave(how)))
         assert exit is not None
         codes.append(exit.code)
@@ -127,7 +127,7 @@ def test_a_child_leaves_with_what_it_was_told() -> None:
 
 
 def test_a_child_has_the_handlers_from_before(signals: Signals) -> None:
-    """OLD-FAULTS B17, B71: the worker's handlers in a job's process."""
+    """The process of a job had the worker's handlers."""
     children = Children(signals)
     kept = signal.getsignal(signal.SIGUSR1)
 
@@ -141,8 +141,8 @@ def test_a_child_has_the_handlers_from_before(signals: Signals) -> None:
     assert exit.clean
 
 
-def test_nothing_of_the_parents_runs_in_a_child_and_prints_are_kept() -> None:
-    """OLD-FAULTS B18, B19: lost prints, and a child that came out of fork_worker()."""
+def test_none_of_the_parents_code_runs_in_a_child_and_prints_are_kept() -> None:
+    """Prints were lost, and a child returned from fork_worker()."""
     code = """
 import atexit, sys
 from pyres.process.children import Children
@@ -225,14 +225,14 @@ signal.pause()
 
 
 def test_an_alarm_raises_inside_and_leaves_nothing_behind() -> None:
-    # Not signal.pause(): an alarm that comes just before it would be waited for without end.
+    # Not signal.pause(): after an alarm just before it, it would wait for ever.
     with pytest.raises(TimeoutError, match="over"), alarm(0.02, TimeoutError("over")):
         until(lambda: False, timeout=60)
 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_report_says_who_and_how_long() -> None:
+def test_a_report_has_its_pid_slot_and_seconds() -> None:
     reports = Reports()
 
     reports.send(2.5)
@@ -242,8 +242,8 @@ def test_a_report_says_who_and_how_long() -> None:
     reports.close()
 
 
-def test_reports_that_nobody_closed_leave_no_descriptor() -> None:
-    """A Worker or a Khan that never ran left a pipe."""
+def test_reports_that_were_not_closed_leave_no_descriptor() -> None:
+    """A Worker or a Khan that never ran left a pipe open."""
     gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
 
@@ -253,7 +253,7 @@ def test_reports_that_nobody_closed_leave_no_descriptor() -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_reports_that_are_closed_twice_close_nothing_of_others() -> None:
+def test_reports_that_are_closed_twice_close_no_other_descriptor() -> None:
     reports = Reports()
     reports.close()
     others = os.pipe()
@@ -269,8 +269,10 @@ def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:
 
     assert shown.startswith("pyres_worker-")
     assert "[a,b]: Waiting" in shown
-    assert title._RUBYS.search(shown) and title._RUBYS.search(title.minion_title(1, "x"))
-    assert not title._RUBYS.search(title.manager_title("x"))
+    assert title._RUBY_WORKER.search(shown) and title._RUBY_WORKER.search(
+        title.minion_title(1, "x")
+    )
+    assert not title._RUBY_WORKER.search(title.manager_title("x"))
 
 
 @pytest.mark.parametrize(
@@ -284,8 +286,7 @@ def test_a_workers_title_is_one_that_ruby_leaves_alone() -> None:
         ("resque-web-1.0", False),
     ],
 )
-def test_a_worker_is_known_by_its_title(shown: str, works: bool) -> None:
-    """OLD-FAULTS B46, B7."""
+def test_a_worker_is_recognised_by_its_title(shown: str, works: bool) -> None:
     code = (
         f"import setproctitle, signal; setproctitle.setproctitle({shown!r}); "
         "print(1, flush=True); signal.pause()"
@@ -335,14 +336,14 @@ def test_a_forked_child_leaves_the_pidfile_alone(tmp_path: Path) -> None:
     assert not pidfile.path.exists()
 
 
-def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
+def test_a_standby_child_does_only_the_job_that_is_assigned_to_it() -> None:
     reader, writer = os.pipe()
     children = Children(Signals({}))
-    spare = StandbyChild(children, lambda data: os.write(writer, data) and 0, lambda: None)
+    standby = StandbyChild(children, lambda data: os.write(writer, data) and 0, lambda: None)
 
-    assert spare.assign(b"nobody waits yet") is None
-    spare.prepare()
-    pid = spare.assign(b"x" * 200_000)
+    assert standby.assign(b"nobody waits yet") is None
+    standby.prepare()
+    pid = standby.assign(b"x" * 200_000)
     assert pid is not None
     read = b""
     while len(read) < 65536:
@@ -354,20 +355,20 @@ def test_a_child_in_waiting_does_what_it_is_given_and_only_that() -> None:
     os.close(writer)
 
 
-def test_a_child_in_waiting_goes_home_and_a_dead_one_is_given_nothing() -> None:
+def test_a_standby_child_can_be_stopped_and_a_dead_one_is_assigned_nothing() -> None:
     children = Children(Signals({}))
-    spare = StandbyChild(children, lambda data: 0, lambda: None)
+    standby = StandbyChild(children, lambda data: 0, lambda: None)
 
-    spare.prepare()
+    standby.prepare()
     (home,) = children.pids
-    spare.stop()
+    standby.stop()
     children.collect(block=True)
     assert not alive(home)
-    spare.prepare()
+    standby.prepare()
     (dead,) = children.pids
     os.kill(dead, signal.SIGKILL)
     until(lambda: not alive(dead))
 
-    assert spare.assign(b"x") is None
+    assert standby.assign(b"x") is None
     children.collect(block=True)
     assert len(children) == 0

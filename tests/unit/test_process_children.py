@@ -38,7 +38,7 @@ def children(signals: Signals) -> Iterator[Children]:
 def end(children: Children, signum: int = signal.SIGKILL) -> list[Exit]:
     """Send this signal to all; how each of them ended."""
     children.kill(signum)
-    # A wait also ends when the signal of another one's end comes.
+    # The signal of another child's end also ends a wait.
     return [until(lambda pid=pid: children.wait(pid, 20)) for pid in children.pids[:]]
 
 
@@ -65,7 +65,7 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
 
 
 def deaf_child(children: Children) -> int:
-    """A child that TERM does not end, when it is already deaf."""
+    """A child that ignores TERM, once it has set that up."""
     reader, writer = os.pipe()
 
     def run() -> None:
@@ -121,13 +121,12 @@ def test_a_fork_that_fails_leaves_the_parent_its_ears(
         (SystemExit(), 0),
         (SystemExit(0), 0),
         (SystemExit(3), 3),
-        (SystemExit("said"), 1),
+        (SystemExit("text"), 1),
         (KeyboardInterrupt(), EXIT_SOFTWARE),
         (GeneratorExit(), EXIT_SOFTWARE),
     ],
 )
 def test_whatever_is_raised_becomes_a_status(error: BaseException, code: int) -> None:
-    """OLD-FAULTS B16."""
     assert end_of(raising(error)).code == code
 
 
@@ -145,7 +144,7 @@ def test_a_child_that_returns_nonsense_has_not_ended_cleanly() -> None:
     ],
 )
 def test_a_child_ends_whatever_its_job_did_to_stdout(prank: str) -> None:
-    """OLD-FAULTS B19: one that came out of fork() went on as a second worker."""
+    """A child that returned from fork() continued as a second worker."""
     code = f"""
 import os, sys
 from pyres.process.children import Children
@@ -166,7 +165,7 @@ print(exit)
     assert run.stdout == "ended cleanly\n"
 
 
-def test_a_parent_whose_stdout_has_no_reader_goes_on_forking() -> None:
+def test_a_parent_whose_stdout_has_no_reader_still_forks() -> None:
     code = """
 import os
 from pyres.process.children import Children
@@ -188,7 +187,7 @@ os._exit(exit.code)
 def test_a_child_that_is_over_is_found_without_any_patience(
     children: Children, waiting: None
 ) -> None:
-    """OLD-FAULTS B20: the last look comes after the last sleep."""
+    """The last check comes after the last sleep."""
     pid = children.fork(lambda: 0)
     until(lambda: not alive(pid))
 
@@ -200,7 +199,6 @@ def test_a_child_that_is_over_is_found_without_any_patience(
 
 
 def test_a_child_that_was_waited_for_leaves_no_zombie(children: Children, waiting: None) -> None:
-    """OLD-FAULTS B21."""
     pid = sleeping_child(children)
     children.kill(signal.SIGKILL, pid)
 
@@ -238,8 +236,7 @@ def test_a_readable_fd_ends_the_wait_for_a_child(children: Children, waiting: No
     os.close(writer)
 
 
-def test_killing_one_that_is_over_is_no_error(children: Children) -> None:
-    """OLD-FAULTS B68."""
+def test_killing_a_child_that_has_ended_is_not_an_error(children: Children) -> None:
     pid = children.fork(lambda: 0)
     os.waitpid(pid, 0)
 
@@ -250,7 +247,7 @@ def test_killing_one_that_is_over_is_no_error(children: Children) -> None:
 
 
 def test_a_child_knows_none_of_its_siblings(children: Children) -> None:
-    """OLD-FAULTS B71: a minion that signalled its siblings."""
+    """A minion sent signals to its siblings."""
     sleeping_child(children)
 
     pid = children.fork(lambda: len(children))
@@ -259,14 +256,14 @@ def test_a_child_knows_none_of_its_siblings(children: Children) -> None:
     assert len(children) == 1
 
 
-def test_a_signal_while_children_are_born_orphans_none() -> None:
-    """OLD-FAULTS B51: TERM in the middle of forking a pool."""
+def test_a_signal_while_children_are_forked_orphans_none() -> None:
+    """TERM came while a pool was being forked."""
     code = """
 import os, signal, sys
 from pyres.process.children import Children
 from pyres.process.signals import Signals
-told = []
-signals = Signals({signal.SIGTERM: lambda signum, frame: told.append(signum)})
+received = []
+signals = Signals({signal.SIGTERM: lambda signum, frame: received.append(signum)})
 children = Children(signals)
 def end(signum):
     children.kill(signum)
@@ -277,7 +274,7 @@ def ended(pid):
     return exit
 signals.install()
 print(os.getpid(), flush=True)
-while not told:
+while not received:
     children.fork(signal.pause)
     if len(children) > 20:
         end(signal.SIGKILL)
@@ -297,11 +294,11 @@ print(all(exit.signal == "SIGTERM" for exit in end(signal.SIGTERM)))
 
 
 @pytest.mark.parametrize("pid", [0, -1, -12345, 2**40])
-def test_what_is_no_pid_is_not_alive(pid: int) -> None:
+def test_an_invalid_pid_is_not_alive(pid: int) -> None:
     assert not alive(pid)
 
 
-def test_a_child_that_stands_still_is_alive(children: Children) -> None:
+def test_a_stopped_child_is_alive(children: Children) -> None:
     pid = sleeping_child(children)
     children.kill(signal.SIGSTOP)
     until(lambda: state_of(pid) == "T")
@@ -309,8 +306,8 @@ def test_a_child_that_stands_still_is_alive(children: Children) -> None:
     assert alive(pid)
 
 
-def test_what_a_child_prints_comes_once_and_whole(tmp_path: Path) -> None:
-    """OLD-FAULTS B18, where stdout is a file."""
+def test_the_output_of_a_child_is_written_once_and_whole(tmp_path: Path) -> None:
+    """Where stdout is a file, buffered text was written twice."""
     code = """
 from pyres.process.children import Children
 from pyres.process.signals import Signals

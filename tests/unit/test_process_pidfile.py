@@ -1,4 +1,4 @@
-"""Pidfiles: odd places, and two processes that want the same one."""
+"""Pidfiles: unusual paths, and two processes that use the same file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOBODY = "999999999\n"
 
 
 def starters(path: Path, count: int) -> list[bool]:
-    """Which of so many processes that start at once get the file; all live until all have tried."""
+    """The processes that get the file, of N that start at once; all run until all have tried."""
     children = Children(Signals({}))
     go, tried, end = os.pipe(), os.pipe(), os.pipe()
 
@@ -67,7 +67,7 @@ def test_a_file_that_names_no_live_process_is_replaced(tmp_path: Path, content: 
     assert os.listdir(tmp_path) == []
 
 
-def test_a_file_that_another_process_took_over_is_left_to_it(tmp_path: Path) -> None:
+def test_a_file_that_another_process_has_replaced_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "worker.pid"
 
     with PidFile(path):
@@ -76,7 +76,7 @@ def test_a_file_that_another_process_took_over_is_left_to_it(tmp_path: Path) -> 
     assert path.read_text() == NOBODY
 
 
-def test_a_place_that_can_hold_no_pidfile_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     for path in (tmp_path, tmp_path / "file" / "worker.pid"):

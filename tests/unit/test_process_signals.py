@@ -47,7 +47,7 @@ def ignored_children() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("timeout", [30 * LONGEST_WAIT, float("inf"), -1, 0])
-def test_a_wait_may_be_given_any_length(readable: int, timeout: float) -> None:
+def test_a_wait_may_have_any_timeout(readable: int, timeout: float) -> None:
     assert Signals({}).wait((readable,), timeout) == [readable]
 
 
@@ -71,8 +71,8 @@ def test_one_byte_ends_one_wait(signals: Signals) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 3])
-def test_a_signal_that_came_before_the_handlers_waits_for_them(others: int) -> None:
-    """Also where the kernel gives it to another thread."""
+def test_a_signal_before_the_handlers_are_installed_is_held_for_them(others: int) -> None:
+    """Also if the kernel sends it to another thread."""
     seen: list[int] = []
     signals = Signals({signal.SIGUSR1: lambda signum, frame: seen.append(signum)})
     former = signal.getsignal(signal.SIGUSR1)
@@ -95,7 +95,7 @@ def test_a_signal_that_came_before_the_handlers_waits_for_them(others: int) -> N
     assert signal.getsignal(signal.SIGUSR1) == former
 
 
-def test_where_no_handler_came_the_former_ones_come_back() -> None:
+def test_if_no_handler_is_installed_the_former_ones_are_restored() -> None:
     handled = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
     former = [signal.getsignal(signum) for signum in handled]
 
@@ -105,7 +105,7 @@ def test_where_no_handler_came_the_former_ones_come_back() -> None:
     assert [signal.getsignal(signum) for signum in handled] == former
 
 
-def test_the_former_wakeup_fd_comes_back_and_no_pipe_is_left(signals: Signals) -> None:
+def test_the_former_wakeup_fd_is_restored_and_no_pipe_is_left(signals: Signals) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
 
     signals.install()
@@ -148,7 +148,7 @@ def test_a_parent_learns_of_its_children_where_sigchld_was_ignored(
     assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
 
 
-def test_an_end_that_cannot_be_known_is_not_clean(ignored_children: None) -> None:
+def test_an_unknown_exit_is_not_clean(ignored_children: None) -> None:
     children = Children(Signals({}))
 
     exit = children.wait(children.fork(lambda: 0))

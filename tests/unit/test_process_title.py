@@ -16,7 +16,7 @@ RUBYS = re.compile(r"resque:work|resque:\sStarting|resque-[0-9]")
 
 
 def shown(text: str, environ: dict[str, str]) -> str:
-    """What stands in /proc of a process with this environment and title."""
+    """The title in /proc of a process with this environment."""
     code = (
         "import sys; from pyres.process.title import set_title; set_title(eval(sys.argv[1])); "
         "raw = open('/proc/self/cmdline', 'rb').read(); "
@@ -40,13 +40,13 @@ def shown(text: str, environ: dict[str, str]) -> str:
         ("", ""),
     ],
 )
-def test_a_title_may_hold_what_a_payload_may(text: str, expected: str) -> None:
+def test_a_title_may_contain_any_text_of_a_payload(text: str, expected: str) -> None:
     assert shown(text, {}) == expected
 
 
 @pytest.mark.parametrize("queue", ["mail", "größe"])
-def test_a_long_title_keeps_what_ruby_looks_for(queue: str) -> None:
-    """Where it was cut off, Ruby took the worker for dead and pruned it."""
+def test_a_long_title_keeps_the_mark_that_ruby_searches_for(queue: str) -> None:
+    """If it was cut off, Ruby considered the worker dead and pruned it."""
     queues = [f"{queue}{n}" for n in range(1000)]
 
     for text in (title.worker_title(queues, "Waiting"), title.minion_title(1, ",".join(queues))):
@@ -63,5 +63,5 @@ def test_a_title_that_fits_is_shown_whole() -> None:
     assert shown(text, {"ROOM": "x" * 200}) == text
 
 
-def test_a_manager_is_no_worker_to_ruby_however_long_its_title() -> None:
+def test_a_manager_is_not_a_worker_for_ruby_however_long_its_title() -> None:
     assert not RUBYS.search(shown(title.manager_title(f"running {list(range(2000))}"), {}))

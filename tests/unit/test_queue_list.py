@@ -11,27 +11,27 @@ KNOWN = ["low", "mid", "high", "critical", "Archive", "a/b", ".hidden", "a-b", "
 SORTED = ["Archive", "a-b", "a/b", "critical", "high", "low", "low:2", "mid"]
 
 
-def test_names_are_looked_at_in_the_order_given_known_or_not():
+def test_names_are_fetched_in_their_order_whether_they_exist_or_not():
     assert QueueList(["b", "a", "new"]).among([]) == ["b", "a", "new"]
 
 
-def test_a_name_given_twice_is_looked_at_once():
+def test_a_name_listed_twice_is_fetched_once():
     assert QueueList("mid,high,mid").among(KNOWN) == ["mid", "high"]
 
 
-def test_a_star_is_all_that_is_known_capitals_first_without_hidden_ones():
+def test_a_star_means_all_existing_queues_capitals_first_without_hidden_ones():
     assert QueueList("*").among(KNOWN) == SORTED
 
 
 # The examples of the wire's section on a worker's queues, as real Ruby answered them
 
 
-def test_what_stands_before_a_star_comes_first_and_once():
+def test_names_before_a_star_come_first_and_once():
     rest = [name for name in SORTED if name != "critical"]
     assert QueueList("critical,*").among(KNOWN) == ["critical", *rest]
 
 
-def test_a_negated_pattern_is_left_out_wherever_it_stands():
+def test_a_negated_pattern_is_excluded_wherever_it_is():
     wanted = [name for name in SORTED if not name.startswith("low")]
     assert QueueList("*,!low*").among(KNOWN) == wanted
     assert QueueList("!low*,*").among(KNOWN) == wanted
@@ -48,7 +48,7 @@ def test_a_star_that_is_negated_whole_is_valid_and_finds_nothing():
     assert queues.names == ["*"]
 
 
-def test_with_a_wildcard_somewhere_plain_names_count_only_when_known():
+def test_beside_a_wildcard_plain_names_count_only_if_they_exist():
     assert QueueList("new,mid,h*").among(KNOWN) == ["mid", "high"]
     assert QueueList("new,mid,!low").among(KNOWN) == ["mid"]
 
@@ -60,7 +60,7 @@ def test_with_a_wildcard_somewhere_plain_names_count_only_when_known():
         ("*", "a/b", True),
         ("a*b", "a/x/b", True),
         ("?", "/", True),
-        # A leading dot wants a dot.
+        # A leading dot must be written in the pattern.
         ("*", ".a", False),
         ("?a", ".a", False),
         ("[.]a", ".a", False),
@@ -111,7 +111,7 @@ def test_names_of_other_bytes_than_utf_8_are_sorted_and_matched_too():
     assert QueueList("b*").among(["b\udcff", "bz", "é"]) == ["bz", "b\udcff"]
 
 
-# B64 of the old faults: "Log1, Log2" polled " Log2" for ever
+# pyres 1.5 polled " Log2" for ever for "Log1, Log2"
 
 
 def test_blanks_and_empty_names_are_dropped():
@@ -128,11 +128,11 @@ def test_the_id_shows_the_patterns_and_not_what_is_negated():
 
 
 @pytest.mark.parametrize("queues", ["", " , ", [], "!low", ["!a", "!b"]])
-def test_nothing_left_to_look_at_is_an_error(queues):
+def test_a_list_that_excludes_all_queues_is_an_error(queues):
     with pytest.raises(NoQueueError, match="expected the name of a queue"):
         QueueList(queues)
 
 
-def test_what_is_no_name_is_an_error_that_shows_it():
+def test_an_invalid_name_is_an_error_that_shows_it():
     with pytest.raises(NoQueueError, match="invalid queue name 7: expected a str"):
         QueueList(["a", 7])

@@ -14,16 +14,16 @@ def job(**attributes: object) -> type:
 
 
 def after(seconds: float = 0, retried: int = 0, error: BaseException = ERROR) -> Attempt:
-    """An attempt so many seconds after the first, which began at 1000."""
+    """An attempt N seconds after the first, which was at 1000."""
     return Attempt(error, retried, 1000.0, 1000.0 + seconds)
 
 
-def test_a_class_that_asks_for_nothing_is_not_tried_again():
+def test_a_class_without_retry_settings_is_not_retried():
     assert delay(job(), after()) is None
     assert delay(job(retry_every=None, retry_timeout=30), after()) is None
 
 
-# B25 of the old faults: retry_every without retry_timeout never retried
+# pyres 1.5 never retried with retry_every but no retry_timeout
 
 
 def test_retry_every_without_a_timeout_has_no_end():
@@ -31,7 +31,7 @@ def test_retry_every_without_a_timeout_has_no_end():
 
 
 @pytest.mark.parametrize("timeout", [None, 0])
-def test_a_timeout_of_nothing_is_no_timeout(timeout):
+def test_a_timeout_of_zero_is_no_timeout(timeout):
     assert delay(job(retry_every=5, retry_timeout=timeout), after(100)) == 5
 
 

@@ -9,7 +9,7 @@ from pyres.scaling import GROW_PAUSE, LoadSample, Scale
 
 
 def grown(scale: Scale, looks: list[tuple[float, LoadSample]], size: int) -> list[int]:
-    """The sizes after each of these looks, of a pool that does as it is told."""
+    """The sizes after each of these samples, of a pool that does what the autoscaler decides."""
     sizes = []
     for now, look in looks:
         size = scale.size(size, look, now)
@@ -51,7 +51,7 @@ def test_a_pool_grows_to_its_most_and_no_further_and_pauses_between() -> None:
 
 
 def test_a_pool_with_idle_minions_does_not_grow() -> None:
-    """They have just been started, or are told to pause: more of them would not help."""
+    """They have just been started, or are paused: more of them would not help."""
     scale = Scale(2, 16, wait=5)
     looks = [(float(t), LoadSample(waiting=1000, finished=0, idle=1)) for t in range(30)]
 
@@ -72,14 +72,14 @@ def test_a_pool_never_shrinks_below_its_least() -> None:
     assert grown(scale, [(0.0, LoadSample(0, 0, 8)), (31.0, LoadSample(0, 0, 8))], 8)[-1] == 3
 
 
-def test_one_job_that_waits_begins_the_calm_anew() -> None:
+def test_a_waiting_job_restarts_the_scale_down_delay() -> None:
     scale = Scale(2, 16, calm=30)
     looks = [(0.0, LoadSample(0, 0, 5)), (29.0, LoadSample(1, 0, 5)), (31.0, LoadSample(0, 1, 5))]
 
     assert set(grown(scale, looks, 8)) == {8}
 
 
-def test_a_size_that_somebody_asked_for_is_part_of_the_range() -> None:
+def test_a_size_set_by_an_operator_extends_the_range() -> None:
     scale = Scale(2, 4)
 
     scale.include(7)
@@ -87,7 +87,7 @@ def test_a_size_that_somebody_asked_for_is_part_of_the_range() -> None:
     assert (scale.least, scale.most) == (2, 7)
 
 
-def test_a_fixed_size_that_somebody_changed_stays_fixed() -> None:
+def test_a_fixed_size_changed_by_an_operator_stays_fixed() -> None:
     scale = Scale(2, 2)
 
     scale.include(3)
@@ -96,7 +96,7 @@ def test_a_fixed_size_that_somebody_changed_stays_fixed() -> None:
 
 
 @pytest.mark.parametrize("size", ["2..", "..4", "a..b", "2...4", "many", None])
-def test_a_pool_size_that_is_no_number_names_the_value(size: object) -> None:
+def test_an_invalid_pool_size_is_an_error_that_names_it(size: object) -> None:
     with pytest.raises(ValueError, match="invalid pool size"):
         Khan(size, ["basic"])  # type: ignore[arg-type]
 

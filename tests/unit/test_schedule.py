@@ -44,7 +44,7 @@ def write(folder, name, text):
     return path
 
 
-def test_a_yaml_file_gives_its_entries_and_names_those_that_are_broken(tmp_path):
+def test_a_yaml_file_has_its_entries_read_and_the_invalid_ones_named(tmp_path):
     path = write(tmp_path, "schedule.yml", YAML)
 
     found = from_file(path)
@@ -63,7 +63,7 @@ def test_a_yaml_file_gives_its_entries_and_names_those_that_are_broken(tmp_path)
     assert "'nothing' is left out: invalid entry 5: expected a mapping" in str(found.faults[1])
 
 
-def test_a_json_file_gives_its_entries_and_the_lines_of_the_broken(tmp_path):
+def test_a_json_file_has_its_entries_read_and_the_lines_of_invalid_ones_named(tmp_path):
     text = '{\n "a": {"every": "1h", "queue": "q"},\n\n "b": {"every": "often", "queue": "q"}\n}\n'
 
     found = from_file(write(tmp_path, "schedule.json", text))
@@ -107,7 +107,7 @@ def test_an_entry_of_resque_scheduler_is_read_as_ruby_wrote_it(config, timing):
     assert str(found.entries["a"].timing) == timing
 
 
-def test_an_entry_that_stands_in_a_file_twice_is_named(tmp_path):
+def test_an_entry_that_is_in_a_file_twice_is_named(tmp_path):
     found = from_file(write(tmp_path, "s.yml", "a: {every: 5s}\na: {every: 9s}\n"))
 
     assert found.entries["a"].timing.step == 9
@@ -123,7 +123,7 @@ def test_an_entry_that_stands_in_a_file_twice_is_named(tmp_path):
         ("s.json", "{", "expected a JSON object of schedule entries"),
     ],
 )
-def test_a_file_that_is_no_schedule_at_all_is_refused(tmp_path, name, text, complaint):
+def test_a_file_that_is_not_a_schedule_is_refused(tmp_path, name, text, complaint):
     with pytest.raises(BadScheduleError, match=complaint):
         from_file(write(tmp_path, name, text))
 
@@ -163,7 +163,7 @@ def test_args_are_read_as_ruby_reads_them(args, expected):
         ("daily", "invalid entry 'daily': expected a mapping"),
     ],
 )
-def test_an_entry_that_cannot_be_followed_says_why(config, complaint):
+def test_an_invalid_entry_is_an_error_that_says_why(config, complaint):
     with pytest.raises(BadScheduleError, match=f"'a' is left out: .*{complaint}"):
         Entry.read("a", config)
 
@@ -202,7 +202,7 @@ def test_an_entry_is_written_with_its_zone_where_ruby_reads_it(config, written):
     ).timing.next_after(0)
 
 
-def test_an_entry_is_written_with_the_class_and_queue_that_python_knows():
+def test_an_entry_is_written_with_the_class_and_queue_of_the_python_class():
     every = {"every": "1h"}
 
     assert schedule.for_ruby("tests.jobs.NoopJob", every) == {
@@ -219,7 +219,7 @@ def often():
 
 
 @pytest.mark.usefixtures("own_jobs")
-def test_a_job_says_in_code_when_it_recurs(monkeypatch):
+def test_a_job_declares_in_code_when_it_recurs(monkeypatch):
     monkeypatch.setattr(schedule, "_registered", {})
 
     @decorators.job(queue="low", name="Nightly", cron="0 3 * * *", timezone="Europe/Berlin")
@@ -244,7 +244,7 @@ def test_a_job_says_in_code_when_it_recurs(monkeypatch):
     assert "invalid cron '0 3 * *': expected 5 fields" in str(fault)
 
 
-def test_an_entry_from_redis_that_is_no_json_is_named():
+def test_an_entry_from_redis_that_is_not_json_is_named():
     found = schedule.from_redis({"a": b"{", "b": b'{"every":"5s","queue":"q"}'})
 
     assert list(found.entries) == ["b"]
@@ -271,12 +271,12 @@ def test_the_members_of_an_object_are_those_json_has(text):
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"a"}', '{"a":1,}', '{"a":1} x', "{1:2}", '{"a" 1}', "5"]
 )
-def test_what_is_no_object_has_no_members(text):
+def test_a_text_that_is_not_an_object_has_no_members(text):
     with pytest.raises(ValueError, match="."):
         members(text)
 
 
-def test_promotion_takes_the_queue_out_and_leaves_every_other_byte():
+def test_promotion_removes_the_queue_and_keeps_every_other_byte():
     head, rest = '"class":"A","args":[1.0e+20,{"queue":"x"},"é\\/"]', '"retry_attempt":2'
 
     queue, payload = promoted(f'{{ {head}, "queue":"low" ,{rest}}}'.encode())
@@ -294,7 +294,7 @@ def test_promotion_sets_the_time_of_enqueuing():
     )
 
 
-#: Arguments in JSON that JSON cannot say again.
+#: Arguments in JSON that cannot be encoded again.
 UNSAYABLE = [
     b'["\xff"]', b'["\\ud800"]', b"[1e400,-1e999]", b'{"a":"\xe9"}', b'"\xfe"',
     b"[" * 98 + b"]" * 98,
@@ -303,7 +303,7 @@ UNSAYABLE = [
 
 @pytest.mark.parametrize("args", UNSAYABLE)
 @pytest.mark.parametrize("key", [b"args", b":args"])
-def test_arguments_that_json_cannot_say_again_are_enqueued_as_their_bytes(args, key):
+def test_arguments_that_cannot_be_encoded_again_are_enqueued_as_their_bytes(args, key):
     found = schedule.from_redis(
         {"a": b'{"args":[0], "every":"1h","class":"A","queue":"q","%b" : %b }' % (key, args)}
     )
@@ -315,7 +315,7 @@ def test_arguments_that_json_cannot_say_again_are_enqueued_as_their_bytes(args, 
 
 @pytest.mark.parametrize("field", ["class", "queue"])
 @pytest.mark.parametrize("value", [b'"\xff"', b'"\\udfff"'])
-def test_an_entry_whose_class_or_queue_is_no_unicode_is_left_out_with_its_fault(field, value):
+def test_an_entry_whose_class_or_queue_is_not_unicode_is_skipped_with_its_fault(field, value):
     config = b'{"every":"1h","class":"A","queue":"q","%b":%b}' % (field.encode(), value)
     found = schedule.from_redis({"a": config})
 
@@ -330,7 +330,7 @@ def test_a_description_of_any_kind_keeps_no_entry_out(value):
     assert schedule.from_redis({"a": config}).entries["a"].description.encode()
 
 
-def test_a_delayed_job_without_a_queue_goes_where_its_class_is_said_to_go():
+def test_a_delayed_job_without_a_queue_is_moved_to_the_queue_of_its_class():
     queues = {"Report": "reports"}
 
     assert promoted(b'{"class":"Report","args":[]}', None, queues)[0] == "reports"

@@ -85,12 +85,12 @@ def test_a_limit_that_cannot_be_read_is_refused(timing, options, complaint):
         Entry.read("a", {kind: [text, options]})
 
 
-def test_an_entry_says_its_limits():
+def test_an_entry_describes_its_limits():
     entry = Entry.read("a", {"every": ["2s", {":last_in": "5s", "times": 2, "overlap": False}]})
 
     assert entry.when == "every 2 s (last_in 5s, times 2)"
 
 
 @pytest.mark.parametrize("config", [{"cron": ""}, {"cron": None}, {"cron": [""]}])
-def test_an_empty_cron_leaves_the_word_to_every(config):
+def test_an_empty_cron_is_ignored_beside_every(config):
     assert str(Entry.read("a", {"every": "2s", **config}).timing) == "every 2 s"

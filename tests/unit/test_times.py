@@ -1,4 +1,4 @@
-"""Times as others write them. 10:00 in UTC on 25 November 2026 is meant throughout."""
+"""Times as other programs write them. Each of them is 10:00 UTC on 25 November 2026."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_number_is_epoch_seconds():
         b"2026/11/25 10:00:00 UTC",
     ],
 )
-def test_what_names_no_moment_that_is_certain_is_none(text):
+def test_a_text_without_a_certain_moment_is_none(text):
     assert moment(text) is None
 
 
@@ -131,7 +131,7 @@ def test_what_names_no_moment_that_is_certain_is_none(text):
         ("GMT-3", "2026/11/25 10:00:00 GMT", TEN),
     ],
 )
-def test_a_name_that_this_machines_zone_has_means_that_zone(zone, text, expected, monkeypatch):
+def test_a_name_of_this_machines_zone_means_that_zone(zone, text, expected, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:

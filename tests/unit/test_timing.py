@@ -19,7 +19,7 @@ from pyres.timing.cron import NEVER
 BERLIN = "Europe/Berlin"
 
 #: Nights on which the clocks change: forward (2 to 3) and back (3 to 2) in Berlin, in New York, by
-#: half an hour on Lord Howe; at midnight in Havana; and a day that Samoa left out.
+#: half an hour on Lord Howe; at midnight in Havana; and a day that Samoa skipped.
 FORWARD, BACK = "2026-03-29", "2026-10-25"
 
 
@@ -58,7 +58,7 @@ def following(cron: str, zone: str, start: str, count: int, form: str) -> str:
     return ", ".join(found)
 
 
-def test_each_expression_has_the_next_five_moments_that_fugit_gives_it_or_is_refused():
+def test_each_expression_has_the_next_five_moments_of_fugit_or_is_refused():
     rows = list(table("cron_table.txt"))
 
     wrong = [
@@ -89,17 +89,17 @@ def test_a_nightly_job_runs_at_its_hour_of_the_zone_in_winter_and_summer():
     assert moments("0 3 * * *", "2026-07-10 04:00", 2) == ["11 01:00", "12 01:00"]
 
 
-def test_an_hour_that_the_clocks_leave_out_comes_when_they_have_jumped():
-    # There is no 2:30 on the 29th: at 3:00 summer time, which is 1:00 UTC, it is past.
+def test_an_hour_that_the_clocks_skip_fires_after_the_change():
+    # There is no 2:30 on the 29th: at 3:00 summer time, which is 1:00 UTC, it has passed.
     assert moments("30 2 * * *", f"{FORWARD} 00:00", 2) == ["29 01:00", "30 00:30"]
 
 
-def test_an_hour_that_the_clocks_jump_to_comes_once():
+def test_an_hour_that_the_clocks_jump_to_fires_once():
     assert moments("0 3 * * *", f"{FORWARD} 00:00", 2) == ["29 01:00", "30 01:00"]
     assert moments("0 2,3 * * *", f"{FORWARD} 00:00", 2) == ["29 01:00", "30 00:00"]
 
 
-def test_an_hour_that_comes_twice_fires_the_first_time_only():
+def test_an_hour_that_occurs_twice_fires_the_first_time_only():
     assert moments("30 2 * * *", f"{BACK} 00:00", 2) == ["25 00:30", "26 01:30"]
 
 
@@ -152,7 +152,7 @@ def test_without_a_zone_it_is_the_time_of_this_machine(monkeypatch):
     assert again == at("2026-11-02 01:30", "America/New_York")
 
 
-def test_the_zone_may_stand_behind_the_fields():
+def test_the_zone_may_follow_the_fields():
     expected = at("2026-01-10 03:00")
 
     assert Cron(f"0 3 * * * {BERLIN}").next_after(at("2026-01-10 00:00")) == expected
@@ -166,7 +166,7 @@ def test_six_fields_begin_with_the_seconds():
     assert [timing.next_after(second) for second in (0, 19, 20, 59)] == [20, 20, 40, 60]
 
 
-def test_a_word_stands_for_its_fields():
+def test_a_keyword_means_its_fields():
     assert Cron("@daily", "UTC").next_after(0) == 86400
     assert Cron("@hourly", "UTC").next_after(0) == 3600
 
@@ -214,7 +214,7 @@ def test_what_fugit_corrected_after_1_5_2_is_read_as_it_is_now(cron, expected):
         ("0 3 * * * +12:00", "a time zone like .* instead of '\\+12:00'"),
     ],
 )
-def test_a_cron_that_cannot_be_followed_says_what_was_expected(cron, expected):
+def test_an_invalid_cron_is_an_error_that_says_what_was_expected(cron, expected):
     start = re.escape(f"invalid cron {cron!r}: expected ")
     with pytest.raises(BadScheduleError, match=f"^{start}{expected}"):
         Cron(cron)
@@ -230,7 +230,7 @@ def test_an_offset_may_be_the_zone_of_a_key_of_its_own():
     assert Cron("0 9 * * * -0330", "Europe/Berlin").next_after(0) == 12 * 3600 + 1800
 
 
-def test_a_cron_whose_next_moment_is_farther_away_than_anybody_plans_stops_nothing():
+def test_a_cron_whose_next_moment_is_far_in_the_future_stops_nothing():
     """Each 52nd week is in February for some years, and then is not for centuries."""
     timing, second = Cron("0 0 * 2 mon%52", "UTC"), 0
     while (moment := timing.next_after(second)) != NEVER:
@@ -255,7 +255,7 @@ def test_one_that_is_new_fires_after_its_time_or_after_first_in():
 
 
 def test_the_moment_that_an_entry_is_counted_from_is_not_due_again():
-    """A new entry, which counts from the second after the last look, was shown as due at once."""
+    """A new entry, which counts from the second after the last check, was shown as due at once."""
     new, later = Every.read("1h"), Every.read("1h", "2h")
 
     assert new.with_anchor(new.first_anchor(5001)).next_after(5000) == 8601
@@ -275,9 +275,7 @@ def test_a_last_time_in_the_future_does_not_silence_an_entry():
         (2.75, 2750, [2, 5, 8, 11, 13]),
     ],
 )
-def test_one_of_a_fraction_of_a_second_comes_as_often_as_it_says_at_most_once_a_second(
-    text, milliseconds, moments
-):
+def test_an_interval_below_a_second_fires_at_most_once_a_second(text, milliseconds, moments):
     timing, second, found = Every.read(text).with_anchor(0), 0, []
     for _ in moments:
         second = timing.next_after(second)
@@ -291,7 +289,7 @@ def test_one_of_a_fraction_of_a_second_comes_as_often_as_it_says_at_most_once_a_
     assert new.next_after(5000) == 5001 + timing.step
 
 
-def test_an_interval_says_its_seconds():
+def test_an_interval_describes_its_seconds():
     assert [str(Every.read(text)) for text in ("30s", "1.5m", "0.5s", "30d", 2.25)] == [
         "every 30 s",
         "every 90 s",
@@ -373,7 +371,7 @@ def test_durations_are_those_of_rufus(text):
     ["", "soon", "10x", "5 mo", "5MIN", "5s later", "5m,", "-1s", "5m - 1h", "PT", "P1H", "1;2"]
     + [-1, None, True, [], 10**400, float("nan"), float("inf"), "101y"],
 )
-def test_what_is_no_duration_is_named(text):
+def test_an_invalid_duration_is_named(text):
     with pytest.raises(
         BadScheduleError, match="^invalid duration .*: expected one like 30s, 1h30m"
     ):

@@ -94,7 +94,7 @@ def test_it_prints_a_hash_of_the_password():
     [
         (["--auth", "ops:secret"], "--hash-password"),
         (["--dsn", "a=127.0.0.1:1,a=127.0.0.1:2"], "two servers are named 'a'"),
-        (["--dsn", "host:port"], "is no port"),
+        (["--dsn", "host:port"], "invalid port"),
         (["--port", "0"], "--port"),
     ],
 )

@@ -1,7 +1,8 @@
-"""The golden data, and the three tables by which a keyspace is compared with it, whole.
+"""The golden data, and the three tables by which a whole keyspace is compared with it.
 
-RULES say what is normalised on both sides, DIFFERS_ON_PURPOSE what pyres means to do otherwise than
-Ruby (an edit of the golden side, with the reason), NOT_OURS which files tell of what pyres has not.
+RULES are normalisations of both sides, DIFFERS_ON_PURPOSE are intended differences of pyres from
+Ruby (an edit of the golden side, with the reason), NOT_OURS are files about features that pyres
+does not have.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Rule(NamedTuple):
 #: What no two runs have in common. A zone, and the form of a time, is none of it: they stay.
 RULES = [
     Rule(
-        "when a job was taken",
+        "when a job was fetched",
         r"^resque:worker:",
         r'"run_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"',
         '"run_at":"TIME Z"',
@@ -45,7 +46,7 @@ RULES = [
         r'"\1":"TIME',
     ),
     Rule(
-        "when a worker gave a sign of life",
+        "when a worker sent a heartbeat",
         r"^resque:workers:heartbeat$",
         r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?=[+-]\d\d:\d\d$)",
         "TIME",
@@ -57,29 +58,29 @@ RULES = [
         "TIME",
     ),
     Rule(
-        "which moments those were",
+        "the ranges of the moments fired",
         r"^resque:pyres:schedule_ranges$",
         r"^\d{10}\.\.\d{10}$",
         "EPOCH",
     ),
-    Rule("which moment of it that was", r"^resque:pyres:schedule_fired$", r"^\d{10}$", "EPOCH"),
-    Rule("who holds the lock", r"master_lock$", r"^[\w.-]+:\d+$", "HOST:PID"),
+    Rule("the last moment fired", r"^resque:pyres:schedule_fired$", r"^\d{10}$", "EPOCH"),
+    Rule("the holder of the lock", r"master_lock$", r"^[\w.-]+:\d+$", "HOST:PID"),
     Rule("when a worker started", r":started$", r"^\d{10}$", "EPOCH"),
     Rule(
-        "which folders a worker imports from",
+        "the folders that a worker imports from",
         r"failed$",
         r"(there is no module '\w+') in [^;]+;",
         r"\1 in FOLDERS;",
     ),
     Rule(
-        "the lines of a backtrace; that there are none is no accident and stays",
+        "the lines of a backtrace; an empty one is compared",
         r"failed$",
         r'"backtrace":\[".*?"\],"worker"',
         '"backtrace":["LINES"],"worker"',
     ),
 ]
 
-#: The longest a key with a deadline may have left; how much of it is gone is an accident.
+#: The longest TTL of a key; how much of it has passed differs from run to run.
 DEADLINES = {
     "resque:pruning_dead_workers_in_progress": 60,
     "resque:resque:resque_scheduler_master_lock": 180,
@@ -127,7 +128,7 @@ _WRITE: dict[str, Callable[[Redis, str, dict[str, Any]], Any]] = {
 }
 
 
-#: Keys of pyres' own, at which no other program looks.
+#: Keys of pyres' own, which no other program reads.
 OWN = {
     "resque:pyres:schedule",
     "resque:pyres:process_starts",
@@ -137,10 +138,10 @@ OWN = {
 
 
 def assert_as_golden(redis: Redis, name: str, workers: Iterable[str] = ()) -> None:
-    """The whole keyspace is what Ruby left, but for the tables above.
+    """The whole keyspace is what Ruby left, except for the tables above.
 
-    `workers`: `host:pid` of the workers in the order of the golden pids. What is in Redis but not
-    in the golden file fails, as does what is missing.
+    `workers`: `host:pid` of the workers in the order of the golden pids. A key in Redis that is not
+    in the golden file fails, as does a missing one.
     """
     found = keyspace(redis)
     found = {key: value for key, value in found.items() if key not in OWN}
@@ -220,7 +221,7 @@ def _count(stat: str, more: int = 1) -> Callable[[Dump], None]:
 
 
 def _record(index: int, **fields: Any) -> Callable[[Dump], None]:
-    """A failure record whose fields say something else."""
+    """A failure record some of whose fields differ."""
 
     def edit(dump: Dump) -> None:
         values = dump["resque:failed"]["values"]
@@ -260,9 +261,9 @@ EVERY = ("*",)
 _PRUNED = ("10b_pruned_by_heartbeat", "10c_pruned_by_pid", "17_remove_worker_mid_job")
 
 _DIRTY = "a dirty exit, a prune and a killed worker count as failed; Ruby forgets them"
-_WORDS = "exceptions have Python's names, and the sentence is that of the exception"
+_WORDS = "exceptions have Python's names, and the message is that of the exception"
 
-#: WIRE.md, section 13. Those of all files first.
+#: The intended differences, those of all files first.
 DIFFERS_ON_PURPOSE = [
     Difference(EVERY, "`started` is whole epoch seconds, as in pyres 1.5", _started_as_epoch),
     Difference(("08_dirty_exit_sigkill",), _DIRTY, _count("stat:failed")),
@@ -303,7 +304,7 @@ DIFFERS_ON_PURPOSE = [
         _record(
             0,
             exception="ClassNotFoundError",
-            error="'NoSuchClass' leads to no class: there is no module 'NoSuchClass' in FOLDERS; "
+            error="class 'NoSuchClass' not found: there is no module 'NoSuchClass' in FOLDERS; "
             "--require the module that has @job(name='NoSuchClass'), or name the folder of its "
             "module with --path",
         ),
@@ -324,7 +325,7 @@ DIFFERS_ON_PURPOSE = [
     ),
     Difference(
         ("18_poison_payloads",),
-        "what is no JSON kills a Ruby worker and is lost; here it is a record that keeps the bytes",
+        "a payload that is not JSON kills a Ruby worker and is lost; here it is a failure record",
         _one_more_record(
             payload={
                 "class": "<undecodable>",
@@ -338,7 +339,7 @@ DIFFERS_ON_PURPOSE = [
     ),
     Difference(
         ("13_set_schedule",),
-        "an entry that does not persist lives in a Ruby process alone; here all entries persist",
+        "an entry that does not persist is only in the Ruby process; here all entries persist",
         _never_volatile,
     ),
     Difference(

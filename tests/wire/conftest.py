@@ -63,14 +63,14 @@ def registered(redis: Redis, daemon: Daemon) -> str:
 
 
 def finished(redis: Redis, jobs: int) -> bool:
-    """Wait until so many jobs were processed; what a worker does with one comes before that."""
+    """Wait until N jobs were processed; a worker counts a job as the last step."""
     return until(
         lambda: redis.get("resque:stat:processed") == str(jobs).encode(), what=f"{jobs} jobs done"
     )
 
 
 def dead_pid() -> int:
-    """The pid of a process that was here and is gone."""
+    """The pid of a process of this machine that has ended."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)

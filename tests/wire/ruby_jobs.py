@@ -31,7 +31,7 @@ class NoopJob(TestJob):
 
 @job(queue="default", name="TypesJob")
 class TypesJob(NoopJob):
-    """Is given every type that JSON has."""
+    """Has arguments of every type of JSON."""
 
 
 @job(queue="default", name="SlowJob")
@@ -48,7 +48,7 @@ class SlowJob(TestJob):
 
 @job(queue="default", name="FailJob")
 class FailJob(TestJob):
-    """Raises what the Ruby job raises, in its words."""
+    """Raises the same exception as the Ruby job, with its message."""
 
     @staticmethod
     def perform(*args: Any) -> None:
@@ -94,7 +94,7 @@ def log(line: str) -> None:
 
 @job(queue="hooks", name="HookJob")
 class HookJob:
-    """Every hook that a job can have, each of which tells that it ran."""
+    """Every hook that a job can have, each of which logs that it ran."""
 
     @staticmethod
     def before_enqueue_b(*args: Any) -> None:

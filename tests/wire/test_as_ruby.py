@@ -50,7 +50,7 @@ def test_arguments_of_every_type_are_written_byte_for_byte_as_ruby_writes_them(r
     assert_as_golden(redis, "01_enqueue_all_types")
 
 
-def test_jobs_stand_on_their_queues_as_ruby_puts_them_there(ruby_like, redis):
+def test_jobs_are_on_their_queues_as_ruby_writes_them(ruby_like, redis):
     ruby_like.enqueue(NoopJob)
     ruby_like.enqueue_to("other", NoopJob, 1)
     ruby_like.push("raw", {"class": "Raw", "args": [1], "extra": True})
@@ -89,7 +89,7 @@ def test_the_heartbeat_is_rubys(start_worker, redis):
     assert_as_golden(redis, "02b_heartbeat", [at(worker)])
 
 
-def test_a_job_is_in_the_hand_and_then_done_as_in_ruby(start_worker, ruby_like, redis):
+def test_a_job_is_in_flight_and_then_counted_as_in_ruby(start_worker, ruby_like, redis):
     worker = start_worker()
 
     ruby_like.enqueue(SlowJob, 2, "é")
@@ -207,7 +207,7 @@ def test_a_killed_worker_leaves_what_ruby_leaves_and_the_next_one_buries_it(
     assert_as_golden(redis, "10_parent_sigkill_leftovers", [at(dead)])
 
 
-def test_a_worker_whose_pid_is_gone_is_buried_as_by_ruby(start_worker, ruby_like, redis):
+def test_a_worker_whose_pid_does_not_exist_is_pruned_as_by_ruby(start_worker, ruby_like, redis):
     dead = start_worker()
     ruby_like.enqueue(SlowJob, 2)
     begun(redis)
@@ -220,13 +220,13 @@ def test_a_worker_whose_pid_is_gone_is_buried_as_by_ruby(start_worker, ruby_like
 
 
 def test_a_ruby_worker_of_another_host_that_is_silent_is_buried_as_by_ruby(start_worker, redis):
-    # Whatever the host of this test is called: there, the pid would say it all.
+    # Whatever the name of this test's host: on the same host the pid would be enough.
     leftovers = renamed(golden("10_parent_sigkill_leftovers")["redis"], "vm:", "elsewhere:")
     long_ago = datetime.now(UTC) - timedelta(seconds=400)
     leftovers["resque:workers:heartbeat"]["fields"] = {
         "elsewhere:10197:default": long_ago.strftime("%Y-%m-%dT%H:%M:%SZ")
     }
-    # A minute after the dead one took the lock to prune, as in the capture.
+    # A minute after the dead one acquired the prune lock, as in the capture.
     del leftovers["resque:pruning_dead_workers_in_progress"]
     restore(redis, leftovers)
 
@@ -247,7 +247,7 @@ def delayed_as_ruby(resq):
     resq.enqueue_at_from_string(moment(T + 60), "NoopJob", "other", 2)
 
 
-def test_delayed_jobs_stand_as_resque_scheduler_puts_them(ruby_like, redis):
+def test_delayed_jobs_are_stored_as_resque_scheduler_stores_them(ruby_like, redis):
     delayed_as_ruby(ruby_like)
 
     assert_as_golden(redis, "11_delayed")
@@ -278,7 +278,7 @@ def test_a_delayed_job_that_is_removed_leaves_what_ruby_leaves(ruby_like, redis)
     assert_as_golden(redis, "11c_remove_delayed")
 
 
-def test_the_last_job_of_a_timestamp_that_is_removed_takes_the_timestamp_with_it(ruby_like, redis):
+def test_a_timestamp_is_removed_with_its_last_job(ruby_like, redis):
     restore(redis, golden("11c_remove_delayed")["redis"])
 
     assert ruby_like.remove_delayed(NoopJob, 1, "é") == 2
@@ -286,7 +286,7 @@ def test_the_last_job_of_a_timestamp_that_is_removed_takes_the_timestamp_with_it
     assert_as_golden(redis, "11d_remove_delayed_job_from_timestamp")
 
 
-def test_forgetting_all_that_is_delayed_leaves_nothing(ruby_like, redis):
+def test_removing_all_delayed_jobs_leaves_nothing(ruby_like, redis):
     restore(redis, golden("11d_remove_delayed_job_from_timestamp")["redis"])
 
     assert ruby_like.reset_delayed_queue() == 1
@@ -294,7 +294,7 @@ def test_forgetting_all_that_is_delayed_leaves_nothing(ruby_like, redis):
     assert_as_golden(redis, "11e_reset_delayed_queue")
 
 
-def test_taking_what_is_due_leaves_nothing_of_it_behind(ruby_like, redis):
+def test_popping_the_due_jobs_leaves_nothing_of_them(ruby_like, redis):
     delayed_as_ruby(ruby_like)
 
     fetched = [ruby_like.next_item_for_timestamp(T) for _ in range(4)]
@@ -347,7 +347,7 @@ def test_what_is_due_is_promoted_as_by_resque_scheduler(start_scheduler, ruby_li
 # 13: what recurs
 
 
-def test_entries_of_the_schedule_stand_as_resque_scheduler_puts_them(ruby_like, redis):
+def test_schedule_entries_are_stored_as_resque_scheduler_stores_them(ruby_like, redis):
     ruby_like.set_schedule(
         "nightly",
         {
@@ -384,7 +384,7 @@ def test_the_schedule_of_ruby_is_followed_as_by_resque_scheduler(start_scheduler
 # 14 to 18: other ways to work
 
 
-def test_the_failures_of_each_queue_stand_in_a_list_of_their_own_in_local_time(
+def test_the_failures_of_each_queue_are_in_a_list_of_their_own_in_local_time(
     start_worker, ruby_like, redis
 ):
     # A zone of this name and offset all the year round.
@@ -452,12 +452,12 @@ def test_a_worker_that_is_buried_in_the_middle_of_a_job_leaves_what_ruby_leaves(
     assert redis.llen("resque:failed") == 0
 
 
-def test_poison_leaves_a_record_each_and_no_worker_dies_of_it(start_worker, ruby_like, redis):
+def test_each_malformed_payload_leaves_a_record_and_ends_no_worker(start_worker, ruby_like, redis):
     worker = start_worker()
-    poison = ['{"class":"NoSuchClass","args":[1]}', '{"args":[1]}', "not json"]
+    payloads = ['{"class":"NoSuchClass","args":[1]}', '{"args":[1]}', "not json"]
     redis.sadd("resque:queues", "default")
 
-    redis.rpush("resque:queue:default", *poison)
+    redis.rpush("resque:queue:default", *payloads)
 
     finished(redis, 3)
     worker.send(signal.SIGQUIT)
@@ -470,7 +470,7 @@ def test_poison_leaves_a_record_each_and_no_worker_dies_of_it(start_worker, ruby
 
 @pytest.fixture
 def hooked(ruby_like, dsn, redis, monkeypatch):
-    """Does something, and gives what it returned and what the hooks of HookJob have logged."""
+    """Makes a call, and returns its result and what the hooks of HookJob have logged."""
     monkeypatch.setenv("REDIS_URL", f"redis://{dsn}")
 
     def run(act):
@@ -486,7 +486,7 @@ def test_the_hooks_of_enqueue_and_dequeue_run_in_rubys_order(hooked, ruby_like):
 
     ruby = golden("19_job_hooks")["results"]
 
-    # None in Ruby stands for a False, or a count of 0, here.
+    # None in Ruby is False, or a count of 0, here.
     assert hooked(lambda resq: resq.enqueue(HookJob, "ok")) == tuple(ruby["enqueue ok -> returns"])
     denied = ruby["enqueue denied by before_enqueue_a"]
     assert hooked(lambda resq: resq.enqueue(HookJob, "deny")) == (False, denied[1])
@@ -496,7 +496,7 @@ def test_the_hooks_of_enqueue_and_dequeue_run_in_rubys_order(hooked, ruby_like):
     assert hooked(lambda resq: resq.dequeue(HookJob, "ok")) == tuple(ruby["dequeue ok"])
 
 
-#: What a job that was killed looks like here: in Python's words, and counted as failed.
+#: The failure of a killed job here: with Python's message, and counted as failed.
 KILLED = "CrashError: the process of the job was killed by SIGKILL"
 
 
@@ -531,7 +531,7 @@ def outcome(redis):
 
 
 def as_here(result, case):
-    """Ruby's outcome in the words and the count of DIFFERS_ON_PURPOSE."""
+    """Ruby's outcome with the messages and the count of DIFFERS_ON_PURPOSE."""
     processed, failed, records = result.get("st") or result["processed,failed,len(failed)"]
     log, last = result["log"], result["last"]
     if case == "perform kill":
@@ -548,7 +548,7 @@ def as_here(result, case):
 # 20: signals
 
 
-#: What pyres_worker is told so that it does as Ruby did, by the name of the golden entry.
+#: The options of pyres_worker for the same behaviour as Ruby's, by the name of the golden entry.
 AS_RUBY = {
     "QUIT mid job": [],
     "QUIT idle": [],
@@ -583,13 +583,13 @@ def signalled():
     return {entry["name"]: entry for entry in golden("20_signals")["results"]}
 
 
-def test_each_golden_entry_of_signals_is_held_or_left_out_for_a_reason():
+def test_each_golden_entry_of_signals_is_compared_or_excluded_for_a_reason():
     assert set(AS_RUBY) | set(NOT_AS_RUBY) == set(signalled())
     assert not set(AS_RUBY) & set(NOT_AS_RUBY)
 
 
 @pytest.mark.parametrize("name", AS_RUBY)
-def test_a_worker_does_at_a_signal_as_rubys_does(start_worker, ruby_like, redis, name):
+def test_a_worker_handles_a_signal_as_rubys_does(start_worker, ruby_like, redis, name):
     ruby = signalled()[name]
     worker = start_worker(*AS_RUBY[name])
     cut_short = bool(ruby["failed"])
@@ -608,10 +608,10 @@ def test_a_worker_does_at_a_signal_as_rubys_does(start_worker, ruby_like, redis,
     lives = ruby["parent"].startswith("still alive")
     if not lives:
         assert worker.wait() == 0
-    # A killed child counts as failed here: WIRE.md, section 13.
+    # A killed child counts as failed here.
     failed = len(ruby["failed"]) if cut_short else int(ruby["stats"][1] or 0)
-    told = (len(ruby["failed"]), int(ruby["stats"][0] or 0), failed, ruby["workers_set"])
-    assert until(lambda: state(redis) == told and told, what=f"{told}")
+    expected = (len(ruby["failed"]), int(ruby["stats"][0] or 0), failed, ruby["workers_set"])
+    assert until(lambda: state(redis) == expected and expected, what=f"{expected}")
     if lives:
         worker.until_title(ruby["title"].split(": ")[1])
         assert worker.returncode is None

@@ -1,4 +1,4 @@
-"""What Ruby left is read, worked on and moved rightly by pyres."""
+"""What Ruby left is read, performed and moved correctly by pyres."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = 4102444800
 
 @pytest.fixture
 def ruby_left(redis):
-    """Loads a golden dump, and gives it."""
+    """Loads a golden dump, and returns it."""
 
     def load(name):
         dump = golden(name)["redis"]
@@ -42,7 +42,7 @@ def with_failures():
 
 
 @pytest.mark.parametrize(("name", "key"), with_failures())
-def test_every_record_of_ruby_is_read_as_it_stands(ruby_like, ruby_left, monkeypatch, name, key):
+def test_every_record_of_ruby_is_read_unchanged(ruby_like, ruby_left, monkeypatch, name, key):
     raws = ruby_left(name)[key]["values"]
     if key != "resque:failed":
         monkeypatch.setattr(failure, "backend", RedisMultiQueueBackend)
@@ -112,9 +112,7 @@ def test_a_ruby_worker_of_wildcards_keeps_its_id(ruby_like, ruby_left):
     assert worker.queues == ["high", "*"]
 
 
-def test_every_type_in_a_payload_of_ruby_comes_back_and_would_be_written_the_same(
-    ruby_like, ruby_left
-):
+def test_every_type_in_a_payload_of_ruby_is_read_and_written_the_same(ruby_like, ruby_left):
     (raw,) = ruby_left("01_enqueue_all_types")["resque:queue:default"]["values"]
 
     (item,) = ruby_like.peek("default")
@@ -124,7 +122,7 @@ def test_every_type_in_a_payload_of_ruby_comes_back_and_would_be_written_the_sam
     assert ruby_like.encode(item) == raw
 
 
-def test_what_ruby_put_off_is_seen(ruby_like, ruby_left):
+def test_a_job_that_ruby_delayed_is_listed(ruby_like, ruby_left):
     ruby_left("11_delayed")
 
     assert ruby_like.delayed_queue_peek(0, 1) == [T]
@@ -135,7 +133,7 @@ def test_what_ruby_put_off_is_seen(ruby_like, ruby_left):
     ]
 
 
-def test_what_ruby_put_off_is_taken_when_it_is_due_and_leaves_nothing_behind(
+def test_a_job_that_ruby_delayed_is_popped_when_it_is_due_and_leaves_nothing(
     ruby_like, ruby_left, redis
 ):
     ruby_left("11_delayed")
@@ -167,7 +165,7 @@ def test_the_schedule_that_ruby_wrote_is_read(ruby_like, ruby_left):
     assert ruby_like.get_schedule("volatile") is None
 
 
-def test_the_time_of_the_last_firing_is_no_list_of_delayed_jobs(ruby_like, ruby_left):
+def test_the_time_of_the_last_firing_is_not_a_list_of_delayed_jobs(ruby_like, ruby_left):
     ruby_left("13b_scheduler_running")
 
     assert ruby_like.delayed_queue_peek(0, 10) == []
@@ -176,7 +174,7 @@ def test_the_time_of_the_last_firing_is_no_list_of_delayed_jobs(ruby_like, ruby_
 
 
 @pytest.mark.parametrize("name", names())
-def test_whatever_ruby_left_can_be_looked_at(ruby_like, ruby_left, name):
+def test_all_that_ruby_left_can_be_read(ruby_like, ruby_left, name):
     dump = ruby_left(name)
 
     ruby_like.info()
@@ -215,7 +213,7 @@ def test_fields_that_pyres_does_not_know_survive_a_failure_and_its_retry(
     assert redis.lrange("resque:queue:raw", 0, -1) == [raw.encode()]
 
 
-def test_ruby_finds_by_its_bytes_what_pyres_queued_and_put_off(ruby_like, redis):
+def test_ruby_finds_by_its_bytes_what_pyres_enqueued_and_delayed(ruby_like, redis):
     ruby_like.enqueue(SlowJob, 1e20, {"k": "é"})
     ruby_like.enqueue_at(datetime.fromtimestamp(T, UTC), SlowJob, 1e20)
 

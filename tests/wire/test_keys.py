@@ -13,7 +13,7 @@ from tests.wire.comparing import golden, names
 #: A part that only a family's method can have put into a key.
 PART = "part"
 
-#: Families whose keys a member of a set or a payload completes, by method and argument.
+#: Families whose keys contain a member of a set or a payload, by method and argument.
 ARGUMENTS = {
     "queue": PART,
     "worker": PART,
@@ -64,7 +64,7 @@ def test_a_key_of_ruby_is_named_with_its_type(key, types):
     assert types <= kinds
 
 
-def test_there_are_keys_to_hold_against_and_most_of_them_in_dumps():
+def test_there_are_keys_to_compare_with_and_most_of_them_are_in_dumps():
     found = golden_keys()
 
     assert len(found) > 40

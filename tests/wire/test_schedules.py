@@ -1,4 +1,4 @@
-"""Delayed jobs and schedules stand in Redis as resque-scheduler has them."""
+"""Delayed jobs and schedules are stored in Redis as resque-scheduler stores them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_removing_a_delayed_job_leaves_what_ruby_leaves(ruby_like, redis):
     assert_as_golden(redis, "11c_remove_delayed")
 
 
-def test_resetting_the_delayed_jobs_leaves_nothing_of_them(ruby_like, redis):
+def test_resetting_the_delayed_jobs_leaves_nothing(ruby_like, redis):
     restore(redis, golden("11_delayed")["redis"])
 
     assert ruby_like.reset_delayed_queue() == 5
@@ -47,7 +47,7 @@ def test_resetting_the_delayed_jobs_leaves_nothing_of_them(ruby_like, redis):
     assert_as_golden(redis, "11e_reset_delayed_queue")
 
 
-def test_promoting_what_ruby_put_off_leaves_what_ruby_leaves(ruby_like, redis):
+def test_promoting_a_job_that_ruby_delayed_leaves_what_ruby_leaves(ruby_like, redis):
     for number in (1, 2):
         ruby_like.enqueue_at(datetime.fromtimestamp(1795449820, UTC), NoopJob, number)
     scheduler = Scheduler(ruby_like)
@@ -60,7 +60,7 @@ def test_promoting_what_ruby_put_off_leaves_what_ruby_leaves(ruby_like, redis):
     assert_as_golden(redis, "12_promote_delayed")
 
 
-def test_an_entry_that_is_set_stands_as_ruby_writes_it(ruby_like, redis):
+def test_an_entry_that_is_set_is_stored_as_ruby_writes_it(ruby_like, redis):
     ruby_like.set_schedule("nightly", NIGHTLY)
     ruby_like.set_schedule("often", OFTEN)
 
@@ -93,7 +93,7 @@ def test_a_scheduler_fires_what_ruby_scheduled_and_leaves_what_ruby_leaves(run_d
     wanted = golden("13b_scheduler_running")["redis"]
     (payload,) = left["resque:queue:cron"]["values"]
     assert payload.startswith('{"class":"CronJob","args":[{"k":"v"}]')
-    # What pyres adds: what is in force, when it fired what, and the time in the payload.
+    # What pyres adds: the active schedule, the moments fired, and the time in the payload.
     del left["resque:pyres:schedule"], left["resque:pyres:schedule_fired"]
     del left["resque:pyres:schedule_ranges"]
     left["resque:queue:cron"] = wanted["resque:queue:cron"]

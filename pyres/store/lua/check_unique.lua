@@ -1,22 +1,22 @@
--- check_unique: ends a unique lock whose job is nowhere any more, as after somebody removed its queue.
+-- check_unique: ends a unique lock whose job no longer exists, for example since its queue was removed.
 --
 -- KEYS[1]  (STRING)  Keys.unique()
--- KEYS[2]  (HASH)    Keys.unique_job(): `lock`, the text of KEYS[1]; `queue`; `payload`; `class`, `args`, the indexes from
---                    1 of the first and last byte of the class and of the member args; `due`, until when it waits, or
---                    ""; `respelt`, "1" when another program may write args otherwise; here are added `checked`,
---                    when this was done, and `missed`, since when the job is nowhere
+-- KEYS[2]  (HASH)    Keys.unique_job(): `lock`, the value of KEYS[1]; `queue`; `payload`; `class`, `args`, the indexes
+--                    from 1 of the first and last byte of the class and of the member args; `due`, when it is
+--                    promoted, or ""; `respelt`, "1" if another program may write the args as other JSON. This script
+--                    adds `checked`, when it ran, and `missed`, since when the job was not found
 -- KEYS[3]  (SET)     Keys.workers
--- KEYS[4]  (STRING)  Keys.pops: somebody pops jobs, which for a moment stand in no key
+-- KEYS[4]  (STRING)  Keys.pops: a process pops jobs, each of which is in no key for a moment
 -- KEYS[5]  (HASH)    Keys.moves: queue -> the queue to which its jobs were moved
--- KEYS[6]  (HASH)    Keys.process_starts: has the workers that fetch a job and record it in one step
+-- KEYS[6]  (HASH)    Keys.process_starts: its workers fetch a job and write its in-flight record in one step
 -- ARGV[1]  the time now, epoch seconds
 -- ARGV[2]  seconds between two checks of one lock
 -- ARGV[3]  Keys.queue() without the queue
 -- ARGV[4]  Keys.worker() without the id
--- ARGV[5]  Keys.timestamps_prefix: one SET a payload, named by the payload itself
+-- ARGV[5]  Keys.timestamps_prefix: one SET for each payload, named by the payload itself
 -- ARGV[6]  Keys.delayed() of the names in that set, without the name
--- returns  1 when the lock was ended, else 0: it was checked just now, the job is there, or not all could be searched
--- Schedulers write what they promote anew, so a job that was delayed is known by class and arguments.
+-- returns  1 if the lock was ended, else 0: it was checked just now, the job exists, or not all could be searched
+-- Schedulers re-encode the payloads that they promote, so a job that was delayed is found by class and arguments.
 local SEARCHED, MAX_BYTES, ON_ITS_WAY = 10000, 2 ^ 20, 10
 local fields, job = redis.pcall("HGETALL", KEYS[2]), {}
 if fields.err then return 0 end
@@ -32,7 +32,7 @@ local class, args = part(job.class), part(job.args)
 local found, complete, bytes, may_be_popped = false, true, 0, false
 local least = job.respelt == "1" and #class or #args
 
--- Whether a text has the job. One of its class may be it where others may write the arguments otherwise.
+-- Whether a text contains the job. If the arguments may be written as other JSON, any job of the class may be it.
 local function is_job(text)
     if not string.find(text, class, 1, true) then return false end
     if string.find(text, args, 1, true) then return true end
@@ -40,7 +40,7 @@ local function is_job(text)
     return false
 end
 
--- Whether the payload stands in a list; a server before Redis 6.0.6 cannot say.
+-- Whether the payload is in a list; unknown before Redis 6.0.6.
 local function is_in(list)
     local place = redis.pcall("LPOS", list, job.payload, "MAXLEN", SEARCHED)
     if type(place) == "number" then return true end
@@ -72,7 +72,7 @@ local function is_in_flight()
     for _, id in ipairs(workers) do
         local size = redis.pcall("STRLEN", ARGV[4] .. id)
         bytes = bytes + (type(size) == "number" and size or MAX_BYTES + 1)
-        -- Ruby pops a job before it writes the record, and no id says for sure which queues that can be.
+        -- Ruby pops a job before it writes the record, and its worker id does not show its queues reliably.
         may_be_popped = may_be_popped or (size == 0 and redis.pcall("HEXISTS", KEYS[6], id) ~= 1)
         if bytes > MAX_BYTES then
             complete = false
@@ -86,7 +86,7 @@ local function is_in_flight()
     return false
 end
 
--- Whether it is on its queue, or on one to which the jobs of that were moved.
+-- Whether the job is on its queue, or on one to which that queue's jobs were moved.
 local function is_queued()
     local queue = job.queue
     for _ = 1, 5 do
@@ -111,7 +111,7 @@ if found or not complete then
     redis.pcall("HDEL", KEYS[2], "missed")
     return 0
 end
--- It may be on its way for some seconds: then it is there when this is done again.
+-- A job between two keys was not found only for some seconds: the lock ends if a later check misses it too.
 local is_popped = may_be_popped or redis.pcall("EXISTS", KEYS[4]) ~= 0
 local on_its_way = is_popped or (job.due ~= "" and tonumber(job.due) < now + ON_ITS_WAY)
 if on_its_way and not (job.missed and now - tonumber(job.missed) >= ON_ITS_WAY) then

@@ -1,4 +1,4 @@
--- delay: has a payload wait until a timestamp.
+-- delay: delays a payload until a timestamp.
 --
 -- KEYS[1]  LIST  Keys.delayed()
 -- KEYS[2]  SET   Keys.timestamps() of the payload
@@ -6,7 +6,7 @@
 -- ARGV[1]  the timestamp, epoch seconds
 -- ARGV[2]  Keys.delayed_name()
 -- ARGV[3]  the payload
--- returns  how many payloads wait at the timestamp then
+-- returns  how many payloads the timestamp has then
 local size = redis.call("RPUSH", KEYS[1], ARGV[3])
 redis.call("SADD", KEYS[2], ARGV[2])
 redis.call("ZADD", KEYS[3], ARGV[1], ARGV[1])

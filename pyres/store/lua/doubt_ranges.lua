@@ -1,9 +1,9 @@
--- doubt_ranges: marks the ranges of moments that begin later than can be right: a clock that was ahead fired them.
+-- doubt_ranges: marks the ranges of moments that begin too late to be right: they were fired by a clock that was ahead.
 --
 -- KEYS[1]  HASH  Keys.schedule_ranges
--- ARGV[1]  the latest beginning that is believed, epoch seconds
+-- ARGV[1]  the latest possible beginning, epoch seconds
 -- ARGV[2]  the name of an entry
--- returns  how many were marked, with a question mark behind them
+-- returns  how many were marked, each by a question mark after it
 local ranges, marked = {}, 0
 for first, last, mark in string.gmatch(redis.call("HGET", KEYS[1], ARGV[2]) or "", "(%d+)%.%.(%d+)(%??)") do
     if mark == "" and tonumber(first) > tonumber(ARGV[1]) then

@@ -1,12 +1,12 @@
--- drop_delayed: removes the oldest payloads of a timestamp, as many as the bounds allow, but at least one; the last one takes the timestamp with it.
+-- drop_delayed: removes the oldest payloads of a timestamp, within the limits but at least one, and an empty timestamp.
 --
--- KEYS[1]  (LIST)  Keys.delayed(); a key of another type is left alone, and its timestamp goes
+-- KEYS[1]  (LIST)  Keys.delayed(); a key of the wrong type is left, and its timestamp removed
 -- KEYS[2]  ZSET    Keys.delayed_schedule
 -- ARGV[1]  the timestamp, epoch seconds
--- ARGV[2]  Keys.timestamps_prefix: one SET a payload, named by the payload itself, so walked here
+-- ARGV[2]  Keys.timestamps_prefix: one SET for each payload, named by the payload itself
 -- ARGV[3]  Keys.delayed_name()
--- ARGV[4]  how many payloads
--- ARGV[5]  how many bytes of them; one that is larger goes alone
+-- ARGV[4]  the limit of payloads
+-- ARGV[5]  the limit of their bytes; a larger payload is removed alone
 -- returns  the payloads
 local dropped, bytes = {}, tonumber(ARGV[5])
 local payload = redis.pcall("LINDEX", KEYS[1], 0)

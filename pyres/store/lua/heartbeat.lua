@@ -1,12 +1,12 @@
--- heartbeat: notes that workers are alive.
+-- heartbeat: writes the heartbeats of workers.
 --
 -- KEYS[1]   (HASH)  Keys.heartbeats
 -- KEYS[2]   (SET)   Keys.workers
--- ARGV[1]   the server's time as Resque shows it
+-- ARGV[1]   the server's time as Resque writes it
 -- ARGV[2..] the workers' ids
--- returns   {those of them that are not registered, those of the keys that are of another type}: such a key is left as
---           it is, and where it is KEYS[2] nobody can register
--- The first write frees memory: a script that has begun to write may go on where the server is full.
+-- returns   {the workers that are not registered, the keys of the wrong type, which are left unchanged}; none is
+--           reported as not registered if KEYS[2] has the wrong type, since no worker can register then
+-- The first write frees memory: on a full server a script that has written once may write on.
 -- uses      usable
 local missing = {}
 local beats, workers = usable(1, "hash"), usable(2, "set")

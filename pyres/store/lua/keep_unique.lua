@@ -1,11 +1,11 @@
--- keep_unique: locks a unique job that waits for another attempt, or keeps its lock.
+-- keep_unique: locks a unique job that waits for an automatic retry, or keeps its lock.
 --
 -- KEYS[1]  STRING  Keys.unique()
 -- KEYS[2]  (HASH)  Keys.unique_job(), as check_unique has it
 -- ARGV[1]  the lock
--- ARGV[2]  its time to live, milliseconds
--- ARGV[3]  "1" to give a lock that stands this time to live too
--- ARGV[4..]  the fields of KEYS[2] but for `lock`, each followed by its value
+-- ARGV[2]  its TTL, milliseconds
+-- ARGV[3]  "1" to set this TTL on an existing lock too
+-- ARGV[4..]  the fields of KEYS[2] except `lock`, each followed by its value
 -- returns  1
 -- uses     unique_job
 local lock = redis.call("GET", KEYS[1])
@@ -15,7 +15,7 @@ if not lock then
 else
     if ARGV[3] ~= "1" then return 1 end
     redis.call("PEXPIRE", KEYS[1], ARGV[2])
-    -- A lock made after this job was enqueued belongs to a later one.
+    -- A lock made after this job was enqueued belongs to a later job.
     local made, own = string.match(lock, ":(.*)$"), string.match(ARGV[1], ":(.*)$")
     if (tonumber(made) or 0) > (tonumber(own) or 0) and own ~= "0.0" then return 1 end
 end

@@ -1,11 +1,11 @@
--- move: moves the oldest payloads of a queue to the end of another, as many as the bounds allow, but at least one.
+-- move: moves the oldest payloads of a queue to the end of another, within the limits but at least one.
 --
 -- KEYS[1]  LIST  Keys.queue() to move from
 -- KEYS[2]  LIST  Keys.queue() to move to
 -- KEYS[3]  SET   Keys.queues
 -- ARGV[1]  the name of the queue to move to
--- ARGV[2]  how many payloads
--- ARGV[3]  how many bytes of them; one that is larger is moved alone
+-- ARGV[2]  the limit of payloads
+-- ARGV[3]  the limit of their bytes; a larger payload is moved alone
 -- returns  how many were moved
 local moved, bytes = 0, tonumber(ARGV[3])
 redis.call("SADD", KEYS[3], ARGV[1])

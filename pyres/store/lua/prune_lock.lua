@@ -1,11 +1,11 @@
--- prune_lock: takes Resque's prune lock, also from a holder that is known to be gone.
+-- prune_lock: acquires or renews Resque's prune lock, also from a holder that is known to be dead.
 --
 -- KEYS[1]  STRING  Keys.prune_lock
--- ARGV[1]  the id of who wants it
--- ARGV[2]  its time to live, seconds
--- ARGV[3]  the id of a holder known to be gone, or ""
--- returns  1 when the lock is ours, else 0
--- The first write frees memory: a script that has begun to write may go on where the server is full.
+-- ARGV[1]  the id of the worker that acquires it
+-- ARGV[2]  its TTL, seconds
+-- ARGV[3]  the id of a holder known to be dead, or ""
+-- returns  1 when the lock was acquired, else 0
+-- The first write frees memory: on a full server a script that has written once may write on.
 local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[3] and holder ~= ARGV[1] then return 0 end
 redis.call("DEL", KEYS[1])

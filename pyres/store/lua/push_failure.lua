@@ -1,11 +1,11 @@
--- push_failure: appends a failure record to its list; to a list of pyres where that key is of another type.
+-- push_failure: appends a failure record to its list, or to a list of pyres if that key has the wrong type.
 --
 -- KEYS[1]  (LIST)  the failure list: Keys.failed or Keys.failure_list()
 -- KEYS[2]  (SET)   Keys.failed_queues
--- KEYS[3]  (LIST)  the list Keys.failed_elsewhere; where this is no list either, a key of this name and a number
+-- KEYS[3]  (LIST)  the list Keys.failed_elsewhere; if that is not a list either, a key of this name with a number
 -- ARGV[1]  the record
--- ARGV[2]  the name of KEYS[1] that is announced in KEYS[2], or ""
--- ARGV[3]  the same of KEYS[3]
+-- ARGV[2]  the name of KEYS[1] to add to KEYS[2], or ""
+-- ARGV[3]  the name of KEYS[3] there
 -- returns  how many records the list has then
 local function usable(key)
     local kind = redis.call("TYPE", key).ok

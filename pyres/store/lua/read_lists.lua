@@ -1,14 +1,14 @@
--- read_lists: reads elements of lists, one list after the other, as many as the bounds allow, but at least one.
+-- read_lists: reads elements of lists, one list after the other, within the limits but at least one.
 --
--- KEYS[1..n]  (LIST)  the lists; a key of another type counts as an empty list
+-- KEYS[1..n]  (LIST)  the lists; a key of the wrong type counts as an empty list
 -- ARGV[1]     index of the first element to read of KEYS[1]
--- ARGV[2]     how many elements of all lists together
--- ARGV[3]     how many bytes of them; an element that is larger comes alone
+-- ARGV[2]     the limit of elements of all lists together
+-- ARGV[3]     the limit of their bytes; a larger element is returned alone
 -- returns     {how many of the lists were read to their end, the elements of KEYS[1], of KEYS[2] and so on}
 local first, left, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local reply, none = {0}, true
 for i, key in ipairs(KEYS) do
-    -- Few elements at a time: how large they are is known only when they are read.
+    -- Few elements at a time: their size is known only when they are read.
     local elements, size, chunk = {}, 4, {}
     reply[i + 1] = elements
     repeat

@@ -1,9 +1,9 @@
--- read_many: reads strings, or the first elements of lists, as many as the bounds allow, but at least one.
+-- read_many: reads strings, or the first elements of lists, within the limit but at least one.
 --
--- KEYS[1..n]  (STRING)  the strings or lists; a key of another type counts as missing
+-- KEYS[1..n]  (STRING)  the strings or lists; a key of the wrong type counts as missing
 -- ARGV[1]     "GET" or "LINDEX"
--- ARGV[2]     how many bytes of them; one that is larger comes alone
--- returns     the values of KEYS[1], KEYS[2] and so on; of a key without one nil
+-- ARGV[2]     the limit of their bytes; a larger value is returned alone
+-- returns     the values of KEYS[1], KEYS[2] and so on; nil for a missing key
 local values, bytes = {}, tonumber(ARGV[2])
 for i, key in ipairs(KEYS) do
     local words = ARGV[1] == "GET" and {"GET", key} or {"LINDEX", key, 0}

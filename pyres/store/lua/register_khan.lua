@@ -1,14 +1,14 @@
--- register_khan: announces a manager, which process it is and that it is alive, and forgets the name it had before.
+-- register_khan: registers a manager with its process and a heartbeat, and removes its former id, in one step.
 --
 -- KEYS[1]  (SET)   Keys.khans
 -- KEYS[2]  (HASH)  Keys.process_starts
 -- KEYS[3]  (HASH)  Keys.khan_heartbeats
 -- ARGV[1]  its id
--- ARGV[2]  the id it had before, or ""
--- ARGV[3]  which process it is, or ""
--- ARGV[4]  the server's time as Resque shows it
--- returns  those of the keys that are of another type, and are left as they are
--- The first write frees memory: a script that has begun to write may go on where the server is full.
+-- ARGV[2]  its former id, or ""
+-- ARGV[3]  its process (see Keys.process_starts), or ""
+-- ARGV[4]  the server's time as Resque writes it
+-- returns  the keys of the wrong type, which are left unchanged
+-- The first write frees memory: on a full server a script that has written once may write on.
 -- uses     usable
 if usable(1, "set") then
     redis.call("SREM", KEYS[1], ARGV[1], ARGV[2])

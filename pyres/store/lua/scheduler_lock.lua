@@ -1,12 +1,12 @@
--- scheduler_lock: takes the master's lock if it is free, or renews it if it is ours.
+-- scheduler_lock: acquires a scheduler's lock if it is free, or renews it if the caller holds it.
 --
--- KEYS[1]  STRING  Keys.scheduler_lock()
--- ARGV[1]  the value that says it is ours: host:pid
--- ARGV[2]  its time to live, milliseconds
--- ARGV[3]  the longest time to live that is believed of another's, milliseconds
--- returns  {1, ARGV[1], ARGV[2], -2} when it is ours; else {0, whose it is, milliseconds it still lives, the same as
---          it was found: -1 without an end}. One without an end, or with one too far ahead, gets ARGV[2] to live: its
---          owner died before it set one, or the server's clock went back. A master that lives renews it.
+-- KEYS[1]  STRING  Keys.scheduler_lock() or Keys.static_lock()
+-- ARGV[1]  the caller, as the lock's value: host:pid
+-- ARGV[2]  its TTL, milliseconds
+-- ARGV[3]  the longest TTL that is accepted of another scheduler's lock, milliseconds
+-- returns  {1, ARGV[1], ARGV[2], -2} when the caller holds it; else {0, the holder, its TTL in milliseconds, its TTL
+--          before this call: -1 for none}. Without a TTL, or with one too long, its TTL is set to ARGV[2]: the holder
+--          died before it set one, or the server's clock was set back. A master that is alive renews its lock.
 local holder = redis.call("GET", KEYS[1])
 if holder and holder ~= ARGV[1] then
     local left = redis.call("PTTL", KEYS[1])

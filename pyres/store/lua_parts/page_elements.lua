@@ -1,9 +1,9 @@
--- page_elements: which elements of one page of a list go, and to which lists.
+-- page_elements: finds which elements of one page of a list are to be removed, and to which lists they are moved.
 --
--- wanted_elements(before, lowest, count, first)  the targets are the lists KEYS[before + lowest] to KEYS[before + count];
---     from ARGV[first] on each element has three arguments: its SHA-1 in hex, the number of its target (lowest - 1: it
---     is only removed), the payload. Returns a reply of 0 removed and each target that is no list, with what it is; and
---     by SHA-1 the indexes of the arguments of those elements that can go.
+-- wanted_elements(before, lowest, count, first)  the targets are the lists KEYS[before + lowest] to
+--     KEYS[before + count]; from ARGV[first] on each element has three arguments: its SHA-1 in hex, the number of its
+--     target (lowest - 1: it is only removed), the payload. Returns a reply: 0 removed, then each target that is not a
+--     list, with its type; and by SHA-1 the indexes of the arguments of the elements that can be removed.
 local function wanted_elements(before, lowest, count, first)
     local reply, usable, wanted = {0}, {[lowest - 1] = true}, {}
     for target = lowest, count do

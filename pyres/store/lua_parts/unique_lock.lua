@@ -1,12 +1,12 @@
--- unique_lock: locks a job of which one is enough.
+-- unique_lock: acquires the lock of a unique job.
 --
--- acquire(key, lock, ms)  whether the lock is ours now; `key` is Keys.unique(), `ms` how long it is to last
+-- acquire(key, lock, ms)  whether the lock was acquired; `key` is Keys.unique(), `ms` its TTL
 local function acquire(key, lock, ms)
     if redis.call("SET", key, lock, "NX", "PX", ms) then return true end
-    -- A lock without an end, or of a clock that was ahead, counts as one that was made now.
-    local left, longest, found = redis.pcall("PTTL", key), tonumber(ms), redis.pcall("GET", key)
-    if type(left) ~= "number" or type(found) ~= "string" then return false end -- not allowed to look
-    local made = tonumber(string.match(found, "[%d.]+$")) or 0
+    -- A lock without a TTL, or made by a clock that was ahead, gets the TTL of a lock made now.
+    local left, longest, other = redis.pcall("PTTL", key), tonumber(ms), redis.pcall("GET", key)
+    if type(left) ~= "number" or type(other) ~= "string" then return false end -- no right to read it
+    local made = tonumber(string.match(other, "[%d.]+$")) or 0
     local ahead = 1000 * (made - (tonumber(string.match(lock, "[%d.]+$")) or made))
     if left < 0 or (ahead > 60000 and left > longest) then
         redis.pcall("PEXPIRE", key, string.format("%.0f", left < 0 and longest or math.max(longest, left - ahead)))

@@ -1,11 +1,11 @@
--- usable: which keys of a script have the type that it needs; it leaves the others as they are.
+-- usable: checks which keys of a script have the type that it needs; the others are left unchanged.
 --
--- wrong             those keys that are of another type
--- usable(at, kind)  whether KEYS[at] is of this type, or missing
+-- wrong             the keys of the wrong type
+-- usable(at, kind)  whether KEYS[at] has this type, or is missing
 local wrong = {}
 local function usable(at, kind)
-    local found = redis.call("TYPE", KEYS[at]).ok
-    if found == "none" or found == kind then return true end
+    local actual = redis.call("TYPE", KEYS[at]).ok
+    if actual == "none" or actual == kind then return true end
     wrong[#wrong + 1] = KEYS[at]
     return false
 end
