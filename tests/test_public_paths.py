@@ -138,7 +138,7 @@ def test_a_public_name_is_at_its_path(module, name):
 def test_a_former_name_is_at_its_path_and_warns_of_its_new_one(module, name):
     target = importlib.import_module(module)
 
-    with pytest.warns(DeprecationWarning, match=rf"^{module}\.{name} is kept for") as seen:
+    with pytest.warns(DeprecationWarning, match=rf"^{module}\.{name} is deprecated: use") as seen:
         getattr(target, name)
 
     assert seen[0].filename == __file__

@@ -335,9 +335,7 @@ class BeforeProcessTests(PyResTests):
         self.addCleanup(os.environ.pop, "PYRES_REFUSED_URL")
         (record,) = self.perform(kind, {"class": "tests.compat.refused.Refused", "args": [1]})
 
-        self.assertEqual(
-            (record["exception"], record["error"]), ("RefusedError", "not this class")
-        )
+        self.assertEqual((record["exception"], record["error"]), ("RefusedError", "not this class"))
         self.assertEqual(record["backtrace"][-1].strip(), 'raise RefusedError("not this class")')
         self.assertEqual(self.redis.llen("imported"), 0)
         counted = [Stat(name, self.resq).get() for name in ("processed", "failed")]

@@ -106,7 +106,7 @@ def test_exit_work_longer_than_the_grace_is_ended_and_the_job_stays_done(
 
     assert echoed(redis) == [["next"]]
     assert counted(redis) == (2, 0)
-    assert "exit hooks of a job still ran" in daemon.output()
+    assert "atexit hooks of a job were still running" in daemon.output()
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], dict[str, str | None], str]]
         (["a", "--grace", "-1"], {}, "invalid value '-1': expected a number"),
         (["a", "-l", "loud"], {}, "invalid log level 'loud'"),
         (["a", "-f", "/no/such/x.log"], {}, "cannot be opened"),
-        (["a", "-f", "syslog:nowhere"], {}, "no facility 'nowhere'"),
+        (["a", "-f", "syslog:nowhere"], {}, "invalid syslog facility 'nowhere'"),
         (["a", "--require", "no_such"], {}, "--require 'no_such' cannot be imported"),
         (["a", "--path", "/no/such"], {}, "expected a folder"),
         (["a", "--nonsense"], {}, "--nonsense"),

@@ -19,7 +19,7 @@ from tests.docs.blocks import PAGES, blocks, commands, steps
 from tests.servers import ROOT
 
 LANGUAGES = {
-    *("console", "dockerfile", "ini", "python", "redis", "ruby", "sh", "text", "yaml"),
+    *("console", "dockerfile", "ini", "mermaid", "python", "redis", "ruby", "sh", "text", "yaml"),
 }
 
 #: Server addresses on the pages, for which a test uses its own server.
