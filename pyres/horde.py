@@ -844,15 +844,12 @@ class Khan:
         registry = Registry(self._connection, ids[0], minion=True, pace=self._pace)
         # The manager handles its own dead minions: it knows how each died, and the job's class may
         # have hooks, or a retry policy.
-        own = {*ids, *self._done, *(worker_id for worker_id, _ in self._ended())}
+        own = {*ids, *self._done}
+        for ended in (self._unasked, self._dead, self._crash_handlers.values()):
+            own.update(worker_id for worker_id, *_ in ended)
         registry.prune(sweep=time.monotonic() >= self._next_sweep, except_for=own)
         if registry.swept:
             self._next_sweep = time.monotonic() + SWEEP_EVERY
-
-    def _ended(self) -> list[tuple[str, BaseException]]:
-        """The ids and errors of minions that have died and whose job has no outcome yet."""
-        handled = [(worker_id, error) for worker_id, error, _ in self._crash_handlers.values()]
-        return [*self._unasked, *self._dead, *handled]
 
     def _announce_again(self, missing: Sequence[str]) -> None:
         """Register minions again that another process has unregistered, or that a server has lost

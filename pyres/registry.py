@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 from pyres import in_flight, payload
@@ -162,26 +162,29 @@ class Registry:
         holder = self._lock(liveness)
         if holder and holder not in liveness.known.process_starts:
             return []  # a Ruby worker, which writes a failure in several steps
-        dead = [(worker_id, False) for worker_id in self._dead_on_this_host(liveness)]
-        if not holder:
-            silent_ids = filter(liveness.is_silent, liveness.known.beats)
-            dead += [(worker_id, True) for worker_id in silent_ids]
+        self.swept = sweep and not holder
         pruned = [
             worker_id
-            for worker_id, silent in dead
+            for worker_id, silent in self._dead(liveness, locked=not holder)
             if worker_id not in except_for and self.prune_worker(worker_id, silent=silent)
         ]
-        if not holder:
-            if sweep:
-                pruned += [
-                    worker_id
-                    for worker_id in self._sweep(liveness)
-                    if worker_id not in except_for and self.prune_worker(worker_id)
-                ]
-                self._unregister_unknown_minions(liveness)
-                self._forget_counters(liveness)
-            self.swept = sweep
+        if self.swept:
+            self._unregister_unknown_minions(liveness)
+            self._forget_counters(liveness)
         return pruned
+
+    def _dead(self, liveness: Liveness, locked: bool) -> Iterator[tuple[str, bool]]:
+        """The ids of dead workers, and whether each is dead by its silence. Those of other hosts,
+        and those that only a sweep finds, only if this process has `locked` the pruning.
+        """
+        for worker_id in self._dead_on_this_host(liveness):
+            yield worker_id, False
+        if locked:
+            for worker_id in filter(liveness.is_silent, liveness.known.beats):
+                yield worker_id, True
+        # Last, so that it does not find the records of those that were pruned before.
+        for worker_id in self._sweep(liveness) if self.swept else ():
+            yield worker_id, False
 
     def _prune_khans(self, liveness: Liveness) -> None:
         known = sorted(liveness.known.ids.union(liveness.known.beats))
@@ -194,21 +197,25 @@ class Registry:
 
     def _unregister_unknown_minions(self, liveness: Liveness) -> None:
         """Unregister minions without a worker entry or heartbeat: a live one registers again."""
-        unknown = set(self.workers.minion_ids()) - liveness.known.ids - liveness.known.beats.keys()
-        for worker_id in unknown:
-            if self.workers.in_flight(worker_id) is None and not self.workers.exists(worker_id):
+        for worker_id in self.workers.minion_ids():
+            if self._is_unknown(worker_id, liveness):
                 self.workers.unregister_keeping_counts(worker_id)
 
     def _forget_counters(self, liveness: Liveness) -> None:
         """Delete the counters of dead workers of this host that another process had unregistered
         before they ended: nothing else would delete them.
         """
-        known = liveness.known.ids.union(liveness.known.beats)
         for worker_id in self.workers.counted():
-            if worker_id in known or not self._has_no_process(worker_id):
-                continue
-            if self.workers.in_flight(worker_id) is None and not self.workers.exists(worker_id):
+            if self._has_no_process(worker_id) and self._is_unknown(worker_id, liveness):
                 self.workers.drop_counters(worker_id)
+
+    def _is_unknown(self, worker_id: str, liveness: Liveness) -> bool:
+        """Whether a worker has no registration, no heartbeat and no in-flight record."""
+        known = liveness.known
+        if worker_id in known.ids or worker_id in known.beats:
+            return False
+        # It may have registered after `known` was read.
+        return self.workers.in_flight(worker_id) is None and not self.workers.exists(worker_id)
 
     def _lock(self, liveness: Liveness) -> str:
         """Acquire the prune lock; returns its holder, or "" when this process holds it now."""

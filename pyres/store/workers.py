@@ -212,9 +212,8 @@ class Workers:
 
     def records(self) -> Iterator[tuple[str, bytes]]:
         """Each `worker:<id>` that is a string, as (id, value); read by SCAN, step by step."""
-        prefix, cursor = f"{self.keys.prefix}worker:", -1
-        while cursor:
-            cursor, names = self.client.scan(max(cursor, 0), match=f"{prefix}*", count=PAGE)
+        prefix = f"{self.keys.prefix}worker:"
+        for names in self._scan(f"{prefix}*"):
             values = read_strings(self.client, names)
             for name, value in zip(names, values, strict=True):
                 if value is not None:
@@ -224,14 +223,19 @@ class Workers:
         """The worker id of each counter of a worker, so an id may come twice; read by SCAN, step by
         step.
         """
-        prefix, cursor = f"{self.keys.prefix}stat:", -1
-        while cursor:
-            pattern = f"{prefix}*:*:*:*"
-            cursor, names = self.client.scan(max(cursor, 0), match=pattern, count=PAGE)
+        prefix = f"{self.keys.prefix}stat:"
+        for names in self._scan(f"{prefix}*:*:*:*"):
             for name in names:
                 counter, _, worker_id = text(name).removeprefix(prefix).partition(":")
                 if counter in ("processed", "failed"):
                     yield worker_id
+
+    def _scan(self, pattern: str) -> Iterator[list[bytes]]:
+        """The keys that match a pattern, a step of SCAN at a time."""
+        cursor = -1
+        while cursor:
+            cursor, names = self.client.scan(max(cursor, 0), match=pattern, count=PAGE)
+            yield names
 
     def drop_counters(self, worker_id: str) -> None:
         """Remove the counters of a worker."""
