@@ -14,7 +14,7 @@ from pyres.client import ResQ
 from pyres.exceptions import BadScheduleError, PyresError
 from pyres.schedule import STORED, Entry, PublishedEntry
 from pyres.schedule_faults import Destinations, EntryFault, Faults
-from pyres.store import CONNECTION_ERRORS, MAX_AHEAD, Firing, Range, ResponseError
+from pyres.store import CONNECTION_ERRORS, MAX_AHEAD, Firing, Range, ResponseError, UniqueJob
 from pyres.timing import NEVER, Bounded, Cron, Every, digest
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,10 @@ class ActiveEntry:
     before: int = 0
     #: The missed moment that is fired late (`catch_up`); 0: none.
     made_up: int = 0
+
+    def make_up(self, moment: int) -> None:
+        """Make a moment due whose time has passed."""
+        self.before, self.due, self.made_up = moment - 1, moment, moment
 
 
 class ActiveSchedule:
@@ -266,7 +270,7 @@ class ActiveSchedule:
             return
         missed = active_entry.timing.latest(past, self._checked_until) if self.catch_up else None
         if missed is not None:
-            active_entry.before, active_entry.due, active_entry.made_up = missed - 1, missed, missed
+            active_entry.make_up(missed)
         elif active_entry.timing.next_after(past) == active_entry.due:
             active_entry.before = past
 
@@ -394,7 +398,7 @@ class ActiveSchedule:
         if now - active_entry.due > self.late:
             last = active_entry.timing.latest(active_entry.due - 1, now) if self.catch_up else None
             if last is not None:
-                active_entry.before, active_entry.due, active_entry.made_up = last - 1, last, last
+                active_entry.make_up(last)
                 yield last
             active_entry.before = last or now - self.late - 1
             active_entry.due = active_entry.timing.next_after(active_entry.before)
@@ -414,7 +418,7 @@ class ActiveSchedule:
         )
         last = active_entry.timing.latest(earliest, now)
         if last is not None:
-            active_entry.before, active_entry.due, active_entry.made_up = last - 1, last, last
+            active_entry.make_up(last)
             yield last
         active_entry.before = now if last is None else last
         active_entry.due = active_entry.timing.next_after(now)
@@ -423,21 +427,7 @@ class ActiveSchedule:
         entry = active_entry.entry
         lock = unique.lock_for(active_entry.target, entry.klass, entry.args, now)
         job = unique.job(active_entry.queue, self.resq._recurring_payload(entry, now))
-        firing = Firing(
-            entry.name,
-            moment,
-            moment - active_entry.timing.step,
-            datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
-            job.queue,
-            job.payload,
-            active_entry.before,
-            int(now),
-            moment == active_entry.made_up,
-            *(lock or unique.UniqueLock("", "", 0)),
-            run=digest(entry.timing, entry.limits) if entry.limits.times is not None else "",
-            times=entry.limits.times or 0,
-            locked=job.fields() if lock else (),
-        )
+        firing = _firing(active_entry, moment, now, job, lock)
         try:
             outcome = self.resq.store.schedules.fire(firing)
             if lock and outcome == DROPPED and self.resq.store.unique.push(*lock, job, now):
@@ -471,6 +461,31 @@ class ActiveSchedule:
                 self._active_entries.values(), key=lambda active_entry: active_entry.due
             )
         ]
+
+
+def _firing(
+    active_entry: ActiveEntry,
+    moment: int,
+    now: float,
+    job: UniqueJob,
+    lock: unique.UniqueLock | None,
+) -> Firing:
+    entry = active_entry.entry
+    return Firing(
+        entry.name,
+        moment,
+        moment - active_entry.timing.step,
+        datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d %H:%M:%S %z"),
+        job.queue,
+        job.payload,
+        active_entry.before,
+        int(now),
+        moment == active_entry.made_up,
+        *(lock or unique.UniqueLock("", "", 0)),
+        run=digest(entry.timing, entry.limits) if entry.limits.times is not None else "",
+        times=entry.limits.times or 0,
+        locked=job.fields() if lock else (),
+    )
 
 
 def _faults(entries: schedule.Schedule, source: str) -> dict[str, EntryFault]:
