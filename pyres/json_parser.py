@@ -110,6 +110,11 @@ def encode(values: Any) -> bytes:
         raise _unencodable(values, error) from None
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate: neither one from JSON nor a byte that is not UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def encode_again(values: Any) -> bytes:
     """encode() of what loads() returned, also of values that encode() refuses: half of a surrogate
     pair, and numbers beyond floats.

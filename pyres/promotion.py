@@ -40,16 +40,12 @@ def _queue_of(fields: dict[str, object], raw: bytes, queue_for: Mapping[str, str
     queue = fields.get("queue")
     if queue is None:
         queue = queue_for.get(name) or loading.queue_of(name)
-    if not isinstance(queue, str) or not queue or not _is_unicode(queue):
+    if not isinstance(queue, str) or not queue or not json_parser.is_unicode(queue):
         raise UndecodableError(
             f"invalid queue name {queue!r} of the delayed job {raw[:80]!r}: expected a non-empty "
             "string"
         )
     return queue
-
-
-def _is_unicode(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _kept(text: str, member: Member, enqueued: float | None) -> str:

@@ -303,7 +303,7 @@ def _text(config: Mapping[str, Any], key: str, default: str) -> str:
 
 
 def _unicode(key: str, value: str) -> str:
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not json_parser.is_unicode(value):
         raise BadScheduleError(f"invalid {key} {value!r}: expected valid Unicode")
     return value
 
