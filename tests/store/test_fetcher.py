@@ -260,15 +260,20 @@ def test_a_fetch_that_never_reached_the_server_is_sent_again(fetcher, proxy, red
     assert counts(redis) == (finished, finished)
 
 
+def finish_again(fetcher: Fetcher, proxy: Proxy) -> None:
+    """A finish whose request is lost, and the same once more."""
+    proxy.lose_request(b"EVALSHA")
+    with pytest.raises(CONNECTION_ERRORS):
+        fetcher.finish(NOW)
+    fetcher.finish(NOW)
+
+
 def test_a_finish_that_never_reached_the_server_is_sent_again(fetcher, proxy, redis):
     # The first of them leaves a count that the second must not mistake for its own.
     for payload in (FIRST, SECOND):
         redis.set(RECORD_KEY, format_in_flight("mail", NOW, payload))
-        proxy.lose_request(b"EVALSHA")
 
-        with pytest.raises(CONNECTION_ERRORS):
-            fetcher.finish(NOW)
-        fetcher.finish(NOW)
+        finish_again(fetcher, proxy)
 
         assert redis.get(RECORD_KEY) is None
     assert counts(redis) == (2, 2)
@@ -280,11 +285,8 @@ def test_a_finish_that_was_lost_is_not_mistaken_for_the_last_run_of_the_same_id(
     # In a container every worker has the same id, and one that was killed leaves its counter.
     redis.set(OWN, 7)
     redis.set(RECORD_KEY, format_in_flight("mail", NOW, FIRST))
-    proxy.lose_request(b"EVALSHA")
 
-    with pytest.raises(CONNECTION_ERRORS):
-        fetcher.finish(NOW)
-    fetcher.finish(NOW)
+    finish_again(fetcher, proxy)
 
     assert redis.get(RECORD_KEY) is None
     assert counts(redis) == (1, 8)
